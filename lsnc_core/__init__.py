@@ -1,0 +1,1 @@
+"""A runnable companion to three papers on label smoothing and neural collapse."""

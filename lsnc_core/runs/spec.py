@@ -1,0 +1,101 @@
+"""What one trained network is: a frozen, hashable description that holds everything its result depends on."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+from lsnc_core.errors import UsageError
+
+MODELS = ("cnn", "mlp")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One network to train on noisy, smoothed labels (Chen et al., section 6 of the facts).
+
+    Attributes:
+        data: name of an image set, see `lsnc_core.data`.
+        train_size, test_size: images used of each part, class-balanced prefixes.
+        pool: images are averaged over pool x pool pixels.
+        model: "cnn" or "mlp".
+        widths: (channels, channels, D) of the CNN, hidden widths of the MLP.
+        a: clean rate, the probability that a training label is left as it is (symmetric noise), in [0, 1].
+        p: kept mass of the smoothed label, the rest spread over the other classes, in [0, 1].
+        lr, momentum, weight_decay: of SGD.
+        batch: images a step.
+        epochs: passes over the training images.
+        evaluate_at: the epochs after which losses and accuracies are measured; the last must be `epochs`.
+        seed: draws the weights and the label noise.
+        order_seed: draws the batch order; runs that train together share it.
+    """
+
+    data: str
+    train_size: int
+    test_size: int
+    pool: int
+    model: str
+    widths: tuple[int, ...]
+    a: float
+    p: float
+    lr: float
+    momentum: float
+    weight_decay: float
+    batch: int
+    epochs: int
+    evaluate_at: tuple[int, ...]
+    seed: int
+    order_seed: int
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is float and type(value) is int:
+                value = float(value)
+                object.__setattr__(self, field.name, value)
+            if field.type in (str, int, float):
+                good = type(value) is field.type
+            else:
+                good = isinstance(value, tuple) and value != () and all(type(entry) is int and entry > 0 for entry in value)
+            if not good:
+                wanted = {str: "text", int: "a whole number", float: "a number"}.get(field.type, "a tuple of positive whole numbers")
+                raise UsageError(f"{field.name} must be {wanted}, got {value!r}.")
+        self._check(self.model in MODELS, "model", f"one of {', '.join(MODELS)}")
+        for name in ("a", "p"):
+            self._check(0 <= getattr(self, name) <= 1, name, "in [0, 1]")
+        for name in ("train_size", "test_size", "pool", "batch", "epochs"):
+            self._check(getattr(self, name) >= 1, name, "at least 1")
+        self._check(self.lr > 0 and math.isfinite(self.lr), "lr", "positive and finite")
+        self._check(0 <= self.momentum < 1, "momentum", "in [0, 1)")
+        self._check(self.weight_decay >= 0 and math.isfinite(self.weight_decay), "weight_decay", "zero or positive")
+        self._check(self.model != "cnn" or len(self.widths) == 3, "widths", "(channels, channels, features) for the CNN")
+        increasing = list(self.evaluate_at) == sorted(set(self.evaluate_at)) and self.evaluate_at[-1] == self.epochs
+        self._check(increasing, "evaluate_at", f"increasing and end at epochs = {self.epochs}")
+
+    def _check(self, good: bool, name: str, wanted: str) -> None:
+        if not good:
+            raise UsageError(f"{name} must be {wanted}, got {getattr(self, name)!r}.")
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RunSpec":
+        """Build a spec from a mapping, lists allowed for tuples; raises `UsageError` for unknown or missing names."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        for kind, wrong in (("unknown", set(values) - set(names)), ("missing", set(names) - set(values))):
+            if wrong:
+                raise UsageError(f"{kind} run setting {', '.join(sorted(wrong))}; the settings are {', '.join(names)}.")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def to_dict(self) -> dict:
+        """All settings by name."""
+        return dataclasses.asdict(self)
+
+    @property
+    def company(self) -> "RunSpec":
+        """What runs that train together must share: the spec with label noise, smoothing and seed set aside."""
+        return dataclasses.replace(self, a=1.0, p=1.0, seed=0)
+
+
+def digest(values: object) -> str:
+    """sha256 of the canonical JSON of the values, as 64 hex digits; numbers keep all their digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Checks the code with ruff and runs the tests; arguments go to pytest, e.g. ./run_tests.sh -k bootstrap.
+set -euo pipefail
+
+if ! command -v python3 >/dev/null; then
+    echo "run_tests.sh: python3 was not found; install Python 3.11, 3.12 or 3.13." >&2
+    exit 1
+fi
+cd "$(python3 -c 'import os, sys; print(os.path.dirname(os.path.realpath(sys.argv[1])))' "${BASH_SOURCE[0]}")"
+python=$(python3 lsnc_core/bootstrap.py)
+
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+export MPLBACKEND=Agg
+
+lint=0
+"$python" -m ruff check . || lint=$?
+if [ "$lint" -ne 0 ]; then
+    echo "run_tests.sh: ruff is not content (see above); the tests follow, and this run counts as failed."
+fi
+
+tests=0
+"$python" -m pytest "$@" || tests=$?
+if [ "$tests" -eq 0 ]; then
+    exit "$lint"
+fi
+exit "$tests"
