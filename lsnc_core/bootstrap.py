@@ -82,15 +82,16 @@ def unmet(project: Path) -> list[str]:
         return [f"Python {dotted(sys.version_info)} is outside the admitted versions"]
     import tomllib
 
+    table = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*table["dependencies"], *table.get("optional-dependencies", {}).get("test", [])]
     try:
         from packaging.requirements import InvalidRequirement, Requirement
     except ImportError:
         try:
             from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
         except ImportError:
-            return ["packaging is not installed"]
-    table = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [*table["dependencies"], *table.get("optional-dependencies", {}).get("test", [])]
+            names = [re.split(r"[^\w.-]", line)[0] for line in asked]
+            return [f"{name} is not installed" for name in [*names, "packaging"] if installed(name) is None]
     # torchvision and torch must be a pair that was built together; torchvision's own metadata names its torch
     asked += [line for line in requires("torchvision") if re.match(r"torch\b(?![-_.])", line)]
     lacking = []
@@ -165,7 +166,7 @@ def digest(project: Path, version: str) -> str:
 def read_stamp(venv: Path) -> list[str] | None:
     """The stamp's lines: the digest and the folder it was made in, or `unfinished`; None where there is no stamp."""
     try:
-        return (venv / STAMP).read_text(encoding="utf-8").splitlines() or [UNFINISHED]
+        return (venv / STAMP).read_text(encoding="utf-8", errors="replace").splitlines() or [UNFINISHED]
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -209,7 +210,7 @@ def explain(step: str, output: str) -> str:
     cause = next((sentence for pattern, sentence in CAUSES if re.search(pattern, output)), "the installer says why:")
     if offline() and cause != DISK_FULL:
         cause = "the network is off (--offline or LSNC_OFFLINE) and not every package is at hand: start once without it."
-    tail = [line.rstrip() for line in output.splitlines() if line.strip()][-6:]
+    tail = [line.rstrip()[:200] for line in output.splitlines() if line.strip() and "Retrying" not in line][-6:]
     return "\n    ".join([f"{step} failed: {cause}", *tail])
 
 
@@ -255,20 +256,19 @@ def empty(venv: Path) -> None:
             child.unlink()
 
 
-def find_uv(venv: Path, project: Path, keep: tuple[int, ...]) -> str:
-    """The uv of `.venv`, installed into it where missing; one on PATH where that cannot be."""
-    uv = venv / "bin" / "uv"
-    if not uv.exists():
-        found = shutil.which("uv")
-        if found and (offline() or not (venv / "bin" / "pip").exists()):
-            return found
-        if offline():
-            raise SetupError(
-                "the environment is missing and the network is off (--offline or LSNC_OFFLINE): start once without it, "
-                "or activate an environment that has the requirements."
-            )
-        run("installing the installer (uv)", [str(venv / "bin" / "python"), "-m", "pip", "install", "uv"], project, keep)
-    return str(uv)
+def uv_at_hand(venv: Path, action: str) -> str | None:
+    """Path of a uv to install with: that of `.venv`, or one on PATH where it must do; None means that uv is to be installed first."""
+    own, pip, on_path = venv / "bin" / "uv", venv / "bin" / "pip", shutil.which("uv")
+    if action == "update" and own.exists():
+        return str(own)
+    if on_path and (offline() or (action == "update" and not pip.exists())):
+        return on_path
+    if offline():
+        raise SetupError(
+            "the environment is missing and the network is off (--offline or LSNC_OFFLINE): start once without it, "
+            "or activate an environment that has the requirements."
+        )
+    return None
 
 
 def make(project: Path, venv: Path, action: str, why: str, keep: tuple[int, ...] = ()) -> None:
@@ -281,15 +281,19 @@ def make(project: Path, venv: Path, action: str, why: str, keep: tuple[int, ...]
             f"{base} cannot make environments: install its venv module (Debian and Ubuntu: the package python3.{minor}-venv), "
             "or activate an environment that has the requirements."
         )
-    doing = {"build": "rebuilding" if venv.exists() else "setting up", "update": "updating"}[action]
-    say(f"{doing} .venv (once, about a minute)" + (f"; {why}:" if why else ":"))
+    uv = uv_at_hand(venv, action)
+    doing = "updating .venv" if action == "update" else f"{'rebuilding' if venv.exists() else 'setting up'} .venv (once, about a minute)"
+    say(f"{doing}: {why}" if why else f"{doing}:")
     venv.mkdir(exist_ok=True)
     write_stamp(venv, [UNFINISHED])
     if action == "build":
         empty(venv)
-        run("making the environment", [base, "-m", "venv", str(venv)], project, keep)
+        run("making the environment", [base, "-m", "venv", os.path.realpath(venv)], project, keep)  # venv refuses links
     python = str(venv / "bin" / "python")
-    install = [find_uv(venv, project, keep), "pip", "install", "--python", python, *(["--offline"] if offline() else [])]
+    if uv is None:
+        run("installing the installer (uv)", [python, "-m", "pip", "install", "uv"], project, keep)
+        uv = str(venv / "bin" / "uv")
+    install = [uv, "pip", "install", "--python", python, *(["--offline"] if offline() else [])]
     run("installing the packages (about 6 GB)", [*install, "--require-hashes", "-r", "requirements.lock"], project, keep)
     # setuptools comes from the lock, so that building the project fetches nothing
     run("installing the project", [*install, "--no-deps", "--no-build-isolation", "-e", "."], project, keep)

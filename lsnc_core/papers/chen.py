@@ -1,0 +1,220 @@
+"""Chen, Ziyin et al. 2020 (arXiv 2010.12648): the experiments by profile, their tables, and the claims.
+
+a is the clean rate of the training labels, p the kept mass of the smoothed label, M the number of classes. Losses in nats.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsnc_core import data, models
+from lsnc_core.errors import UsageError
+from lsnc_core.papers import claims
+from lsnc_core.papers.claims import Claim, Verdict
+from lsnc_core.runs.spec import RunSpec
+from lsnc_core.theory import label_noise
+
+PAPER = "Chen, Ziyin et al. 2020"
+
+# Training loss above its floor, the entropy of the smoothed label, up to which a network counts as having memorised its labels.
+MEMORISED = 0.05
+# The claims' thresholds, fixed before the first run.
+C1_TOLERANCE = 0.1
+C2_ERROR, C2_RANK, C2_RANGE = 0.15, 0.9, (0.2, 0.95)
+
+PROTOCOLS = {"test_loss": "held-out images", "clean_train_loss": "training images, clean labels"}
+
+CLAIMS = {
+    claim.id: claim
+    for claim in (
+        Claim("C1", PAPER, "sections 3.1, 4.1 and 5.1", "With clean test labels the test loss is lowest when the kept mass equals the clean rate, for every number of classes.",
+              f"argmin over p within {C1_TOLERANCE} of a"),
+        Claim("C2", PAPER, "section 5.1, Figures 5 and 6", "The formula with clean test labels predicts the measured test loss in absolute value.",
+              f"mean over p in [{C2_RANGE[0]}, {C2_RANGE[1]}] of |measured - predicted| / predicted below {C2_ERROR:.0%}, rank correlation above {C2_RANK}"),
+        Claim("C4", PAPER, "sections 3.2 and 4.2", "Noisy test labels call for at least as much smoothing as clean ones, p* (beta) <= p* (alpha).",
+              "p* (beta) <= p* (alpha) for a >= 1/M, the condition that the paper leaves out"),
+        Claim("C5", PAPER, "section 4.2, Figure 3", "With noisy test labels the best kept mass tends to the squared clean rate as classes are added; beyond 100 no difference is seen.",
+              "p* (beta) - a^2 = (1-a)^2/(M-1), at most 1/(M-1)"),
+        Claim("C6", PAPER, "sections 3.3 and 4.3, Figures 2 and 4", "With Bayesian test labels no smoothing helps below a critical clean rate: p* sits at 1/M and jumps there, for more than two classes.",
+              "a jump for M >= 3, continuous at a = 3/4 for M = 2"),
+        Claim("C12", PAPER, "section 6.2, equation 18", "The label-smoothing objective is never above the log-likelihood of forward correction.",
+              "no violation: Jensen's inequality"),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LandscapeSize:
+    """What the a-p landscape trains in one profile: seeds everywhere, and more seeds at some clean rates."""
+
+    data: str
+    train_size: int
+    test_size: int
+    pool: int
+    clean_rates: tuple[float, ...]
+    kept: tuple[float, ...]
+    seeds: int
+    repeated_rates: tuple[float, ...]
+    repeated_seeds: int
+    lr: float
+    batch: int
+    epochs: int
+    evaluate_at: tuple[int, ...]
+
+
+_QUICK_RATES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+_QUICK_KEPT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+_TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+LANDSCAPE = {
+    "smoke": LandscapeSize("digits", 200, 500, 1, (0.5, 0.8), (0.2, 0.5, 0.8, 1.0), 1, (0.8,), 4, 0.05, 64, 30, (1, 10, 30)),
+    "quick": LandscapeSize(
+        "mnist-subset", 500, 2000, 2, _QUICK_RATES, _QUICK_KEPT, 1, (0.5, 0.8), 4, 0.05, 64, 250, (1, 2, 4, 8, 16, 32, 64, 128, 250)
+    ),
+    "gpu": LandscapeSize("mnist", 60000, 10000, 1, _TENTHS, _TENTHS, 1, (0.5, 0.8), 4, 0.01, 128, 30, (1, 2, 3, 5, 8, 12, 20, 30)),
+    "paper": LandscapeSize("mnist", 60000, 10000, 1, _TENTHS, _TENTHS, 4, (), 4, 0.01, 128, 100, (1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100)),
+}
+
+
+def landscape_runs(profile: str, data_set: str = "") -> list[RunSpec]:
+    """The networks of the a-p landscape (Chen Figures 5 and 6) in one profile; a data set other than the profile's may be named.
+
+    Raises:
+        UsageError: for an unknown profile or data set.
+    """
+    if profile not in LANDSCAPE:
+        raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(LANDSCAPE)}.")
+    size = LANDSCAPE[profile]
+    if data_set and data_set not in data.NAMES:
+        raise UsageError(f"unknown data set {data_set!r}; the data sets are {', '.join(data.NAMES)}.")
+    runs = []
+    for seed in range(max(size.seeds, size.repeated_seeds)):
+        rates = size.clean_rates if seed < size.seeds else size.repeated_rates
+        runs += [
+            RunSpec(
+                data=data_set or size.data,
+                train_size=size.train_size,
+                test_size=size.test_size,
+                pool=size.pool,
+                model="cnn",
+                widths=(*models.CNN_CHANNELS, models.CNN_HIDDEN),
+                a=a,
+                p=p,
+                lr=size.lr,
+                momentum=0.9,
+                weight_decay=0.0,
+                batch=size.batch,
+                epochs=size.epochs,
+                evaluate_at=size.evaluate_at,
+                seed=seed,
+                order_seed=0,
+            )
+            for a in rates
+            for p in size.kept
+        ]
+    return runs
+
+
+def landscape_table(runs, M: int):
+    """One row per trained network at its last epoch, with the formula beside the measurement.
+
+    Args:
+        runs: the table of `lsnc_core.runs.results`.
+        M: number of classes of its data set.
+
+    Returns:
+        pandas.DataFrame with a, p, seed, kept (share of clean labels as drawn), `test_loss` and `clean_train_loss` in nats,
+        `predicted` (eq. 11), `excess` (training loss above its floor, nats) and `memorised` (bool).
+    """
+    table = runs[runs.epoch == runs.epochs].copy()
+    table["predicted"] = label_noise.loss("alpha", table.a.to_numpy(), table.p.to_numpy(), M)
+    table["excess"] = table.train_loss - label_noise.entropy_floor(table.p.to_numpy(), M)
+    table["memorised"] = table.excess <= MEMORISED
+    columns = ["data", "a", "p", "seed", "kept", "predicted", *PROTOCOLS, "test_accuracy", "excess", "memorised"]
+    return table[columns].sort_values(["a", "p", "seed"], ignore_index=True)
+
+
+def minima(table, column: str):
+    """Where each clean rate's curve is lowest: one row per a with the argmin over p, its 95 % interval where there are four seeds or more.
+
+    Args:
+        table: from `landscape_table`.
+        column: which loss, one of `PROTOCOLS`.
+
+    Returns:
+        pandas.DataFrame with a, seeds, argmin, low, high (NaN without an interval) and memorised (all cells of the row).
+    """
+    import pandas as pd
+
+    rows = []
+    for a, part in table.groupby("a"):
+        curves = part.pivot(index="seed", columns="p", values=column)
+        p, values = curves.columns.to_numpy(), curves.to_numpy()
+        if len(curves) >= claims.MIN_SEEDS and np.isfinite(values).all():
+            argmin, low, high = claims.argmin_interval(p, values)
+        else:
+            argmin, low, high = claims.parabola_argmin(p, np.nan_to_num(values.mean(0), nan=np.inf)), np.nan, np.nan
+        rows.append({"a": a, "seeds": len(curves), "argmin": argmin, "low": low, "high": high, "memorised": bool(part.memorised.all())})
+    return pd.DataFrame(rows)
+
+
+def agreement(table, column: str):
+    """How close the formula comes at each clean rate and seed over p in [.2, .95].
+
+    Returns:
+        pandas.DataFrame with a, seed, error (mean of |measured - predicted| / predicted), residual (mean of measured -
+        predicted, nats), rank (Spearman's correlation over p) and memorised.
+    """
+    import pandas as pd
+    from scipy import stats
+
+    rows = []
+    inside = table[table.p.between(*C2_RANGE) & np.isfinite(table[column])]
+    for (a, seed), part in inside.groupby(["a", "seed"]):
+        residual = part[column] - part.predicted
+        rows.append(
+            {
+                "a": a,
+                "seed": seed,
+                "error": (residual.abs() / part.predicted).mean(),
+                "residual": residual.mean(),
+                "rank": stats.spearmanr(part[column], part.predicted).statistic,
+                "memorised": bool(part.memorised.all()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _where(table, column: str) -> str:
+    return f"{table.data.iloc[0]}, {PROTOCOLS[column]}"
+
+
+def verdict_c1(table, column: str) -> Verdict:
+    """C1 on trained networks: the argmin's interval against a - 0.1 ... a + 0.1 at each clean rate with four seeds or more."""
+    outcomes, said = [], []
+    found = minima(table, column)
+    for row in found[found.low.notna() & (found.a < 1)].itertuples():
+        outcome = claims.decide(row.low, row.high, row.a - C1_TOLERANCE, row.a + C1_TOLERANCE) if row.memorised else claims.UNDECIDED
+        outcomes.append(outcome)
+        said.append(f"a = {row.a:g}: lowest at p = {row.argmin:.2f} [{row.low:.2f}, {row.high:.2f}]" + ("" if row.memorised else ", not memorised"))
+    single = found[found.low.isna() & (found.a < 1)]
+    if len(single):
+        near = int(((single.argmin - single.a).abs() <= C1_TOLERANCE).sum())
+        said.append(f"without an interval, {near} of {len(single)} other clean rates below 1 within {C1_TOLERANCE}")
+    return Verdict(CLAIMS["C1"], _where(table, column), "; ".join(said), claims.every(outcomes))
+
+
+def verdict_c2(table, column: str) -> Verdict:
+    """C2 on trained networks: relative error and rank correlation over p at each clean rate with four seeds or more."""
+    outcomes, said = [], []
+    for a, part in agreement(table, column).groupby("a"):
+        if len(part) < claims.MIN_SEEDS or not np.isfinite(part[["error", "rank"]]).all(axis=None):
+            continue
+        error, rank, residual = (claims.t_interval(part[name]) for name in ("error", "rank", "residual"))
+        both = claims.every([claims.decide(*error[1:], at_most=C2_ERROR), claims.decide(*rank[1:], at_least=C2_RANK)])
+        outcomes.append(both if part.memorised.all() else claims.UNDECIDED)
+        said.append(
+            f"a = {a:g}: error {error[0]:.1%} [{error[1]:.1%}, {error[2]:.1%}], rank correlation {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}], "
+            f"measured - predicted {residual[0]:+.3f} [{residual[1]:+.3f}, {residual[2]:+.3f}] nats" + ("" if part.memorised.all() else ", not memorised")
+        )
+    return Verdict(CLAIMS["C2"], _where(table, column), "; ".join(said) or "no clean rate with four seeds", claims.every(outcomes))

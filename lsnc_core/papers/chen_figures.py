@@ -1,0 +1,185 @@
+"""Chen, Ziyin et al. 2020: the tables and figures of the theory (Figures 1 to 4) and of the landscape (Figures 5 and 6)."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lsnc_core.papers import chen, claims
+from lsnc_core.papers.style import COLOURS, LOSS_MAP, RESIDUAL_MAP, styled
+from lsnc_core.theory import label_noise
+
+NAMES = {"alpha": r"$\alpha$: clean test labels", "beta": r"$\beta$: noisy test labels", "gamma": r"$\gamma$: Bayesian test labels"}
+SHORT = {"alpha": r"$\alpha$", "beta": r"$\beta$", "gamma": r"$\gamma$"}
+DASHES = {"alpha": "-", "beta": "--", "gamma": ":"}
+CLEAN_RATE, KEPT = "clean rate a", "kept mass p"
+# Losses diverge at p = 1; the colour scale of heat maps ends here, in nats, and the bar says so.
+TOP = 3.0
+
+
+def landscape_theory(M: int = 2, points: int = 101) -> pd.DataFrame:
+    """The three losses over the (a, p) plane: one row per (a, p), columns alpha, beta, gamma in nats (inf where they diverge)."""
+    a, p = (axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, points), np.linspace(0, 1, points)))
+    return pd.DataFrame({"a": a, "p": p} | {kind: label_noise.loss(kind, a, p, M) for kind in label_noise.KINDS})
+
+
+def optima_theory(kinds: tuple[str, ...], classes: tuple[int, ...], points: int = 201) -> pd.DataFrame:
+    """The best kept mass against the clean rate: one row per (kind, M, a) with p* and the loss there."""
+    a = np.linspace(0, 1, points)
+    return pd.concat(
+        [
+            pd.DataFrame({"kind": kind, "M": M, "a": a, "p": label_noise.optimum(kind, a, M), "loss": label_noise.best_loss(kind, a, M)})
+            for kind in kinds
+            for M in classes
+        ],
+        ignore_index=True,
+    )
+
+
+def _mark(axes, xlabel: str = CLEAN_RATE, ylabel: str = KEPT) -> None:
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1))
+
+
+@styled
+def figure_1(table: pd.DataFrame) -> Figure:
+    """Heat maps of eqs 7, 8, 9 over the (a, p) plane with the best p of each a (the mirror minimum of gamma too)."""
+    figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.7), sharey=True, layout="constrained")
+    for panel, kind in zip(panels, label_noise.KINDS, strict=True):
+        grid = table.pivot(index="p", columns="a", values=kind)
+        image = panel.pcolormesh(grid.columns, grid.index, np.minimum(grid, 1e3), cmap=LOSS_MAP, vmin=0, vmax=TOP, shading="nearest", rasterized=True)
+        a = np.linspace(0, 1, 401)
+        best = label_noise.optimum(kind, a, 2)
+        panel.plot(a, best, color="white", lw=2.2)
+        if kind == "gamma":
+            panel.plot(a, 1 - best, color="white", lw=1.6, ls="--")
+        _mark(panel)
+        panel.set_title(NAMES[kind])
+    for panel in panels[1:]:
+        panel.set_ylabel("")
+    figure.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
+    return figure
+
+
+@styled
+def figure_2(table: pd.DataFrame) -> Figure:
+    """p* against a for two classes, three assumptions; gamma's mirror minimum 1 - p* thin."""
+    figure, axes = plt.subplots(figsize=(5.2, 4), layout="constrained")
+    for colour, (kind, part) in zip(COLOURS, table.groupby("kind"), strict=False):
+        axes.plot(part.a, part.p, DASHES[kind], color=colour, lw=2.2, label=NAMES[kind])
+        if kind == "gamma":
+            axes.plot(part.a, 1 - part.p, DASHES[kind], color=colour, lw=1, label=r"$\gamma$: its mirror minimum $1-p^*$")
+    _mark(axes, ylabel="best kept mass p*")
+    axes.set_xlim(0.5, 1)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+@styled
+def figure_3(table: pd.DataFrame) -> Figure:
+    """p* against a for alpha and beta and several numbers of classes, with the limit a^2."""
+    figure, axes = plt.subplots(figsize=(5.6, 4), layout="constrained")
+    alpha, beta = table[table.kind == "alpha"], table[table.kind == "beta"]
+    first = alpha[alpha.M == alpha.M.min()]
+    axes.plot(first.a, first.p, color="black", lw=2, label=r"$\alpha$, every M")
+    for colour, (M, part) in zip(COLOURS, beta.groupby("M"), strict=False):
+        axes.plot(part.a, part.p, color=colour, lw=1.8, label=rf"$\beta$, M = {M}")
+    axes.plot(first.a, first.a**2, color="black", ls=":", lw=1.4, label=r"limit $a^2$")
+    _mark(axes, ylabel="best kept mass p*")
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+@styled
+def figure_4(table: pd.DataFrame) -> Figure:
+    """p* against a for gamma and several numbers of classes, each jump as a thin vertical line at a_c."""
+    figure, axes = plt.subplots(figsize=(5.6, 4), layout="constrained")
+    for colour, (M, part) in zip(COLOURS, table.groupby("M"), strict=False):
+        a_c, p_c = label_noise.gamma_transition(M)
+        below, above = part[part.a < a_c], part[part.a > a_c]
+        axes.plot(below.a, below.p, color=colour, lw=1.8, label=rf"M = {M}: $a_c$ = {a_c:.4f}")
+        axes.plot([a_c, *above.a], [p_c, *above.p], color=colour, lw=1.8)
+        axes.plot([a_c, a_c], [1 / M, p_c], color=colour, lw=0.9, ls=":")
+    _mark(axes, ylabel="best kept mass p*")
+    axes.legend(frameon=False, fontsize="small", loc="upper left")
+    return figure
+
+
+
+
+def _heat(panel, grid: pd.DataFrame, rough: pd.DataFrame, **colours):
+    """A heat map over cells of (a, p); cells whose networks have not memorised their labels are hatched."""
+    # the clean rates of a grid are unevenly spaced: each gets a column of the same width, named on the axis
+    columns, rows = np.arange(len(grid.columns) + 1) - 0.5, np.arange(len(grid.index) + 1) - 0.5
+    image = panel.pcolormesh(columns, rows, grid, rasterized=True, **colours)
+    hatched = np.ma.masked_where(~rough.to_numpy(bool), np.ones(rough.shape))
+    panel.pcolor(columns, rows, hatched, hatch="////", alpha=0)
+    panel.set_xticks(range(len(grid.columns)), [f"{a:g}" for a in grid.columns], fontsize="small")
+    panel.set_yticks(range(len(grid.index)), [f"{p:g}" for p in grid.index], fontsize="small")
+    panel.set(xlabel=CLEAN_RATE)
+    return image
+
+
+def _means(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    return table.pivot_table(index="p", columns="a", values=column, aggfunc="mean", dropna=False)
+
+
+def _position(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Where numbers stand on an axis with one equal cell per grid value."""
+    return np.interp(at, values, np.arange(len(values)))
+
+
+@styled
+def figure_5(table: pd.DataFrame) -> Figure:
+    """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale for all panels."""
+    shown = {"predicted": "theory, eq. 11 with M = 10"} | {column: f"measured: {where}" for column, where in chen.PROTOCOLS.items()}
+    figure, panels = plt.subplots(1, 3, figsize=(11, 4.6), sharey=True, layout="constrained")
+    rough = ~_means(table, "memorised").astype(bool)
+    for panel, (column, title) in zip(panels, shown.items(), strict=True):
+        grid = _means(table, column)
+        image = _heat(panel, grid, rough if column != "predicted" else rough & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
+        found = chen.minima(table, column)
+        heights = grid.columns if column == "predicted" else found.argmin
+        panel.plot(range(len(grid.columns)), _position(grid.index, heights), "o", color="white", mec="black", ms=7)
+        panel.set_title(title)
+    panels[0].set_ylabel(KEPT)
+    figure.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
+    return figure
+
+
+@styled
+def figure_5_residual(table: pd.DataFrame) -> Figure:
+    """Measured minus predicted loss over the (a, p) grid, p = 1 left out where the prediction is infinite."""
+    figure, panels = plt.subplots(1, 2, figsize=(8.6, 4.4), sharey=True, layout="constrained")
+    finite = table[np.isfinite(table.predicted)]
+    rough = ~_means(finite, "memorised").astype(bool)
+    for panel, (column, title) in zip(panels, chen.PROTOCOLS.items(), strict=True):
+        grid = _means(finite.assign(residual=finite[column] - finite.predicted), "residual")
+        image = _heat(panel, grid, rough.reindex_like(grid), cmap=RESIDUAL_MAP, vmin=-1, vmax=1)
+        panel.set_title(title)
+    panels[0].set_ylabel(KEPT)
+    figure.colorbar(image, ax=panels, extend="both", label="measured - predicted (nats)")
+    return figure
+
+
+@styled
+def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
+    """Slices at fixed a: the formula as a line, measured means with 95 % intervals over seeds."""
+    figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
+    markers = dict(zip(chen.PROTOCOLS, ("o", "s"), strict=True))
+    for panel, a in zip(panels[0], rates, strict=True):
+        p = np.linspace(0.02, 0.999, 400)
+        panel.plot(p, label_noise.loss("alpha", a, p, 10), color="black", lw=1.6, label="theory, eq. 11")
+        panel.axvline(a, color="grey", lw=0.8, ls=":", label="predicted best p = a")
+        for colour, (column, where) in zip(COLOURS, chen.PROTOCOLS.items(), strict=False):
+            curves = table[table.a == a].pivot(index="seed", columns="p", values=column)
+            mean = curves.mean()
+            error = None
+            if len(curves) >= claims.MIN_SEEDS:
+                intervals = [claims.t_interval(curves[value]) for value in curves]
+                error = [[middle - low for middle, low, _ in intervals], [high - middle for middle, _, high in intervals]]
+            panel.errorbar(mean.index, mean, yerr=error, fmt=markers[column], color=colour, ms=5, capsize=2, label=f"measured: {where}")
+        seeds = table[table.a == a].seed.nunique()
+        panel.set(xlabel=KEPT, title=f"a = {a:g}, {seeds} seed{'s' if seeds > 1 else ''}", xlim=(0, 1.02), ylim=(0, 4))
+    panels[0][0].set_ylabel("test loss (nats); off the scale at p = 1")
+    panels[0][-1].legend(frameon=False, fontsize="small", loc="upper left")
+    return figure
