@@ -45,7 +45,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder with --outputs.") from error
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder with --outputs."
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

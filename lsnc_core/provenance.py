@@ -8,7 +8,19 @@ from importlib import metadata
 
 from lsnc_core.files import PROJECT
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "papermill", "nbconvert", "ipywidgets", "jupyterlab")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "seaborn",
+    "papermill",
+    "nbconvert",
+    "ipywidgets",
+    "jupyterlab",
+)
 
 
 def commit() -> str:

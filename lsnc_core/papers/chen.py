@@ -115,22 +115,24 @@ def landscape_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     return runs
 
 
-def landscape_table(runs, M: int):
+def landscape_table(runs):
     """One row per trained network at its last epoch, with the formula beside the measurement.
 
     Args:
-        runs: the table of `lsnc_core.runs.results`.
-        M: number of classes of its data set.
+        runs: the table of `lsnc_core.runs.results`, of one data set.
 
     Returns:
         pandas.DataFrame with a, p, seed, kept (share of clean labels as drawn), `test_loss` and `clean_train_loss` in nats,
-        `predicted` (eq. 11), `excess` (training loss above its floor, nats) and `memorised` (bool).
+        `predicted` (eq. 11), `predicted_as_drawn` (eq. 11 at the share of clean labels as drawn), `excess` (training loss above
+        its floor, nats), `memorised` (bool) and `run` (its file in the store).
     """
     table = runs[runs.epoch == runs.epochs].copy()
+    M = data.SOURCES[table.data.iloc[0]].num_classes
     table["predicted"] = label_noise.loss("alpha", table.a.to_numpy(), table.p.to_numpy(), M)
+    table["predicted_as_drawn"] = label_noise.loss("alpha", table.kept.to_numpy(), table.p.to_numpy(), M)
     table["excess"] = table.train_loss - label_noise.entropy_floor(table.p.to_numpy(), M)
     table["memorised"] = table.excess <= MEMORISED
-    columns = ["data", "a", "p", "seed", "kept", "predicted", *PROTOCOLS, "test_accuracy", "excess", "memorised"]
+    columns = ["data", "a", "p", "seed", "kept", "predicted", "predicted_as_drawn", *PROTOCOLS, "test_accuracy", "excess", "memorised", "run"]
     return table[columns].sort_values(["a", "p", "seed"], ignore_index=True)
 
 
@@ -158,8 +160,8 @@ def minima(table, column: str):
     return pd.DataFrame(rows)
 
 
-def agreement(table, column: str):
-    """How close the formula comes at each clean rate and seed over p in [.2, .95].
+def agreement(table, column: str, predicted: str = "predicted"):
+    """How close the formula comes at each clean rate and seed over p in [.2, .95]; `predicted` may be "predicted_as_drawn".
 
     Returns:
         pandas.DataFrame with a, seed, error (mean of |measured - predicted| / predicted), residual (mean of measured -
@@ -171,14 +173,14 @@ def agreement(table, column: str):
     rows = []
     inside = table[table.p.between(*C2_RANGE) & np.isfinite(table[column])]
     for (a, seed), part in inside.groupby(["a", "seed"]):
-        residual = part[column] - part.predicted
+        residual = part[column] - part[predicted]
         rows.append(
             {
                 "a": a,
                 "seed": seed,
-                "error": (residual.abs() / part.predicted).mean(),
+                "error": (residual.abs() / part[predicted]).mean(),
                 "residual": residual.mean(),
-                "rank": stats.spearmanr(part[column], part.predicted).statistic,
+                "rank": stats.spearmanr(part[column], part[predicted]).statistic,
                 "memorised": bool(part.memorised.all()),
             }
         )
@@ -196,7 +198,9 @@ def verdict_c1(table, column: str) -> Verdict:
     for row in found[found.low.notna() & (found.a < 1)].itertuples():
         outcome = claims.decide(row.low, row.high, row.a - C1_TOLERANCE, row.a + C1_TOLERANCE) if row.memorised else claims.UNDECIDED
         outcomes.append(outcome)
-        said.append(f"a = {row.a:g}: lowest at p = {row.argmin:.2f} [{row.low:.2f}, {row.high:.2f}]" + ("" if row.memorised else ", not memorised"))
+        said.append(
+            f"a = {row.a:g}: lowest at p = {row.argmin:.2f} [{row.low:.2f}, {row.high:.2f}]" + ("" if row.memorised else ", not memorised")
+        )
     single = found[found.low.isna() & (found.a < 1)]
     if len(single):
         near = int(((single.argmin - single.a).abs() <= C1_TOLERANCE).sum())
@@ -204,10 +208,10 @@ def verdict_c1(table, column: str) -> Verdict:
     return Verdict(CLAIMS["C1"], _where(table, column), "; ".join(said), claims.every(outcomes))
 
 
-def verdict_c2(table, column: str) -> Verdict:
+def verdict_c2(table, column: str, predicted: str = "predicted") -> Verdict:
     """C2 on trained networks: relative error and rank correlation over p at each clean rate with four seeds or more."""
     outcomes, said = [], []
-    for a, part in agreement(table, column).groupby("a"):
+    for a, part in agreement(table, column, predicted).groupby("a"):
         if len(part) < claims.MIN_SEEDS or not np.isfinite(part[["error", "rank"]]).all(axis=None):
             continue
         error, rank, residual = (claims.t_interval(part[name]) for name in ("error", "rank", "residual"))
@@ -215,6 +219,37 @@ def verdict_c2(table, column: str) -> Verdict:
         outcomes.append(both if part.memorised.all() else claims.UNDECIDED)
         said.append(
             f"a = {a:g}: error {error[0]:.1%} [{error[1]:.1%}, {error[2]:.1%}], rank correlation {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}], "
-            f"measured - predicted {residual[0]:+.3f} [{residual[1]:+.3f}, {residual[2]:+.3f}] nats" + ("" if part.memorised.all() else ", not memorised")
+            f"measured - predicted {residual[0]:+.3f} [{residual[1]:+.3f}, {residual[2]:+.3f}] nats"
+            + ("" if part.memorised.all() else ", not memorised")
         )
-    return Verdict(CLAIMS["C2"], _where(table, column), "; ".join(said) or "no clean rate with four seeds", claims.every(outcomes))
+    where = _where(table, column) + (", formula at the share of clean labels as drawn" if predicted != "predicted" else "")
+    return Verdict(CLAIMS["C2"], where, "; ".join(said) or "no clean rate with four seeds", claims.every(outcomes))
+
+
+def seen(table) -> str:
+    """What a landscape shows, in a sentence of numbers: how many networks, whether they memorised, the sign of the residual."""
+    size = f"{len(table)} networks on {data.SOURCES[table.data.iloc[0]].title}"
+    fitted = f"{int(table.memorised.sum())} of them have memorised their labels (training loss within {MEMORISED} nats of its floor)"
+    residuals = []
+    for column, where in PROTOCOLS.items():
+        inside = table[table.p.between(*C2_RANGE)]
+        residual = inside[column] - inside.predicted
+        residuals.append(f"{where}: {residual.mean():+.3f} nats on average, above the formula in {(residual > 0).mean():.0%} of the networks")
+    low, high = C2_RANGE
+    return f"{size}; {fitted}. Measured minus predicted for p from {low} to {high}, {'; '.join(residuals)}."
+
+
+def nearest_theory(table):
+    """Which assumption's best p lies closest to the measured minima: mean distance over the clean rates, by protocol and kind.
+
+    Returns:
+        pandas.DataFrame with rows alpha, beta, gamma and one column per protocol.
+    """
+    import pandas as pd
+
+    M = data.SOURCES[table.data.iloc[0]].num_classes
+    distances = {}
+    for column, where in PROTOCOLS.items():
+        found = minima(table, column)
+        distances[where] = {kind: (found.argmin - label_noise.optimum(kind, found.a, M)).abs().mean() for kind in label_noise.KINDS}
+    return pd.DataFrame(distances)

@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lsnc_core import data
+from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, claims
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, RESIDUAL_MAP, styled
 from lsnc_core.theory import label_noise
@@ -46,7 +48,9 @@ def figure_1(table: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.7), sharey=True, layout="constrained")
     for panel, kind in zip(panels, label_noise.KINDS, strict=True):
         grid = table.pivot(index="p", columns="a", values=kind)
-        image = panel.pcolormesh(grid.columns, grid.index, np.minimum(grid, 1e3), cmap=LOSS_MAP, vmin=0, vmax=TOP, shading="nearest", rasterized=True)
+        image = panel.pcolormesh(
+            grid.columns, grid.index, np.minimum(grid, 1e3), cmap=LOSS_MAP, vmin=0, vmax=TOP, shading="nearest", rasterized=True
+        )
         a = np.linspace(0, 1, 401)
         best = label_noise.optimum(kind, a, 2)
         panel.plot(a, best, color="white", lw=2.2)
@@ -104,8 +108,6 @@ def figure_4(table: pd.DataFrame) -> Figure:
     return figure
 
 
-
-
 def _heat(panel, grid: pd.DataFrame, rough: pd.DataFrame, **colours):
     """A heat map over cells of (a, p); cells whose networks have not memorised their labels are hatched."""
     # the clean rates of a grid are unevenly spaced: each gets a column of the same width, named on the axis
@@ -131,15 +133,19 @@ def _position(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 @styled
 def figure_5(table: pd.DataFrame) -> Figure:
     """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale for all panels."""
-    shown = {"predicted": "theory, eq. 11 with M = 10"} | {column: f"measured: {where}" for column, where in chen.PROTOCOLS.items()}
+    shown = {"predicted": "theory, equation 11"} | {column: f"measured: {where}" for column, where in chen.PROTOCOLS.items()}
     figure, panels = plt.subplots(1, 3, figsize=(11, 4.6), sharey=True, layout="constrained")
     rough = ~_means(table, "memorised").astype(bool)
     for panel, (column, title) in zip(panels, shown.items(), strict=True):
         grid = _means(table, column)
-        image = _heat(panel, grid, rough if column != "predicted" else rough & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
+        # pcolormesh leaves infinite cells blank; they belong above the top of the scale
+        image = _heat(panel, np.minimum(grid, 1e3), rough if column != "predicted" else rough & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
         found = chen.minima(table, column)
         heights = grid.columns if column == "predicted" else found.argmin
-        panel.plot(range(len(grid.columns)), _position(grid.index, heights), "o", color="white", mec="black", ms=7)
+        across = np.arange(len(grid.columns))
+        panel.plot(across, _position(grid.index, heights), "o", color="white", mec="black", ms=7)
+        if column != "predicted":
+            panel.vlines(across, _position(grid.index, found.low), _position(grid.index, found.high), color="white", lw=2)
         panel.set_title(title)
     panels[0].set_ylabel(KEPT)
     figure.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
@@ -163,12 +169,20 @@ def figure_5_residual(table: pd.DataFrame) -> Figure:
 
 @styled
 def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
-    """Slices at fixed a: the formula as a line, measured means with 95 % intervals over seeds."""
+    """Slices at fixed a: the formula as a line, measured means with 95 % intervals over seeds.
+
+    Raises:
+        UsageError: for a clean rate that the table does not have.
+    """
+    M = data.SOURCES[table.data.iloc[0]].num_classes
+    for a in rates:
+        if a not in set(table.a):
+            raise UsageError(f"no network was trained at the clean rate {a!r}; there are {', '.join(f'{a:g}' for a in sorted(set(table.a)))}.")
     figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
     markers = dict(zip(chen.PROTOCOLS, ("o", "s"), strict=True))
     for panel, a in zip(panels[0], rates, strict=True):
         p = np.linspace(0.02, 0.999, 400)
-        panel.plot(p, label_noise.loss("alpha", a, p, 10), color="black", lw=1.6, label="theory, eq. 11")
+        panel.plot(p, label_noise.loss("alpha", a, p, M), color="black", lw=1.6, label="theory, eq. 11")
         panel.axvline(a, color="grey", lw=0.8, ls=":", label="predicted best p = a")
         for colour, (column, where) in zip(COLOURS, chen.PROTOCOLS.items(), strict=False):
             curves = table[table.a == a].pivot(index="seed", columns="p", values=column)

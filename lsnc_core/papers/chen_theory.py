@@ -34,13 +34,17 @@ def theory_verdicts() -> list[Verdict]:
     """C1, C4, C5, C6 and C12 checked on the formulas, each to a stated tolerance."""
     inner = RATES[1:-1]
     found = max(abs(_lowest("alpha", a, M) - a) for a in inner[::7] for M in CLASSES)
-    c1 = _verdict("C1", f"largest |argmin - a| over {len(inner[::7])} clean rates and M = {CLASSES}: {found:.1e} (tolerance 1e-6)", found < 1e-6)
+    c1 = _verdict(
+        "C1", f"largest |argmin - a| over {len(inner[::7])} clean rates and M = {CLASSES}: {found:.1e} (tolerance 1e-6)", found < 1e-6
+    )
 
     excess = {M: (label_noise.optimum("beta", RATES, M) - RATES)[RATES >= 1 / M].max() for M in CLASSES}
     below = {M: (label_noise.optimum("beta", RATES, M) - RATES)[RATES < 1 / M].max() for M in CLASSES}
     worst = max(excess.values())
     c4 = _verdict(
-        "C4", f"largest p* (beta) - p* (alpha) for a >= 1/M: {worst:.1e}; for a < 1/M it is up to {max(below.values()):.2f}, where the claim is reversed", worst < 1e-12
+        "C4",
+        f"largest p* (beta) - p* (alpha) for a >= 1/M: {worst:.1e}; for a < 1/M it is up to {max(below.values()):.2f}, where the claim is reversed",
+        worst < 1e-12,
     )
 
     gap = {M: np.abs(label_noise.optimum("beta", RATES, M) - RATES**2).max() for M in CLASSES[2:]}
@@ -57,7 +61,9 @@ def theory_verdicts() -> list[Verdict]:
         jumps[M] = float(np.diff(label_noise.optimum("gamma", np.array([a_c - step, a_c + step]), M))[0])
     rates = ", ".join(f"{label_noise.gamma_transition(M)[0]:.4f} (M = {M})" for M in CLASSES)
     sizes = ", ".join(f"{jump:.3f} (M = {M})" for M, jump in jumps.items())
-    c6 = _verdict("C6", f"critical clean rate {rates}; jump of p* there {sizes}", jumps[2] < 0.01 and all(jumps[M] > 0.05 for M in CLASSES[1:]))
+    c6 = _verdict(
+        "C6", f"critical clean rate {rates}; jump of p* there {sizes}", jumps[2] < 0.01 and all(jumps[M] > 0.05 for M in CLASSES[1:])
+    )
 
     smoothing, forward, _ = random_jensen_terms()
     violated = int((smoothing > forward + 1e-12).sum())
@@ -174,7 +180,9 @@ def errata() -> list[Erratum]:
             r"$\log \sum_j S_{ij} \sigma_j(h)$; the second inequality is false",
             f"forward correction above logit smoothing in at least one row of {rows:.1%} of random cases, summed over rows in {summed:.1%}",
         ),
-        Erratum("Section 5 (ResNet-18)", "1,000,000 parameters", "11.17 million for the CIFAR form", f"counted here: {resnet18_parameters():,}"),
+        Erratum(
+            "Section 5 (ResNet-18)", "1,000,000 parameters", "11.17 million for the CIFAR form", f"counted here: {resnet18_parameters():,}"
+        ),
         Erratum(
             "Figure 9, caption",
             "gamma theory predicts the measured minima best",

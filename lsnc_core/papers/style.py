@@ -16,9 +16,8 @@ def styled(draw):
     @functools.wraps(draw)
     def wrapped(*arguments, **settings):
         look = sns.axes_style("ticks") | sns.plotting_context("notebook", font_scale=0.85)
-        with plt.rc_context({**look, "axes.prop_cycle": plt.cycler(color=COLOURS), "figure.dpi": 100, "svg.hashsalt": "lsnc", "axes.titlesize": 10.5}):
+        with plt.rc_context({**look, "axes.prop_cycle": plt.cycler(color=COLOURS), "figure.dpi": 100, "axes.titlesize": 10.5}):
             figure = draw(*arguments, **settings)
-            figure.canvas.draw()
         plt.close(figure)
         return figure
 

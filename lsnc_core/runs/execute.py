@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lsnc_core import data
@@ -27,7 +28,7 @@ _progress_queue = None
 
 
 def choose_device(device: str = "auto") -> str:
-    """"cpu" or "cuda" for "auto", "cpu" or "cuda"; raises `UsageError` for another name or when there is no CUDA device."""
+    """ "cpu" or "cuda" for "auto", "cpu" or "cuda"; raises `UsageError` for another name or when there is no CUDA device."""
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
@@ -58,7 +59,8 @@ def results(specs: Sequence[RunSpec], device: str = "auto", store: Store | None 
         store: where results lie; by default the store of the outputs folder.
 
     Returns:
-        pandas.DataFrame, one row per (run, epoch): the spec's settings, then what `runs.fleet.train` measures.
+        pandas.DataFrame, one row per (run, epoch): the spec's settings, its file and provenance (`seconds` are the process
+        time of one network), then what `runs.fleet.train` measures.
 
     Raises:
         UsageError: when a data set is missing, the store cannot be written, or a training process was killed.
@@ -71,7 +73,22 @@ def results(specs: Sequence[RunSpec], device: str = "auto", store: Store | None 
     if missing:
         train(specs, missing, choose_device(device), store)
         found |= {spec: store.get(spec) for spec in missing}
-    return pd.DataFrame([spec.to_dict() | row for spec, (history, _) in found.items() for row in history])
+    return pd.DataFrame([_origin(store, spec, meta) | row for spec, (history, meta) in found.items() for row in history])
+
+
+def _origin(store: Store, spec: RunSpec, meta: dict) -> dict:
+    """A run's settings, the name of its file, and where, when and how it was trained, as table columns."""
+    made = meta["provenance"]
+    where = {
+        "run": store.path(spec).stem,
+        "device": made["device"],
+        "hardware": made["accelerator"] if made["device"] == "cuda" else made["processor"],
+        "torch": made["versions"]["torch"],
+        "commit": made["commit"],
+        "finished": made["finished"],
+        "seconds": made["seconds"],
+    }
+    return spec.to_dict() | where
 
 
 def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: Store) -> None:
@@ -101,10 +118,15 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
         histories = fleet.train(block, data.load(block[0].data), torch.device(device), progress)
     finally:
         torch.set_num_threads(threads)
-    seconds = (time.perf_counter() - start) / len(block)
+    made = {
+        "device": device,
+        "seconds": round((time.perf_counter() - start) / len(block), 3),
+        "trained_together": len(block),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     for spec, history in zip(block, histories, strict=True):
         if spec in missing:
-            store.put(spec, history, {"device": device, "seconds": round(seconds, 3), "trained_together": len(block)})
+            store.put(spec, history, made)
 
 
 def _train_in_processes(todo: list[list[RunSpec]], missing: set[RunSpec], store: Store, bar) -> None:

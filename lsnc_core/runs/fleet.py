@@ -155,9 +155,13 @@ def train(
     networks = [build(spec, image_shape, classes) for spec in specs]
     plan = patch_plan(networks[0], image_shape).to(device)
     layers = stack(networks, device)
-    noisy = torch.stack([labels.corrupt(chosen.train_labels, labels.symmetric_noise(spec.a, classes), spec.seed) for spec in specs])  # (R, N)
+    noisy = torch.stack(
+        [labels.corrupt(chosen.train_labels, labels.symmetric_noise(spec.a, classes), spec.seed) for spec in specs]
+    )  # (R, N)
     kept = (noisy == chosen.train_labels).double().mean(1).tolist()
-    targets = torch.stack([labels.soft_targets(row, spec.p, classes) for row, spec in zip(noisy, specs, strict=True)]).to(device)  # (R, N, K)
+    targets = torch.stack([labels.soft_targets(row, spec.p, classes) for row, spec in zip(noisy, specs, strict=True)]).to(
+        device
+    )  # (R, N, K)
     noisy = noisy.to(device)
 
     parameters = [parameter for layer in layers for parameter in layer]

@@ -61,7 +61,9 @@ class Store:
     def why_missing(self, spec: RunSpec) -> str:
         """Why a spec is not in the store: never trained, or which part of its context changed since."""
         context = self.context(spec)
-        for other in sorted(self.folder.glob(f"{digest(spec.to_dict())[:24]}-*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True):
+        for other in sorted(
+            self.folder.glob(f"{digest(spec.to_dict())[:24]}-*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True
+        ):
             before = self._read(other)
             if before is not None:
                 changed = [name for name, value in context.items() if before[1]["context"].get(name) != value]
@@ -69,7 +71,7 @@ class Store:
         return "never trained"
 
     def put(self, spec: RunSpec, history: Sequence[dict], run: dict) -> None:
-        """Write a history (one mapping of numbers per epoch) with its provenance; `run` adds device and seconds to it.
+        """Write a history (one mapping of numbers per epoch) with its provenance; `run` adds to it what this run knows.
 
         Raises:
             UsageError: when the folder cannot be written.

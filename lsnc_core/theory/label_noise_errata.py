@@ -1,12 +1,12 @@
 """What Chen et al. (arXiv 2010.12648) print and is WRONG, kept to be shown beside the right form; never use these to compute.
 
-    printed                               right form (lsnc_core.theory.label_noise)
-    printed_eq10                          optimal_smoothing_alpha
-    printed_eq12_loss                     beta_loss
-    printed_eq13, printed_text_before_eq13  optimal_smoothing_beta
-    printed_eq17                          mean_field_kept_beta
-    printed_gamma_large_M                 gamma_large_M
-    eqs 18, 19 (order of three losses)    jensen_terms below: the three, to be compared
+printed                               right form (lsnc_core.theory.label_noise)
+printed_eq10                          optimal_smoothing_alpha
+printed_eq12_loss                     beta_loss
+printed_eq13, printed_text_before_eq13  optimal_smoothing_beta
+printed_eq17                          mean_field_kept_beta
+printed_gamma_large_M                 gamma_large_M
+eqs 18, 19 (order of three losses)    jensen_terms below: the three, to be compared
 """
 
 from math import log

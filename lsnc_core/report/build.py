@@ -1,0 +1,167 @@
+"""From executed notebooks to the HTML report: a page each, and an index with the verdicts and the provenance.
+
+Everything a page needs lies beside it under relative addresses, so the folder opens from disk with the network off.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+from lsnc_core import files, profiles, provenance
+from lsnc_core.errors import UsageError
+from lsnc_core.papers.catalog import Notebook
+from lsnc_core.report import show
+
+TEMPLATES = Path(__file__).parent / "templates"
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
+
+
+def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: dict[str, str], runs) -> Path:
+    """Write the report of one profile.
+
+    Args:
+        folder: the profile's outputs; executed notebooks are read from `notebooks/` in it, the report goes to `report/`.
+        profile: its name.
+        notebooks: those to show, in order; one that has not been executed is left out.
+        failures: one sentence for each notebook of this run that failed.
+        runs: pandas.DataFrame of all networks behind the notebooks at their last epoch, with provenance columns; may be empty.
+
+    Returns:
+        The path of the index page.
+
+    Raises:
+        UsageError: when the folder cannot be written or an executed notebook cannot be read.
+    """
+    import jinja2
+
+    report = folder / "report"
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined)
+    navigation, bodies, verdicts = [], {}, []
+    for notebook in notebooks:
+        source = folder / "notebooks" / f"{notebook.name}.ipynb"
+        if source.exists():
+            page = f"{notebook.name}.html"
+            bodies[notebook.name], figures, found = _convert(source, report)
+            navigation.append(
+                {
+                    "name": notebook.name,
+                    "page": page,
+                    "title": notebook.title,
+                    "paper": notebook.paper,
+                    "shows": notebook.shows,
+                    "figures": figures,
+                }
+            )
+            verdicts += [row | {"notebook": page} for row in found]
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    shared = {
+        "profile": profile,
+        "profile_text": profiles.PROFILES[profile],
+        "navigation": navigation,
+        "made": made,
+        "provenance": provenance.describe(),
+    }
+    for entry in navigation:
+        note = f"This page is of an earlier run: {failures[entry['name']]}" if entry["name"] in failures else ""
+        page = environment.get_template("page.html.j2").render(
+            shared, page=entry["page"], title=entry["title"], note=note, body=_trusted(bodies[entry["name"]])
+        )
+        _write(report / entry["page"], page)
+    tally = Counter(row["outcome"] for row in verdicts)
+    index = environment.get_template("index.html.j2").render(
+        shared,
+        page="index.html",
+        title="Report",
+        note="",
+        failures=[{"name": name, "sentence": sentence} for name, sentence in failures.items()],
+        verdicts=_trusted(show.verdicts_html(verdicts, {row["notebook"]: row["notebook"] for row in verdicts})) if verdicts else "",
+        tally={outcome: tally[outcome] for outcome in show.SIGNS if tally[outcome]},
+        signs=show.SIGNS,
+        classes=show.CLASSES,
+        facts=_facts(runs),
+    )
+    _write(report / "index.html", index)
+    _write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
+    _assets(report / "assets")
+    return report / "index.html"
+
+
+def _trusted(text: str):
+    """HTML that this package made, exempt from escaping in templates."""
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+def _write(path: Path, text: str) -> None:
+    files.write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
+    """An executed notebook's page body, its figures (also written as SVG and CSV files), and its verdicts."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    try:
+        notebook = nbformat.read(source, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise UsageError(f"{source} is damaged ({type(error).__name__}): delete it and start again.") from error
+    figures, verdicts = [], []
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        bundle = output.get("data", {})
+        if show.FIGURE_TYPE in bundle:
+            data = bundle.pop(show.FIGURE_TYPE)
+            for ending in ("svg", "csv"):
+                _write(report / "files" / f"{data['name']}.{ending}", data[ending])
+            figures.append(data)
+            address = f"files/{data['name']}"
+            links = f'<span class="downloads">Download: <a href="{address}.svg" download>figure (SVG)</a>, <a href="{address}.csv" download>table (CSV)</a></span>'
+            bundle["text/html"] = show.figure_html(data, f"{address}.svg", links)
+        if show.VERDICTS_TYPE in bundle:
+            verdicts += bundle.pop(show.VERDICTS_TYPE)
+        if WIDGET_TYPE in bundle and "text/html" in bundle:
+            # a live widget is dead without a kernel; its own HTML stands in
+            del bundle[WIDGET_TYPE]
+    notebook.metadata.pop("widgets", None)
+    exporter = HTMLExporter(
+        template_name="notebook",
+        extra_template_basedirs=[str(TEMPLATES)],
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+        embed_images=True,
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    return body, figures, verdicts
+
+
+def _facts(runs) -> dict[str, str]:
+    """The provenance table: this machine, the versions, and what was trained where."""
+    from lsnc_core import data
+
+    here = provenance.describe()
+    facts = {
+        "Made on": f"{here['processor']}, {here['cores']} cores, {here['accelerator'] or 'no accelerator'}, {here['system']}",
+        "Commit": here["commit"],
+        "Versions": ", ".join(f"{name} {version}" for name, version in here["versions"].items()),
+    }
+    if len(runs):
+        facts["Networks"] = (
+            f"{len(runs)}, trained in {runs.seconds.sum():.0f} process-seconds; seeds {', '.join(map(str, sorted(runs.seed.unique())))}"
+        )
+        facts["Trained on"] = "; ".join(sorted(set(runs.device + ": " + runs.hardware)))
+        facts["Training commits"] = ", ".join(sorted(set(runs.commit)))
+        facts["Data"] = "; ".join(f"{data.SOURCES[name].title}, {data.SOURCES[name].origin}" for name in sorted(set(runs.data)))
+    return facts
+
+
+def _assets(folder: Path) -> None:
+    """The style sheet, and MathJax from its package: one copy for all pages."""
+    from pygments.formatters import HtmlFormatter
+
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    _write(folder / "style.css", style + HtmlFormatter(style="default").get_style_defs(".highlight"))
+    mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
+    _write(folder / "mathjax.js", mathjax.read_text(encoding="utf-8"))
