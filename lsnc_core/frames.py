@@ -37,6 +37,7 @@ def slider_html(title: str, labels: Sequence[str], svgs: Sequence[str], start: i
     said = html.escape(labels[start], quote=True)
     return (
         f'<div class="lsnc-frames" data-labels="{html.escape(json.dumps(list(labels)), quote=True)}"><label>{html.escape(title)} '
-        f'<input type="range" min="0" max="{len(svgs) - 1}" value="{start}" aria-valuetext="{said}" oninput="{html.escape(_MOVE, quote=True)}"></label> '
+        f'<input type="range" min="0" max="{len(svgs) - 1}" value="{start}" aria-valuetext="{said}" '
+        f'oninput="{html.escape(_MOVE, quote=True)}"></label> '
         f"<output>{said}</output>{frames}</div>"
     )

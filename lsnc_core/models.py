@@ -80,7 +80,7 @@ def mlp(image_shape: tuple[int, int, int], classes: int, hidden: tuple[int, ...]
 
 
 def initialise(network: Network, generator: torch.Generator) -> Network:
-    """Draw all weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's own rule, from the given generator; returns the network."""
+    """Draw all weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's own rule; returns the network."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             bound = module.weight[0].numel() ** -0.5

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lsnc_core import data
+from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, claims
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, RESIDUAL_MAP, styled
@@ -58,6 +58,7 @@ def figure_1(table: pd.DataFrame) -> Figure:
             panel.plot(a, 1 - best, color="white", lw=1.6, ls="--")
         _mark(panel)
         panel.set_title(NAMES[kind])
+        panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     for panel in panels[1:]:
         panel.set_ylabel("")
     figure.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
@@ -83,7 +84,7 @@ def figure_3(table: pd.DataFrame) -> Figure:
     """p* against a for alpha and beta and several numbers of classes, with the limit a^2."""
     figure, axes = plt.subplots(figsize=(5.6, 4), layout="constrained")
     alpha, beta = table[table.kind == "alpha"], table[table.kind == "beta"]
-    first = alpha[alpha.M == alpha.M.min()]
+    first = alpha[alpha.M == min(alpha.M)]
     axes.plot(first.a, first.p, color="black", lw=2, label=r"$\alpha$, every M")
     for colour, (M, part) in zip(COLOURS, beta.groupby("M"), strict=False):
         axes.plot(part.a, part.p, color=colour, lw=1.8, label=rf"$\beta$, M = {M}")
@@ -130,24 +131,28 @@ def _position(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     return np.interp(at, values, np.arange(len(values)))
 
 
+def _rough(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the grid in which a network has not memorised its labels."""
+    return _means(table, "memorised") < 1
+
+
 @styled
 def figure_5(table: pd.DataFrame) -> Figure:
     """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale for all panels."""
-    shown = {"predicted": "theory, equation 11"} | {column: f"measured: {where}" for column, where in chen.PROTOCOLS.items()}
     figure, panels = plt.subplots(1, 3, figsize=(11, 4.6), sharey=True, layout="constrained")
-    rough = ~_means(table, "memorised").astype(bool)
-    for panel, (column, title) in zip(panels, shown.items(), strict=True):
-        grid = _means(table, column)
-        # pcolormesh leaves infinite cells blank; they belong above the top of the scale
-        image = _heat(panel, np.minimum(grid, 1e3), rough if column != "predicted" else rough & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
+    # pcolormesh leaves infinite cells blank; they belong above the top of the scale
+    theory = np.minimum(_means(table, "predicted"), 1e3)
+    across, rates, kept = np.arange(len(theory.columns)), theory.columns.to_numpy(), theory.index.to_numpy()
+    mark = {"color": "white", "mec": "black", "ms": 7}
+    image = _heat(panels[0], theory, _rough(table) & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
+    panels[0].plot(across, _position(kept, rates), "o", **mark)
+    panels[0].set(title="theory, equation 11", ylabel=KEPT)
+    for panel, (column, where) in zip(panels[1:], chen.PROTOCOLS.items(), strict=True):
+        _heat(panel, _means(table, column), _rough(table), cmap=LOSS_MAP, vmin=0, vmax=TOP)
         found = chen.minima(table, column)
-        heights = grid.columns if column == "predicted" else found.argmin
-        across = np.arange(len(grid.columns))
-        panel.plot(across, _position(grid.index, heights), "o", color="white", mec="black", ms=7)
-        if column != "predicted":
-            panel.vlines(across, _position(grid.index, found.low), _position(grid.index, found.high), color="white", lw=2)
-        panel.set_title(title)
-    panels[0].set_ylabel(KEPT)
+        panel.vlines(across, _position(kept, found.low), _position(kept, found.high), color="white", lw=2)
+        panel.plot(across, _position(kept, found.argmin), "o", **mark)
+        panel.set_title(f"measured: {where}")
     figure.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
     return figure
 
@@ -157,7 +162,7 @@ def figure_5_residual(table: pd.DataFrame) -> Figure:
     """Measured minus predicted loss over the (a, p) grid, p = 1 left out where the prediction is infinite."""
     figure, panels = plt.subplots(1, 2, figsize=(8.6, 4.4), sharey=True, layout="constrained")
     finite = table[np.isfinite(table.predicted)]
-    rough = ~_means(finite, "memorised").astype(bool)
+    rough = _rough(finite)
     for panel, (column, title) in zip(panels, chen.PROTOCOLS.items(), strict=True):
         grid = _means(finite.assign(residual=finite[column] - finite.predicted), "residual")
         image = _heat(panel, grid, rough.reindex_like(grid), cmap=RESIDUAL_MAP, vmin=-1, vmax=1)
@@ -174,10 +179,12 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
     Raises:
         UsageError: for a clean rate that the table does not have.
     """
-    M = data.SOURCES[table.data.iloc[0]].num_classes
+    M = SOURCES[table.data.iloc[0]].num_classes
     for a in rates:
         if a not in set(table.a):
-            raise UsageError(f"no network was trained at the clean rate {a!r}; there are {', '.join(f'{a:g}' for a in sorted(set(table.a)))}.")
+            raise UsageError(
+                f"no network was trained at the clean rate {a!r}; there are {', '.join(f'{a:g}' for a in sorted(set(table.a)))}."
+            )
     figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
     markers = dict(zip(chen.PROTOCOLS, ("o", "s"), strict=True))
     for panel, a in zip(panels[0], rates, strict=True):

@@ -13,7 +13,7 @@ from lsnc_core.theory import label_noise, label_noise_errata
 
 CLASSES = (2, 3, 10, 100, 1000)
 RATES = np.linspace(0, 1, 101)
-FORMULAS = "the formulas"
+FORMULAS = "The formulas"
 
 
 def _lowest(kind: str, a: float, M: int) -> float:
@@ -35,7 +35,7 @@ def theory_verdicts() -> list[Verdict]:
     inner = RATES[1:-1]
     found = max(abs(_lowest("alpha", a, M) - a) for a in inner[::7] for M in CLASSES)
     c1 = _verdict(
-        "C1", f"largest |argmin - a| over {len(inner[::7])} clean rates and M = {CLASSES}: {found:.1e} (tolerance 1e-6)", found < 1e-6
+        "C1", f"largest |p* − a| over {len(inner[::7])} clean rates and M = {CLASSES}: {found:.1e} (tolerance 1e-6)", found < 1e-6
     )
 
     excess = {M: (label_noise.optimum("beta", RATES, M) - RATES)[RATES >= 1 / M].max() for M in CLASSES}
@@ -43,14 +43,14 @@ def theory_verdicts() -> list[Verdict]:
     worst = max(excess.values())
     c4 = _verdict(
         "C4",
-        f"largest p* (beta) - p* (alpha) for a >= 1/M: {worst:.1e}; for a < 1/M it is up to {max(below.values()):.2f}, where the claim is reversed",
+        f"largest p*(β) − p*(α) for a ≥ 1/M: {worst:.1e}; for a < 1/M it is up to {max(below.values()):.2f}, where the claim is reversed",
         worst < 1e-12,
     )
 
     gap = {M: np.abs(label_noise.optimum("beta", RATES, M) - RATES**2).max() for M in CLASSES[2:]}
     c5 = _verdict(
         "C5",
-        "largest |p* - a^2| over a: " + ", ".join(f"{value:.4f} at M = {M}" for M, value in gap.items()),
+        "largest |p* − a²| over a: " + ", ".join(f"{value:.4f} at M = {M}" for M, value in gap.items()),
         all(value <= 1 / (M - 1) + 1e-12 for M, value in gap.items()),
     )
 
@@ -99,7 +99,7 @@ def errata() -> list[Erratum]:
     uniform = labels.symmetric_noise(a, M)
     skewed = np.array([[0.8, 0.1, 0.0], [0.2, 0.6, 0.3], [0.0, 0.3, 0.7]])  # columns sum to 1, rows do not
     best_alpha, best_beta = label_noise.optimal_smoothing_alpha(skewed), label_noise.optimal_smoothing_beta(skewed)
-    printed13 = label_noise_errata.printed_eq13(uniform)
+    printed13, right13 = label_noise_errata.printed_eq13(uniform), label_noise.optimal_smoothing_beta(uniform)
     printed12 = label_noise_errata.printed_eq12_loss(labels.smoothing_matrix(0.7, M), uniform)
     text = label_noise_errata.printed_text_before_eq13(uniform)
     first, second = label_noise_errata.printed_eq17(uniform)
@@ -138,7 +138,8 @@ def errata() -> list[Erratum]:
             "Eq. 12 (beta, general T)",
             "twice the sum over ordered pairs $k \\neq j$",
             r"$-\sum_{jk} (T T^\mathsf{T})_{jk} \log S_{jk}$, without the 2",
-            f"a = .8, p = .7, M = 10: {printed12:.4f} as printed, {label_noise.beta_loss(labels.smoothing_matrix(0.7, M), uniform):.4f} right, "
+            f"a = .8, p = .7, M = 10: {printed12:.4f} as printed, "
+            f"{label_noise.beta_loss(labels.smoothing_matrix(0.7, M), uniform):.4f} right, "
             f"{label_noise.loss('beta', a, 0.7, M):.4f} by eq. 14",
         ),
         Erratum(
@@ -153,14 +154,16 @@ def errata() -> list[Erratum]:
             r"$S^* = \frac{1}{2} T T^\mathsf{T}$",
             r"$S^* = T T^\mathsf{T} \mathrm{diag}(1 / (T \mathbf{1}))$",
             f"uniform T, a = .8, M = 10: diagonal {printed13[0, 0]:.4f} and column sum {printed13[:, 0].sum():.2f} as printed; "
-            f"{label_noise.optimal_smoothing_beta(uniform)[0, 0]:.4f} and {label_noise.optimal_smoothing_beta(uniform)[:, 0].sum():.2f} right, the paper's own "
-            f"p* (beta) = {label_noise.optimum('beta', a, M):.4f}; asymmetric T: right S* reaches {label_noise.beta_loss(best_beta, skewed):.4f}",
+            f"{right13[0, 0]:.4f} and {right13[:, 0].sum():.2f} right, the paper's own "
+            f"p*(β) = {label_noise.optimum('beta', a, M):.4f}; asymmetric T: right S* reaches "
+            f"{label_noise.beta_loss(best_beta, skewed):.4f}",
         ),
         Erratum(
             "Section 4.3 (gamma, many classes)",
             r"$\ell = \ell_2(a, p) - a p \log(M - 1) + O(1/M) + \mathrm{const}$",
             r"$-ap \log p - (1 - ap) \log(1 - p) + (1 - ap) \log(M - 1)$",
-            f"loss(p = .9) - loss(p = .3) at a = .8, M = 1,000,000: {wrong_large:.4f} as printed, {right_large:.4f} right, {exact_large:.4f} exact",
+            f"loss(p = .9) - loss(p = .3) at a = .8, M = 1,000,000: {wrong_large:.4f} as printed, "
+            f"{right_large:.4f} right, {exact_large:.4f} exact",
         ),
         Erratum(
             "Eq. 16 (beta, mean field)",
@@ -203,11 +206,14 @@ def _mean_field_search(T: np.ndarray) -> float:
 
 
 def resnet18_parameters(classes: int = 10) -> int:
-    """Parameters of torchvision's ResNet-18 with the 3x3 stem for small images."""
-    import torch
-    from torchvision.models import resnet18
+    """Parameters of ResNet-18 with the 3x3 stem for small images, counted layer by layer: convolutions without bias, then batch norm."""
 
-    with torch.device("meta"):
-        network = resnet18(num_classes=classes)
-        network.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    return sum(parameter.numel() for parameter in network.parameters())
+    def convolution(inputs: int, outputs: int, size: int) -> int:
+        return inputs * outputs * size**2 + 2 * outputs  # batch norm has a scale and a shift per channel
+
+    total, inputs = convolution(3, 64, 3), 64
+    for width in (64, 128, 256, 512):
+        shortcut = convolution(inputs, width, 1) if inputs != width else 0
+        total += convolution(inputs, width, 3) + 3 * convolution(width, width, 3) + shortcut
+        inputs = width
+    return total + inputs * classes + classes

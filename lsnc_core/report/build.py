@@ -3,6 +3,7 @@
 Everything a page needs lies beside it under relative addresses, so the folder opens from disk with the network off.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from lsnc_core import files, profiles, provenance
+from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.catalog import Notebook
 from lsnc_core.report import show
@@ -54,7 +56,8 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
                     "figures": figures,
                 }
             )
-            verdicts += [row | {"notebook": page} for row in found]
+            verdicts += [row | {"page": page} for row in found]
+    verdicts.sort(key=lambda row: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["id"])])
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     shared = {
         "profile": profile,
@@ -76,7 +79,7 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
         title="Report",
         note="",
         failures=[{"name": name, "sentence": sentence} for name, sentence in failures.items()],
-        verdicts=_trusted(show.verdicts_html(verdicts, {row["notebook"]: row["notebook"] for row in verdicts})) if verdicts else "",
+        verdicts=_trusted(show.verdicts_html(verdicts, [row.pop("page") for row in verdicts])) if verdicts else "",
         tally={outcome: tally[outcome] for outcome in show.SIGNS if tally[outcome]},
         signs=show.SIGNS,
         classes=show.CLASSES,
@@ -109,7 +112,11 @@ def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
     except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
         raise UsageError(f"{source} is damaged ({type(error).__name__}): delete it and start again.") from error
     figures, verdicts = [], []
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code_cells:
+        # progress is for those who wait; the executed notebook keeps it
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    for output in (output for cell in code_cells for output in cell.outputs):
         bundle = output.get("data", {})
         if show.FIGURE_TYPE in bundle:
             data = bundle.pop(show.FIGURE_TYPE)
@@ -117,7 +124,10 @@ def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
                 _write(report / "files" / f"{data['name']}.{ending}", data[ending])
             figures.append(data)
             address = f"files/{data['name']}"
-            links = f'<span class="downloads">Download: <a href="{address}.svg" download>figure (SVG)</a>, <a href="{address}.csv" download>table (CSV)</a></span>'
+            links = (
+                f'<span class="downloads">Download: <a href="{address}.svg" download>figure (SVG)</a>, '
+                f'<a href="{address}.csv" download>table (CSV)</a></span>'
+            )
             bundle["text/html"] = show.figure_html(data, f"{address}.svg", links)
         if show.VERDICTS_TYPE in bundle:
             verdicts += bundle.pop(show.VERDICTS_TYPE)
@@ -134,13 +144,12 @@ def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
         embed_images=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
-    return body, figures, verdicts
+    # links between notebooks become links between pages
+    return re.sub(r'href="(\w+)\.ipynb"', r'href="\1.html"', body), figures, verdicts
 
 
 def _facts(runs) -> dict[str, str]:
     """The provenance table: this machine, the versions, and what was trained where."""
-    from lsnc_core import data
-
     here = provenance.describe()
     facts = {
         "Made on": f"{here['processor']}, {here['cores']} cores, {here['accelerator'] or 'no accelerator'}, {here['system']}",
@@ -153,7 +162,7 @@ def _facts(runs) -> dict[str, str]:
         )
         facts["Trained on"] = "; ".join(sorted(set(runs.device + ": " + runs.hardware)))
         facts["Training commits"] = ", ".join(sorted(set(runs.commit)))
-        facts["Data"] = "; ".join(f"{data.SOURCES[name].title}, {data.SOURCES[name].origin}" for name in sorted(set(runs.data)))
+        facts["Data"] = "; ".join(f"{SOURCES[name].title}, {SOURCES[name].origin}" for name in sorted(set(runs.data)))
     return facts
 
 

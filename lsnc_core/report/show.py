@@ -59,7 +59,7 @@ class Figure:
 def figure_html(data: dict, source: str = "", links: str = "") -> str:
     """The figure with title, both statements and download links, as HTML; `source` is the address of its SVG."""
     return (
-        f'<figure class="lsnc-figure" id="{data["name"]}">{svg_image(data["svg"], data["alt"], source)}'
+        f'<figure class="lsnc-figure" id="{data["name"]}"><div class="picture">{svg_image(data["svg"], data["alt"], source)}</div>'
         f"<figcaption><strong>{html.escape(data['title'])}.</strong> <span><em>The paper:</em> {html.escape(data['paper'])}</span> "
         f"<span><em>Here:</em> {html.escape(data['ours'])}</span> {links}</figcaption></figure>"
     )
@@ -80,21 +80,24 @@ class Verdicts:
         return {"text/plain": plain, "text/html": verdicts_html(self.data), VERDICTS_TYPE: self.data}
 
 
-def verdicts_html(rows: Sequence[dict], links: dict[str, str] | None = None) -> str:
-    """Verdicts as an HTML table; `links` gives the page of a row's notebook by the row's key `notebook`."""
-    cells = []
-    for row in rows:
-        badge = f'<span class="verdict {CLASSES[row["outcome"]]}">{SIGNS[row["outcome"]]} {row["outcome"]}</span>'
-        name = html.escape(row["id"])
-        if links:
-            name = f'<a href="{links[row["notebook"]]}">{name}</a>'
-        cells.append(
-            f"<tr><th scope='row'>{name}</th><td>{html.escape(row['sentence'])} <small>({html.escape(row['paper'])}, {html.escape(row['place'])})</small></td>"
-            f"<td>{html.escape(row['expected'])}</td><td>{html.escape(row['measured'])} <small>(on {html.escape(row['tried_on'])})</small></td><td>{badge}</td></tr>"
+def verdicts_html(rows: Sequence[dict], pages: Sequence[str] = ()) -> str:
+    """Verdicts as an HTML table; `pages`, where given, is the address of each row's notebook page."""
+    header = ("Claim", "What the paper says", "Expected", "Measured here", "Verdict")
+    body = []
+    for number, row in enumerate(rows):
+        said = {name: html.escape(text) for name, text in row.items()}
+        cells = (
+            f'<a href="{pages[number]}">{said["id"]}</a>' if pages else said["id"],
+            f"{said['sentence']} <small>({said['paper']}, {said['place']})</small>",
+            said["expected"],
+            f"<strong>{said['tried_on']}:</strong> {said['measured']}",
+            f'<span class="verdict {CLASSES[row["outcome"]]}">{SIGNS[row["outcome"]]} {row["outcome"]}</span>',
         )
-    head = "".join(f"<th scope='col'>{name}</th>" for name in ("Claim", "What the paper says", "Expected", "Measured here", "Verdict"))
+        first, *others = (f'data-label="{name}">{cell}' for name, cell in zip(header, cells, strict=True))
+        body.append(f'<tr><th scope="row" {first}</th>' + "".join(f"<td {cell}</td>" for cell in others) + "</tr>")
+    head = "".join(f'<th scope="col">{name}</th>' for name in header)
     return (
-        f'<div class="lsnc-scroll"><table class="lsnc-verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(cells)}</tbody></table></div>'
+        f'<div class="lsnc-scroll"><table class="lsnc-verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )
 
 
@@ -112,3 +115,27 @@ class Table:
             "text/plain": plain,
             "text/html": f'<div class="lsnc-scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>',
         }
+
+
+class Entries:
+    """A list of entries too long for table rows: each a heading with named parts, LaTeX left for the page to typeset.
+
+    Args:
+        names: the names of an entry's parts.
+        entries: for each its heading and as many parts as there are names.
+    """
+
+    def __init__(self, names: Sequence[str], entries: Sequence[tuple[str, Sequence[str]]]):
+        self.names, self.entries = names, entries
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        plain, body = [], []
+        for heading, parts in self.entries:
+            named = list(zip(self.names, parts, strict=True))
+            plain += [heading, *(f"  {name}: {text}" for name, text in named)]
+            body.append(
+                f"<h3>{html.escape(heading)}</h3><dl>"
+                + "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in named)
+                + "</dl>"
+            )
+        return {"text/plain": "\n".join(plain), "text/html": f'<div class="lsnc-entries">{"".join(body)}</div>'}

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,9 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lsnc_core import data
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import fleet
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.runs.store import Store
 
@@ -97,7 +96,7 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
 
     todo = [block for block in blocks(specs, BLOCK if device == "cpu" else BLOCK_CUDA) if missing & set(block)]
     reason = store.why_missing(next(spec for spec in specs if spec in missing))
-    print(f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store", flush=True)
+    print(f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store", file=sys.stderr, flush=True)
     total = sum(len(block) * block[0].epochs for block in todo)
     with tqdm(total=total, desc="training", unit=" network-epochs", smoothing=0.1, mininterval=1, maxinterval=5) as bar:
         if device == "cuda" or len(todo) == 1:
@@ -110,6 +109,9 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
 def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store: Store, progress: Callable[[int], object]) -> None:
     """Train one block, single-threaded on a CPU wherever it runs, and store those of its histories that were missing."""
     import torch
+
+    from lsnc_core import data
+    from lsnc_core.runs import fleet
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -150,7 +152,8 @@ def _train_in_processes(todo: list[list[RunSpec]], missing: set[RunSpec], store:
             child.terminate()
         if isinstance(error, BrokenProcessPool):
             raise UsageError(
-                "a training process was killed, most often for want of memory; what had finished is stored: close other programs and start again."
+                "a training process was killed, most often for want of memory; what had finished is stored: "
+                "close other programs and start again."
             ) from error
         raise
     finally:

@@ -37,8 +37,11 @@ def linear_layers(network: models.Network) -> list[nn.Conv2d | nn.Linear]:
     chain = [module for module in network.features if not isinstance(module, nn.Flatten)] + [network.classifier]
     layers, between = chain[::2], chain[1::2]
     for position, layer in enumerate(layers):
-        patches = position == 0 or not isinstance(layer, nn.Conv2d) or layer.kernel_size == layer.stride
-        if not isinstance(layer, nn.Conv2d | nn.Linear) or not patches or getattr(layer, "padding", (0, 0)) != (0, 0):
+        good = isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None
+        if isinstance(layer, nn.Conv2d):
+            plain = (layer.padding, layer.dilation, layer.groups) == ((0, 0), (1, 1), 1)
+            good = good and plain and (position == 0 or layer.kernel_size == layer.stride)
+        if not good:
             raise UsageError(f"the stacked trainer cannot train the layer {layer}.")
     for module in between:
         if not isinstance(module, nn.ReLU):

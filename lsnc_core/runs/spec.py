@@ -66,6 +66,8 @@ class RunSpec:
             self._check(0 <= getattr(self, name) <= 1, name, "in [0, 1]")
         for name in ("train_size", "test_size", "pool", "batch", "epochs"):
             self._check(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("seed", "order_seed"):
+            self._check(getattr(self, name) >= 0, name, "at least 0")
         self._check(self.lr > 0 and math.isfinite(self.lr), "lr", "positive and finite")
         self._check(0 <= self.momentum < 1, "momentum", "in [0, 1)")
         self._check(self.weight_decay >= 0 and math.isfinite(self.weight_decay), "weight_decay", "zero or positive")

@@ -7,11 +7,13 @@ whole or not at all, and pages carry checksums, so a damaged file is noticed, se
 
 import ast
 import functools
+import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsnc_core import data, files, provenance
+from lsnc_core import files, provenance
 from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec, digest
 
@@ -19,22 +21,32 @@ SCHEMA = 1
 PRECISION = "float32"
 # The modules whose code decides what a trained network's numbers are.
 TRAINING_CODE = ("labels.py", "losses.py", "models.py", "data.py", "runs/spec.py", "runs/fleet.py")
-_META = b"lsnc"
+_META, _SUM = b"lsnc", b"lsnc-sha256"
 
 
 @functools.cache
 def code_fingerprint() -> str:
     """Digest of the training modules' syntax trees without docstrings: comments and layout change nothing."""
     package = Path(__file__).resolve().parents[1]
+    return fingerprint({name: (package / name).read_text(encoding="utf-8") for name in TRAINING_CODE})
+
+
+def fingerprint(sources: dict[str, str]) -> str:
+    """Digest of the syntax trees, without docstrings, of Python sources by name."""
     trees = []
-    for name in TRAINING_CODE:
-        tree = ast.parse((package / name).read_text(encoding="utf-8"))
+    for name, source in sources.items():
+        tree = ast.parse(source)
         for node in ast.walk(tree):
             documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None
             if documented:
                 node.body = node.body[1:]
         trees.append([name, ast.dump(tree)])
     return digest(trees)
+
+
+def _content_sum(history: list[dict], about: str) -> bytes:
+    """sha256 over all that a file says; Parquet's own checksums leave out its footer, where the columns' names stand."""
+    return hashlib.sha256(json.dumps([history, about]).encode()).hexdigest().encode()
 
 
 class Store:
@@ -51,6 +63,8 @@ class Store:
     def context(self, spec: RunSpec) -> dict:
         """What beside the spec decides the result: data checksum, precision, code fingerprint, schema version."""
         if spec.data not in self._checksums:
+            from lsnc_core import data
+
             self._checksums[spec.data] = data.load(spec.data).checksum
         return {"data": self._checksums[spec.data], "precision": PRECISION, "code": code_fingerprint(), "schema": SCHEMA}
 
@@ -80,7 +94,9 @@ class Store:
         import pyarrow.parquet as pq
 
         meta = {"spec": spec.to_dict(), "context": self.context(spec), "provenance": provenance.describe() | run}
-        table = pa.Table.from_pylist(list(history)).replace_schema_metadata({_META: json.dumps(meta).encode()})
+        about = json.dumps(meta)
+        table = pa.Table.from_pylist(list(history))
+        table = table.replace_schema_metadata({_META: about.encode(), _SUM: _content_sum(table.to_pylist(), about)})
         files.write_whole(self.path(spec), lambda path: pq.write_table(table, path, write_page_checksum=True))
 
     def get(self, spec: RunSpec) -> tuple[list[dict], dict] | None:
@@ -95,7 +111,7 @@ class Store:
                 path.replace(aside)
             except OSError as error:
                 raise UsageError(f"{path} is damaged and cannot be set aside: {error.strerror}; delete it.") from error
-            print(f"the stored run {path.name} is damaged: it is set aside as {aside.name} and trained again", flush=True)
+            print(f"the stored run {path.name} is damaged: it is set aside as {aside.name} and trained again", file=sys.stderr, flush=True)
             return None
         return found
 
@@ -108,6 +124,7 @@ class Store:
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as opened:
                 table = opened.read()
-            return table.to_pylist(), json.loads(table.schema.metadata[_META])
+            history, about = table.to_pylist(), table.schema.metadata[_META].decode()
+            return (history, json.loads(about)) if _content_sum(history, about) == table.schema.metadata[_SUM] else None
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
             return None

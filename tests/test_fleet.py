@@ -1,0 +1,346 @@
+"""The stacked trainer against plain PyTorch: the same layers, the same steps, the same numbers, written out here with nn.Module."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lsnc_core import data, labels, models
+from lsnc_core.errors import UsageError
+from lsnc_core.runs import fleet
+from lsnc_core.runs.spec import RunSpec
+
+CPU = torch.device("cpu")
+SPEC = RunSpec(
+    data="digits",
+    train_size=60,
+    test_size=50,
+    pool=1,
+    model="cnn",
+    widths=(4, 6, 16),
+    a=0.7,
+    p=0.8,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=0.0,
+    batch=13,
+    epochs=5,
+    evaluate_at=(1, 5),
+    seed=3,
+    order_seed=11,
+)
+MEASURED = [f"{part}_{name}" for part in ("clean_train", "test") for name in ("loss", "accuracy", "uniform_loss")]
+
+
+def like(**changes):
+    return dataclasses.replace(SPEC, **changes)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSNC_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        yield data.load("digits")
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The loss of every replica at every step, float64 (R,) each, as the trainer computes them."""
+    recorded = []
+    cross_entropy = fleet.losses.cross_entropy
+
+    def recording(logits, targets):
+        loss = cross_entropy(logits, targets)
+        recorded.append(loss.detach().double().mean(-1))
+        return loss
+
+    monkeypatch.setattr(fleet.losses, "cross_entropy", recording)
+    return recorded
+
+
+# layers
+
+
+def drawn(network, seed):
+    return models.initialise(network, labels.generator(seed, "weights")).double()
+
+
+@pytest.mark.parametrize("shape", [(1, 14, 14), (1, 28, 28), (3, 32, 32), (1, 9, 11), (2, 6, 6), (1, 7, 16), (1, 8, 8)])
+def test_stacked_cnn_is_the_modules(shape):
+    check_forward([drawn(models.cnn(shape, 7, (4, 6), 11), seed) for seed in range(3)], shape)
+
+
+@pytest.mark.parametrize("hidden", [(9,), (12, 5)])
+def test_stacked_mlp_is_the_modules(hidden):
+    check_forward([drawn(models.mlp((3, 5, 4), 7, hidden), seed) for seed in range(3)], (3, 5, 4))
+
+
+def test_stacked_layers_with_windows_that_are_not_square():
+    def chain():  # 15x16 -> 6x14 -> 3x4 -> 1x2
+        first, second, third = nn.Conv2d(2, 3, (4, 3), stride=(2, 1)), nn.Conv2d(3, 4, (2, 3), stride=(2, 3)), nn.Conv2d(4, 5, (3, 2), (3, 2))
+        features = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third, nn.ReLU(), nn.Flatten(), nn.Linear(10, 6), nn.ReLU())
+        return models.Network(features, nn.Linear(6, 3))
+
+    check_forward([drawn(chain(), seed) for seed in range(2)], (2, 15, 16))
+
+
+def check_forward(networks, shape):
+    images = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plan = fleet.patch_plan(networks[0], shape)
+    found = fleet.forward(fleet.stack(networks, CPU), images.flatten(1), plan)
+    assert found.shape == (len(networks), 5, networks[0].classifier.out_features)
+    for replica, network in enumerate(networks):
+        torch.testing.assert_close(found[replica], network(images), rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    "layers, sentence",
+    [
+        ([nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(1, 2, 3, padding="same"), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(1, 2, 3, dilation=2), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(2, 2, 3, groups=2), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(1, 2, 3, bias=False), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3, stride=2), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten()], "cannot train the layer ReLU"),
+        ([nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4)], "needs a ReLU between layers, found Linear"),
+        ([nn.Flatten(), nn.Linear(4, 4)], "needs a ReLU between layers, found Linear"),
+        ([nn.Flatten(), nn.Linear(4, 4), nn.Tanh()], "needs a ReLU between layers, found Tanh"),
+        ([nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Dropout()], "cannot train the layer Dropout"),
+    ],
+)
+def test_layers_that_cannot_be_stacked_are_refused(layers, sentence):
+    network = models.Network(nn.Sequential(*layers), nn.Linear(4, 2))
+    with pytest.raises(UsageError, match=sentence) as caught:
+        fleet.linear_layers(network)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_a_network_is_that_of_its_seed():
+    first, again, other = (torch.cat([w.flatten() for w in fleet.build(like(seed=s), (1, 8, 8), 10).parameters()]) for s in (0, 0, 1))
+    assert torch.equal(first, again) and (first != other).float().mean() > 0.99
+    order_and_noise = fleet.build(like(seed=0, order_seed=5, a=0.1, p=0.2), (1, 8, 8), 10)
+    assert torch.equal(first, torch.cat([w.flatten() for w in order_and_noise.parameters()]))
+
+
+# training against plain PyTorch
+
+
+def plain(spec, image_set):
+    """One network, trained as anybody would: losses of all steps, and the numbers after the last epoch."""
+    N, K = spec.train_size, 10
+    pixels = [images[:count].float() / 255 for images, count in ((image_set.train_images, N), (image_set.test_images, spec.test_size))]
+    if spec.pool > 1:
+        pixels = [F.avg_pool2d(images, spec.pool) for images in pixels]
+    mean, deviation = pixels[0].mean(), pixels[0].std(correction=0)
+    x, x_test = ((images - mean) / deviation for images in pixels)
+    y, y_test = image_set.train_labels[:N], image_set.test_labels[: spec.test_size]
+    noisy = labels.corrupt(y, labels.symmetric_noise(spec.a, K), spec.seed)
+    onehot = F.one_hot(noisy, K).float()
+    targets = spec.p * onehot + (1 - spec.p) / (K - 1) * (1 - onehot)
+
+    side = x.shape[-1]
+    if spec.model == "cnn":
+        c, d, width = spec.widths
+        cells = (((side - 4) // 2 + 1) // 2) ** 2
+        chain = [nn.Conv2d(1, c, 4, stride=2), nn.ReLU(), nn.Conv2d(c, d, 2, stride=2), nn.ReLU(), nn.Flatten()]
+        chain += [nn.Linear(d * cells, width), nn.ReLU(), nn.Linear(width, K)]
+    else:
+        widths = (side * side, *spec.widths)
+        chain = [nn.Flatten()]
+        for into, out in zip(widths, widths[1:], strict=False):
+            chain += [nn.Linear(into, out), nn.ReLU()]
+        chain += [nn.Linear(widths[-1], K)]
+    network = nn.Sequential(*chain)
+    draws = labels.generator(spec.seed, "weights")
+    with torch.no_grad():
+        for layer in network:
+            if hasattr(layer, "weight"):
+                bound = 1 / math.sqrt(layer.weight[0].numel())
+                layer.weight.uniform_(-bound, bound, generator=draws)
+                layer.bias.uniform_(-bound, bound, generator=draws)
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
+    order = labels.generator(spec.order_seed, "order")
+    step_losses = []
+    for _ in range(spec.epochs):
+        shuffled = torch.randperm(N, generator=order)
+        for start in range(0, N, spec.batch):
+            rows = shuffled[start : start + spec.batch]
+            loss = F.cross_entropy(network(x[rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step_losses.append(loss.item())
+    network.eval()
+    with torch.no_grad():
+        logits, test_logits = network(x), network(x_test)
+        uniform = torch.full((1, K), 1 / K)
+        final = {
+            "epoch": spec.epochs,
+            "kept": (noisy == y).float().mean().item(),
+            "train_loss": F.cross_entropy(logits, targets).item(),
+            "train_accuracy": (logits.argmax(1) == noisy).float().mean().item(),
+            "clean_train_loss": F.cross_entropy(logits, y).item(),
+            "clean_train_accuracy": (logits.argmax(1) == y).float().mean().item(),
+            "clean_train_uniform_loss": F.cross_entropy(logits, uniform.expand(N, K)).item(),
+            "test_loss": F.cross_entropy(test_logits, y_test).item(),
+            "test_accuracy": (test_logits.argmax(1) == y_test).float().mean().item(),
+            "test_uniform_loss": F.cross_entropy(test_logits, uniform.expand(len(y_test), K)).item(),
+        }
+    return step_losses, final
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"weight_decay": 0.05, "momentum": 0.0},
+        {"model": "mlp", "widths": (20,), "a": 0.5, "p": 0.3},
+        {"model": "mlp", "widths": (20, 12), "pool": 2, "batch": 60, "epochs": 20, "evaluate_at": (20,), "a": 1.0, "p": 1.0},
+    ],
+    ids=["cnn", "cnn with weight decay", "mlp", "two layers, pooled, whole batch, clean"],
+)
+def test_one_replica_is_plain_pytorch(digits, steps, changes):
+    spec = like(**changes)
+    (history,) = fleet.train([spec], digits, CPU)
+    step_losses, final = plain(spec, digits)
+    assert len(steps) == len(step_losses) == spec.epochs * math.ceil(spec.train_size / spec.batch)
+    found = torch.stack(steps)[:, 0].tolist()
+    np.testing.assert_allclose(found[:20], step_losses[:20], rtol=1e-5)
+    assert history[-1].keys() == final.keys() and [row["epoch"] for row in history] == list(spec.evaluate_at)
+    for name, value in final.items():
+        assert history[-1][name] == pytest.approx(value, rel=2e-4, abs=1e-6), name
+
+
+def test_weight_decay_is_not_without_effect(digits):
+    (without,), (with_decay,) = fleet.train([SPEC], digits, CPU), fleet.train([like(weight_decay=0.05)], digits, CPU)
+    assert abs(without[-1]["train_loss"] / with_decay[-1]["train_loss"] - 1) > 1e-3
+
+
+def test_company_does_not_matter(digits, steps):
+    company = [SPEC, like(a=0.0, p=0.1), like(seed=4), like(a=1.0, p=1.0, seed=5), like(a=0.4, p=0.0, seed=6)]
+    together = fleet.train(company, digits, CPU)
+    in_company = torch.stack(steps)  # (steps, R)
+    for replica in (0, 3, 4):
+        steps.clear()
+        (alone,) = fleet.train([company[replica]], digits, CPU)
+        np.testing.assert_allclose(in_company[:20, replica], torch.stack(steps)[:20, 0], rtol=1e-5)
+        for ours, others in zip(alone, together[replica], strict=True):
+            for name in others:
+                assert ours[name] == pytest.approx(others[name], rel=1e-3, abs=1e-6), name
+    steps_differ = (in_company[5:] - in_company[5:, :1]).abs()[:, 1:] > 1e-3
+    assert steps_differ.float().mean() > 0.9  # five networks, not one five times
+
+
+def test_the_same_request_gives_the_same_bits_whatever_the_global_state(digits):
+    company = [SPEC, like(seed=4, a=0.5)]
+    torch.manual_seed(0)
+    first = fleet.train(company, digits, CPU)
+    torch.manual_seed(99)
+    assert fleet.train(company, digits, CPU) == first
+
+
+def test_the_order_seed_matters(digits):
+    (one,), (other,) = fleet.train([SPEC], digits, CPU), fleet.train([like(order_seed=12)], digits, CPU)
+    assert one[0]["train_loss"] != other[0]["train_loss"] and one[0]["kept"] == other[0]["kept"]
+
+
+def test_extreme_noise_and_smoothing(digits):
+    K, small = 10, like(model="mlp", widths=(48,), lr=0.1, batch=20, epochs=80, evaluate_at=(80,))
+    specs = [dataclasses.replace(small, a=a, p=p) for a in (0.0, 0.5, 1.0) for p in (0.0, 1 / K, 1.0)]
+    rows = {(spec.a, spec.p): history[-1] for spec, history in zip(specs, fleet.train(specs, digits, CPU), strict=True)}
+    assert all(math.isfinite(value) for row in rows.values() for value in row.values())
+    for (a, p), row in rows.items():
+        assert a in (row["kept"], 0.5) and (a != 0.5 or 0.3 < row["kept"] < 0.7)
+        floor = {0.0: math.log(K - 1), 1 / K: math.log(K), 1.0: 0.0}[p]  # entropy of the smoothed label
+        assert floor - 1e-5 <= row["train_loss"] < floor + 0.3
+        assert row["clean_train_uniform_loss"] >= math.log(K) - 1e-6
+        if p == 1:
+            assert row["train_accuracy"] > 0.9
+        if p == 0:
+            assert row["train_accuracy"] < 0.1  # the label itself is what is avoided
+    assert rows[1.0, 1.0]["clean_train_accuracy"] > 0.9 > 0.1 > rows[0.0, 1.0]["clean_train_accuracy"]
+
+
+def test_kept_is_the_share_of_labels_left_as_they_were(digits):
+    specs = [like(a=a, seed=seed, epochs=1, evaluate_at=(1,)) for a in (0.2, 0.6) for seed in (0, 1)]
+    clean = digits.train_labels[: SPEC.train_size]
+    for spec, history in zip(specs, fleet.train(specs, digits, CPU), strict=True):
+        noisy = labels.corrupt(clean, labels.symmetric_noise(spec.a, 10), spec.seed).tolist()
+        assert history[0]["kept"] == pytest.approx(sum(a == b for a, b in zip(noisy, clean.tolist(), strict=True)) / len(noisy))
+
+
+def test_progress_counts_network_epochs_and_evaluation_follows_the_list(digits):
+    told = []
+    specs = [like(seed=seed, evaluate_at=(2, 3, 5)) for seed in range(3)]
+    histories = fleet.train(specs, digits, CPU, told.append)
+    assert told == [3] * 5
+    assert [[row["epoch"] for row in history] for history in histories] == [[2, 3, 5]] * 3
+
+
+@pytest.mark.parametrize("other", [{"lr": 0.1}, {"order_seed": 1}, {"train_size": 50}, {"batch": 10}, {"widths": (4, 6, 15)}, {"momentum": 0.5}])
+def test_specs_that_cannot_train_together_are_refused(digits, other):
+    with pytest.raises(UsageError, match=r"^runs that train together may differ in a, p and seed only\.$"):
+        fleet.train([SPEC, like(**other)], digits, CPU)
+
+
+def test_a_set_that_is_too_small_is_refused(digits):
+    with pytest.raises(UsageError, match="no subset of 1201 training images"):
+        fleet.train([like(train_size=1201)], digits, CPU)
+
+
+# measuring
+
+
+def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
+    monkeypatch.setattr(fleet, "EVALUATION_BATCH", 16)
+    shape, K, R, N = (1, 8, 8), 5, 3, 50
+    generator = torch.Generator().manual_seed(4)
+    networks = [drawn(models.cnn(shape, K, (4, 6), 8), seed) for seed in range(R)]
+    images = 3 * torch.randn(N, *shape, generator=generator, dtype=torch.float64)
+    clean, noisy = torch.randint(K, (N,), generator=generator), torch.randint(K, (R, N), generator=generator)
+    targets = torch.rand(R, N, K, generator=generator, dtype=torch.float64)
+    targets /= targets.sum(-1, keepdim=True)
+    layers, plan = fleet.stack(networks, CPU), fleet.patch_plan(networks[0], shape)
+    found = fleet.measure(layers, images.flatten(1), plan, clean, (targets, noisy))
+    for replica, network in enumerate(networks):
+        with torch.no_grad():
+            logits = network(images)
+        expected = {
+            "loss": F.cross_entropy(logits, clean),
+            "accuracy": (logits.argmax(1) == clean).double().mean(),
+            "uniform_loss": F.cross_entropy(logits, torch.full((N, K), 1 / K, dtype=torch.float64)),
+            "fit_loss": F.cross_entropy(logits, targets[replica]),
+            "fit_accuracy": (logits.argmax(1) == noisy[replica]).double().mean(),
+        }
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[name].shape == (R,) and found[name].dtype == torch.float64 and not found[name].requires_grad
+            assert found[name][replica].item() == pytest.approx(value.item(), rel=1e-12), name
+    assert fleet.measure(layers, images.flatten(1), plan, clean).keys() == {"loss", "accuracy", "uniform_loss"}
+
+
+@pytest.mark.parametrize("a", [0.0, 0.3, 1 / 5, 0.95, 1.0])
+def test_uniform_loss_gives_the_expected_loss_against_noisy_labels(a):
+    K, N = 5, 30
+    networks = [drawn(models.mlp((1, 4, 4), K, (8,)), seed) for seed in range(2)]
+    generator = torch.Generator().manual_seed(1)
+    images, clean = 4 * torch.randn(N, 16, generator=generator, dtype=torch.float64), torch.randint(K, (N,), generator=generator)
+    found = fleet.measure(fleet.stack(networks, CPU), images, fleet.patch_plan(networks[0], (1, 4, 4)), clean)
+    L, U = found["loss"], found["uniform_loss"]
+    T = labels.symmetric_noise(a, K)
+    for replica, network in enumerate(networks):
+        with torch.no_grad():
+            logits = network(images.view(N, 1, 4, 4))
+        expected = sum(
+            T[label, y] * F.cross_entropy(logits[n], torch.tensor(label)).item() for n, y in enumerate(clean.tolist()) for label in range(K)
+        )
+        identity = a * L + (1 - a) / (K - 1) * (K * U - L)
+        assert identity[replica].item() == pytest.approx(expected / N, rel=1e-10)
