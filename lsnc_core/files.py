@@ -24,6 +24,11 @@ def data_root() -> Path:
     return outputs_root() / "data"
 
 
+def offline() -> bool:
+    """Whether downloads are switched off: `LSNC_OFFLINE` is set, and not to 0."""
+    return os.environ.get("LSNC_OFFLINE", "") not in ("", "0")
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary_path)` and move the result to `path`: a reader sees the whole file or none.
 

@@ -27,6 +27,7 @@ from PIL import Image
 
 from lsnc_core import data, data_sources
 from lsnc_core.errors import UsageError
+from lsnc_core.images import ImageSet, standardise
 
 SIZES = (12, 6)
 FULL = os.environ.get("LSNC_DATA")
@@ -218,7 +219,7 @@ def test_subset_refuses_what_is_not_there(embedded, train, test, word):
 
 @pytest.mark.parametrize("pool", [1, 2, 4])
 def test_standardise_against_plain_numpy(embedded, pool):
-    train, test = data.standardise(embedded["digits"], pool)
+    train, test = standardise(embedded["digits"], pool)
 
     def pooled(images):
         side = 8 // pool
@@ -237,19 +238,19 @@ def test_standardise_treats_each_channel_by_itself_and_every_chunk_alike(monkeyp
     images[:, 1] //= 2
     images[:, 2] = images[:, 2] // 8 + 200
     labels = torch.arange(30) % 3
-    colour = data.ImageSet("colour", "colour", images, labels, images[:9], labels[:9], ("a", "b", "c"), "")
-    train, test = data.standardise(colour, 2)
+    colour = ImageSet("colour", "colour", images, labels, images[:9], labels[:9], ("a", "b", "c"), "")
+    train, test = standardise(colour, 2)
     assert train.shape == (30, 3, 2, 3) and torch.equal(test, train[:9])
     assert torch.allclose(train.double().mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), atol=1e-5)
     assert torch.allclose(train.double().var((0, 2, 3), correction=0), torch.ones(3, dtype=torch.float64), atol=1e-5)
-    monkeypatch.setattr(data, "CHUNK", 7)
-    assert torch.equal(data.standardise(colour, 2)[0], train)
+    monkeypatch.setattr("lsnc_core.images.CHUNK", 7)
+    assert torch.equal(standardise(colour, 2)[0], train)
     for pool in (3, 0, -2, 1.0, True, 8):
         with pytest.raises(UsageError, match="colour cannot be pooled"):
-            data.standardise(colour, pool)
+            standardise(colour, pool)
     images[:, 1] = 7
     with pytest.raises(UsageError, match="same value"):
-        data.standardise(colour)
+        standardise(colour)
 
 
 # files of the right format, made here
@@ -645,5 +646,5 @@ def test_full_cifar10():
     for channel, expected in enumerate(("0.4914 0.2470", "0.4822 0.2435", "0.4465 0.2616")):
         pixels = cifar.train_images[:, channel].double() / 255
         assert f"{pixels.mean():.4f} {pixels.std():.4f}" == expected
-    train, test = data.standardise(cifar.subset(5000, 1000), 2)
+    train, test = standardise(cifar.subset(5000, 1000), 2)
     assert train.shape == (5000, 3, 16, 16) and test.shape == (1000, 3, 16, 16) and abs(train.mean()) < 1e-5

@@ -1,6 +1,7 @@
 """The stacked trainer against plain PyTorch: the same layers, the same steps, the same numbers, written out here with nn.Module."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -81,7 +82,11 @@ def test_stacked_mlp_is_the_modules(hidden):
 
 def test_stacked_layers_with_windows_that_are_not_square():
     def chain():  # 15x16 -> 6x14 -> 3x4 -> 1x2
-        first, second, third = nn.Conv2d(2, 3, (4, 3), stride=(2, 1)), nn.Conv2d(3, 4, (2, 3), stride=(2, 3)), nn.Conv2d(4, 5, (3, 2), (3, 2))
+        first, second, third = (
+            nn.Conv2d(2, 3, (4, 3), stride=(2, 1)),
+            nn.Conv2d(3, 4, (2, 3), stride=(2, 3)),
+            nn.Conv2d(4, 5, (3, 2), (3, 2)),
+        )
         features = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third, nn.ReLU(), nn.Flatten(), nn.Linear(10, 6), nn.ReLU())
         return models.Network(features, nn.Linear(6, 3))
 
@@ -154,7 +159,7 @@ def plain(spec, image_set):
     else:
         widths = (side * side, *spec.widths)
         chain = [nn.Flatten()]
-        for into, out in zip(widths, widths[1:], strict=False):
+        for into, out in itertools.pairwise(widths):
             chain += [nn.Linear(into, out), nn.ReLU()]
         chain += [nn.Linear(widths[-1], K)]
     network = nn.Sequential(*chain)
@@ -217,6 +222,23 @@ def test_one_replica_is_plain_pytorch(digits, steps, changes):
     assert history[-1].keys() == final.keys() and [row["epoch"] for row in history] == list(spec.evaluate_at)
     for name, value in final.items():
         assert history[-1][name] == pytest.approx(value, rel=2e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize("momentum, weight_decay", [(0.9, 0.0), (0.0, 0.0), (0.5, 0.02)])
+def test_steps_have_the_bits_of_torchs_sgd(momentum, weight_decay):
+    spec = like(momentum=momentum, weight_decay=weight_decay)
+    generator = torch.Generator().manual_seed(0)
+    ours = [torch.randn(shape, generator=generator) for shape in ((3, 4, 5), (3, 4, 1))]
+    torchs = [parameter.clone().requires_grad_() for parameter in ours]
+    velocities = [torch.zeros_like(parameter) for parameter in ours]
+    optimizer = torch.optim.SGD(torchs, lr=spec.lr, momentum=momentum, weight_decay=weight_decay, foreach=False)
+    for _ in range(5):
+        gradients = [torch.randn(parameter.shape, generator=generator) for parameter in ours]
+        for parameter, gradient in zip(torchs, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer.step()
+        fleet.sgd_step(ours, gradients, velocities, spec)
+        assert all(torch.equal(one, other) for one, other in zip(ours, torchs, strict=True))
 
 
 def test_weight_decay_is_not_without_effect(digits):
@@ -285,7 +307,9 @@ def test_progress_counts_network_epochs_and_evaluation_follows_the_list(digits):
     assert [[row["epoch"] for row in history] for history in histories] == [[2, 3, 5]] * 3
 
 
-@pytest.mark.parametrize("other", [{"lr": 0.1}, {"order_seed": 1}, {"train_size": 50}, {"batch": 10}, {"widths": (4, 6, 15)}, {"momentum": 0.5}])
+@pytest.mark.parametrize(
+    "other", [{"lr": 0.1}, {"order_seed": 1}, {"train_size": 50}, {"batch": 10}, {"widths": (4, 6, 15)}, {"momentum": 0.5}]
+)
 def test_specs_that_cannot_train_together_are_refused(digits, other):
     with pytest.raises(UsageError, match=r"^runs that train together may differ in a, p and seed only\.$"):
         fleet.train([SPEC, like(**other)], digits, CPU)

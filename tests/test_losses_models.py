@@ -1,6 +1,7 @@
 """Losses against torch's own and closed forms; networks against hand-counted shapes and torch's own initial distribution."""
 
 import doctest
+import itertools
 import math
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_cnn_shapes_parameters_and_split(shape):
 def test_mlp_shapes_parameters_and_split(hidden):
     network = models.mlp((3, 4, 5), 7, hidden)
     widths = (60, *hidden, 7)
-    assert count(network) == sum(out * (into + 1) for into, out in zip(widths, widths[1:], strict=False))
+    assert count(network) == sum(out * (into + 1) for into, out in itertools.pairwise(widths))
     images = torch.randn(2, 3, 4, 5)
     assert network.features(images).shape == (2, hidden[-1]) and network(images).shape == (2, 7)
     assert torch.equal(network(images), network.classifier(network.features(images)))

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
@@ -84,7 +85,7 @@ def figure_3(table: pd.DataFrame) -> Figure:
     """p* against a for alpha and beta and several numbers of classes, with the limit a^2."""
     figure, axes = plt.subplots(figsize=(5.6, 4), layout="constrained")
     alpha, beta = table[table.kind == "alpha"], table[table.kind == "beta"]
-    first = alpha[alpha.M == min(alpha.M)]
+    first = alpha[min(alpha.M) == alpha.M]
     axes.plot(first.a, first.p, color="black", lw=2, label=r"$\alpha$, every M")
     for colour, (M, part) in zip(COLOURS, beta.groupby("M"), strict=False):
         axes.plot(part.a, part.p, color=colour, lw=1.8, label=rf"$\beta$, M = {M}")
@@ -114,8 +115,8 @@ def _heat(panel, grid: pd.DataFrame, rough: pd.DataFrame, **colours):
     # the clean rates of a grid are unevenly spaced: each gets a column of the same width, named on the axis
     columns, rows = np.arange(len(grid.columns) + 1) - 0.5, np.arange(len(grid.index) + 1) - 0.5
     image = panel.pcolormesh(columns, rows, grid, rasterized=True, **colours)
-    hatched = np.ma.masked_where(~rough.to_numpy(bool), np.ones(rough.shape))
-    panel.pcolor(columns, rows, hatched, hatch="////", alpha=0)
+    for row, column in np.argwhere(rough.to_numpy(bool)):
+        panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", lw=0, edgecolor="black"))
     panel.set_xticks(range(len(grid.columns)), [f"{a:g}" for a in grid.columns], fontsize="small")
     panel.set_yticks(range(len(grid.index)), [f"{p:g}" for p in grid.index], fontsize="small")
     panel.set(xlabel=CLEAN_RATE)
@@ -196,6 +197,8 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
             mean = curves.mean()
             error = None
             if len(curves) >= claims.MIN_SEEDS:
+                curves = curves.loc[:, np.isfinite(curves).all()]  # a diverged network leaves no mean to draw
+                mean = curves.mean()
                 intervals = [claims.t_interval(curves[value]) for value in curves]
                 error = [[middle - low for middle, low, _ in intervals], [high - middle for middle, _, high in intervals]]
             panel.errorbar(mean.index, mean, yerr=error, fmt=markers[column], color=colour, ms=5, capsize=2, label=f"measured: {where}")

@@ -14,7 +14,7 @@ from lsnc_core import files, profiles, provenance
 from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.catalog import Notebook
-from lsnc_core.report import show
+from lsnc_core.report import schedule, show
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
@@ -28,7 +28,8 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
         profile: its name.
         notebooks: those to show, in order; one that has not been executed is left out.
         failures: one sentence for each notebook of this run that failed.
-        runs: pandas.DataFrame of all networks behind the notebooks at their last epoch, with provenance columns; may be empty.
+        runs: pandas.DataFrame of the networks behind this run's notebooks at their last epoch, with provenance columns; may be
+            empty. Those behind pages of earlier runs are taken over from the report that is there.
 
     Returns:
         The path of the index page.
@@ -72,6 +73,7 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
             shared, page=entry["page"], title=entry["title"], note=note, body=_trusted(bodies[entry["name"]])
         )
         _write(report / entry["page"], page)
+    runs = _with_earlier(runs, folder, [entry["name"] for entry in navigation])
     tally = Counter(row["outcome"] for row in verdicts)
     index = environment.get_template("index.html.j2").render(
         shared,
@@ -109,7 +111,7 @@ def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
 
     try:
         notebook = nbformat.read(source, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, nbformat.ValidationError) as error:
         raise UsageError(f"{source} is damaged ({type(error).__name__}): delete it and start again.") from error
     figures, verdicts = [], []
     code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -146,6 +148,20 @@ def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
     body, _ = exporter.from_notebook_node(notebook)
     # links between notebooks become links between pages
     return re.sub(r'href="(\w+)\.ipynb"', r'href="\1.html"', body), figures, verdicts
+
+
+def _with_earlier(runs, folder: Path, shown: Sequence[str]):
+    """`runs`, and those rows of the earlier report's list that stand behind a page which this run left as it was."""
+    import pandas as pd
+
+    try:
+        earlier = pd.read_csv(folder / "report" / "files" / "runs.csv", dtype=str, keep_default_na=False)
+        earlier = earlier.astype({"seconds": float, "seed": int})
+    except (OSError, ValueError, KeyError):  # none, empty or damaged
+        return runs
+    behind = {run for name in shown for run in schedule.remembered(folder / "notebooks" / f"{name}.json").get("runs", [])}
+    earlier = earlier[earlier.run.isin(behind - set(runs.run if len(runs) else []))]
+    return pd.concat([part for part in (runs, earlier) if len(part)]) if len(earlier) else runs
 
 
 def _facts(runs) -> dict[str, str]:

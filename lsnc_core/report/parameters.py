@@ -22,7 +22,7 @@ def defaults(notebook: Path) -> dict[str, object]:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
         return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body if isinstance(node, ast.Assign)}
-    except (OSError, ValueError, KeyError, StopIteration, SyntaxError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, StopIteration, SyntaxError, AttributeError, TypeError) as error:
         raise UsageError(
             f"{notebook.name} has no readable cell of plain parameters ({type(error).__name__}); restore it from git."
         ) from error
@@ -75,7 +75,7 @@ def assign(given: Sequence[str], notebooks: dict[str, dict[str, object]]) -> dic
         if not holders:
             known = sorted({known for values in notebooks.values() for known in values} - {"profile", "device"})
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise UsageError(f"no chosen notebook has a parameter {name!r}: there are {', '.join(known) or 'none'}{hint}")
         for notebook in holders:
             chosen[notebook][name] = convert(text, notebooks[notebook][name], name)

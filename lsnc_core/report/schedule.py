@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,25 +66,27 @@ def run_jobs(jobs: Sequence[Job], folder: Path, force: bool, say: Callable[[str]
         say: called with one line for each notebook that starts or ends.
     """
     children: list[subprocess.Popen] = []
+    stopped = threading.Event()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(_run, job, folder, force, say, children) for job in jobs]
+        waiting = [pool.submit(_run, job, folder, force, say, children, stopped) for job in jobs]
         try:
             return [future.result() for future in waiting]
         except BaseException:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for child in children:
                 child.terminate()
             raise
 
 
-def _run(job: Job, folder: Path, force: bool, say: Callable[[str], object], children: list) -> Outcome:
+def _run(job: Job, folder: Path, force: bool, say: Callable[[str], object], children: list, stopped: threading.Event) -> Outcome:
     target, state, log = (
         folder / "notebooks" / job.source.name,
         folder / "notebooks" / f"{job.name}.json",
         folder / "logs" / f"{job.name}.log",
     )
     now = fingerprint(job)
-    if not force and target.exists() and _remembered(state) == now:
+    if not force and target.exists() and remembered(state).get("fingerprint") == now:
         say(f"{job.name}: unchanged")
         return Outcome(job.name, UNCHANGED, 0)
     say(f"{job.name}: started")
@@ -96,10 +99,15 @@ def _run(job: Job, folder: Path, force: bool, say: Callable[[str], object], chil
             command, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": path}
         )
         children.append(child)
+        if stopped.is_set():  # started while the others were being stopped
+            child.terminate()
         code = child.wait()
     seconds = time.perf_counter() - start
+    if stopped.is_set():  # nobody waits for this outcome, and a notebook that was stopped has not failed
+        return Outcome(job.name, FAILED, seconds)
     if code == 0:
-        files.write_whole(state, lambda partial: partial.write_text(json.dumps({"fingerprint": now, "seconds": round(seconds, 1)})))
+        memory = {"fingerprint": now, "seconds": round(seconds, 1), "runs": job.runs}
+        files.write_whole(state, lambda partial: partial.write_text(json.dumps(memory)))
         say(f"{job.name}: finished in {seconds:.0f} s")
         return Outcome(job.name, FINISHED, seconds)
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
@@ -108,9 +116,10 @@ def _run(job: Job, folder: Path, force: bool, say: Callable[[str], object], chil
     return Outcome(job.name, FAILED, seconds, f"{sentence} (log: {log})", MISUSED if code == MISUSED else 1)
 
 
-def _remembered(state: Path) -> str | None:
-    """The fingerprint of a notebook's last finished run; None when there is nothing readable."""
+def remembered(state: Path) -> dict:
+    """What is known of a notebook's last finished run: fingerprint, seconds, names of the stored runs; empty when nothing is readable."""
     try:
-        return json.loads(state.read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found = json.loads(state.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

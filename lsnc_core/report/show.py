@@ -135,7 +135,7 @@ class Entries:
             plain += [heading, *(f"  {name}: {text}" for name, text in named)]
             body.append(
                 f"<h3>{html.escape(heading)}</h3><dl>"
-                + "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in named)
+                + "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in named)
                 + "</dl>"
             )
         return {"text/plain": "\n".join(plain), "text/html": f'<div class="lsnc-entries">{"".join(body)}</div>'}

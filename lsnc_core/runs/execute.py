@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -96,7 +97,11 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
 
     todo = [block for block in blocks(specs, BLOCK if device == "cpu" else BLOCK_CUDA) if missing & set(block)]
     reason = store.why_missing(next(spec for spec in specs if spec in missing))
-    print(f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store", file=sys.stderr, flush=True)
+    print(
+        f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store",
+        file=sys.stderr,
+        flush=True,
+    )
     total = sum(len(block) * block[0].epochs for block in todo)
     with tqdm(total=total, desc="training", unit=" network-epochs", smoothing=0.1, mininterval=1, maxinterval=5) as bar:
         if device == "cuda" or len(todo) == 1:
@@ -161,10 +166,17 @@ def _train_in_processes(todo: list[list[RunSpec]], missing: set[RunSpec], store:
 
 
 def _start_worker(messages) -> None:
-    """Leave Ctrl-C to the parent and remember where progress is told."""
+    """Leave Ctrl-C to the parent, end when it is gone, and remember where progress is told."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     global _progress_queue
     _progress_queue = messages
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed can stop nobody: its training processes would live on."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _work(block: list[RunSpec], missing: set[RunSpec], folder: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lsnc_core import data, labels, losses, models
+from lsnc_core import labels, losses, models
 from lsnc_core.errors import UsageError
+from lsnc_core.images import ImageSet, standardise
 from lsnc_core.runs.spec import RunSpec
 
 EVALUATION_BATCH = 1024
@@ -88,7 +89,8 @@ def forward(layers: Layers, images: torch.Tensor, plan: torch.Tensor) -> torch.T
     """Logits (R, B, K) of all replicas for the same images, float (B, C*H*W)."""
     (weight, bias), *later = layers
     columns = images.T.index_select(0, plan.flatten()).view(plan.shape[0], -1)  # (in, P*B)
-    hidden = (weight.flatten(0, 1) @ columns).unflatten(0, weight.shape[:2]).add_(bias)  # (R, out, P*B)
+    # kept flat: autograd copies the gradient of every in-place step on a view
+    hidden = torch.addmm(bias.flatten(0, 1), weight.flatten(0, 1), columns)  # (R*out, P*B)
     for weight, bias in later:
         hidden = torch.baddbmm(bias, weight, hidden.relu_().reshape(len(weight), weight.shape[2], -1))  # (R, out, P*B)
     return hidden.mT
@@ -127,8 +129,21 @@ def measure(
     return {name: value / len(images) for name, value in sums.items()}
 
 
+@torch.no_grad()
+def sgd_step(
+    parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], velocities: Sequence[torch.Tensor], spec: RunSpec
+) -> None:
+    """One step of SGD in place: `v <- momentum v + gradient + weight_decay w`, `w <- w - lr v`.
+
+    The same bits as torch.optim.SGD, whose first use takes seconds in every process (it imports torch's compiler).
+    """
+    for parameter, gradient, velocity in zip(parameters, gradients, velocities, strict=True):
+        velocity.mul_(spec.momentum).add_(gradient.add(parameter, alpha=spec.weight_decay) if spec.weight_decay else gradient)
+        parameter.add_(velocity, alpha=-spec.lr)
+
+
 def train(
-    specs: Sequence[RunSpec], image_set: data.ImageSet, device: torch.device, progress: Callable[[int], object] = lambda epochs: None
+    specs: Sequence[RunSpec], image_set: ImageSet, device: torch.device, progress: Callable[[int], object] = lambda epochs: None
 ) -> list[list[dict]]:
     """Train the networks of all specs together by SGD on smoothed noisy labels.
 
@@ -150,7 +165,7 @@ def train(
     if any(spec.company != shared.company for spec in specs):
         raise UsageError("runs that train together may differ in a, p and seed only.")
     chosen = image_set.subset(shared.train_size, shared.test_size)
-    train_images, test_images = (images.to(device) for images in data.standardise(chosen, shared.pool))  # (N, C, H, W)
+    train_images, test_images = (images.to(device) for images in standardise(chosen, shared.pool))  # (N, C, H, W)
     image_shape, classes = tuple(train_images.shape[1:]), chosen.num_classes
     train_images, test_images = train_images.flatten(1), test_images.flatten(1)  # (N, C*H*W)
     clean, test_labels = chosen.train_labels.to(device), chosen.test_labels.to(device)
@@ -168,7 +183,7 @@ def train(
     noisy = noisy.to(device)
 
     parameters = [parameter for layer in layers for parameter in layer]
-    optimizer = torch.optim.SGD(parameters, lr=shared.lr, momentum=shared.momentum, weight_decay=shared.weight_decay)
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
     order = labels.generator(shared.order_seed, "order")
     histories: list[list[dict]] = [[] for _ in specs]
     for epoch in range(1, shared.epochs + 1):
@@ -176,9 +191,7 @@ def train(
             logits = forward(layers, train_images[chosen_rows], plan)
             # the sum over replicas: each one's gradient is that of its own mean loss
             loss = losses.cross_entropy(logits, targets[:, chosen_rows]).mean(1).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            sgd_step(parameters, torch.autograd.grad(loss, parameters), velocities, shared)
         if epoch in shared.evaluate_at:
             on_train = measure(layers, train_images, plan, clean, (targets, noisy))
             on_test = measure(layers, test_images, plan, test_labels)

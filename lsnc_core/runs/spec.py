@@ -1,5 +1,6 @@
 """What one trained network is: a frozen, hashable description that holds everything its result depends on."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -51,8 +52,9 @@ class RunSpec:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type is float and type(value) is int:
-                value = float(value)
+            if field.type is float and type(value) in (int, float):
+                with contextlib.suppress(OverflowError):  # a whole number beyond all floats is refused below
+                    value = float(value) + 0.0  # -0.0 becomes 0.0: equal specs, one file
                 object.__setattr__(self, field.name, value)
             if field.type in (str, int, float):
                 good = type(value) is field.type

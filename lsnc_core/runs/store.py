@@ -20,7 +20,7 @@ from lsnc_core.runs.spec import RunSpec, digest
 SCHEMA = 1
 PRECISION = "float32"
 # The modules whose code decides what a trained network's numbers are.
-TRAINING_CODE = ("labels.py", "losses.py", "models.py", "data.py", "runs/spec.py", "runs/fleet.py")
+TRAINING_CODE = ("labels.py", "losses.py", "models.py", "images.py", "runs/spec.py", "runs/fleet.py")
 _META, _SUM = b"lsnc", b"lsnc-sha256"
 
 

@@ -1,0 +1,104 @@
+"""An image set in memory: its two parts, prefixes of them, and pixels ready for a network.
+
+What is here decides, with the images themselves, what a network is trained on; where images come from is `data`'s.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from lsnc_core.errors import UsageError
+
+CHUNK = 250  # images that are standardised at a time
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A training and a test part in memory, each in the class-interleaved order of this module.
+
+    train_images, test_images: uint8 (N, C, H, W), 0..255; train_labels, test_labels: int64 (N,), 0..K-1; classes: K names;
+    checksum: sha256 over dtype, shape and bytes of the four tensors.
+    """
+
+    name: str
+    title: str
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    classes: tuple[str, ...]
+    checksum: str
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.classes)
+
+    def subset(self, train: int | None, test: int | None) -> "ImageSet":
+        """The first `train` training and `test` test images; None keeps the whole part.
+
+        Args: train, test: whole numbers of at least 1, or None.
+        Returns: a set of its own with its own checksum, class-balanced where the number is a multiple of K and no class ran out.
+        Raises: `UsageError` for a number below 1 or above the images there are.
+        """
+        parts = {}
+        for part, count in (("train", train), ("test", test)):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(labels)):
+                part_name = "training" if part == "train" else "test"
+                raise UsageError(
+                    f"{self.name} has no subset of {count!r} {part_name} images: ask for a whole number from 1 to {len(labels):,}."
+                )
+            parts[f"{part}_images"], parts[f"{part}_labels"] = images[:count].clone(), labels[:count].clone()
+        return replace(self, **parts, checksum=sha256(*(tensor.numpy() for tensor in parts.values())))
+
+
+def sha256(*arrays: np.ndarray) -> str:
+    """The sha256, 64 hexadecimal digits, over dtype, shape and bytes of the arrays in turn."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels ready for a network: averaged over pool x pool squares, scaled to 0..1, less the mean, divided by the deviation.
+
+    x = (a / 255 - mean_c) / std_c, a: the averaged pixel; mean_c and std_c (divided by the number of pixels, not one less) are
+    those of channel c over the training images of `image_set` itself, after pooling, and serve for the test images too. The sums
+    behind them are sums of whole numbers in float64, hence exact.
+    Args: pool: a whole number that divides H and W.
+    Returns: train float32 (N_train, C, H/pool, W/pool), per channel of mean 0 and deviation 1, and test float32 (N_test, ...).
+    Raises: `UsageError` for another pool, or where a channel has the same value everywhere.
+    """
+    height, width = image_set.train_images.shape[2:]
+    if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or height % pool or width % pool:
+        raise UsageError(f"{image_set.name} cannot be pooled by {pool!r}: give a whole number that divides {height} and {width}.")
+    count = image_set.train_labels.numel() * (height // pool) * (width // pool)
+    total, squares = torch.zeros(2, image_set.train_images.shape[1], dtype=torch.float64)
+    for sums in _window_sums(image_set.train_images, pool):
+        sums = sums.double()
+        total += sums.sum((0, 2, 3))
+        squares += sums.square().sum((0, 2, 3))
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    if not deviation.all():
+        raise UsageError(f"{image_set.name} cannot be standardised: a channel has the same value in all its training images.")
+    mean, deviation = mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
+    standardised = []
+    for images in (image_set.train_images, image_set.test_images):
+        result = torch.empty(len(images), images.shape[1], height // pool, width // pool)
+        for chunk, sums in zip(result.split(CHUNK), _window_sums(images, pool), strict=True):
+            torch.div(sums.sub_(mean), deviation, out=chunk)
+        standardised.append(result)
+    return standardised[0], standardised[1]
+
+
+def _window_sums(images: torch.Tensor, pool: int) -> Iterator[torch.Tensor]:
+    """Sums over pool x pool squares, float32 (up to CHUNK, C, H/pool, W/pool), whole numbers in 0..255 pool^2, chunk by chunk."""
+    for chunk in images.split(CHUNK):
+        yield torch.nn.functional.avg_pool2d(chunk.float(), pool, divisor_override=1) if pool > 1 else chunk.float()

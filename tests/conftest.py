@@ -1,0 +1,37 @@
+"""One smoke run of the whole command for all tests that look at what it leaves behind."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class ReportSmoke:
+    """What `./run_all.sh --profile smoke` left: the outputs folder, the profile's folder in it, what it printed, its exit status."""
+
+    outputs: Path
+    folder: Path
+    stdout: str
+    stderr: str
+    code: int
+
+
+def report_environment(**changes):
+    """The environment of a user who set nothing: what run_tests.sh or a shell set for tests would hide faults."""
+    hidden = ("LSNC_OUTPUTS", "LSNC_DATA", "LSNC_OFFLINE", "MPLBACKEND", "PYTHONPATH", "PYTHONWARNINGS", "PYTEST_CURRENT_TEST")
+    return {name: value for name, value in os.environ.items() if name not in hidden} | changes
+
+
+@pytest.fixture(scope="session")
+def report_smoke(tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    outputs = tmp_path_factory.mktemp("smoke") / "outputs of <a> & b"  # a name that pages and shells must survive
+    command = [ROOT / "run_all.sh", "--profile", "smoke", "--outputs", outputs]
+    answer = subprocess.run(command, cwd=elsewhere, env=report_environment(), capture_output=True, text=True, timeout=400)
+    assert not list(elsewhere.iterdir()), "the run wrote into the working directory"
+    return ReportSmoke(outputs, outputs / "smoke", answer.stdout, answer.stderr, answer.returncode)

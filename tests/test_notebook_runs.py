@@ -1,0 +1,324 @@
+"""One notebook at a time and several at once: what goes wrong inside them, what is kept, what runs again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from conftest import ROOT, report_environment
+
+from lsnc_core import provenance
+from lsnc_core.errors import UsageError
+from lsnc_core.papers import catalog
+from lsnc_core.report import execute, parameters, schedule
+
+SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def notebook(folder, name, *cells, given="steps = 3"):
+    """A notebook with a cell of parameters and these code cells."""
+    made = [nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]}), *map(nbformat.v4.new_code_cell, cells)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=kernel), folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+# ------------------------------------------------------------------------------------------------ traps, each with a kernel
+
+pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning", "default::ResourceWarning")
+
+TRAPS = {
+    "a cell fails": ("steps\n1 / 0", execute.FAILED, ["cell 3 failed: ZeroDivisionError", "division by zero"]),
+    "a request is refused": (
+        "from lsnc_core.errors import UsageError\nraise UsageError(f'{steps} steps are too many:\\ntake 3.')",
+        *(execute.MISUSED, ["cell 3 failed: 5 steps are too many: take 3."]),
+    ),
+    "the kernel is killed": ("import os\nos.kill(os.getpid(), 9)", execute.KILLED, ["killed", "memory"]),
+    "it stops early": ("import sys\nsys.exit(0)", execute.FAILED, ["stopped before its end", "1 cell"]),
+}
+
+
+@pytest.mark.parametrize("cell, code, words", TRAPS.values(), ids=TRAPS)
+def test_a_notebook_that_does_not_reach_its_end_is_no_result(tmp_path, capfd, cell, code, words):
+    source, target = notebook(tmp_path, "trap", cell, "print('the end')"), tmp_path / "out" / "trap.ipynb"
+    target.parent.mkdir()
+    target.write_text("an earlier result")
+    assert execute.main([str(source), str(target), json.dumps({"steps": 5})]) == code
+    last = [line for line in capfd.readouterr().out.splitlines() if line.strip()][-1]
+    assert not [word for word in words if word not in last], last
+    assert target.read_text() == "an earlier result" and os.listdir(target.parent) == ["trap.ipynb"]
+
+
+def test_one_failing_notebook_leaves_the_others_their_results(tmp_path):
+    """In processes of their own: one fails, one cannot write where a folder is in the way, the third ends well."""
+    good = notebook(tmp_path, "good", "import os; print(steps, os.getcwd())")
+    bad = notebook(tmp_path, "bad", "raise KeyError('a\\nkey')")
+    folder, said = tmp_path / "outputs", []
+    (folder / "notebooks" / "blocked.ipynb").mkdir(parents=True)
+    blocked = notebook(tmp_path, "blocked", "steps")
+    jobs = [schedule.Job(source, {"steps": 7}, ()) for source in (bad, good, blocked)]
+    failed, finished, unwritten = schedule.run_jobs(jobs, folder, False, said.append)
+    assert (failed.status, failed.code) == (schedule.FAILED, 1)
+    assert failed.sentence.startswith("cell 3 failed: KeyError: ") and str(folder / "logs/bad.log") in failed.sentence and "\n" not in failed.sentence
+    assert "Traceback" in (folder / "logs/bad.log").read_text()
+    assert (finished.status, finished.code, finished.sentence) == (schedule.FINISHED, 0, "")
+    executed = nbformat.read(folder / "notebooks/good.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"7 {tmp_path}\n"
+    assert (unwritten.status, unwritten.code) == (schedule.FAILED, execute.MISUSED) and unwritten.sentence.startswith("cannot write ")
+    assert sorted(os.listdir(folder / "notebooks")) == ["blocked.ipynb", "good.ipynb", "good.json"]
+    assert sorted(line for line in said if line.endswith(": started")) == [f"{name}: started" for name in ("bad", "blocked", "good")]
+    assert [line for line in said if line.startswith("bad: FAILED after")] and [line for line in said if line.startswith("good: finished in")]
+
+
+def test_plain_papermill_from_elsewhere_finds_the_stored_networks(report_smoke, tmp_path):
+    """The README's headless command, without ours."""
+    before = sorted(report_smoke.outputs.rglob("*"))
+    asked = [sys.executable, "-m", "papermill", ROOT / "notebooks/chen_2_landscape.ipynb", "out.ipynb", "-p", "profile", "smoke"]
+    environment = report_environment(LSNC_OUTPUTS=str(report_smoke.outputs))
+    answer = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+    assert answer.returncode == 0, answer.stderr
+    executed = (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    assert "application/vnd.lsnc.verdicts+json" in executed and "network-epochs" not in answer.stderr
+    outputs = [output for cell in json.loads(executed)["cells"] for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output["output_type"] == "stream"]
+    assert os.listdir(tmp_path) == ["out.ipynb"] and sorted(report_smoke.outputs.rglob("*")) == before
+
+
+# ------------------------------------------------------------------------------------------------ parameters
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_papermill_reads_the_same_parameters(source):
+    import papermill
+
+    ours = parameters.defaults(source)
+    assert ours and set(papermill.inspect_notebook(source)) == set(ours)
+    for name, value in ours.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        assert parameters.convert(text, value, name) == value  # each can be given on the command line
+
+
+def test_the_catalog_names_every_notebook_and_parameters_they_have():
+    assert {source.stem for source in SOURCES} == {entry.name for entry in catalog.NOTEBOOKS}
+    for entry in catalog.NOTEBOOKS:
+        if entry.runs is not catalog._no_runs:
+            assert set(entry.run_parameters) <= set(parameters.defaults(ROOT / "notebooks" / f"{entry.name}.ipynb"))
+
+
+CELL = {"cell_type": "code", "metadata": {"tags": ["parameters"]}}
+DAMAGED = {
+    "missing": None,
+    "empty": "",
+    "cut short": '{"cells": [',
+    "a list": "[]",
+    "no cells": "{}",
+    "cells of nothing": '{"cells": null}',
+    "no such cell": json.dumps({"cells": []}),
+    "no source": json.dumps({"cells": [CELL]}),
+    "source of nothing": json.dumps({"cells": [CELL | {"source": None}]}),
+    "no Python": json.dumps({"cells": [CELL | {"source": "a ="}]}),
+    "no plain value": json.dumps({"cells": [CELL | {"source": "a = open('x')"}]}),
+    "two at once": json.dumps({"cells": [CELL | {"source": "a, b = 1, 2"}]}),
+    "a name of another": json.dumps({"cells": [CELL | {"source": "a = 1\nb = a"}]}),
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_notebook_is_named(tmp_path, text):
+    if text is not None:
+        (tmp_path / "odd.ipynb").write_text(text)
+    with pytest.raises(UsageError, match=r"^odd\.ipynb has no readable cell of plain parameters .*\.$"):
+        parameters.defaults(tmp_path / "odd.ipynb")
+
+
+def test_defaults_are_read_without_running_anything(tmp_path):
+    given = "a = -1  # a remark\nb = [0.5, 1]\nc = 'x = 1'\nd = False\nprint('never')\n"
+    assert parameters.defaults(notebook(tmp_path, "n", "1 / 0", given=given)) == {"a": -1, "b": [0.5, 1], "c": "x = 1", "d": False}
+
+
+GOOD = [
+    *(("5", 1, 5), ("-3", 1, -3), ("1e-3", 0.5, 0.001), ("2", 0.5, 2.0), ("0.25", 0.5, 0.25)),
+    *(("true", False, True), ("false", True, False), ("[]", [1], []), ('["a", 2]', [1], ["a", 2])),
+    *(("beta", "alpha", "beta"), ("", "x", ""), ("3", "x", "3"), ("a=b", "x", "a=b"), ("[1]", "x", "[1]")),
+]
+
+
+@pytest.mark.parametrize("text, default, value", GOOD)
+def test_text_becomes_a_value_of_the_default_s_type(text, default, value):
+    made = parameters.convert(text, default, "name")
+    assert made == value and type(made) is type(default)
+
+
+BAD = [
+    *(("5.0", 1), ("ten", 1), ("", 1), ("true", 1), ("[1]", 1), ("null", 1), ("1e500", 1)),
+    *(("half", 0.5), ("true", 0.5), ("", 0.5), ('"0.5"', 0.5)),
+    *(("yes", True), ("1", True), ("True", True), ("1,2", [1]), ("5", [1]), ('{"a": 1}', [1]), ("[1", [1])),
+]
+
+
+@pytest.mark.parametrize("text, default", BAD)
+def test_text_of_another_type_is_refused_by_name(text, default):
+    with pytest.raises(UsageError, match=r"^the parameter steps must be .*\.$") as refusal:
+        parameters.convert(text, default, "steps")
+    assert repr(text) in str(refusal.value)
+
+
+def test_parameters_go_to_every_notebook_that_has_them_and_to_no_other():
+    notebooks = {"one": {"a": 1, "s": "x"}, "two": {"a": 2}, "three": {"b": 3}}
+    assert parameters.assign(["a=7", "s=p=q", "a=8"], notebooks) == {"one": {"a": 8, "s": "p=q"}, "two": {"a": 8}, "three": {"b": 3}}
+    assert notebooks == {"one": {"a": 1, "s": "x"}, "two": {"a": 2}, "three": {"b": 3}}
+
+
+# ------------------------------------------------------------------------------------------------ what runs again
+
+
+@pytest.fixture
+def job(tmp_path):
+    return schedule.Job(notebook(tmp_path / "notebooks", "one", "steps"), {"steps": 3, "rates": [0.5]}, ("run-a", "run-b"))
+
+
+def test_a_fingerprint_changes_with_all_that_outputs_depend_on(job, tmp_path, monkeypatch):
+    package = tmp_path / "lsnc_core"
+    (package / "sub").mkdir(parents=True)
+    (package / "a.py").write_text("x = 1\n")
+    monkeypatch.setattr(schedule.files, "PROJECT", tmp_path)
+    versions = {"torch": "2.11", "numpy": "2.0"}
+    monkeypatch.setattr(provenance, "versions", lambda: versions)
+    seen = [schedule.fingerprint(job)]
+    seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters | {"steps": 4}, job.runs)))
+    seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters | {"steps": "3"}, job.runs)))
+    seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters, ("run-a",))))
+    seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters, ("run-a", "run-c"))))
+    versions = {"torch": "2.12", "numpy": "2.0"}
+    seen.append(schedule.fingerprint(job))
+    (package / "sub" / "b.py").write_text("")
+    seen.append(schedule.fingerprint(job))
+    (package / "a.py").write_text("x = 2\n")
+    seen.append(schedule.fingerprint(job))
+    job.source.write_text(job.source.read_text().replace("steps = 3", "steps = 4"))
+    seen.append(schedule.fingerprint(job))
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_fingerprint_changes_with_nothing_else(job, tmp_path, monkeypatch):
+    before = schedule.fingerprint(job)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path / "elsewhere"))
+    os.utime(job.source, (1, 1))
+    (job.source.parent / "neighbour.txt").write_text("x")
+    moved = Path(job.source.parent / "other" / job.source.name)
+    moved.parent.mkdir()
+    moved.write_bytes(job.source.read_bytes())
+    turned = dict(reversed(job.parameters.items()))
+    assert schedule.fingerprint(schedule.Job(moved, turned, job.runs)) == before
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A program in place of Python: it is called as `python -P -m module SOURCE TARGET PARAMETERS` and does what a shell text says."""
+
+    def become(text):
+        program = tmp_path / "stand-in"
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+
+    become('mkdir -p "$(dirname "$5")" && cp "$4" "$5"; echo ran >>"$4.count"')
+    return become
+
+
+def times(job):
+    counted = Path(f"{job.source}.count")
+    return len(counted.read_text().split()) if counted.exists() else 0
+
+
+def test_what_is_unchanged_is_skipped_and_what_is_damaged_runs_again(job, tmp_path, stand_in):
+    folder, said = tmp_path / "out", []
+    target, state = folder / "notebooks/one.ipynb", folder / "notebooks/one.json"
+
+    def again(job, force=False):
+        (outcome,) = schedule.run_jobs([job], folder, force, said.append)
+        return outcome.status, times(job)
+
+    assert again(job) == (schedule.FINISHED, 1)
+    assert again(job) == (schedule.UNCHANGED, 1) and said[-1] == "one: unchanged"
+    assert again(job, force=True) == (schedule.FINISHED, 2)
+    count = 2
+    for damage in ("", "{", "[]", "null", "{}", '{"fingerprint": 5}', '"text"', "\x00"):
+        state.write_text(damage)
+        count += 1
+        assert again(job) == (schedule.FINISHED, count), damage
+        assert again(job) == (schedule.UNCHANGED, count), damage
+    state.unlink()
+    assert again(job) == (schedule.FINISHED, count + 1)
+    target.unlink()
+    assert again(job) == (schedule.FINISHED, count + 2)
+    assert again(schedule.Job(job.source, job.parameters | {"steps": 4}, job.runs)) == (schedule.FINISHED, count + 3)
+    assert again(job) == (schedule.FINISHED, count + 4)  # and back: only the last run is remembered
+
+
+def test_a_failure_is_tried_again_and_does_not_spoil_what_was_there(job, tmp_path, stand_in):
+    folder = tmp_path / "out"
+    schedule.run_jobs([job], folder, False, print)
+    good = (folder / "notebooks/one.ipynb").read_bytes()
+    other = schedule.Job(job.source, {"steps": 9}, job.runs)
+    for text, code, words in (
+        ("echo first; echo; echo the last word; echo; exit 1", 1, "the last word (log: "),
+        ("echo refused; exit 2", execute.MISUSED, "refused (log: "),
+        ("exit 3", 1, "status 3 and without a word"),
+        ("kill -9 $$", 1, "status -9 and without a word"),
+        ("printf '\\377\\376 odd bytes\\n'; exit 1", 1, "odd bytes"),
+    ):
+        stand_in(text)
+        for _ in range(2):
+            (outcome,) = schedule.run_jobs([other], folder, False, lambda line: None)
+            assert (outcome.status, outcome.code) == (schedule.FAILED, code) and words in outcome.sentence
+    assert (folder / "notebooks/one.ipynb").read_bytes() == good
+    assert schedule.run_jobs([job], folder, False, lambda line: None)[0].status == schedule.UNCHANGED
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(job, tmp_path, stand_in):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(UsageError, match=r"^cannot write .*--outputs\.$"):
+        schedule.run_jobs([job], tmp_path / "out", False, lambda line: None)
+    assert times(job) == 0
+
+
+def test_two_run_at_once_in_the_order_given(tmp_path, stand_in):
+    """Each waits until the other is there: one after the other would never end."""
+    stand_in('touch "$4.here"; n=0; while [ $(ls "$(dirname "$4")" | grep -c here) -lt 2 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done\n'
+             '[ $n -lt 100 ]')  # fmt: skip
+    jobs = [schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ()) for name in ("a", "b", "c")]
+    outcomes = schedule.run_jobs(jobs, tmp_path / "out", False, lambda line: None)
+    assert [(outcome.name, outcome.status) for outcome in outcomes] == [(name, schedule.FINISHED) for name in "abc"]
+
+
+def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_path, stand_in):
+    stand_in('echo $$ >"$4.pid"; exec sleep 60')
+    jobs = [schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ()) for name in ("a", "b", "c")]
+    pids, said = [tmp_path / f"notebooks/{name}.ipynb.pid" for name in "ab"], []
+
+    def press():
+        deadline = time.monotonic() + 20
+        while not all(path.exists() and path.read_text().strip() for path in pids) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        schedule.run_jobs(jobs, tmp_path / "out", False, said.append)
+    presser.join()
+    assert time.monotonic() - start < 20
+    assert not [path for path in pids if psutil.pid_exists(int(path.read_text()))]
+    assert sorted(said) == ["a: started", "b: started"]
+    assert not list((tmp_path / "out").rglob("*.json"))  # nothing is remembered as finished

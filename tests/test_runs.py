@@ -1,0 +1,634 @@
+"""Specs, the store and execution: what is refused, what survives on disk to the last bit, what is trained and what is not."""
+
+import ast
+import contextlib
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from lsnc_core import data, files, profiles
+from lsnc_core.errors import UsageError
+from lsnc_core.runs import execute, fleet, store
+from lsnc_core.runs.spec import RunSpec, digest
+
+SPEC = RunSpec(
+    data="digits",
+    train_size=40,
+    test_size=40,
+    pool=1,
+    model="mlp",
+    widths=(8,),
+    a=0.7,
+    p=0.8,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=0.0,
+    batch=20,
+    epochs=3,
+    evaluate_at=(1, 3),
+    seed=0,
+    order_seed=0,
+)
+HISTORY = [
+    {"epoch": 1, "kept": 0.1 + 0.2, "test_loss": math.pi, "train_loss": math.inf},
+    {"epoch": 3, "kept": 5e-324, "test_loss": math.nan, "train_loss": -0.0},
+]
+MADE = {"device": "cpu", "seconds": 1.5, "finished": "2026-01-01T00:00:00+00:00"}
+PROVENANCE = ["seconds", "finished"]  # what may differ when the same thing is trained twice
+
+
+def like(**changes):
+    return dataclasses.replace(SPEC, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_outputs(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSNC_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        data.load("digits")  # writes the cache, so that training processes need not parse the set again
+        yield
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    return store.Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(*arguments, **settings):
+        raise AssertionError("something was trained")
+
+    monkeypatch.setattr(fleet, "train", refuse)
+
+
+def bits(history):
+    """Names, and numbers to the last bit: NaN equals NaN, 0.0 is not -0.0, 1 is not 1.0."""
+    return [{name: (type(value), struct.pack("<d", value)) for name, value in row.items()} for row in history]
+
+
+def one_sentence(error):
+    return "\n" not in str(error) and str(error).endswith(".")
+
+
+# specs
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("data", 3), ("data", None), ("train_size", 40.0), ("train_size", 0), ("train_size", True), ("train_size", "40"),
+        ("test_size", -1),
+        ("pool", 0), ("pool", 1.5), ("model", "resnet"), ("model", 1), ("widths", [8]), ("widths", ()), ("widths", (8.0,)),
+        ("widths", (0,)), ("widths", 8), ("a", 1.01), ("a", -0.01), ("a", math.nan), ("a", "0.5"), ("a", True), ("a", 10**400),
+
+        ("p", 1.5), ("p", -1e-9), ("p", math.nan), ("p", None), ("lr", 0.0), ("lr", -0.1), ("lr", math.inf), ("lr", math.nan),
+        ("lr", "fast"),
+        ("momentum", 1.0), ("momentum", -0.1), ("momentum", math.nan), ("weight_decay", -1e-9), ("weight_decay", math.inf),
+        ("weight_decay", math.nan), ("batch", 0), ("batch", 2.0), ("epochs", 0), ("epochs", False), ("evaluate_at", (3, 1)),
+        ("evaluate_at", (1, 1, 3)), ("evaluate_at", (1, 2)), ("evaluate_at", (1, 4)), ("evaluate_at", ()), ("evaluate_at", [1, 3]),
+        ("evaluate_at", (0, 3)), ("seed", -1), ("seed", 0.0), ("seed", True), ("order_seed", -3), ("order_seed", "a"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_refused_with_its_name_and_value(field, value):
+    with pytest.raises(UsageError) as caught:
+        like(**{field: value})
+    assert one_sentence(caught.value)
+    assert str(caught.value).startswith(f"{field} must be ") and str(caught.value).endswith(f"got {value!r}.")
+
+
+def test_every_setting_has_a_test_of_its_refusal():
+    marks = test_a_wrong_setting_is_refused_with_its_name_and_value.pytestmark
+    assert {field for field, _ in marks[0].args[1]} == {field.name for field in dataclasses.fields(RunSpec)}
+
+
+def test_a_cnn_needs_three_widths():
+    with pytest.raises(UsageError, match=r"widths must be .* for the CNN, got \(8,\)\."):
+        like(model="cnn")
+    assert like(model="cnn", widths=(1, 2, 3)).widths == (1, 2, 3)
+
+
+def test_whole_numbers_are_taken_for_floats_and_equal_specs_are_one():
+    spec = like(a=1, p=0, lr=1, momentum=0, weight_decay=-0.0)
+    assert [type(getattr(spec, name)) for name in ("a", "p", "lr", "momentum", "weight_decay")] == [float] * 5
+    same = like(a=1.0, p=-0.0, lr=1.0, momentum=0.0)
+    assert spec == same and hash(spec) == hash(same) and digest(spec.to_dict()) == digest(same.to_dict())
+    assert spec != like(a=1, p=0, lr=1, momentum=0, seed=1) and len({spec, same, SPEC}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.a = 0.5
+
+
+def test_a_spec_survives_json():
+    spec = like(a=0.1 + 0.2, p=1 / 3, widths=(8, 9), seed=2**40)
+    back = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert back == spec and hash(back) == hash(spec) and back.to_dict() == spec.to_dict()
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_unknown_and_missing_settings_are_named():
+    values = SPEC.to_dict()
+    with pytest.raises(UsageError, match="unknown run setting learning_rate, wd; the settings are data, train_size,") as caught:
+        RunSpec.from_dict(values | {"learning_rate": 0.1, "wd": 0})
+    assert one_sentence(caught.value)
+    del values["p"], values["lr"]
+    with pytest.raises(UsageError, match="missing run setting lr, p;"):
+        RunSpec.from_dict(values)
+
+
+def test_company_sets_aside_label_noise_smoothing_and_seed_only():
+    assert like(a=0.1, p=0.2, seed=7).company == SPEC.company
+    assert SPEC.company.to_dict() == SPEC.to_dict() | {"a": 1.0, "p": 1.0, "seed": 0}
+    others = [{"lr": 0.1}, {"order_seed": 1}, {"epochs": 4, "evaluate_at": (4,)}, {"train_size": 50}, {"widths": (9,)}, {"pool": 2}]
+    assert all(like(**other).company != SPEC.company for other in others)
+
+
+def test_digest_is_the_same_in_every_process_and_tells_every_setting_apart():
+    code = "import json, sys; from lsnc_core.runs.spec import RunSpec, digest; "
+    code += "print(digest(RunSpec.from_dict(json.load(sys.stdin)).to_dict()))"
+    found = set()
+    for hash_seed in ("0", "12345"):
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        text = json.dumps(SPEC.to_dict())
+        found.add(
+            subprocess.run([sys.executable, "-c", code], input=text, env=environment, capture_output=True, text=True, check=True).stdout
+        )
+    assert found == {digest(SPEC.to_dict()) + "\n"}
+    changed = {"data": "mnist", "train_size": 41, "test_size": 41, "pool": 2, "model": "cnn", "widths": (8, 9, 1), "a": 0.7 + 1e-16,
+               "p": math.nextafter(0.8, 1), "lr": 0.06, "momentum": 0.8, "weight_decay": 1e-300, "batch": 21, "epochs": 4,
+               "evaluate_at": (2, 3), "seed": 1, "order_seed": 1}  # fmt: skip
+    assert changed.keys() == SPEC.to_dict().keys()
+    assert len({digest(SPEC.to_dict() | {name: value}) for name, value in changed.items()} | {digest(SPEC.to_dict())}) == 17
+    with pytest.raises(ValueError):
+        digest({"a": math.nan})
+
+
+# the store
+
+
+def test_what_is_stored_comes_back_to_the_last_bit(shelf):
+    assert shelf.get(SPEC) is None
+    shelf.put(SPEC, HISTORY, MADE)
+    for reader in (shelf, store.Store(shelf.folder)):
+        history, meta = reader.get(SPEC)
+        assert bits(history) == bits(HISTORY)
+        assert RunSpec.from_dict(meta["spec"]) == SPEC and meta["context"] == shelf.context(SPEC)
+        assert {name: meta["provenance"][name] for name in MADE} == MADE
+        assert meta["provenance"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert pq.read_table(shelf.path(SPEC)).column_names == ["epoch", "kept", "test_loss", "train_loss"]  # any tool can read it
+    assert [path.name for path in shelf.folder.iterdir()] == [shelf.path(SPEC).name]
+    shelf.put(SPEC, HISTORY[:1], MADE)
+    assert bits(shelf.get(SPEC)[0]) == bits(HISTORY[:1])
+    assert shelf.get(like(seed=1)) is None
+
+
+def test_the_file_name_depends_on_the_spec_and_on_all_of_its_context(shelf, monkeypatch):
+    name = shelf.path(SPEC).name
+    assert store.Store(shelf.folder).path(like()).name == name
+    assert shelf.path(like(p=math.nextafter(0.8, 1))).name.split("-")[0] != name.split("-")[0]
+    context = shelf.context(SPEC)
+    assert context == {
+        "data": data.load("digits").checksum,
+        "precision": "float32",
+        "code": store.code_fingerprint(),
+        "schema": store.SCHEMA,
+    }
+    names = {name}
+    for part in context:
+        monkeypatch.setattr(shelf, "context", lambda spec, part=part: context | {part: "other"})
+        names.add(shelf.path(SPEC).name)
+    assert len(names) == 5 and len({name.split("-")[0] for name in names}) == 1
+
+
+def test_why_missing(shelf, monkeypatch):
+    assert shelf.why_missing(SPEC) == "never trained"
+    shelf.put(SPEC, HISTORY, MADE)
+    shelf.put(like(seed=1), HISTORY, MADE)
+    context = shelf.context(SPEC)
+    for parts in (["code"], ["data"], ["precision"], ["schema"], ["data", "code"]):
+        monkeypatch.setattr(shelf, "context", lambda spec, parts=parts: context | {part: "other" for part in parts})
+        assert shelf.get(SPEC) is None
+        assert shelf.why_missing(SPEC) == f"{' and '.join(parts)} changed since it was trained"
+        assert shelf.why_missing(like(seed=2)) == "never trained"
+    for path in shelf.folder.iterdir():
+        path.write_bytes(b"rubbish")
+    assert shelf.why_missing(SPEC) == "never trained"
+
+
+def damages(content):
+    """Ways to damage a file, by name."""
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")  # Parquet: data, footer, its length, PAR1
+    column = content.index(b"test_loss", footer)
+    value = content.index(struct.pack("<d", math.pi))
+
+    def flipped(at, bit=1):
+        return content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
+
+    return {
+        "empty": b"",
+        "one byte": content[:1],
+        "half": content[: len(content) // 2],
+        "without its last byte": content[:-1],
+        "zeros": bytes(len(content)),
+        "a number changed": flipped(value),
+        "a column renamed": flipped(column),
+        "metadata changed": flipped(content.index(b'"seconds": 1.5') + 11, 3),
+        "length of the footer changed": flipped(len(content) - 8),
+        "text": b'{"epoch": 1}',
+    }
+
+
+def test_a_damaged_file_is_set_aside_and_never_returned(shelf, capsys):
+    shelf.put(SPEC, HISTORY, MADE)
+    path = shelf.path(SPEC)
+    content = path.read_bytes()
+    for name, damaged in damages(content).items():
+        path.write_bytes(damaged)
+        capsys.readouterr()
+        assert shelf.get(SPEC) is None, name
+        assert f"the stored run {path.name} is damaged: it is set aside as {path.stem}.damaged" in capsys.readouterr().err, name
+        assert not path.exists() and path.with_suffix(".damaged").read_bytes() == damaged, name
+    shelf.put(SPEC, HISTORY, MADE)
+    assert bits(shelf.get(SPEC)[0]) == bits(HISTORY)
+
+
+def test_any_flipped_byte_is_noticed_or_harmless(shelf):
+    shelf.put(SPEC, HISTORY, MADE)
+    path = shelf.path(SPEC)
+    content, (_, meta) = path.read_bytes(), shelf.get(SPEC)
+    noticed = 0
+    for at in range(0, len(content), 37):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
+        found = shelf.get(SPEC)
+        assert found is None or (bits(found[0]) == bits(HISTORY) and found[1] == meta), at
+        noticed += found is None
+    assert noticed > 20
+
+
+def test_the_content_of_another_spec_is_not_taken_for_this_one(shelf, capsys):
+    shelf.put(like(seed=1), HISTORY, MADE)
+    shelf.path(like(seed=1)).rename(shelf.path(SPEC))
+    assert shelf.get(SPEC) is None and "is damaged" in capsys.readouterr().err
+
+
+def test_a_damaged_file_that_cannot_be_moved_is_named(shelf, monkeypatch):
+    shelf.put(SPEC, HISTORY, MADE)
+    shelf.path(SPEC).write_bytes(b"")
+
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(UsageError, match="is damaged and cannot be set aside: Permission denied; delete it") as caught:
+        shelf.get(SPEC)
+    assert shelf.path(SPEC).name in str(caught.value) and one_sentence(caught.value)
+
+
+def test_the_fingerprint_sees_code_but_not_comments_and_docstrings():
+    source = 'def f(x, y=1):\n    """Add."""\n    return x + y\n\n\nclass A:\n    """A class."""\n\n    b = 1\n'
+    same = '"""A module."""\n# a comment\n'
+    same += 'def f(x, y = 1):\n    return (x +\n            y)  # sum\n\nclass A:\n    "Other words."\n    b = 0x1\n'
+    base = store.fingerprint({"a.py": source, "b.py": "x = 1"})
+    assert store.fingerprint({"a.py": same, "b.py": "x = 1  # one"}) == base
+    others = [source.replace("x + y", "y + x"), source.replace("y=1", "y=2"), source.replace("b = 1", "b = 1.0"), source + "f(1)\n"]
+    found = {store.fingerprint({"a.py": other, "b.py": "x = 1"}) for other in others}
+    found |= {store.fingerprint({"a.py": source, "b.py": "x = '1'"}), store.fingerprint({"b.py": source, "a.py": "x = 1"}), base}
+    assert len(found) == 7
+
+
+def test_the_code_fingerprint_is_of_the_files_that_train():
+    package = files.PROJECT / "lsnc_core"
+    sources = {name: (package / name).read_text(encoding="utf-8") for name in store.TRAINING_CODE}
+    assert store.code_fingerprint() == store.fingerprint(sources)
+    for name in store.TRAINING_CODE:
+        assert store.fingerprint(sources | {name: sources[name] + "\nx = 0\n"}) != store.code_fingerprint()
+
+
+def test_every_module_of_ours_that_trains_is_in_the_fingerprint():
+    package, seen, todo = files.PROJECT / "lsnc_core", set(), ["runs/fleet.py"]
+    # what these do to a number is in the checksum of the data, or they do nothing to it
+    others = {"errors.py", "files.py", "data_sources.py"}
+    while todo:
+        name = todo.pop()
+        if name in seen | others:
+            continue
+        seen.add(name)
+        for node in ast.walk(ast.parse((package / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lsnc_core"):
+                stem = node.module.replace(".", "/").removeprefix("lsnc_core").removeprefix("/")
+                candidates = [f"{stem}.py", *(f"{stem}/{alias.name}.py".removeprefix("/") for alias in node.names)]
+                todo += [candidate for candidate in candidates if (package / candidate).is_file()]
+    assert seen == set(store.TRAINING_CODE)
+
+
+# writing whole or not at all
+
+
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    files.write_whole(path, lambda place: place.write_text("old"))
+
+    def half(error):
+        def write(place):
+            assert place.parent == path.parent and place != path  # on the same disk, so that the move is atomic
+            place.write_text("ha")
+            assert path.read_text() == "old"
+            raise error
+
+        return write
+
+    for error in (RuntimeError("no"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            files.write_whole(path, half(error))
+    with pytest.raises(UsageError, match=r"cannot write .*file\.txt: No space left on device; free some space") as caught:
+        files.write_whole(path, half(OSError(28, "No space left on device")))
+    assert one_sentence(caught.value)
+    assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+    files.write_whole(path, lambda place: place.write_text("new"))
+    assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_written_file_can_be_read_by_others_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        files.write_whole(tmp_path / "file", lambda place: place.write_text("x"))
+        assert os.umask(0o027) == 0o027  # and the umask is as it was
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(UsageError, match=r"cannot write .*runs.*; free some space or choose another folder with --outputs\.") as caught:
+        store.Store(tmp_path / "runs").put(SPEC, HISTORY, MADE)
+    assert one_sentence(caught.value) and (tmp_path / "runs").read_text() == "in the way"
+
+
+def test_the_outputs_folder_is_the_one_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
+    assert files.outputs_root() == tmp_path and store.Store().folder == tmp_path / "runs" and files.data_root() == tmp_path / "data"
+    monkeypatch.setenv("LSNC_DATA", "~/images")
+    assert files.data_root() == Path.home() / "images"
+    monkeypatch.setenv("LSNC_OUTPUTS", "")
+    assert files.outputs_root() == files.PROJECT / "outputs"
+
+
+# execution in this process
+
+
+def numbers(table):
+    """The table without what may differ when the same is trained twice."""
+    return table.drop(columns=PROVENANCE)
+
+
+def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, capsys):
+    asked = [like(seed=1), like(a=0.2), like(seed=1), SPEC]
+    trained = []
+    train = fleet.train
+    monkeypatch.setattr(fleet, "train", lambda specs, *rest: trained.append(list(specs)) or train(specs, *rest))
+    first = execute.results(asked[:1], "cpu", shelf)
+    assert "training 1 networks on cpu (never trained); 0 are in the store" in capsys.readouterr().err
+    second = execute.results(asked, "cpu", shelf)
+    assert "training 2 networks on cpu (never trained); 1 are in the store" in capsys.readouterr().err
+    assert trained == [[like(seed=1)], [like(seed=1), like(a=0.2), SPEC]]  # the block is cut from the request alone
+    threads = torch.get_num_threads()
+    third = execute.results(asked, "cpu", shelf)
+    assert len(trained) == 2 and torch.get_num_threads() == threads and capsys.readouterr().err == ""
+    pd.testing.assert_frame_equal(second, third)
+    pd.testing.assert_frame_equal(second[second.seed == 1].reset_index(drop=True), first)  # what was stored was not written again
+    assert list(second.seed) == [1, 1, 0, 0, 0, 0] and list(second.a) == [0.7, 0.7, 0.2, 0.2, 0.7, 0.7] and list(second.epoch) == [1, 3] * 3
+    for row in second.to_dict("records"):
+        spec = RunSpec.from_dict({name: row[name] for name in SPEC.to_dict()})
+        history, meta = shelf.get(spec)
+        assert {name: row[name] for name in history[0]} == next(entry for entry in history if entry["epoch"] == row["epoch"])
+        assert row["run"] == shelf.path(spec).stem and row["device"] == "cpu" and row["seconds"] == meta["provenance"]["seconds"]
+
+
+def test_the_cut_into_blocks():
+    specs = [like(seed=seed, lr=lr) for seed in range(5) for lr in (0.1, 0.2)]
+    cut = execute.blocks([*specs, specs[0], specs[3]], 2)
+    assert [[(spec.lr, spec.seed) for spec in block] for block in cut] == [
+        [(lr, seed) for seed in part] for lr in (0.1, 0.2) for part in ((0, 1), (2, 3), (4,))
+    ]
+    assert execute.blocks([], 2) == []
+
+
+def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "BLOCK", 3)
+    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    specs = [like(model="cnn", widths=(3, 4, 8), seed=seed, a=a) for seed in range(2) for a in (0.4, 0.7, 1.0, 0.9)]
+    undisturbed = execute.results(specs, "cpu", store.Store(tmp_path / "undisturbed"))
+    broken = store.Store(tmp_path / "broken")
+    execute.results(specs, "cpu", broken)
+    kept = {spec: broken.path(spec).read_bytes() for spec in (specs[1], specs[3], specs[7])}
+    for spec in set(specs) - set(kept):
+        broken.path(spec).unlink()
+    resumed = execute.results(specs, "cpu", broken)
+    assert {spec: broken.path(spec).read_bytes() for spec in kept} == kept
+    pd.testing.assert_frame_equal(numbers(resumed), numbers(undisturbed), check_exact=True)
+
+
+def in_this_process(todo, missing, shelf, bar):
+    for block in todo:
+        execute._train_block(block, missing, "cpu", shelf, bar.update)
+
+
+def test_a_request_that_cannot_be_trained_ends_in_a_sentence_and_restores_the_threads(shelf):
+    threads = torch.get_num_threads()
+    with pytest.raises(UsageError, match="no subset of 1201 training images"):
+        execute.results([like(train_size=1201)], "cpu", shelf)
+    assert torch.get_num_threads() == threads and not shelf.folder.exists()
+    with pytest.raises(UsageError, match="there is no image set 'digit': did you mean 'digits'"):
+        execute.results([like(data="digit")], "cpu", shelf)
+
+
+def test_choose_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert execute.choose_device() == execute.choose_device("cpu") == "cpu"
+    with pytest.raises(UsageError, match=r"device cuda was asked for, but torch finds no CUDA device here; use --device cpu\."):
+        execute.choose_device("cuda")
+    with pytest.raises(UsageError, match=r"device must be auto, cpu or cuda, got 'gpu'\."):
+        execute.choose_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert execute.choose_device() == execute.choose_device("cuda") == "cuda" and execute.choose_device("cpu") == "cpu"
+
+
+# execution in several processes: slow to start, so each test asks several things
+
+
+def stored(folder):
+    return len(list(folder.glob("*.parquet")))
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_same_numbers(tmp_path, shelf, monkeypatch):
+    monkeypatch.setattr(execute, "BLOCK", 1)
+    # one short run, so that something is stored soon, then runs that are still under way when a process is killed
+    specs = [SPEC, *(like(seed=seed, epochs=300, evaluate_at=(300,)) for seed in range(3))]
+    if len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("one core trains in one process")
+
+    def kill_one():
+        wait_for(shelf.path(SPEC).exists)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(UsageError, match=r"a training process was killed, .* what had finished is stored: close other programs") as caught:
+        execute.results(specs, "cpu", shelf)
+    killer.join()
+    assert one_sentence(caught.value) and multiprocessing.active_children() == []
+    assert shelf.get(SPEC) is not None and stored(shelf.folder) < len(specs)
+    assert not list(shelf.folder.glob("*.damaged"))
+
+    finished = execute.results(specs, "cpu", shelf)  # the rest, in two processes
+    assert stored(shelf.folder) == len(specs) and multiprocessing.active_children() == []
+    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    alone = execute.results(specs, "cpu", store.Store(tmp_path / "alone"))
+    pd.testing.assert_frame_equal(numbers(finished), numbers(alone), check_exact=True)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from lsnc_core.runs import execute
+from lsnc_core.runs.spec import RunSpec
+from lsnc_core.runs.store import Store
+
+execute.BLOCK = 2
+if __name__ == "__main__":
+    specs = [RunSpec.from_dict(values) for values in __import__("json").loads(sys.argv[2])]
+    execute.results(specs, "cpu", Store(Path(sys.argv[1])))
+"""
+
+
+def session(leader):
+    """The living processes of a session, from /proc."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+def test_ctrl_c_ends_all_processes_keeps_what_finished_and_the_next_start_completes(tmp_path, shelf, monkeypatch):
+    short = [like(seed=seed) for seed in range(2)]
+    long = [like(seed=seed, epochs=20000, evaluate_at=(20000,)) for seed in range(4)]
+    (tmp_path / "train.py").write_text(textwrap.dedent(SCRIPT))
+    asked = json.dumps([spec.to_dict() for spec in short + long])
+    command = [sys.executable, str(tmp_path / "train.py"), str(shelf.folder), asked]
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=files.PROJECT
+    )
+    try:
+        wait_for(lambda: stored(shelf.folder) == 2)
+        assert len(session(process.pid)) >= 2
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        start = time.monotonic()
+        _, errors = process.communicate(timeout=20)
+        assert time.monotonic() - start < 10
+        assert process.returncode == -signal.SIGINT or "KeyboardInterrupt" in errors
+        wait_for(lambda: not session(process.pid), 5)
+    finally:
+        for left in session(process.pid):
+            os.kill(left, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    assert errors.count("Traceback") <= errors.count("KeyboardInterrupt") <= 2  # the script's own, none of the children
+    assert sorted(path.name for path in shelf.folder.iterdir()) == sorted(shelf.path(spec).name for spec in short)
+    rest = like(seed=9)
+    table = execute.results([*short, rest], "cpu", shelf)
+    assert list(table.seed) == [0, 0, 1, 1, 9, 9] and stored(shelf.folder) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+def test_training_processes_end_when_their_parent_is_killed(tmp_path):
+    script = """
+    import multiprocessing, time
+    from concurrent.futures import ProcessPoolExecutor
+    from lsnc_core.runs import execute
+
+    if __name__ == "__main__":
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(2, mp_context=context, initializer=execute._start_worker, initargs=(context.Queue(),))
+        futures = [pool.submit(time.sleep, 0.01) for _ in range(2)]
+        [future.result() for future in futures]
+        futures = [pool.submit(time.sleep, 60) for _ in range(2)]
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    (tmp_path / "parent.py").write_text(textwrap.dedent(script))
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=files.PROJECT
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        assert len(session(process.pid)) >= 3
+        process.kill()
+        process.wait()
+        wait_for(lambda: not session(process.pid), 5)
+    finally:
+        for left in session(process.pid):
+            os.kill(left, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+# profiles
+
+
+def test_profiles_are_taken_by_name_and_unknown_ones_are_refused():
+    for name in profiles.PROFILES:
+        assert profiles.resolve(name) == (name, "asked for")
+    with pytest.raises(UsageError, match=r"unknown profile 'quik': the profiles are auto, smoke, .*; did you mean 'quick'\?") as caught:
+        profiles.resolve("quik")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="unknown profile 'zzz'") as caught:
+        profiles.resolve("zzz")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_the_automatic_profile(monkeypatch):
+    asked = []
+
+    def there(name, offline):
+        asked.append((name, offline))
+
+    def absent(name, offline):
+        raise UsageError("mnist is not there.")
+
+    monkeypatch.setattr(data, "load", there)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert profiles.resolve("auto") == ("quick", "torch finds no CUDA device") and asked == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert profiles.resolve("auto", "cpu") == ("quick", "the CPU was asked for") and asked == []
+    assert profiles.resolve("auto")[0] == profiles.resolve("auto", "cuda")[0] == "gpu" and asked == [("mnist", True)] * 2
+    monkeypatch.setattr(data, "load", absent)
+    assert profiles.resolve("auto") == ("quick", "there is a CUDA device, but mnist is not there.")
