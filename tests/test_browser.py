@@ -5,7 +5,6 @@ What is asserted are facts of the page (requests, errors, texts, sizes, what is 
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -274,7 +273,7 @@ def test_the_slider_is_live_in_jupyterlab(jupyter, browser):
     page.wait_for_function("before => document.querySelector('.jp-OutputArea img.widget-image').src != before", arg=before[1])
     after = seen()
     assert after[0] == "0.82" and after[1] != before[1]
-    assert "p = 0.82" in page.locator(".jp-OutputArea").inner_text() if page.locator(".jp-OutputArea").count() == 1 else True
+    page.locator(".jp-OutputArea .widget-label", has_text="p = 0.82").wait_for()
     assert page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
-    assert not watched.refused and os.listdir(log.parent / "notebooks")
+    assert not watched.refused
     context.close()

@@ -63,8 +63,8 @@ def draw(figure):
 def test_the_quick_landscape_is_the_grid_asked_for():
     runs = chen.landscape_runs("quick")
     rates = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-    wanted = [(a, p, 0) for a in rates for p in PS] + [(a, p, seed) for seed in (1, 2, 3) for a in (0.5, 0.8) for p in PS]
-    assert sorted((run.a, run.p, run.seed) for run in runs) == sorted(wanted) and len(runs) == 182
+    wanted = [(a, p, seed) for a in rates for p in PS for seed in range(4)]
+    assert sorted((run.a, run.p, run.seed) for run in runs) == sorted(wanted) and len(runs) == 416
     assert {run.data for run in runs} == {"mnist-subset"} and {run.weight_decay for run in runs} == {0.0}
     assert {(run.momentum, run.model) for run in runs} == {(0.9, "cnn")}
 

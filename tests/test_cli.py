@@ -63,7 +63,9 @@ def test_a_run_says_what_it_does_and_ends_well(report_smoke):
     lines = report_smoke.stdout.splitlines()
     import torch
 
-    assert lines[0] == f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {'cuda' if torch.cuda.is_available() else 'cpu'}"
+    assert (
+        lines[0] == f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {'cuda' if torch.cuda.is_available() else 'cpu'}"
+    )
     assert lines[1] == f"profile smoke (asked for): {profiles.PROFILES['smoke']}"
     assert re.fullmatch(r"networks: 15 trained, 0 from the store, \d+ s", lines[2])
     for name in NOTEBOOKS:
@@ -266,7 +268,9 @@ def test_a_data_set_that_is_absent_offline(command, tmp_path):
 def test_an_outputs_folder_that_cannot_be_written(command, tmp_path):
     (tmp_path / "file").write_text("in the way")
     for outputs in (tmp_path / "file", tmp_path / "file" / "below"):
-        refused(command, "--profile", "smoke", "--only", "start_here", "--outputs", outputs, words=["cannot write", str(outputs), "--outputs"])
+        refused(
+            command, "--profile", "smoke", "--only", "start_here", "--outputs", outputs, words=["cannot write", str(outputs), "--outputs"]
+        )
 
 
 def test_an_outputs_folder_that_cannot_be_written_is_noticed_before_training(command, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from conftest import ROOT, report_environment
 from lsnc_core import provenance
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import catalog
-from lsnc_core.report import execute, parameters, schedule
+from lsnc_core.report import execute, parameters, schedule, show
 
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -46,6 +47,19 @@ TRAPS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def plain_papermill(report_smoke, tmp_path_factory):
+    """papermill as a stranger calls it; it runs beside the traps."""
+    folder, before = tmp_path_factory.mktemp("elsewhere"), sorted(report_smoke.outputs.rglob("*"))
+    asked = [sys.executable, "-m", "papermill", ROOT / "notebooks/chen_2_landscape.ipynb", "out.ipynb", "-p", "profile", "smoke"]
+    environment = report_environment(LSNC_OUTPUTS=str(report_smoke.outputs))
+    process = subprocess.Popen(asked, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    yield folder, report_smoke.outputs, before, process
+    if process.poll() is None:
+        process.terminate()
+    process.communicate()
+
+
 @pytest.mark.parametrize("cell, code, words", TRAPS.values(), ids=TRAPS)
 def test_a_notebook_that_does_not_reach_its_end_is_no_result(tmp_path, capfd, cell, code, words):
     source, target = notebook(tmp_path, "trap", cell, "print('the end')"), tmp_path / "out" / "trap.ipynb"
@@ -57,39 +71,43 @@ def test_a_notebook_that_does_not_reach_its_end_is_no_result(tmp_path, capfd, ce
     assert target.read_text() == "an earlier result" and os.listdir(target.parent) == ["trap.ipynb"]
 
 
-def test_one_failing_notebook_leaves_the_others_their_results(tmp_path):
-    """In processes of their own: one fails, one cannot write where a folder is in the way, the third ends well."""
+def test_a_target_that_cannot_be_written_is_a_sentence(tmp_path, capfd):
+    source, target = notebook(tmp_path, "good", "steps"), tmp_path / "out" / "good.ipynb"
+    target.mkdir(parents=True)
+    assert execute.main([str(source), str(target), "{}"]) == execute.MISUSED
+    assert capfd.readouterr().out.splitlines()[-1].startswith(f"cannot write {target}: ")
+    assert os.listdir(target.parent) == ["good.ipynb"] and not os.listdir(target)
+
+
+def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
+    """In processes of their own, both at once."""
     good = notebook(tmp_path, "good", "import os; print(steps, os.getcwd())")
     bad = notebook(tmp_path, "bad", "raise KeyError('a\\nkey')")
     folder, said = tmp_path / "outputs", []
-    (folder / "notebooks" / "blocked.ipynb").mkdir(parents=True)
-    blocked = notebook(tmp_path, "blocked", "steps")
-    jobs = [schedule.Job(source, {"steps": 7}, ()) for source in (bad, good, blocked)]
-    failed, finished, unwritten = schedule.run_jobs(jobs, folder, False, said.append)
-    assert (failed.status, failed.code) == (schedule.FAILED, 1)
-    assert failed.sentence.startswith("cell 3 failed: KeyError: ") and str(folder / "logs/bad.log") in failed.sentence and "\n" not in failed.sentence
+    failed, finished = schedule.run_jobs([schedule.Job(source, {"steps": 7}, ()) for source in (bad, good)], folder, False, said.append)
+    assert (failed.status, failed.code) == (schedule.FAILED, 1) and "\n" not in failed.sentence
+    assert failed.sentence.startswith("cell 3 failed: KeyError: ") and str(folder / "logs/bad.log") in failed.sentence
     assert "Traceback" in (folder / "logs/bad.log").read_text()
     assert (finished.status, finished.code, finished.sentence) == (schedule.FINISHED, 0, "")
     executed = nbformat.read(folder / "notebooks/good.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == f"7 {tmp_path}\n"
-    assert (unwritten.status, unwritten.code) == (schedule.FAILED, execute.MISUSED) and unwritten.sentence.startswith("cannot write ")
-    assert sorted(os.listdir(folder / "notebooks")) == ["blocked.ipynb", "good.ipynb", "good.json"]
-    assert sorted(line for line in said if line.endswith(": started")) == [f"{name}: started" for name in ("bad", "blocked", "good")]
-    assert [line for line in said if line.startswith("bad: FAILED after")] and [line for line in said if line.startswith("good: finished in")]
+    assert sorted(os.listdir(folder / "notebooks")) == ["good.ipynb", "good.json"]
+    assert sorted(said[:2]) == ["bad: started", "good: started"] and len(said) == 4
+    assert re.fullmatch(r"bad: FAILED after \d+ s: cell 3 failed: .*", next(line for line in said if "FAILED" in line))
+    assert re.fullmatch(r"good: finished in \d+ s", next(line for line in said if "finished" in line))
 
 
-def test_plain_papermill_from_elsewhere_finds_the_stored_networks(report_smoke, tmp_path):
+def test_plain_papermill_from_elsewhere_finds_the_stored_networks(plain_papermill):
     """The README's headless command, without ours."""
-    before = sorted(report_smoke.outputs.rglob("*"))
-    asked = [sys.executable, "-m", "papermill", ROOT / "notebooks/chen_2_landscape.ipynb", "out.ipynb", "-p", "profile", "smoke"]
-    environment = report_environment(LSNC_OUTPUTS=str(report_smoke.outputs))
-    answer = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
-    assert answer.returncode == 0, answer.stderr
-    executed = (tmp_path / "out.ipynb").read_text(encoding="utf-8")
-    assert "application/vnd.lsnc.verdicts+json" in executed and "network-epochs" not in answer.stderr
-    outputs = [output for cell in json.loads(executed)["cells"] for output in cell.get("outputs", [])]
-    assert not [output for output in outputs if output["output_type"] == "stream"]
-    assert os.listdir(tmp_path) == ["out.ipynb"] and sorted(report_smoke.outputs.rglob("*")) == before
+    folder, outputs, before, process = plain_papermill
+    _, told = process.communicate(timeout=200)
+    assert process.returncode == 0, told
+    assert "network-epochs" not in told
+    executed = json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
+    results = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
+    assert [one for one in results if show.VERDICTS_TYPE in one.get("data", {})]
+    assert not [one for one in results if one["output_type"] in ("stream", "error")]
+    assert os.listdir(folder) == ["out.ipynb"] and sorted(outputs.rglob("*")) == before
 
 
 # ------------------------------------------------------------------------------------------------ parameters

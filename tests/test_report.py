@@ -96,7 +96,9 @@ def test_the_same_figure_gives_the_same_bytes_and_another_gives_others():
 
 
 def test_a_figure_by_address_does_not_carry_its_picture_twice():
-    data = bundle(show.Figure(picture(), name="f", title="t", paper="p", ours="o", alt="x", table=pd.DataFrame({"a": [1]})))[show.FIGURE_TYPE]
+    data = bundle(show.Figure(picture(), name="f", title="t", paper="p", ours="o", alt="x", table=pd.DataFrame({"a": [1]})))[
+        show.FIGURE_TYPE
+    ]
     (image,) = Elements(show.figure_html(data, "files/f.svg")).all("img")
     assert image["src"] == "files/f.svg" and image["alt"] == "x"
 
@@ -167,7 +169,9 @@ def test_a_slider_shows_its_start_and_hides_the_rest():
     assert len({image["src"] for image in page.all("img")}) == 3
 
 
-@pytest.mark.parametrize("labels, svgs, start", [([], [], 0), (["a"], ["<svg/>", "<svg/>"], 0), (["a"], ["<svg/>"], 1), (["a"], ["<svg/>"], -1)])
+@pytest.mark.parametrize(
+    "labels, svgs, start", [([], [], 0), (["a"], ["<svg/>", "<svg/>"], 0), (["a"], ["<svg/>"], 1), (["a"], ["<svg/>"], -1)]
+)
 def test_a_slider_of_nothing_or_of_odd_numbers_is_refused(labels, svgs, start):
     with pytest.raises(UsageError, match=r"^a slider needs .*\.$"):
         frames.slider_html("title", labels, svgs, start)
@@ -224,7 +228,9 @@ TWO = catalog.Notebook("two", "Second things", "C 2021", "a slider", 0.1)
 NO_RUNS = pd.DataFrame()
 
 
-def executed(folder: Path, name: str, outputs=(), text="# A title\n\nSee [the other](two.ipynb) and [the paper](https://arxiv.org/abs/2010.12648)."):
+def executed(
+    folder: Path, name: str, outputs=(), text="# A title\n\nSee [the other](two.ipynb) and [the paper](https://arxiv.org/abs/2010.12648)."
+):
     """An executed notebook as papermill leaves it: each of `outputs` is the result of one cell."""
     cells = [nbformat.v4.new_markdown_cell(text)]
     for number, output in enumerate(outputs, 1):
@@ -232,7 +238,9 @@ def executed(folder: Path, name: str, outputs=(), text="# A title\n\nSee [the ot
             output = nbformat.v4.new_output("execute_result", output, execution_count=number)
         cells.append(nbformat.v4.new_code_cell(f"value = {number} < 5", execution_count=number, outputs=[output]))
     (folder / "notebooks").mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {"a": {"state": {}}}}), folder / "notebooks" / f"{name}.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {"a": {"state": {}}}}), folder / "notebooks" / f"{name}.ipynb"
+    )
 
 
 def read(path):

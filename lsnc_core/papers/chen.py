@@ -77,25 +77,74 @@ class LandscapeSize:
     clean_rates: tuple[float, ...]
     kept: tuple[float, ...]
     seeds: int
-    repeated_rates: tuple[float, ...]
-    repeated_seeds: int
     lr: float
     batch: int
     epochs: int
     evaluate_at: tuple[int, ...]
+    repeated_rates: tuple[float, ...] = ()
+    repeated_seeds: int = 0
 
 
-_QUICK_RATES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-_QUICK_KEPT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 _TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 LANDSCAPE = {
-    "smoke": LandscapeSize("digits", 200, 500, 1, (0.5, 0.8), (0.3, 0.8, 1.0), 1, (0.8,), 4, 0.05, 64, 30, (1, 10, 30)),
-    "quick": LandscapeSize(
-        "mnist-subset", 500, 2000, 2, _QUICK_RATES, _QUICK_KEPT, 1, (0.5, 0.8), 4, 0.05, 64, 250, (1, 2, 4, 8, 16, 32, 64, 128, 250)
+    "smoke": LandscapeSize(
+        data="digits",
+        train_size=200,
+        test_size=500,
+        pool=1,
+        clean_rates=(0.5, 0.8),
+        kept=(0.3, 0.8, 1.0),
+        seeds=1,
+        repeated_rates=(0.8,),
+        repeated_seeds=4,
+        lr=0.05,
+        batch=64,
+        epochs=30,
+        evaluate_at=(1, 10, 30),
     ),
-    "gpu": LandscapeSize("mnist", 60000, 10000, 1, _TENTHS, _TENTHS, 1, (0.5, 0.8), 4, 0.01, 128, 30, (1, 2, 3, 5, 8, 12, 20, 30)),
-    "paper": LandscapeSize("mnist", 60000, 10000, 1, _TENTHS, _TENTHS, 4, (), 4, 0.01, 128, 100, (1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100)),
+    "quick": LandscapeSize(
+        data="mnist-subset",
+        train_size=500,
+        test_size=2000,
+        pool=2,
+        clean_rates=(0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
+        kept=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0),
+        seeds=4,
+        lr=0.05,
+        batch=64,
+        epochs=250,
+        evaluate_at=(1, 2, 4, 8, 16, 32, 64, 128, 250),
+    ),
+    # the paper's optimiser, batch and grid; fewer epochs and seeds
+    "gpu": LandscapeSize(
+        data="mnist",
+        train_size=60000,
+        test_size=10000,
+        pool=1,
+        clean_rates=_TENTHS,
+        kept=_TENTHS,
+        seeds=1,
+        repeated_rates=(0.5, 0.8),
+        repeated_seeds=4,
+        lr=0.01,
+        batch=128,
+        epochs=30,
+        evaluate_at=(1, 2, 3, 5, 8, 12, 20, 30),
+    ),
+    "paper": LandscapeSize(
+        data="mnist",
+        train_size=60000,
+        test_size=10000,
+        pool=1,
+        clean_rates=_TENTHS,
+        kept=_TENTHS,
+        seeds=4,
+        lr=0.01,
+        batch=128,
+        epochs=100,
+        evaluate_at=(1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100),
+    ),
 }
 
 
