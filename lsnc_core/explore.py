@@ -84,7 +84,7 @@ class SmoothingExplorer:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         kind, M = self.start
-        steps = np.linspace(0, 1, 26)
+        steps = np.linspace(0, 1, 21)
         pictures = [svg_text(smoothing_figure(kind, M, p)) for p in steps]
-        page = frames.slider_html(KEPT, [_label(p, M) for p in steps], pictures, start=20)
+        page = frames.slider_html(KEPT, [_label(p, M) for p in steps], pictures, start=16)
         return self.box._repr_mimebundle_() | {"text/html": page}

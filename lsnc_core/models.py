@@ -9,6 +9,8 @@ from lsnc_core.errors import UsageError
 # overlapping windows after the first layer, so that many replicas can be trained as a few matrix products.
 CNN_CHANNELS = (8, 16)
 CNN_HIDDEN = 128
+# the smallest image side that leaves one patch of the second convolution
+CNN_SIDE = 6
 
 
 class Network(nn.Module):
@@ -28,7 +30,7 @@ def cnn(image_shape: tuple[int, int, int], classes: int, channels: tuple[int, in
     """The 2-convolution, 2-linear network of Chen et al.: 4x4 windows at stride 2, then 2x2 patches, then two linear layers.
 
     Args:
-        image_shape: (C, H, W), H and W at least 6.
+        image_shape: (C, H, W), H and W at least `CNN_SIDE`.
         classes: K, at least 2.
         channels: output channels of the two convolutions.
         hidden: feature width D, the input of the classifier.
@@ -42,7 +44,7 @@ def cnn(image_shape: tuple[int, int, int], classes: int, channels: tuple[int, in
     colours, height, width = image_shape
     rows, columns = (height - 2) // 2 // 2, (width - 2) // 2 // 2
     if rows < 1 or columns < 1:
-        raise UsageError(f"images of {height}x{width} pixels are too small for the CNN: it needs at least 6x6.")
+        raise UsageError(f"images of {height}x{width} pixels are too small for the CNN: it needs at least {CNN_SIDE}x{CNN_SIDE}.")
     features = nn.Sequential(
         nn.Conv2d(colours, channels[0], 4, stride=2),
         nn.ReLU(),

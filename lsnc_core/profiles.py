@@ -22,8 +22,8 @@ def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
         return profile, "asked for"
     if profile != "auto":
         close = difflib.get_close_matches(str(profile), PROFILES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UsageError(f"unknown profile {profile!r}: the profiles are auto, {', '.join(PROFILES)}{hint}.")
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise UsageError(f"unknown profile {profile!r}: the profiles are auto, {', '.join(PROFILES)}{hint}")
     if device == "cpu":
         return "quick", "the CPU was asked for"
     import torch

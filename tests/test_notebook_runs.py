@@ -312,8 +312,11 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(job, tmp_path, stand_in):
 
 def test_two_run_at_once_in_the_order_given(tmp_path, stand_in):
     """Each waits until the other is there: one after the other would never end."""
-    stand_in('touch "$4.here"; n=0; while [ $(ls "$(dirname "$4")" | grep -c here) -lt 2 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done\n'
-             '[ $n -lt 100 ]')  # fmt: skip
+    stand_in(
+        'touch "$4.here"; n=0\n'
+        'while [ $(ls "$(dirname "$4")" | grep -c here) -lt 2 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done\n'
+        "[ $n -lt 100 ]"
+    )
     jobs = [schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ()) for name in ("a", "b", "c")]
     outcomes = schedule.run_jobs(jobs, tmp_path / "out", False, lambda line: None)
     assert [(outcome.name, outcome.status) for outcome in outcomes] == [(name, schedule.FINISHED) for name in "abc"]

@@ -70,6 +70,6 @@ def choose(names: Sequence[str]) -> list[Notebook]:
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise UsageError(f"there is no notebook {name!r}: the notebooks are {', '.join(known)}{hint}")
     return [notebook for notebook in NOTEBOOKS if not names or notebook.name in names]

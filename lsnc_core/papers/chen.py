@@ -149,7 +149,10 @@ LANDSCAPE = {
 
 
 def landscape_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """The networks of the a-p landscape (Chen Figures 5 and 6) in one profile; a data set other than the profile's may be named.
+    """The networks of the a-p landscape (Chen Figures 5 and 6) in one profile.
+
+    Another image set than the profile's may be named; of a smaller one all images are used, and images too small to be pooled
+    are taken as they are.
 
     Raises:
         UsageError: for an unknown profile or data set.
@@ -161,15 +164,18 @@ def landscape_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     size = LANDSCAPE[profile]
     if data_set and data_set not in NAMES:
         raise UsageError(f"unknown data set {data_set!r}; the data sets are {', '.join(NAMES)}.")
+    source = SOURCES[data_set or size.data]
+    train_size, test_size = (min(asked, there) for asked, there in zip((size.train_size, size.test_size), source.sizes, strict=True))
+    pool = size.pool if min(source.shape[1:]) >= models.CNN_SIDE * size.pool else 1
     runs = []
     for seed in range(max(size.seeds, size.repeated_seeds)):
         rates = size.clean_rates if seed < size.seeds else size.repeated_rates
         runs += [
             RunSpec(
-                data=data_set or size.data,
-                train_size=size.train_size,
-                test_size=size.test_size,
-                pool=size.pool,
+                data=source.name,
+                train_size=train_size,
+                test_size=test_size,
+                pool=pool,
                 model="cnn",
                 widths=(*models.CNN_CHANNELS, models.CNN_HIDDEN),
                 a=a,

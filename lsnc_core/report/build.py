@@ -67,10 +67,11 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
         "made": made,
         "provenance": provenance.describe(),
     }
+    pages = [entry["page"] for entry in navigation]
     for entry in navigation:
         note = f"This page is of an earlier run: {failures[entry['name']]}" if entry["name"] in failures else ""
         page = environment.get_template("page.html.j2").render(
-            shared, page=entry["page"], title=entry["title"], note=note, body=_trusted(bodies[entry["name"]])
+            shared, page=entry["page"], title=entry["title"], note=note, body=_trusted(_link_pages(bodies[entry["name"]], pages))
         )
         _write(report / entry["page"], page)
     runs = _with_earlier(runs, folder, [entry["name"] for entry in navigation])
@@ -146,8 +147,16 @@ def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
         embed_images=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
-    # links between notebooks become links between pages
-    return re.sub(r'href="(\w+)\.ipynb"', r'href="\1.html"', body), figures, verdicts
+    return body, figures, verdicts
+
+
+def _link_pages(body: str, pages: Sequence[str]) -> str:
+    """Links between notebooks as links between pages; a notebook that this report has no page of is named without a link."""
+
+    def link(match: re.Match) -> str:
+        return f'<a href="{match[1]}.html">' if f"{match[1]}.html" in pages else "<a>"
+
+    return re.sub(r'<a href="(\w+)\.ipynb"[^>]*>', link, body)
 
 
 def _with_earlier(runs, folder: Path, shown: Sequence[str]):
