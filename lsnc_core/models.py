@@ -81,11 +81,35 @@ def mlp(image_shape: tuple[int, int, int], classes: int, hidden: tuple[int, ...]
     return Network(nn.Sequential(*layers), nn.Linear(inputs, classes))
 
 
+def resnet18(image_shape: tuple[int, int, int], classes: int, width: int = 64) -> Network:
+    """ResNet-18 for small images: torchvision's residual blocks behind a 3x3 stem at stride 1 without pooling.
+
+    Args:
+        image_shape: (C, H, W), H and W at least 1.
+        classes: K, at least 2.
+        width: channels of the first of the four stages, doubled in each of the next; D = 8 width.
+    """
+    from torchvision.models.resnet import BasicBlock
+
+    layers: list[nn.Module] = [nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    inputs = width
+    for stage in range(4):
+        outputs, stride = width * 2**stage, 1 if stage == 0 else 2
+        shortcut = None
+        if stage:
+            shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+        layers += [BasicBlock(inputs, outputs, stride, shortcut), BasicBlock(outputs, outputs)]
+        inputs = outputs
+    features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Network(features, nn.Linear(inputs, classes))
+
+
 def initialise(network: Network, generator: torch.Generator) -> Network:
-    """Draw all weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's own rule; returns the network."""
+    """Draw all weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's own rule
+    for linear layers and convolutions (batch norm starts as the identity); returns the network."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             bound = module.weight[0].numel() ** -0.5
-            for parameter in (module.weight, module.bias):
+            for parameter in filter(lambda parameter: parameter is not None, (module.weight, module.bias)):
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return network

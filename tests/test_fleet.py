@@ -12,7 +12,7 @@ from torch import nn
 
 from lsnc_core import data, labels, models
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import fleet
+from lsnc_core.runs import fleet, replicas
 from lsnc_core.runs.spec import RunSpec
 
 CPU = torch.device("cpu")
@@ -95,12 +95,13 @@ def test_stacked_layers_with_windows_that_are_not_square():
 
 def check_forward(networks, shape):
     images = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    plan = fleet.patch_plan(networks[0], shape)
-    found = fleet.forward(fleet.stack(networks, CPU), images.flatten(1), plan)
-    assert found.shape == (len(networks), 5, networks[0].classifier.out_features)
-    for replica, network in enumerate(networks):
-        torch.testing.assert_close(found[replica], network(images), rtol=1e-10, atol=1e-12)
-    assert not torch.allclose(found[0], found[1])
+    assert isinstance(replicas.hold(networks, shape, CPU), replicas.Stacked)
+    for kind in (replicas.Stacked, replicas.Listed):
+        found = kind(networks, shape, CPU).forward(images)
+        assert found.shape == (len(networks), 5, networks[0].classifier.out_features)
+        for replica, network in enumerate(networks):
+            torch.testing.assert_close(found[replica], network(images), rtol=1e-10, atol=1e-12)
+        assert not torch.allclose(found[0], found[1])
 
 
 @pytest.mark.parametrize(
@@ -123,8 +124,9 @@ def check_forward(networks, shape):
 def test_layers_that_cannot_be_stacked_are_refused(layers, sentence):
     network = models.Network(nn.Sequential(*layers), nn.Linear(4, 2))
     with pytest.raises(UsageError, match=sentence) as caught:
-        fleet.linear_layers(network)
+        replicas.Stacked([network], (1, 2, 2), CPU)
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+    assert isinstance(replicas.hold([network], (1, 2, 2), CPU), replicas.Listed)
 
 
 def test_a_network_is_that_of_its_seed():
@@ -225,7 +227,7 @@ def test_one_replica_is_plain_pytorch(digits, steps, changes):
 
 
 @pytest.mark.parametrize("momentum, weight_decay", [(0.9, 0.0), (0.0, 0.0), (0.5, 0.02)])
-def test_steps_have_the_bits_of_torchs_sgd(momentum, weight_decay):
+def test_steps_are_those_of_torchs_sgd(momentum, weight_decay):
     spec = like(momentum=momentum, weight_decay=weight_decay)
     generator = torch.Generator().manual_seed(0)
     ours = [torch.randn(shape, generator=generator) for shape in ((3, 4, 5), (3, 4, 1))]
@@ -237,8 +239,57 @@ def test_steps_have_the_bits_of_torchs_sgd(momentum, weight_decay):
         for parameter, gradient in zip(torchs, gradients, strict=True):
             parameter.grad = gradient.clone()
         optimizer.step()
-        fleet.sgd_step(ours, gradients, velocities, spec)
-        assert all(torch.equal(one, other) for one, other in zip(ours, torchs, strict=True))
+        rates, decays = ([torch.full((3, 1, 1), value)] * 2 for value in (spec.lr, weight_decay))
+        fleet.sgd_step(ours, gradients, velocities, rates, decays if weight_decay else None, momentum)
+        for one, other in zip(ours, torchs, strict=True):
+            torch.testing.assert_close(one, other.detach(), rtol=1e-6, atol=1e-7)
+
+
+def resnet_spec(**changes):
+    return like(
+        **{"model": "resnet18", "widths": (2,), "lr": 0.02, "epochs": 2, "evaluate_at": (1, 2), "train_size": 40, "batch": 20, **changes}
+    )
+
+
+def test_a_resnet_with_batch_norm_is_plain_pytorch(digits, steps):
+    spec = resnet_spec(weight_decay=1e-3)
+    (history,) = fleet.train([spec], digits, CPU)
+    pixels = [images.float() / 255 for images in (digits.train_images[:40], digits.test_images[:50])]
+    x, x_test = ((images - pixels[0].mean()) / pixels[0].std(correction=0) for images in pixels)
+    noisy = labels.corrupt(digits.train_labels[:40], labels.symmetric_noise(spec.a, 10), spec.seed)
+    targets = labels.soft_targets(noisy, spec.p, 10)
+    network = models.initialise(models.resnet18((1, 8, 8), 10, 2), labels.generator(spec.seed, "weights"))
+    optimizer = torch.optim.SGD(network.parameters(), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
+    order, step_losses = labels.generator(spec.order_seed, "order"), []
+    for _ in range(2):
+        network.train()
+        for rows in torch.randperm(40, generator=order).split(20):
+            loss = F.cross_entropy(network(x[rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step_losses.append(loss.item())
+    network.eval()
+    with torch.no_grad():
+        test_loss = F.cross_entropy(network(x_test), digits.test_labels[:50]).item()
+    np.testing.assert_allclose(torch.stack(steps)[:, 0], step_losses, rtol=1e-5)
+    assert history[-1]["test_loss"] == pytest.approx(test_loss, rel=1e-4)
+
+
+def test_resnets_in_company_keep_their_own_batch_norm(digits):
+    company = [resnet_spec(), resnet_spec(seed=8, a=0.2, lr=0.05, weight_decay=0.01)]
+    together = fleet.train(company, digits, CPU)
+    assert [fleet.train([spec], digits, CPU)[0] for spec in company] == together
+
+
+def test_torchvisions_resnet_has_as_many_parameters():
+    import torchvision
+
+    with torch.device("meta"):
+        ours, theirs = models.resnet18((3, 32, 32), 10), torchvision.models.resnet18(num_classes=10)
+        theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    count = [sum(weight.numel() for weight in network.parameters()) for network in (ours, theirs)]
+    assert count[0] == count[1] == 11_173_962
 
 
 def test_weight_decay_is_not_without_effect(digits):
@@ -247,7 +298,7 @@ def test_weight_decay_is_not_without_effect(digits):
 
 
 def test_company_does_not_matter(digits, steps):
-    company = [SPEC, like(a=0.0, p=0.1), like(seed=4), like(a=1.0, p=1.0, seed=5), like(a=0.4, p=0.0, seed=6)]
+    company = [SPEC, like(a=0.0, p=0.1), like(seed=4), like(a=1.0, p=1.0, seed=5, lr=0.02), like(a=0.4, p=0.0, seed=6, weight_decay=0.05)]
     together = fleet.train(company, digits, CPU)
     in_company = torch.stack(steps)  # (steps, R)
     for replica in (0, 3, 4):
@@ -307,11 +358,9 @@ def test_progress_counts_network_epochs_and_evaluation_follows_the_list(digits):
     assert [[row["epoch"] for row in history] for history in histories] == [[2, 3, 5]] * 3
 
 
-@pytest.mark.parametrize(
-    "other", [{"lr": 0.1}, {"order_seed": 1}, {"train_size": 50}, {"batch": 10}, {"widths": (4, 6, 15)}, {"momentum": 0.5}]
-)
+@pytest.mark.parametrize("other", [{"order_seed": 1}, {"train_size": 50}, {"batch": 10}, {"widths": (4, 6, 15)}, {"momentum": 0.5}])
 def test_specs_that_cannot_train_together_are_refused(digits, other):
-    with pytest.raises(UsageError, match=r"^runs that train together may differ in a, p and seed only\.$"):
+    with pytest.raises(UsageError, match=r"^runs that train together may differ in a, p, seed, lr and weight_decay only\.$"):
         fleet.train([SPEC, like(**other)], digits, CPU)
 
 
@@ -332,8 +381,8 @@ def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
     clean, noisy = torch.randint(K, (N,), generator=generator), torch.randint(K, (R, N), generator=generator)
     targets = torch.rand(R, N, K, generator=generator, dtype=torch.float64)
     targets /= targets.sum(-1, keepdim=True)
-    layers, plan = fleet.stack(networks, CPU), fleet.patch_plan(networks[0], shape)
-    found = fleet.measure(layers, images.flatten(1), plan, clean, (targets, noisy))
+    stacked = replicas.Stacked(networks, shape, CPU)
+    found = fleet.measure(stacked, images, clean, (targets, noisy))
     for replica, network in enumerate(networks):
         with torch.no_grad():
             logits = network(images)
@@ -348,7 +397,7 @@ def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
         for name, value in expected.items():
             assert found[name].shape == (R,) and found[name].dtype == torch.float64 and not found[name].requires_grad
             assert found[name][replica].item() == pytest.approx(value.item(), rel=1e-12), name
-    assert fleet.measure(layers, images.flatten(1), plan, clean).keys() == {"loss", "accuracy", "uniform_loss"}
+    assert fleet.measure(stacked, images, clean).keys() == {"loss", "accuracy", "uniform_loss"}
 
 
 @pytest.mark.parametrize("a", [0.0, 0.3, 1 / 5, 0.95, 1.0])
@@ -356,15 +405,54 @@ def test_uniform_loss_gives_the_expected_loss_against_noisy_labels(a):
     K, N = 5, 30
     networks = [drawn(models.mlp((1, 4, 4), K, (8,)), seed) for seed in range(2)]
     generator = torch.Generator().manual_seed(1)
-    images, clean = 4 * torch.randn(N, 16, generator=generator, dtype=torch.float64), torch.randint(K, (N,), generator=generator)
-    found = fleet.measure(fleet.stack(networks, CPU), images, fleet.patch_plan(networks[0], (1, 4, 4)), clean)
+    images, clean = 4 * torch.randn(N, 1, 4, 4, generator=generator, dtype=torch.float64), torch.randint(K, (N,), generator=generator)
+    found = fleet.measure(replicas.Stacked(networks, (1, 4, 4), CPU), images, clean)
     L, U = found["loss"], found["uniform_loss"]
     T = labels.symmetric_noise(a, K)
     for replica, network in enumerate(networks):
         with torch.no_grad():
-            logits = network(images.view(N, 1, 4, 4))
+            logits = network(images)
         expected = sum(
             T[label, y] * F.cross_entropy(logits[n], torch.tensor(label)).item() for n, y in enumerate(clean.tolist()) for label in range(K)
         )
         identity = a * L + (1 - a) / (K - 1) * (K * U - L)
         assert identity[replica].item() == pytest.approx(expected / N, rel=1e-10)
+
+
+# going on from a checkpoint
+
+
+@pytest.mark.parametrize("spec", [SPEC, resnet_spec(epochs=5, evaluate_at=(1, 5))], ids=["stacked", "listed"])
+def test_a_checkpoint_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch, spec):
+    company, checkpoint = [spec, dataclasses.replace(spec, seed=9, p=0.5, lr=0.01)], tmp_path / "folder" / "block.pt"
+    undisturbed = fleet.train(company, digits, CPU)
+    monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
+
+    def stop_after(epochs):
+        def progress(done):
+            nonlocal epochs
+            epochs -= 1
+            if epochs < 0:
+                raise KeyboardInterrupt
+
+        return progress
+
+    for epochs in (2, 1, 2):  # stopped in the third epoch, again soon after the start that goes on, and again
+        with pytest.raises(KeyboardInterrupt):
+            fleet.train(company, digits, CPU, stop_after(epochs), checkpoint)
+    told = []
+    assert fleet.train(company, digits, CPU, told.append, checkpoint) == undisturbed
+    assert told[0] >= 4 and sum(told) == 2 * spec.epochs  # it did go on
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", "truncated", "of other networks"])
+def test_a_checkpoint_that_cannot_be_used_is_passed_over(digits, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
+    checkpoint, undisturbed = tmp_path / "block.pt", fleet.train([SPEC], digits, CPU)
+    fleet.train([like(widths=(4, 6, 15)) if content == "of other networks" else SPEC], digits, CPU, checkpoint=checkpoint)
+    if content == "truncated":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-300])
+    elif content != "of other networks":
+        checkpoint.write_bytes(content)
+    told = []
+    assert fleet.train([SPEC], digits, CPU, told.append, checkpoint) == undisturbed and told == [1] * SPEC.epochs

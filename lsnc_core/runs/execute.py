@@ -121,8 +121,10 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.perf_counter()
+    checkpoint = store.unfinished(block)
+    resumed = checkpoint.exists()
     try:
-        histories = fleet.train(block, data.load(block[0].data), torch.device(device), progress)
+        histories = fleet.train(block, data.load(block[0].data), torch.device(device), progress, checkpoint)
     finally:
         torch.set_num_threads(threads)
     made = {
@@ -130,10 +132,12 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
         "seconds": round((time.perf_counter() - start) / len(block), 3),
         "trained_together": len(block),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "resumed": resumed,
     }
     for spec, history in zip(block, histories, strict=True):
         if spec in missing:
             store.put(spec, history, made)
+    checkpoint.unlink(missing_ok=True)
 
 
 def _train_in_processes(todo: list[list[RunSpec]], missing: set[RunSpec], store: Store, bar) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lsnc_core.errors import UsageError
 
-MODELS = ("cnn", "mlp")
+MODELS = ("cnn", "mlp", "resnet18")
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class RunSpec:
         data: name of an image set, see `lsnc_core.data`.
         train_size, test_size: images used of each part, class-balanced prefixes.
         pool: images are averaged over pool x pool pixels.
-        model: "cnn" or "mlp".
-        widths: (channels, channels, D) of the CNN, hidden widths of the MLP.
+        model: "cnn", "mlp" or "resnet18".
+        widths: (channels, channels, D) of the CNN, hidden widths of the MLP, the width of the ResNet's first stage (its own is 64).
         a: clean rate, the probability that a training label is left as it is (symmetric noise), in [0, 1].
         p: kept mass of the smoothed label, the rest spread over the other classes, in [0, 1].
         lr, momentum, weight_decay: of SGD.
@@ -74,6 +74,7 @@ class RunSpec:
         self._check(0 <= self.momentum < 1, "momentum", "in [0, 1)")
         self._check(self.weight_decay >= 0 and math.isfinite(self.weight_decay), "weight_decay", "zero or positive")
         self._check(self.model != "cnn" or len(self.widths) == 3, "widths", "(channels, channels, features) for the CNN")
+        self._check(self.model != "resnet18" or len(self.widths) == 1, "widths", "(first width,) for the ResNet")
         increasing = list(self.evaluate_at) == sorted(set(self.evaluate_at)) and self.evaluate_at[-1] == self.epochs
         self._check(increasing, "evaluate_at", f"increasing and end at epochs = {self.epochs}")
 
@@ -96,8 +97,8 @@ class RunSpec:
 
     @property
     def company(self) -> "RunSpec":
-        """What runs that train together must share: the spec with label noise, smoothing and seed set aside."""
-        return dataclasses.replace(self, a=1.0, p=1.0, seed=0)
+        """What runs that train together must share: the spec with noise, smoothing, seed, rate and decay set aside."""
+        return dataclasses.replace(self, a=1.0, p=1.0, seed=0, lr=1.0, weight_decay=0.0)
 
 
 def digest(values: object) -> str:

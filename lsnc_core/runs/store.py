@@ -20,7 +20,7 @@ from lsnc_core.runs.spec import RunSpec, digest
 SCHEMA = 1
 PRECISION = "float32"
 # The modules whose code decides what a trained network's numbers are.
-TRAINING_CODE = ("labels.py", "losses.py", "models.py", "images.py", "runs/spec.py", "runs/fleet.py")
+TRAINING_CODE = ("labels.py", "losses.py", "models.py", "images.py", "runs/spec.py", "runs/fleet.py", "runs/replicas.py")
 _META, _SUM = b"lsnc", b"lsnc-sha256"
 
 
@@ -71,6 +71,10 @@ class Store:
     def path(self, spec: RunSpec) -> Path:
         """The file that holds, or will hold, the spec's history."""
         return self.folder / f"{digest(spec.to_dict())[:24]}-{digest(self.context(spec))[:16]}.parquet"
+
+    def unfinished(self, block: Sequence[RunSpec]) -> Path:
+        """Where the checkpoint of runs that train together lies while they do."""
+        return self.folder / "unfinished" / f"{digest([self.path(spec).stem for spec in block])[:24]}.pt"
 
     def why_missing(self, spec: RunSpec) -> str:
         """Why a spec is not in the store: never trained, or which part of its context changed since."""
