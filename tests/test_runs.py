@@ -151,10 +151,10 @@ def test_unknown_and_missing_settings_are_named():
         RunSpec.from_dict(values)
 
 
-def test_company_sets_aside_label_noise_smoothing_and_seed_only():
-    assert like(a=0.1, p=0.2, seed=7).company == SPEC.company
-    assert SPEC.company.to_dict() == SPEC.to_dict() | {"a": 1.0, "p": 1.0, "seed": 0}
-    others = [{"lr": 0.1}, {"order_seed": 1}, {"epochs": 4, "evaluate_at": (4,)}, {"train_size": 50}, {"widths": (9,)}, {"pool": 2}]
+def test_company_sets_aside_what_may_differ_per_replica_only():
+    assert like(a=0.1, p=0.2, seed=7, lr=0.3, weight_decay=0.1).company == SPEC.company
+    assert SPEC.company.to_dict() == SPEC.to_dict() | {"a": 1.0, "p": 1.0, "seed": 0, "lr": 1.0, "weight_decay": 0.0}
+    others = [{"momentum": 0.1}, {"order_seed": 1}, {"epochs": 4, "evaluate_at": (4,)}, {"train_size": 50}, {"widths": (9,)}, {"pool": 2}]
     assert all(like(**other).company != SPEC.company for other in others)
 
 
@@ -421,10 +421,10 @@ def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, ca
 
 
 def test_the_cut_into_blocks():
-    specs = [like(seed=seed, lr=lr) for seed in range(5) for lr in (0.1, 0.2)]
+    specs = [like(seed=seed, batch=batch) for seed in range(5) for batch in (10, 20)]
     cut = execute.blocks([*specs, specs[0], specs[3]], 2)
-    assert [[(spec.lr, spec.seed) for spec in block] for block in cut] == [
-        [(lr, seed) for seed in part] for lr in (0.1, 0.2) for part in ((0, 1), (2, 3), (4,))
+    assert [[(spec.batch, spec.seed) for spec in block] for block in cut] == [
+        [(batch, seed) for seed in part] for batch in (10, 20) for part in ((0, 1), (2, 3), (4,))
     ]
     assert execute.blocks([], 2) == []
 
