@@ -150,6 +150,11 @@ def test_single_seeds_have_a_minimum_but_no_interval():
 # verdicts
 
 
+def told(verdict):
+    """All that a verdict says: its sentence and its cases."""
+    return "; ".join([verdict.measured, *(f"{case.name}: {case.measured}" for case in verdict.cases)])
+
+
 def both(table):
     return [verdict(table, column) for verdict in (chen.verdict_c1, chen.verdict_c2) for column in COLUMNS]
 
@@ -157,25 +162,24 @@ def both(table):
 def test_the_formula_itself_with_little_noise_holds():
     table = landscape()
     for verdict, claim in zip(both(table), ("C1", "C1", "C2", "C2"), strict=True):
-        assert (verdict.claim.id, verdict.outcome) == (claim, HOLDS) and "decide" not in verdict.measured
-        assert "mnist-subset" in verdict.tried_on and "a = 0.5" in verdict.measured and "a = 0.8" in verdict.measured
-    assert "a = 0.8: error 0.1% [0.1%, 0.1%], rank correlation 1.00 [1.00, 1.00]" in chen.verdict_c2(table, "test_loss").measured
-    assert "error 10.0%" in chen.verdict_c2(table, "clean_train_loss").measured
+        assert (verdict.claim.id, verdict.outcome) == (claim, HOLDS) and "decide" not in told(verdict)
+        assert "mnist-subset" in verdict.tried_on and "a = 0.5" in told(verdict) and "a = 0.8" in told(verdict)
+    assert "a = 0.8: error 0.1% [0.1%, 0.1%], rank correlation 1.00 [1.00, 1.00]" in told(chen.verdict_c2(table, "test_loss"))
+    assert "error 10.0%" in told(chen.verdict_c2(table, "clean_train_loss"))
     assert "as drawn" in chen.verdict_c2(table, "test_loss", "predicted_as_drawn").tried_on
 
 
 def test_a_shifted_minimum_and_a_large_error_do_not_hold():
     shifted = landscape(rates=(0.5,), measured=lambda a, p: eq11(a + 0.3, p))
     assert [verdict.outcome for verdict in both(shifted)[:2]] == [FAILS, FAILS]
-    assert re.search(r"a = 0\.5: lowest at p = 0\.(79|8)\d? \[0\.\d+, 0\.\d+\]", both(shifted)[0].measured)
+    assert re.search(r"a = 0\.5: lowest at p = 0\.(79|8)\d? \[0\.\d+, 0\.\d+\]", told(both(shifted)[0]))
     wrong = landscape(measured=lambda a, p: 1.3 * eq11(a, p))
     c1, _, c2, _ = both(wrong)
     assert (c1.outcome, c2.outcome) == (HOLDS, FAILS)  # a factor moves no minimum
-    assert "error 30.0%" in c2.measured
+    assert "error 30.0%" in told(c2)
     backward = landscape(rates=(0.8,), noise=1e-6, measured=lambda a, p: 1.0 + 0.1 * (1.0 - eq11(a, p)))
-    assert (
-        chen.verdict_c2(backward, "test_loss").outcome == FAILS
-        and "rank correlation -1.00" in chen.verdict_c2(backward, "test_loss").measured
+    assert chen.verdict_c2(backward, "test_loss").outcome == FAILS and "rank correlation -1.00" in told(
+        chen.verdict_c2(backward, "test_loss")
     )
 
 
@@ -190,9 +194,9 @@ def test_one_failing_clean_rate_fails_the_claim():
 def test_the_sign_of_the_residual_is_told(factor, sign):
     table = landscape(rates=(0.5,), measured=lambda a, p: factor * eq11(a, p))
     verdict = chen.verdict_c2(table, "test_loss")
-    assert verdict.outcome == HOLDS and re.search(sign, verdict.measured)
+    assert verdict.outcome == HOLDS and re.search(sign, told(verdict))
     residual = (factor - 1) * np.mean([eq11(0.5, p) for p in PS[1:-1]])
-    assert f"{residual:+.2f}" in verdict.measured
+    assert f"{residual:+.2f}" in told(verdict)
     share = "100%" if factor > 1 else "0%"
     assert f"held-out images: {residual:+.2f}" in chen.seen(table) and f"above the formula in {share} of the networks" in chen.seen(table)
 
@@ -200,14 +204,14 @@ def test_the_sign_of_the_residual_is_told(factor, sign):
 def test_networks_that_have_not_memorised_decide_nothing():
     table = landscape(excess=0.06)
     for verdict in both(table):
-        assert verdict.outcome == UNDECIDED and "not memorised" in verdict.measured and "more epochs" in verdict.measured
+        assert verdict.outcome == UNDECIDED and "not memorised" in told(verdict) and "more epochs" in told(verdict)
     assert "104 networks" in chen.seen(table) and "; 0 of them have memorised" in chen.seen(table)
 
 
 def test_a_wide_interval_decides_nothing():
     table = landscape(rates=(0.5,), measured=lambda a, p: 1.15 * eq11(a, p))
     verdict = chen.verdict_c2(table, "test_loss")
-    assert verdict.outcome == UNDECIDED and "what would decide it: more seeds" in verdict.measured
+    assert verdict.outcome == UNDECIDED and "what would decide it: more seeds" in told(verdict)
 
 
 @pytest.mark.parametrize("rates", [(0.5,), (0.5, 0.8)])
@@ -220,7 +224,7 @@ def test_a_diverged_network_decides_nothing_and_breaks_nothing(rates, value):
     table = chen.landscape_table(runs)
     assert table.memorised.sum() == len(table) - 1
     for verdict in both(table):
-        assert verdict.outcome == UNDECIDED and "a = 0.5: " in verdict.measured and "finite" in verdict.measured
+        assert verdict.outcome == UNDECIDED and "a = 0.5: " in told(verdict) and "finite" in told(verdict)
     agreement = chen.agreement(table, "test_loss").set_index(["a", "seed"])
     assert not np.isfinite(agreement.loc[(0.5, 2), ["error", "residual"]]).any() and np.isnan(agreement["rank"][0.5, 2])
     assert np.isfinite(agreement.drop((0.5, 2))).all(axis=None)  # no cell is left out in silence
@@ -244,8 +248,8 @@ def test_nothing_but_diverged_networks_decides_nothing():
 def test_one_seed_decides_nothing_but_is_counted():
     table = landscape(rates=(0.5, 0.7, 0.9, 1.0), seeds=1, measured=lambda a, p: eq11(0.5 if a == 0.9 else a, p))
     for verdict in both(table):
-        assert verdict.outcome == UNDECIDED and "what would decide it: 4 seeds" in verdict.measured
-    assert "2 of 3 other clean rates below 1 within 0.1" in chen.verdict_c1(table, "test_loss").measured
+        assert verdict.outcome == UNDECIDED and "what would decide it: 4 seeds" in told(verdict)
+    assert "2 of 3 other clean rates within 0.1" in told(chen.verdict_c1(table, "test_loss"))
 
 
 def test_the_nearest_theory_is_the_one_the_minima_were_made_from():

@@ -120,6 +120,17 @@ def test_verdicts_are_told_by_word_and_sign_and_read_by_screen_readers():
         assert outcome in line and AWKWARD in line
 
 
+def test_the_cases_of_a_verdict_are_folded_away_with_their_signs():
+    claim = claims.Claim("C1", "A paper", "section 1", "it holds", "below 1")
+    cases = [claims.Case("a = 0.5", "0.1 < 1", claims.HOLDS), claims.Case("a = 0.8", "2", claims.FAILS)]
+    bundle = show.Verdicts([claims.over_cases(claim, "digits", cases)])._repr_mimebundle_()
+    folded = re.search(r"<details><summary>the numbers</summary>(.*?)</details>", bundle["text/html"])[1]
+    assert "<li>✓ a = 0.5: 0.1 &lt; 1</li><li>✗ a = 0.8: 2</li>" in folded
+    assert bundle[show.VERDICTS_TYPE][0]["outcome"] == claims.FAILS and "<details>" not in show.verdicts_html(
+        show.Verdicts([verdict(1, claims.HOLDS)]).data
+    )
+
+
 def test_verdicts_of_a_report_link_to_their_pages():
     rows = show.Verdicts([verdict(1, claims.HOLDS), verdict(2, claims.FAILS)]).data
     links = Elements(show.verdicts_html(rows, ["one.html", "two.html"])).all("a")

@@ -52,7 +52,7 @@ NOTEBOOKS = (
         "The label-noise landscape on real images",
         "Chen et al. 2020",
         "Figures 5 (MNIST), 6; C1, C2",
-        2,
+        2.5,
         _landscape,
         ("profile", "data_set"),
     ),

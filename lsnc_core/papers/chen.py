@@ -10,7 +10,7 @@ import numpy as np
 from lsnc_core.data_sources import NAMES, SOURCES
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import claims
-from lsnc_core.papers.claims import Claim, Verdict
+from lsnc_core.papers.claims import Case, Claim, Verdict
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.theory import label_noise
 
@@ -19,7 +19,7 @@ PAPER = "Chen, Ziyin et al. 2020"
 # Training loss above its floor, the entropy of the smoothed label, up to which a network counts as having memorised its labels.
 MEMORISED = 0.05
 # The claims' thresholds, fixed before the first run.
-C1_TOLERANCE = 0.1
+C1_TOLERANCE, C1_RANGE = 0.1, (0.5, 0.95)
 C2_ERROR, C2_RANK, C2_RANGE = 0.15, 0.9, (0.2, 0.95)
 
 PROTOCOLS = {"test_loss": "held-out images", "clean_train_loss": "training images, clean labels"}
@@ -29,7 +29,7 @@ _CLAIMS = (
         "C1",
         "sections 3.1, 4.1 and 5.1",
         "With clean test labels the test loss is lowest when the kept mass p equals the clean rate a, for every number of classes.",
-        f"lowest at a p within {C1_TOLERANCE} of a",
+        f"lowest at a p within {C1_TOLERANCE} of a, for a in [{C1_RANGE[0]}, {C1_RANGE[1]}]",
     ),
     (
         "C2",
@@ -291,61 +291,51 @@ def _where(table, column: str) -> str:
 
 def verdict_c1(table, column: str) -> Verdict:
     """C1 on trained networks: the argmin's interval against a - 0.1 ... a + 0.1 at each clean rate with four seeds or more."""
-    outcomes, said = [], []
     found = minima(table, column)
-    noisy = found[found.a < 1]
-    for row in noisy[noisy.seeds >= claims.MIN_SEEDS].itertuples():
-        if not np.isfinite(row.low):
-            outcomes.append(claims.UNDECIDED)
-            said.append(f"a = {row.a:g}: a loss is missing or not finite")
-            continue
-        outcome = claims.decide(row.low, row.high, row.a - C1_TOLERANCE, row.a + C1_TOLERANCE) if row.memorised else claims.UNDECIDED
-        outcomes.append(outcome)
-        said.append(
-            f"a = {row.a:g}: lowest at p = {row.argmin:.2f} [{row.low:.2f}, {row.high:.2f}]" + ("" if row.memorised else ", not memorised")
-        )
-    single = noisy[noisy.seeds < claims.MIN_SEEDS]
-    if len(single):
-        near = int(((single.argmin - single.a).abs() <= C1_TOLERANCE).sum())
-        said.append(f"without an interval, {near} of {len(single)} other clean rates below 1 within {C1_TOLERANCE}")
-    return _verdict("C1", _where(table, column), said, outcomes, bool(found.memorised.all()))
+    found = found[found.a.between(*C1_RANGE)]
+    cases = []
+    for row in found[found.seeds >= claims.MIN_SEEDS].itertuples():
+        if np.isfinite(row.low):
+            outcome = claims.decide(row.low, row.high, row.a - C1_TOLERANCE, row.a + C1_TOLERANCE)
+            cases.append(_case(row.a, f"lowest at p = {row.argmin:.2f} [{row.low:.2f}, {row.high:.2f}]", outcome, row.memorised))
+        else:
+            cases.append(_case(row.a, "a loss is missing or not finite", claims.UNDECIDED))
+    single = found[found.seeds < claims.MIN_SEEDS]
+    near = int(((single.argmin - single.a).abs() <= C1_TOLERANCE).sum())
+    remark = f"without an interval, {near} of {len(single)} other clean rates within {C1_TOLERANCE}" if len(single) else ""
+    return claims.over_cases(CLAIMS["C1"], _where(table, column), cases, remark, _decider(table, cases))
 
 
 def verdict_c2(table, column: str, predicted: str = "predicted") -> Verdict:
     """C2 on trained networks: relative error and rank correlation over p at each clean rate with four seeds or more."""
-    outcomes, said = [], []
+    cases = []
     for a, part in agreement(table, column, predicted).groupby("a"):
         if len(part) < claims.MIN_SEEDS:
             continue
         if not np.isfinite(part[["error", "rank"]]).all(axis=None):
-            outcomes.append(claims.UNDECIDED)
-            said.append(f"a = {a:g}: losses that are not finite, or all equal")
+            cases.append(_case(a, "losses that are not finite, or all equal", claims.UNDECIDED))
             continue
         error, rank, residual = (claims.t_interval(part[name]) for name in ("error", "rank", "residual"))
-        both = claims.every([claims.decide(*error[1:], at_most=C2_ERROR), claims.decide(*rank[1:], at_least=C2_RANK)])
-        outcomes.append(both if part.memorised.all() else claims.UNDECIDED)
-        said.append(
-            f"a = {a:g}: error {error[0]:.1%} [{error[1]:.1%}, {error[2]:.1%}], "
-            f"rank correlation {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}], "
+        measured = (
+            f"error {error[0]:.1%} [{error[1]:.1%}, {error[2]:.1%}], rank correlation {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}], "
             f"measured − predicted {residual[0]:+.3f} [{residual[1]:+.3f}, {residual[2]:+.3f}] nats"
-            + ("" if part.memorised.all() else ", not memorised")
         )
+        both = claims.every([claims.decide(*error[1:], at_most=C2_ERROR), claims.decide(*rank[1:], at_least=C2_RANK)])
+        cases.append(_case(a, measured, both, bool(part.memorised.all())))
     where = _where(table, column) + (", formula at the share of clean labels as drawn" if predicted != "predicted" else "")
-    return _verdict("C2", where, said, outcomes, bool(table.memorised.all()))
+    return claims.over_cases(CLAIMS["C2"], where, cases, decider=_decider(table, cases))
 
 
-def _verdict(claim: str, where: str, said: list[str], outcomes: list[str], memorised: bool) -> Verdict:
-    """A verdict over several clean rates; one that is open says what would decide it."""
-    outcome = claims.every(outcomes)
-    if outcome == claims.UNDECIDED and not outcomes:
-        said = [*said, f"what would decide it: {claims.MIN_SEEDS} seeds at a clean rate"]
-    elif outcome == claims.UNDECIDED:
-        said = [
-            *said,
-            "what would decide it: "
-            + ("more seeds, or more training images" if memorised else "more epochs, until the labels are memorised"),
-        ]
-    return Verdict(CLAIMS[claim], where, "; ".join(said), outcome)
+def _case(a: float, measured: str, outcome: str, memorised: bool = True) -> Case:
+    """What was found at one clean rate; the theory presumes memorised labels, so without them nothing is decided."""
+    return Case(f"a = {a:g}", measured + ("" if memorised else ", not memorised"), outcome if memorised else claims.UNDECIDED)
+
+
+def _decider(table, cases: list[Case]) -> str:
+    """What would decide an open claim about a landscape."""
+    if not cases:
+        return f"{claims.MIN_SEEDS} seeds at a clean rate"
+    return "more seeds, or more training images" if table.memorised.all() else "more epochs, until the labels are memorised"
 
 
 def seen(table) -> str:

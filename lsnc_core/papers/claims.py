@@ -31,17 +31,52 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Case:
+    """One of several cases that a claim was tried in: its name, what was measured, and the outcome, one of `OUTCOMES`."""
+
+    name: str
+    measured: str
+    outcome: str
+
+    def __post_init__(self):
+        _check_outcome(self.outcome)
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """The computed answer to a claim: what it was tried on, what was measured, and the outcome, one of `OUTCOMES`."""
+    """The computed answer to a claim: what it was tried on, what was measured, the outcome, and its cases where there are several."""
 
     claim: Claim
     tried_on: str
     measured: str
     outcome: str
+    cases: tuple[Case, ...] = ()
 
     def __post_init__(self):
-        if self.outcome not in OUTCOMES:
-            raise UsageError(f"an outcome must be one of {', '.join(OUTCOMES)}, got {self.outcome!r}.")
+        _check_outcome(self.outcome)
+
+
+def _check_outcome(outcome: str) -> None:
+    if outcome not in OUTCOMES:
+        raise UsageError(f"an outcome must be one of {', '.join(OUTCOMES)}, got {outcome!r}.")
+
+
+def over_cases(claim: Claim, tried_on: str, cases: Sequence[Case], remark: str = "", decider: str = "") -> Verdict:
+    """The verdict on a claim about several cases at once; an open one says what would decide it (`decider`).
+
+    >>> cases = [Case("a = 0.5", "", HOLDS), Case("a = 0.8", "", FAILS), Case("a = 0.9", "", HOLDS)]
+    >>> over_cases(None, "digits", cases).measured
+    'holds at a = 0.5, 0.9; does not hold at a = 0.8'
+    """
+    outcome = every([case.outcome for case in cases])
+    said = []
+    for each in OUTCOMES:
+        names = [case.name for case in cases if case.outcome == each]
+        shared = names[0].rsplit(" ", 1)[0] + " " if names else ""
+        if names:
+            said.append(f"{each} at {shared}{', '.join(name.removeprefix(shared) for name in names)}")
+    said += [part for part in (remark, f"what would decide it: {decider}" if outcome == UNDECIDED and decider else "") if part]
+    return Verdict(claim, tried_on, "; ".join(said), outcome, tuple(cases))
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -72,6 +72,7 @@ class Verdicts:
         self.data = [
             {"id": v.claim.id, "paper": v.claim.paper, "place": v.claim.place, "sentence": v.claim.sentence, "expected": v.claim.expected}
             | {"tried_on": v.tried_on, "measured": v.measured, "outcome": v.outcome}
+            | {"cases": [[case.name, case.measured, case.outcome] for case in v.cases]}
             for v in verdicts
         ]
 
@@ -85,12 +86,12 @@ def verdicts_html(rows: Sequence[dict], pages: Sequence[str] = ()) -> str:
     header = ("Claim", "What the paper says", "Expected", "Measured here", "Verdict")
     body = []
     for number, row in enumerate(rows):
-        said = {name: html.escape(text) for name, text in row.items()}
+        said = {name: html.escape(text) for name, text in row.items() if isinstance(text, str)}
         cells = (
             f'<a href="{pages[number]}">{said["id"]}</a>' if pages else said["id"],
             f"{said['sentence']} <small>({said['paper']}, {said['place']})</small>",
             said["expected"],
-            f"<strong>{said['tried_on']}:</strong> {said['measured']}",
+            f"<strong>{said['tried_on']}:</strong> {said['measured']}{_cases_html(row['cases'])}",
             f'<span class="verdict {CLASSES[row["outcome"]]}">{SIGNS[row["outcome"]]} {row["outcome"]}</span>',
         )
         first, *others = (f'data-label="{name}">{cell}' for name, cell in zip(header, cells, strict=True))
@@ -99,6 +100,14 @@ def verdicts_html(rows: Sequence[dict], pages: Sequence[str] = ()) -> str:
     return (
         f'<div class="lsnc-scroll"><table class="lsnc-verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )
+
+
+def _cases_html(cases: Sequence[Sequence[str]]) -> str:
+    """The parts of an answer, folded away until asked for."""
+    if not cases:
+        return ""
+    items = "".join(f"<li>{SIGNS[outcome]} {html.escape(name)}: {html.escape(measured)}</li>" for name, measured, outcome in cases)
+    return f"<details><summary>the numbers</summary><ul>{items}</ul></details>"
 
 
 class Table:
