@@ -4,6 +4,7 @@ import html
 import html.parser
 import io
 import json
+import re
 from pathlib import Path
 
 import matplotlib

@@ -382,6 +382,7 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
 
 def test_the_outputs_folder_is_the_one_named(tmp_path, monkeypatch):
     monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
+    monkeypatch.delenv("LSNC_DATA", raising=False)
     assert files.outputs_root() == tmp_path and store.Store().folder == tmp_path / "runs" and files.data_root() == tmp_path / "data"
     monkeypatch.setenv("LSNC_DATA", "~/images")
     assert files.data_root() == Path.home() / "images"
