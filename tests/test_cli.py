@@ -320,16 +320,18 @@ def test_ctrl_c_anywhere_is_a_sentence(command, monkeypatch):
     assert code == cli.INTERRUPTED == 130 and "stopped" in errors[-1] and "start again" in errors[-1]
 
 
-def test_ctrl_c_while_networks_train(tmp_path):
+def test_ctrl_c_while_networks_train(report_smoke, tmp_path):
     """As a terminal sends it: to the command and everything it started."""
     outputs, said, told = tmp_path / "outputs", tmp_path / "stdout", tmp_path / "stderr"
     with open(said, "wb") as out, open(told, "wb") as err:
+        shutil.copytree(report_smoke.outputs / "cache", outputs / "cache")  # saves parsing the images
         asked = [ROOT / "run_all.sh", "--profile", "quick", "--device", "cpu", "--only", "chen_2_landscape", "--outputs", outputs]
+        asked += ["-p", "data_set=digits"]
         command = subprocess.Popen(asked, stdout=out, stderr=err, env=report_environment(), cwd=tmp_path, start_new_session=True)
     children = []
     try:
         deadline = time.monotonic() + 120
-        while not re.search(r"\| [1-9]\d*/", told.read_text(encoding="utf-8")):  # the bar has moved: networks are training
+        while not list(Path(outputs, "runs").glob("*.parquet")):  # the first networks are stored, others are training
             assert command.poll() is None and time.monotonic() < deadline, said.read_text() + told.read_text()
             time.sleep(0.1)
         children = psutil.Process(command.pid).children(recursive=True)
@@ -346,4 +348,5 @@ def test_ctrl_c_while_networks_train(tmp_path):
     assert last == "run_all.sh: stopped; what had finished is kept, start again to go on."
     assert "Traceback" not in told.read_text(encoding="utf-8") and not (outputs / "error.log").exists()
     assert not [path for path in outputs.rglob("*.partial")]
-    assert all(Store._read(path) is not None for path in Path(outputs, "runs").glob("*.parquet"))
+    stored = list(Path(outputs, "runs").glob("*.parquet"))
+    assert 0 < len(stored) < 416 and all(Store._read(path) is not None for path in stored)

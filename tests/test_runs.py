@@ -511,20 +511,6 @@ def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_s
     pd.testing.assert_frame_equal(numbers(finished), numbers(alone), check_exact=True)
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from lsnc_core.runs import execute
-from lsnc_core.runs.spec import RunSpec
-from lsnc_core.runs.store import Store
-
-execute.BLOCK = 2
-if __name__ == "__main__":
-    specs = [RunSpec.from_dict(values) for values in __import__("json").loads(sys.argv[2])]
-    execute.results(specs, "cpu", Store(Path(sys.argv[1])))
-"""
-
-
 def session(leader):
     """The living processes of a session, from /proc."""
     found = []
@@ -534,38 +520,6 @@ def session(leader):
             if int(fields[3]) == leader and fields[0] != "Z":
                 found.append(int(entry.name))
     return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
-def test_ctrl_c_ends_all_processes_keeps_what_finished_and_the_next_start_completes(tmp_path, shelf, monkeypatch):
-    short = [like(seed=seed) for seed in range(2)]
-    long = [like(seed=seed, epochs=20000, evaluate_at=(20000,)) for seed in range(4)]
-    (tmp_path / "train.py").write_text(textwrap.dedent(SCRIPT))
-    asked = json.dumps([spec.to_dict() for spec in short + long])
-    command = [sys.executable, str(tmp_path / "train.py"), str(shelf.folder), asked]
-    process = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=files.PROJECT
-    )
-    try:
-        wait_for(lambda: stored(shelf.folder) == 2)
-        assert len(session(process.pid)) >= 2
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-        start = time.monotonic()
-        _, errors = process.communicate(timeout=20)
-        assert time.monotonic() - start < 10
-        assert process.returncode == -signal.SIGINT or "KeyboardInterrupt" in errors
-        wait_for(lambda: not session(process.pid), 5)
-    finally:
-        for left in session(process.pid):
-            os.kill(left, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
-    assert errors.count("Traceback") <= errors.count("KeyboardInterrupt") <= 2  # the script's own, none of the children
-    assert sorted(path.name for path in shelf.folder.iterdir()) == sorted(shelf.path(spec).name for spec in short)
-    rest = like(seed=9)
-    table = execute.results([*short, rest], "cpu", shelf)
-    assert list(table.seed) == [0, 0, 1, 1, 9, 9] and stored(shelf.folder) == 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
