@@ -587,3 +587,33 @@ def test_the_automatic_profile(monkeypatch):
     assert profiles.resolve("auto")[0] == profiles.resolve("auto", "cuda")[0] == "gpu" and asked == [("mnist", True)] * 2
     monkeypatch.setattr(data, "load", absent)
     assert profiles.resolve("auto") == ("quick", "there is a CUDA device, but mnist is not there.")
+
+
+# looking after the store
+
+
+def test_the_store_lists_verifies_and_cleans_itself(shelf, monkeypatch, capsys):
+    from lsnc_core.runs.__main__ import main
+
+    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    specs = [like(seed=seed) for seed in range(4)]
+    execute.results(specs, "cpu", shelf)
+    monkeypatch.setenv("LSNC_OUTPUTS", str(shelf.folder.parent))
+    monkeypatch.setattr(store.Store, "__init__", lambda self, folder=None: (vars(self).update(folder=shelf.folder, _checksums={}), None)[1])
+    assert main(["verify"]) == 0 and capsys.readouterr().out.endswith("4 current, 0 outdated, 0 damaged\n")
+
+    damaged, outdated = shelf.path(specs[0]), shelf.path(specs[1])
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    outdated.rename(outdated.with_name(outdated.stem.split("-")[0] + "-0123456789abcdef.parquet"))
+    (shelf.folder / "unfinished").mkdir()
+    for name in ("unfinished/block.pt", "old.damaged", ".x.parquet.1.partial"):
+        (shelf.folder / name).touch()
+    assert main(["verify"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{damaged.name}  damaged" and said[-1].endswith("2 current, 1 outdated, 1 damaged") and len(said) == 2
+    assert main(["list"]) == 0 and len(capsys.readouterr().out.splitlines()) == 5
+    assert main(["clean"]) == 0 and capsys.readouterr().out.startswith("deleted 5 files")
+    assert sorted(path.name for path in shelf.folder.rglob("*") if path.is_file()) == sorted(shelf.path(spec).name for spec in specs[2:])
+    with pytest.raises(SystemExit) as caught:
+        main(["sweep"])
+    assert caught.value.code == 2

@@ -6,6 +6,7 @@ whole or not at all, and pages carry checksums, so a damaged file is noticed, se
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import json
@@ -21,6 +22,7 @@ SCHEMA = 1
 PRECISION = "float32"
 # The modules whose code decides what a trained network's numbers are.
 TRAINING_CODE = ("labels.py", "losses.py", "models.py", "images.py", "runs/spec.py", "runs/fleet.py", "runs/replicas.py")
+CURRENT, OUTDATED, DAMAGED = "current", "outdated", "damaged"
 _META, _SUM = b"lsnc", b"lsnc-sha256"
 
 
@@ -118,6 +120,44 @@ class Store:
             print(f"the stored run {path.name} is damaged: it is set aside as {aside.name} and trained again", file=sys.stderr, flush=True)
             return None
         return found
+
+    def entries(self) -> list[tuple[Path, str, RunSpec | None]]:
+        """Every stored run with its state and spec: current, outdated (code, data, precision or schema changed since) or damaged.
+
+        A run whose data set is not at hand counts as current.
+        """
+        found = []
+        for path in sorted(self.folder.glob("*.parquet")):
+            content = self._read(path)
+            spec, state = None, DAMAGED
+            if content is not None:
+                with contextlib.suppress(UsageError):  # settings of another version of the package
+                    spec = RunSpec.from_dict(content[1]["spec"])
+                state = CURRENT if spec is not None and self._is_current(spec, path) else OUTDATED
+            found.append((path, state, spec))
+        return found
+
+    def _is_current(self, spec: RunSpec, path: Path) -> bool:
+        try:
+            return self.path(spec) == path
+        except UsageError:
+            return True
+
+    def clean(self) -> list[Path]:
+        """Delete outdated and damaged runs, checkpoints and leftovers of writing; returns what was deleted.
+
+        Raises:
+            UsageError: when a file cannot be deleted.
+        """
+        gone = [path for path, state, _ in self.entries() if state != CURRENT]
+        for pattern in ("*.damaged", "unfinished/*", ".*.partial"):
+            gone += self.folder.glob(pattern)
+        for path in gone:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise UsageError(f"cannot delete {path}: {error.strerror}.") from error
+        return gone
 
     @staticmethod
     def _read(path: Path) -> tuple[list[dict], dict] | None:
