@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import random
 import signal
 import struct
 import subprocess
@@ -617,3 +618,45 @@ def test_the_store_lists_verifies_and_cleans_itself(shelf, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["sweep"])
     assert caught.value.code == 2
+
+
+# kill -9 at any moment
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
+    """Fleets are killed again and again, wherever they are; the tables in the end have the bits of an undisturbed run."""
+    monkeypatch.setattr(execute, "BLOCK", 2)
+    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
+    specs = [like(seed=seed, epochs=60, evaluate_at=(20, 40, 60)) for seed in range(4)]
+    start = time.monotonic()
+    undisturbed = numbers(execute.results(specs, "cpu", store.Store(tmp_path / "undisturbed")))
+    usual = time.monotonic() - start
+    moments, kills, fleets = random.Random(0), 0, 0
+    context = multiprocessing.get_context("fork")  # everything is imported already
+
+    def request(shelf):
+        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            execute.results(specs, "cpu", shelf)
+
+    while kills < 30:
+        shelf, went_on = store.Store(tmp_path / f"fleet {fleets}"), False
+        for _ in range(6):
+            child = context.Process(target=request, args=(shelf,))
+            child.start()
+            child.join(moments.uniform(0, usual))
+            if child.exitcode is None:
+                child.kill()
+                child.join()
+                kills += 1
+            else:
+                assert child.exitcode == 0
+                break
+            went_on |= bool(list(shelf.folder.glob("unfinished/*.pt"))) or stored(shelf.folder) > 0
+            assert all(store.Store._read(path) is not None for path in shelf.folder.glob("*.parquet"))
+        assert numbers(execute.results(specs, "cpu", shelf)).equals(undisturbed)
+        assert not list(shelf.folder.glob("*.damaged")) and not list(shelf.folder.glob("unfinished/*.pt"))
+        fleets += 1
+    assert went_on or fleets > 1
