@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lsnc_core import files, profiles
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import catalog
+from lsnc_core.report import catalog
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -90,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     chosen = catalog.choose(arguments.only)
     for name, value in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
+        if value == "":
+            raise UsageError("--outputs and --data take the name of a folder, got nothing.")
         if value:
             os.environ[name] = str(Path(value).expanduser().absolute())
     if arguments.data and not Path(os.environ["LSNC_DATA"]).is_dir():

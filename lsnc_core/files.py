@@ -1,5 +1,6 @@
 """Where things lie on disk, and writing them whole or not at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -50,9 +51,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder with --outputs."
-        ) from error
+        remedy = "free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose"
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; {remedy} another folder with --outputs.") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ CHUNK = 250  # images that are standardised at a time
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A training and a test part in memory, each in the class-interleaved order of this module.
+    """A training and a test part in memory, each in the class-interleaved order of `data`.
 
     train_images, test_images: uint8 (N, C, H, W), 0..255; train_labels, test_labels: int64 (N,), 0..K-1; classes: K names;
     checksum: sha256 over dtype, shape and bytes of the four tensors.

@@ -104,7 +104,7 @@ def symmetric_noise(a: float, K: int) -> np.ndarray:
     """Symmetric label noise: T_ii = a, T_ij = (1 - a)/(K - 1).
 
     Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K, K), columns sum to 1.
-    Raises: UsageError. Source: Chen's uniform T (printed a/(M-1) off the diagonal is a misprint; papers/chen.md, 3.6).
+    Raises: UsageError. Source: Chen's uniform T (printed a/(M-1) off the diagonal is a misprint).
 
     >>> symmetric_noise(0.8, 3)[:, 0].round(12).tolist()
     [0.8, 0.1, 0.1]

@@ -8,7 +8,7 @@ PROFILES = {
     "smoke": "seconds a notebook, 8x8 digits: shows that everything runs, decides little",
     "quick": "2 CPU cores, image sets that the installed packages carry",
     "gpu": "one modern GPU, full MNIST",
-    "paper": "the papers' own grids, epochs and seeds; long, resumable",
+    "paper": "the papers' own epochs and optimisers, grids as we read them, seeds of ours; long, resumable",
 }
 
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from conftest import ROOT, report_environment
 
-from lsnc_core.papers import catalog
+from lsnc_core.report import catalog
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
 pytestmark = [

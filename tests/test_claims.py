@@ -11,8 +11,9 @@ from scipy import stats
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import catalog, claims
+from lsnc_core.papers import claims
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED, Claim, Verdict
+from lsnc_core.report import catalog
 
 FINITE = st.floats(-1e3, 1e3, allow_subnormal=False)
 
@@ -101,12 +102,10 @@ def by_brute_force(x, curves):
             lowest.append(x[at])
     lowest.sort()
 
-    def quantile(share):  # between the two nearest of n sorted values, at share * (n - 1)
-        at = share * (len(lowest) - 1)
-        below = math.floor(at)
-        return lowest[below] + (at - below) * (lowest[min(below + 1, len(lowest) - 1)] - lowest[below])
-
-    return quantile(0.025), quantile(0.975)
+    last, best = len(lowest) - 1, int(np.argmin(sum(curves)))
+    left, right = (x[best] + x[max(best - 1, 0)]) / 2, (x[best] + x[min(best + 1, len(x) - 1)]) / 2
+    # quantiles rounded outward, widened to the cell of the grid point that is lowest on average
+    return min(lowest[math.floor(0.025 * last)], left), max(lowest[math.ceil(0.975 * last)], right)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 4])
@@ -120,10 +119,11 @@ def test_argmin_interval_is_that_of_all_resamples(seeds):
     assert claims.argmin_interval(x, curves[::-1])[1:] == pytest.approx(found[1:], abs=1e-9)  # whichever seed comes first
 
 
-def test_argmin_interval_of_equal_curves_is_a_point_and_many_seeds_are_sampled():
+def test_argmin_interval_of_equal_curves_is_a_cell_and_many_seeds_are_sampled():
     x = np.linspace(0, 1, 11)
     curve = (x - 0.43) ** 2
-    assert claims.argmin_interval(x, np.array([curve] * 3)) == pytest.approx((0.43, 0.43, 0.43))
+    assert claims.argmin_interval(x, np.array([curve] * 3)) == pytest.approx((0.43, 0.35, 0.45))
+    x = np.linspace(0, 1, 101)
     curves = (x - np.random.default_rng(0).normal(0.5, 0.1, (9, 1))) ** 2
     found = claims.argmin_interval(x, curves)
     assert found == claims.argmin_interval(x, curves)
@@ -131,6 +131,12 @@ def test_argmin_interval_of_equal_curves_is_a_point_and_many_seeds_are_sampled()
     vertices = np.array([claims.parabola_argmin(x, curve) for curve in curves])
     half = 1.96 * vertices.std() / 3
     assert found == pytest.approx((vertices.mean(), vertices.mean() - half, vertices.mean() + half), abs=0.1 * half)
+
+
+def test_a_minimum_beside_a_point_at_infinity_is_the_grid_point():
+    x, curve = np.array([0.0, 1.0, 2.0, np.inf]), np.array([3.0, 2.0, 1.0, 9.0])
+    assert claims.parabola_argmin(x, curve) == 2.0
+    assert claims.argmin_interval(x, np.array([curve] * 4)) == (2.0, 1.5, np.inf)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from conftest import ROOT, report_environment
 
 from lsnc_core import cli, files, profiles
 from lsnc_core.data_sources import SOURCES
-from lsnc_core.papers import catalog
-from lsnc_core.report import build
+from lsnc_core.report import build, catalog
 from lsnc_core.runs import Store
 
 NOTEBOOKS = [entry.name for entry in catalog.NOTEBOOKS]
@@ -165,7 +164,7 @@ def test_only_what_was_touched_runs_again_and_a_refusal_keeps_the_earlier_page(c
     index, page = ((report / name).read_text(encoding="utf-8") for name in ("index.html", "chen_2_landscape.html"))
     assert "Not finished" in index and "0.123" in index and "earlier run" in page and "chen-figure-6.svg" in page
     executed = json.loads((copied / "smoke/notebooks/explorer.ipynb").read_text(encoding="utf-8"))
-    assert executed["metadata"]["papermill"]["parameters"] == {"assumption": "beta", "classes": 10}
+    assert executed["metadata"]["papermill"]["parameters"] == {"assumption": "beta", "M": 10}
     assert (report / "explorer.html").read_bytes() != page_before
 
 
@@ -232,7 +231,7 @@ MISTAKES = {
     "unknown profile": (["--profile", "paperr"], ["'paperr'", "did you mean 'paper'?"]),
     "unknown notebook": (["--only", "explorr"], ["'explorr'", "did you mean 'explorer'?"]),
     "strange notebook": (["--only", "zzz"], ["'zzz'", *NOTEBOOKS]),
-    "unknown parameter": (["--only", "explorer", "-p", "zzz=1"], ["'zzz'", "assumption", "classes"]),
+    "unknown parameter": (["--only", "explorer", "-p", "zzz=1"], ["'zzz'", "assumption", "M"]),
     "parameter of none": (["--only", "start_here", "-p", "zzz=1"], ["'zzz'", "none"]),
     "parameter of another": (["--only", "explorer", "-p", "points=5"], ["'points'"]),
     "misspelt parameter": (["-p", "asumption=beta"], ["'asumption'", "did you mean 'assumption'?"]),

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import nbformat
+import papermill
 import psutil
 import pytest
 from conftest import ROOT, report_environment
 
 from lsnc_core import provenance
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import catalog
-from lsnc_core.report import execute, parameters, schedule, show
+from lsnc_core.report import catalog, execute, parameters, schedule, show
 
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -343,3 +343,13 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
     assert not [path for path in pids if psutil.pid_exists(int(path.read_text()))]
     assert sorted(said) == ["a: started", "b: started"]
     assert not list((tmp_path / "out").rglob("*.json"))  # nothing is remembered as finished
+
+
+def test_a_misspelt_parameter_of_plain_papermill_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(
+            ROOT / "notebooks/explorer.ipynb", tmp_path / "out.ipynb", {"assumptoin": "beta"}, kernel_name="python3", progress_bar=False
+        )
+    assert caught.value.ename == "UsageError"
+    assert caught.value.evalue == "this notebook has no parameter 'assumptoin': there are assumption, M."

@@ -17,8 +17,8 @@ matplotlib.use("Agg")
 
 from lsnc_core import explore, frames
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import catalog, claims
-from lsnc_core.report import build, show
+from lsnc_core.papers import claims
+from lsnc_core.report import build, catalog, show
 
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
 

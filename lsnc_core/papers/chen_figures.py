@@ -21,13 +21,25 @@ TOP = 3.0
 
 
 def landscape_theory(M: int = 2, points: int = 101) -> pd.DataFrame:
-    """The three losses over the (a, p) plane: one row per (a, p), columns alpha, beta, gamma in nats (inf where they diverge)."""
+    """The three losses over the (a, p) plane: one row per (a, p), columns alpha, beta, gamma in nats (inf where they diverge).
+
+    Raises:
+        UsageError: for fewer than 2 points an axis.
+    """
+    if points < 2:
+        raise UsageError(f"points must be at least 2, got {points!r}.")
     a, p = (axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, points), np.linspace(0, 1, points)))
     return pd.DataFrame({"a": a, "p": p} | {kind: label_noise.loss(kind, a, p, M) for kind in label_noise.KINDS})
 
 
 def optima_theory(kinds: tuple[str, ...], classes: tuple[int, ...], points: int = 201) -> pd.DataFrame:
-    """The best kept mass against the clean rate: one row per (kind, M, a) with p* and the loss there."""
+    """The best kept mass against the clean rate: one row per (kind, M, a) with p* and the loss there.
+
+    Raises:
+        UsageError: when no number of classes is given, or one is below 2.
+    """
+    if not classes:
+        raise UsageError("classes must name at least one number of classes, got none.")
     a = np.linspace(0, 1, points)
     return pd.concat(
         [
@@ -181,6 +193,8 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
         UsageError: for a clean rate that the table does not have.
     """
     M = SOURCES[table.data.iloc[0]].num_classes
+    if not rates:
+        raise UsageError("rates must name at least one clean rate, got none.")
     for a in rates:
         if a not in set(table.a):
             raise UsageError(
@@ -204,6 +218,6 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
             panel.errorbar(mean.index, mean, yerr=error, fmt=markers[column], color=colour, ms=5, capsize=2, label=f"measured: {where}")
         seeds = table[table.a == a].seed.nunique()
         panel.set(xlabel=KEPT, title=f"a = {a:g}, {seeds} seed{'s' if seeds > 1 else ''}", xlim=(0, 1.02), ylim=(0, 4))
-    panels[0][0].set_ylabel("test loss (nats); off the scale at p = 1")
+    panels[0][0].set_ylabel("test loss (nats); formula infinite at p = 1")
     panels[0][-1].legend(frameon=False, fontsize="small", loc="upper left")
     return figure

@@ -2,7 +2,7 @@
 
 FIGURES = {
     "1": "three heat maps of equations 7, 8 and 9, the two-class test losses, over clean rate a and kept mass p, "
-    "dark where the loss is low. Every loss diverges at p = 1 unless a = 1, "
+    "dark where the loss is low. For clean rates above one half, which the paper treats, every loss diverges at p = 1 unless a = 1, "
     "so some smoothing always avoids the divergence; each a has one best p.",
     "2": "the best kept mass against the clean rate for two classes under the three assumptions about test labels. "
     "Cleaner labels need less smoothing under each; the three differ, and gamma stays at p = 1/2 up to a = 0.75.",

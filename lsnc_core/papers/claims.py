@@ -21,7 +21,7 @@ MIN_SEEDS = 4
 
 @dataclass(frozen=True)
 class Claim:
-    """One checkable sentence of a paper: id (ours), where it stands, the sentence, what to expect if it is true, how it is checked."""
+    """One checkable sentence of a paper: id (ours), where it stands, the sentence, what to expect if it is true."""
 
     id: str
     paper: str
@@ -111,7 +111,8 @@ def parabola_argmin(x: np.ndarray, y: np.ndarray) -> float:
         y: float (points,), finite.
 
     Returns:
-        The vertex, between the two neighbours; the grid point itself when the lowest is the first or the last.
+        The vertex, between the two neighbours; the grid point itself when the lowest is the first or the last, or next to a
+        point at infinity.
 
     >>> round(parabola_argmin(np.array([0.0, 1.0, 3.0]), np.array([4.0, 1.0, 1.0])), 6)
     2.0
@@ -120,6 +121,8 @@ def parabola_argmin(x: np.ndarray, y: np.ndarray) -> float:
     if lowest in (0, len(x) - 1):
         return float(x[lowest])
     left, here, right = x[lowest - 1 : lowest + 2]
+    if not (np.isfinite(left) and np.isfinite(right)):
+        return float(here)
     rise_left, rise_right = (y[lowest - 1] - y[lowest]) / (here - left), (y[lowest + 1] - y[lowest]) / (right - here)
     if rise_left + rise_right == 0:  # three equal values: no curvature to go by
         return float(here)
@@ -129,12 +132,14 @@ def parabola_argmin(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def argmin_interval(x: Sequence[float], curves: np.ndarray) -> tuple[float, float, float]:
-    """Where the mean of several curves is lowest, with a 95 % bootstrap interval over the curves.
+    """Where the mean of several curves is lowest, with a 95 % percentile bootstrap interval over the curves.
 
     Every resample with replacement of up to six seeds is enumerated, so nothing is drawn; above six, 10,000 seeded resamples.
+    A bootstrap of few seeds is too narrow, and a grid cannot tell more than its steps: the interval is widened to hold, at the
+    least, the points half-way to both neighbours of the mean curve's lowest grid point.
 
     Args:
-        x: float (points,), increasing.
+        x: float (points,), increasing, in a coordinate in which the curves are smooth; the ends may be infinite.
         curves: float (seeds, points), finite.
 
     Returns:
@@ -152,8 +157,12 @@ def argmin_interval(x: Sequence[float], curves: np.ndarray) -> tuple[float, floa
     else:
         draws = np.random.default_rng(0).integers(seeds, size=(10_000, seeds))
     lowest = [parabola_argmin(x, mean) for mean in curves[draws].mean(1)]
-    low, high = np.quantile(lowest, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return parabola_argmin(x, curves.mean(0)), float(low), float(high)
+    # outward rounding: no arithmetic with points at infinity
+    low = np.quantile(lowest, (1 - LEVEL) / 2, method="lower")
+    high = np.quantile(lowest, (1 + LEVEL) / 2, method="higher")
+    best = int(np.argmin(curves.mean(0)))
+    cell = [(x[best] + x[other]) / 2 for other in (max(best - 1, 0), min(best + 1, len(x) - 1))]
+    return parabola_argmin(x, curves.mean(0)), float(min(low, cell[0])), float(max(high, cell[1]))
 
 
 def decide(low: float, high: float, at_least: float = -np.inf, at_most: float = np.inf) -> str:

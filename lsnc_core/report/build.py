@@ -13,8 +13,8 @@ from pathlib import Path
 from lsnc_core import files, profiles, provenance
 from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
-from lsnc_core.papers.catalog import Notebook
 from lsnc_core.report import schedule, show
+from lsnc_core.report.catalog import Notebook
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"

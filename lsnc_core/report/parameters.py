@@ -28,8 +28,32 @@ def defaults(notebook: Path) -> dict[str, object]:
         ) from error
 
 
-def convert(text: str, default: object, name: str) -> object:
-    """A value given as text, in the type of the parameter's default.
+def refuse_unknown() -> None:
+    """In a notebook, after its parameters: refuse a value that papermill put in for a parameter that the notebook does not have.
+
+    papermill writes its values into a cell of their own after the tagged one and begins it with "# Parameters".
+
+    Raises:
+        UsageError: naming the parameter and those there are.
+    """
+    from IPython import get_ipython
+
+    history = get_ipython().user_ns["In"]
+    if len(history) > 3 and history[-2].startswith("# Parameters"):
+        given, known = (
+            [node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)] for cell in (history[-2], history[-3])
+        )
+        for name in given:
+            if name not in known:
+                raise UsageError(f"this notebook has no parameter {name!r}: there are {', '.join(known)}.")
+
+
+def _no_constant(text: str) -> object:
+    raise ValueError(text)
+
+
+def convert(text: str, default: object, name: str, notebook: str = "") -> object:
+    """A value given as text, in the type of the parameter's default; `notebook` is named in the refusal.
 
     Raises:
         UsageError: when the text is not of that type.
@@ -41,13 +65,13 @@ def convert(text: str, default: object, name: str) -> object:
         return text
     wanted = {bool: "true or false", int: "a whole number", float: "a number", list: 'a list such as [1, 2] or ["a"]'}[type(default)]
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)  # NaN and Infinity are no JSON
     except ValueError:
         value = None
     if type(default) is float and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        raise UsageError(f"the parameter {name} must be {wanted}, got {text!r}.")
+        raise UsageError(f"the parameter {name}{f' of {notebook}' if notebook else ''} must be {wanted}, got {text!r}.")
     return value
 
 
@@ -78,5 +102,5 @@ def assign(given: Sequence[str], notebooks: dict[str, dict[str, object]]) -> dic
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise UsageError(f"no chosen notebook has a parameter {name!r}: there are {', '.join(known) or 'none'}{hint}")
         for notebook in holders:
-            chosen[notebook][name] = convert(text, notebooks[notebook][name], name)
+            chosen[notebook][name] = convert(text, notebooks[notebook][name], name, notebook)
     return chosen

@@ -14,7 +14,7 @@ MODELS = ("cnn", "mlp", "resnet18")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One network to train on noisy, smoothed labels (Chen et al., section 6 of the facts).
+    """One network to train on noisy, smoothed labels (Chen, Ziyin et al. 2020, section 5).
 
     Attributes:
         data: name of an image set, see `lsnc_core.data`.

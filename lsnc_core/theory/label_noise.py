@@ -133,7 +133,7 @@ def gamma_transition(M: int) -> tuple[float, float]:
 
     Formula: l(a_c, p_c) = log M and dl/dp = 0 with p_c > 1/M (first order, M >= 3); M = 2: continuous at a_c = 3/4, p_c = 1/2.
     Args: M, int >= 2. Returns: (a_c, p_c), floats, 1/M < a_c <= (M+1)/(2M), 1/M <= p_c < 1. Raises: UsageError.
-    Source: Chen claims a first-order transition at some a > 1/M; the values are derived here (papers/chen.md, 4).
+    Source: Chen claims a first-order transition at some a > 1/M; the values are derived here.
 
     >>> [tuple(round(x, 4) for x in gamma_transition(M)) for M in (2, 3, 10)]
     [(0.75, 0.5), (0.6601, 0.4993), (0.4768, 0.4827)]

@@ -4,7 +4,7 @@ printed                               right form (lsnc_core.theory.label_noise)
 printed_eq10                          optimal_smoothing_alpha
 printed_eq12_loss                     beta_loss
 printed_eq13, printed_text_before_eq13  optimal_smoothing_beta
-printed_eq17                          mean_field_kept_beta
+printed_eq16_loss, printed_eq17       mean_field_kept_beta
 printed_gamma_large_M                 gamma_large_M
 eqs 18, 19 (order of three losses)    jensen_terms below: the three, to be compared
 """
@@ -14,7 +14,7 @@ from math import log
 import numpy as np
 
 from lsnc_core.errors import UsageError
-from lsnc_core.labels import check_classes, check_noise, check_smoothing
+from lsnc_core.labels import check_classes, check_noise, check_smoothing, check_unit
 from lsnc_core.theory.label_noise import beta_loss, loss
 
 
@@ -71,6 +71,21 @@ def printed_text_before_eq13(T) -> np.ndarray:
     S = 2 * (T @ T.T)  # (M, M)
     np.fill_diagonal(S, d + ((T * T).sum(axis=1) - d) / (M - 1) ** 2)
     return S
+
+
+def printed_eq16_loss(p: float, T) -> float:
+    """Printed mean-field loss for noisy test labels: counts all pairs, equal ones too, twice, under log(1-p).
+
+    Formula: -(1/M) [sum_k (T T^t)_kk log p + 2 sum_jk (T T^t)_jk log(1-p)]; right: once, without k = j, under log((1-p)/(M-1)).
+    Args: p, float in (0, 1); T, float64 (M, M), columns sum to 1. Returns: float in (0, inf). Raises: UsageError. Source: Chen eq. 16.
+
+    >>> round(printed_eq16_loss(0.5, [[0.8, 0.2], [0.2, 0.8]]), 4)
+    1.8576
+    """
+    T = check_noise(T)
+    p = float(check_unit(p, "The kept mass p"))
+    pairs = T @ T.T
+    return -float(np.trace(pairs) * log(p) + 2 * pairs.sum() * log(1 - p)) / len(T)
 
 
 def printed_eq17(T) -> tuple[float, float]:
