@@ -265,12 +265,17 @@ def test_the_nearest_theory_is_the_one_the_minima_were_made_from():
         q = a * a + (1 - a) ** 2 / 9
         return eq11(q, p)
 
-    rates = (0.5, 0.6, 0.7, 0.8)
-    found = chen.nearest_theory(landscape(rates=rates, measured=beta))
-    assert found.idxmin().tolist() == ["beta", "beta"] and list(found.index) == ["alpha", "beta", "gamma"]
+    rates, kinds = (0.5, 0.6, 0.7, 0.8), ["alpha", "beta", "gamma"]
+    found = chen.nearest_theory(landscape(rates=rates, measured=beta)).xs("mean", axis=1, level=1)
+    assert found.loc[kinds].idxmin().tolist() == ["beta", "beta"] and list(found.index) == [*kinds, "gamma - alpha"]
     distance = np.mean([a - a * a - (1 - a) ** 2 / 9 for a in rates])
     assert found.loc["alpha"].to_numpy() == pytest.approx(distance, abs=0.02) and (found.loc["beta"] < 0.03).all()
-    assert chen.nearest_theory(landscape(rates=rates)).idxmin().tolist() == ["alpha", "alpha"]
+    alphas = chen.nearest_theory(landscape(rates=rates))
+    assert alphas.xs("mean", axis=1, level=1).loc[kinds].idxmin().tolist() == ["alpha", "alpha"]
+    for place in chen.PROTOCOLS.values():
+        difference = alphas[place].loc["gamma - alpha"]
+        assert 0 < difference["low"] < difference["mean"] < difference["high"]
+        assert difference["mean"] == pytest.approx(alphas[place]["mean"]["gamma"] - alphas[place]["mean"]["alpha"])
 
 
 # verdicts on the formulas, errata

@@ -357,19 +357,26 @@ def seen(table) -> str:
 
 
 def nearest_theory(table):
-    """Which assumption's best p lies closest to the measured minima: mean distance over the clean rates, by protocol and kind.
+    """Which assumption's best p lies closest to the measured minima, over the clean rates that have four seeds or more.
 
     Returns:
-        pandas.DataFrame with rows alpha, beta, gamma and one column per protocol.
+        pandas.DataFrame with rows alpha, beta, gamma (mean distance over clean rates and seeds) and "gamma - alpha" (its paired
+        difference), columns mean, low, high (95 % t-interval over seeds) for each protocol, as a two-level index.
     """
     import pandas as pd
 
     M = SOURCES[table.data.iloc[0]].num_classes
-    distances = {}
+    enough = table[table.groupby("a").seed.transform("nunique") >= claims.MIN_SEEDS]
+    found = {}
     for column, where in PROTOCOLS.items():
-        found = minima(table, column)
-        distances[where] = {kind: (found.argmin - label_noise.optimum(kind, found.a, M)).abs().mean() for kind in label_noise.KINDS}
-    return pd.DataFrame(distances)
+        rows = {kind: [] for kind in label_noise.KINDS}
+        for _, part in enough.groupby("seed"):
+            lowest = minima(part, column)
+            for kind, distances in rows.items():
+                distances.append((lowest.argmin - label_noise.optimum(kind, lowest.a, M)).abs().mean())
+        rows["gamma - alpha"] = np.subtract(rows["gamma"], rows["alpha"])
+        found[where] = pd.DataFrame({name: claims.t_interval(values) for name, values in rows.items()}, index=["mean", "low", "high"]).T
+    return pd.concat(found, axis=1)
 
 
 def held_out(table) -> str:
