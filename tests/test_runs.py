@@ -500,7 +500,7 @@ def wait_for(condition, seconds=60):
 def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_same_numbers(tmp_path, shelf, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 1)
     # one short run, so that something is stored soon, then runs that are still under way when a process is killed
-    specs = [SPEC, *(like(seed=seed, epochs=300, evaluate_at=(300,)) for seed in range(3))]
+    specs = [SPEC, *(like(seed=seed, epochs=1500, evaluate_at=(1500,)) for seed in range(2))]
     if len(os.sched_getaffinity(0)) == 1:
         pytest.skip("one core trains in one process")
 
