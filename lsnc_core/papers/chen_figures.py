@@ -13,7 +13,6 @@ from lsnc_core.papers.style import COLOURS, LOSS_MAP, RESIDUAL_MAP, styled
 from lsnc_core.theory import label_noise
 
 NAMES = {"alpha": r"$\alpha$: clean test labels", "beta": r"$\beta$: noisy test labels", "gamma": r"$\gamma$: Bayesian test labels"}
-SHORT = {"alpha": r"$\alpha$", "beta": r"$\beta$", "gamma": r"$\gamma$"}
 DASHES = {"alpha": "-", "beta": "--", "gamma": ":"}
 CLEAN_RATE, KEPT = "clean rate a", "kept mass p"
 # Losses diverge at p = 1; the colour scale of heat maps ends here, in nats, and the bar says so.
