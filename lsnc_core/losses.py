@@ -1,4 +1,6 @@
-"""Losses of classifiers trained on smoothed labels: (logits, targets) -> one loss per sample, in nats."""
+"""Losses of classifiers trained on smoothed labels: (logits, targets) -> one loss per sample."""
+
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -24,8 +26,67 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     >>> cross_entropy(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))
     tensor([0.6931])
     """
+    _check(logits, targets)
+    return -(targets * logits.log_softmax(-1)).sum(-1)
+
+
+def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 3.0) -> torch.Tensor:
+    """Focal loss against target distributions: `-sum_k y_k (1 - q_k)^gamma log q_k`, q = softmax(logits).
+
+    With one-hot targets this is the focal loss of Zhou et al. 2022 (section 2); their gamma is 3. With gamma 0 it is `cross_entropy`.
+
+    Args, raises: as for `cross_entropy`; gamma: at least 0.
+
+    Returns:
+        float, (...), >= 0, in nats; at most the cross-entropy.
+
+    >>> focal(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))  # log(2) / 8
+    tensor([0.0866])
+    """
+    _check(logits, targets)
+    if not gamma >= 0:
+        raise UsageError(f"gamma of the focal loss must be at least 0, got {gamma!r}.")
+    log_q = logits.log_softmax(-1)
+    return -(targets * (-log_q.expm1()) ** gamma * log_q).sum(-1)
+
+
+def mse(logits: torch.Tensor, targets: torch.Tensor, scale: float = 15.0) -> torch.Tensor:
+    """Rescaled mean squared error: `(1/K) sum_k (z_k - scale y_k)^2`.
+
+    With one-hot targets this is the loss of Zhou et al. 2022 (section 2), with the mean over the classes; their scale is 15.
+
+    Args, raises: as for `cross_entropy`; scale: the logit that a target of 1 asks for.
+
+    Returns:
+        float, (...), >= 0, in squared logits.
+
+    >>> mse(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))  # 15^2 / 2
+    tensor([112.5000])
+    """
+    _check(logits, targets)
+    return (logits - scale * targets).square().mean(-1)
+
+
+LOSSES = {"ce": cross_entropy, "focal": focal, "mse": mse}
+
+
+def per_replica(names: Sequence[str], device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """One function for R networks, each with the loss it names: (logits (R, B, K), targets (R, B, K)) -> losses float (R, B)."""
+    if len(set(names)) == 1:
+        return LOSSES[names[0]]
+    rows = {name: torch.tensor([row for row, other in enumerate(names) if other == name], device=device) for name in dict.fromkeys(names)}
+    back = torch.cat(list(rows.values())).argsort()  # (R,)
+
+    def mixed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        found = [LOSSES[name](logits.index_select(0, row), targets.index_select(0, row)) for name, row in rows.items()]
+        return torch.cat(found).index_select(0, back)
+
+    return mixed
+
+
+def _check(logits: torch.Tensor, targets: torch.Tensor) -> None:
+    """Refuse what would broadcast or truncate silently."""
     if logits.shape != targets.shape:
         raise UsageError(f"logits have shape {tuple(logits.shape)} and targets {tuple(targets.shape)}: they must be equal.")
     if not (logits.is_floating_point() and targets.is_floating_point()):
         raise UsageError(f"logits and targets must be floating-point tensors, got {logits.dtype} and {targets.dtype}.")
-    return -(targets * logits.log_softmax(-1)).sum(-1)

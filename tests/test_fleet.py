@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lsnc_core import data, labels, models
+from lsnc_core import data, images, labels, losses, models
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import fleet, replicas
 from lsnc_core.runs.spec import RunSpec
+from lsnc_core.runs.statistics import ClassStatistics
 
 CPU = torch.device("cpu")
 SPEC = RunSpec(
@@ -41,6 +42,11 @@ def like(**changes):
     return dataclasses.replace(SPEC, **changes)
 
 
+def train(*arguments, **named):
+    """Histories alone: mappings that can be compared."""
+    return [trained.history for trained in fleet.train(*arguments, **named)]
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
@@ -52,14 +58,19 @@ def digits(tmp_path_factory):
 def steps(monkeypatch):
     """The loss of every replica at every step, float64 (R,) each, as the trainer computes them."""
     recorded = []
-    cross_entropy = fleet.losses.cross_entropy
+    per_replica = fleet.losses.per_replica
 
-    def recording(logits, targets):
-        loss = cross_entropy(logits, targets)
-        recorded.append(loss.detach().double().mean(-1))
-        return loss
+    def recording(names, device):
+        def loss_of_a_step(logits, targets):
+            loss = fit(logits, targets)
+            if loss.requires_grad:
+                recorded.append(loss.detach().double().mean(-1))
+            return loss
 
-    monkeypatch.setattr(fleet.losses, "cross_entropy", recording)
+        fit = per_replica(names, device)
+        return loss_of_a_step
+
+    monkeypatch.setattr(fleet.losses, "per_replica", recording)
     return recorded
 
 
@@ -97,10 +108,11 @@ def check_forward(networks, shape):
     images = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert isinstance(replicas.hold(networks, shape, CPU), replicas.Stacked)
     for kind in (replicas.Stacked, replicas.Listed):
-        found = kind(networks, shape, CPU).forward(images)
+        features, found = kind(networks, shape, CPU).forward(images)
         assert found.shape == (len(networks), 5, networks[0].classifier.out_features)
         for replica, network in enumerate(networks):
             torch.testing.assert_close(found[replica], network(images), rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(features[replica], network.features(images), rtol=1e-10, atol=1e-12)
         assert not torch.allclose(found[0], found[1])
 
 
@@ -216,7 +228,7 @@ def plain(spec, image_set):
 )
 def test_one_replica_is_plain_pytorch(digits, steps, changes):
     spec = like(**changes)
-    (history,) = fleet.train([spec], digits, CPU)
+    (history,) = train([spec], digits, CPU)
     step_losses, final = plain(spec, digits)
     assert len(steps) == len(step_losses) == spec.epochs * math.ceil(spec.train_size / spec.batch)
     found = torch.stack(steps)[:, 0].tolist()
@@ -245,6 +257,57 @@ def test_steps_are_those_of_torchs_sgd(momentum, weight_decay):
             torch.testing.assert_close(one, other.detach(), rtol=1e-6, atol=1e-7)
 
 
+def test_replicas_of_one_fleet_may_have_different_losses(digits, steps):
+    company = [like(loss=loss, seed=seed) for loss, seed in (("mse", 3), ("ce", 3), ("focal", 3), ("ce", 4))]
+    company = [dataclasses.replace(spec, lr=0.002 if spec.loss == "mse" else 0.05) for spec in company]
+    together, in_company = train(company, digits, CPU), torch.stack(steps)
+    for replica, spec in enumerate(company):
+        steps.clear()
+        (alone,) = train([spec], digits, CPU)
+        np.testing.assert_allclose(in_company[:20, replica], torch.stack(steps)[:20, 0], rtol=1e-5)
+        assert alone[-1]["train_loss"] == pytest.approx(together[replica][-1]["train_loss"], rel=1e-3)
+    # the loss of the first step is that of the initial network, by its formula
+    network = fleet.build(company[0], (1, 8, 8), 10)
+    x, _ = images.standardise(digits.subset(60, 50))
+    noisy = labels.corrupt(digits.train_labels[:60], labels.symmetric_noise(SPEC.a, 10), 3)
+    rows = torch.randperm(60, generator=labels.generator(SPEC.order_seed, "order"))[:13]
+    q, y = network(x[rows]).softmax(1), labels.soft_targets(noisy[rows], SPEC.p, 10)
+    expected = {"mse": (network(x[rows]) - 15 * y).square().mean(), "ce": -(y * q.log()).sum(1).mean()}
+    expected["focal"] = -(y * (1 - q) ** 3 * q.log()).sum(1).mean()
+    for replica in range(3):
+        assert in_company[0, replica].item() == pytest.approx(expected[company[replica].loss].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("model, widths", [("cnn", (4, 6, 16)), ("mlp", (20,)), ("resnet18", (2,))])
+def test_bfloat16_training_follows_float32_and_is_evaluated_in_float32(digits, steps, model, widths):
+    spec = like(model=model, widths=widths, train_size=40, batch=20, epochs=3, evaluate_at=(3,), lr=0.005)
+    full = fleet.train([spec], digits, CPU)[0]
+    exact = torch.stack(steps)[:, 0]
+    steps.clear()
+    half = fleet.train([dataclasses.replace(spec, precision="bfloat16")], digits, CPU)[0]
+    rounded = torch.stack(steps)[:, 0]
+    assert (exact != rounded).all() and torch.allclose(exact, rounded, rtol=0.05)
+    assert half.tensors[-1]["weight"].dtype == np.float32
+    logits = torch.from_numpy(half.tensors[-1]["test_logits"])
+    assert (logits != logits.bfloat16().float()).float().mean() > 0.5  # not of eight bits
+    assert half.history[-1]["test_loss"] == pytest.approx(full.history[-1]["test_loss"], rel=0.1)
+
+
+def test_a_lenet_is_the_usual_one(steps):
+    spec = like(data="mnist-subset", model="lenet", widths=(10, 20, 50), epochs=1, evaluate_at=(1,))
+    mnist = data.load("mnist-subset")
+    train([spec], mnist, CPU)
+    x, _ = images.standardise(mnist.subset(60, 50))
+    noisy = labels.corrupt(mnist.train_labels[:60], labels.symmetric_noise(SPEC.a, 10), 3)
+    rows = torch.randperm(60, generator=labels.generator(SPEC.order_seed, "order"))[:13]
+    with torch.random.fork_rng():
+        w = [weight.detach() for weight in fleet.build(spec, (1, 28, 28), 10).parameters()]
+    h = F.relu(F.max_pool2d(F.conv2d(x[rows], w[0], w[1]), 2))
+    h = F.relu(F.max_pool2d(F.conv2d(h, w[2], w[3]), 2)).flatten(1)
+    logits = F.linear(F.relu(F.linear(h, w[4], w[5])), w[6], w[7])
+    assert steps[0][0].item() == pytest.approx(F.cross_entropy(logits, labels.soft_targets(noisy[rows], SPEC.p, 10)).item(), rel=1e-5)
+
+
 def resnet_spec(**changes):
     return like(
         **{"model": "resnet18", "widths": (2,), "lr": 0.02, "epochs": 2, "evaluate_at": (1, 2), "train_size": 40, "batch": 20, **changes}
@@ -253,7 +316,7 @@ def resnet_spec(**changes):
 
 def test_a_resnet_with_batch_norm_is_plain_pytorch(digits, steps):
     spec = resnet_spec(weight_decay=1e-3)
-    (history,) = fleet.train([spec], digits, CPU)
+    (history,) = train([spec], digits, CPU)
     pixels = [images.float() / 255 for images in (digits.train_images[:40], digits.test_images[:50])]
     x, x_test = ((images - pixels[0].mean()) / pixels[0].std(correction=0) for images in pixels)
     noisy = labels.corrupt(digits.train_labels[:40], labels.symmetric_noise(spec.a, 10), spec.seed)
@@ -278,8 +341,8 @@ def test_a_resnet_with_batch_norm_is_plain_pytorch(digits, steps):
 
 def test_resnets_in_company_keep_their_own_batch_norm(digits):
     company = [resnet_spec(), resnet_spec(seed=8, a=0.2, lr=0.05, weight_decay=0.01)]
-    together = fleet.train(company, digits, CPU)
-    assert [fleet.train([spec], digits, CPU)[0] for spec in company] == together
+    together = train(company, digits, CPU)
+    assert [train([spec], digits, CPU)[0] for spec in company] == together
 
 
 def test_torchvisions_resnet_has_as_many_parameters():
@@ -293,17 +356,17 @@ def test_torchvisions_resnet_has_as_many_parameters():
 
 
 def test_weight_decay_is_not_without_effect(digits):
-    (without,), (with_decay,) = fleet.train([SPEC], digits, CPU), fleet.train([like(weight_decay=0.05)], digits, CPU)
+    (without,), (with_decay,) = train([SPEC], digits, CPU), train([like(weight_decay=0.05)], digits, CPU)
     assert abs(without[-1]["train_loss"] / with_decay[-1]["train_loss"] - 1) > 1e-3
 
 
 def test_company_does_not_matter(digits, steps):
     company = [SPEC, like(a=0.0, p=0.1), like(seed=4), like(a=1.0, p=1.0, seed=5, lr=0.02), like(a=0.4, p=0.0, seed=6, weight_decay=0.05)]
-    together = fleet.train(company, digits, CPU)
+    together = train(company, digits, CPU)
     in_company = torch.stack(steps)  # (steps, R)
     for replica in (0, 3, 4):
         steps.clear()
-        (alone,) = fleet.train([company[replica]], digits, CPU)
+        (alone,) = train([company[replica]], digits, CPU)
         np.testing.assert_allclose(in_company[:20, replica], torch.stack(steps)[:20, 0], rtol=1e-5)
         for ours, others in zip(alone, together[replica], strict=True):
             for name in others:
@@ -315,20 +378,20 @@ def test_company_does_not_matter(digits, steps):
 def test_the_same_request_gives_the_same_bits_whatever_the_global_state(digits):
     company = [SPEC, like(seed=4, a=0.5)]
     torch.manual_seed(0)
-    first = fleet.train(company, digits, CPU)
+    first = train(company, digits, CPU)
     torch.manual_seed(99)
-    assert fleet.train(company, digits, CPU) == first
+    assert train(company, digits, CPU) == first
 
 
 def test_the_order_seed_matters(digits):
-    (one,), (other,) = fleet.train([SPEC], digits, CPU), fleet.train([like(order_seed=12)], digits, CPU)
+    (one,), (other,) = train([SPEC], digits, CPU), train([like(order_seed=12)], digits, CPU)
     assert one[0]["train_loss"] != other[0]["train_loss"] and one[0]["kept"] == other[0]["kept"]
 
 
 def test_extreme_noise_and_smoothing(digits):
     K, small = 10, like(model="mlp", widths=(48,), lr=0.1, batch=20, epochs=80, evaluate_at=(80,))
     specs = [dataclasses.replace(small, a=a, p=p) for a in (0.0, 0.5, 1.0) for p in (0.0, 1 / K, 1.0)]
-    rows = {(spec.a, spec.p): history[-1] for spec, history in zip(specs, fleet.train(specs, digits, CPU), strict=True)}
+    rows = {(spec.a, spec.p): history[-1] for spec, history in zip(specs, train(specs, digits, CPU), strict=True)}
     assert all(math.isfinite(value) for row in rows.values() for value in row.values())
     for (a, p), row in rows.items():
         assert a in (row["kept"], 0.5) and (a != 0.5 or 0.3 < row["kept"] < 0.7)
@@ -345,7 +408,7 @@ def test_extreme_noise_and_smoothing(digits):
 def test_kept_is_the_share_of_labels_left_as_they_were(digits):
     specs = [like(a=a, seed=seed, epochs=1, evaluate_at=(1,)) for a in (0.2, 0.6) for seed in (0, 1)]
     clean = digits.train_labels[: SPEC.train_size]
-    for spec, history in zip(specs, fleet.train(specs, digits, CPU), strict=True):
+    for spec, history in zip(specs, train(specs, digits, CPU), strict=True):
         noisy = labels.corrupt(clean, labels.symmetric_noise(spec.a, 10), spec.seed).tolist()
         assert history[0]["kept"] == pytest.approx(sum(a == b for a, b in zip(noisy, clean.tolist(), strict=True)) / len(noisy))
 
@@ -353,20 +416,76 @@ def test_kept_is_the_share_of_labels_left_as_they_were(digits):
 def test_progress_counts_network_epochs_and_evaluation_follows_the_list(digits):
     told = []
     specs = [like(seed=seed, evaluate_at=(2, 3, 5)) for seed in range(3)]
-    histories = fleet.train(specs, digits, CPU, told.append)
+    histories = train(specs, digits, CPU, told.append)
     assert told == [3] * 5
     assert [[row["epoch"] for row in history] for history in histories] == [[2, 3, 5]] * 3
 
 
 @pytest.mark.parametrize("other", [{"order_seed": 1}, {"train_size": 50}, {"batch": 10}, {"widths": (4, 6, 15)}, {"momentum": 0.5}])
 def test_specs_that_cannot_train_together_are_refused(digits, other):
-    with pytest.raises(UsageError, match=r"^runs that train together may differ in a, p, seed, lr and weight_decay only\.$"):
-        fleet.train([SPEC, like(**other)], digits, CPU)
+    with pytest.raises(UsageError, match=r"^runs that train together may differ in a, p, loss, seed, lr and weight_decay only\.$"):
+        train([SPEC, like(**other)], digits, CPU)
+
+
+@pytest.mark.parametrize("spec", [SPEC, like(model="resnet18", widths=(2,), epochs=2, evaluate_at=(1, 2))], ids=["stacked", "listed"])
+def test_tensors_are_those_of_the_networks_as_they_were_measured(digits, monkeypatch, spec):
+    monkeypatch.setattr(fleet, "EVALUATION_BATCH", 16)
+    held, hold = [], fleet.hold
+    monkeypatch.setattr(fleet, "hold", lambda *arguments: held.append(hold(*arguments)) or held[-1])
+    company = [spec, dataclasses.replace(spec, seed=9, p=0.5)]
+    found = fleet.train(company, digits, CPU)
+    pictures = dict(zip(("train", "test"), images.standardise(digits.subset(spec.train_size, spec.test_size)), strict=True))
+    truth = {"train": digits.train_labels[: spec.train_size], "test": digits.test_labels[: spec.test_size]}
+    held[0].train(False)
+    weight, bias = held[0].classifier()
+    for replica, trained in enumerate(found):
+        assert len(trained.tensors) == len(trained.history) and not any("logits" in name for name in trained.tensors[0])
+        last = trained.tensors[-1]
+        np.testing.assert_array_equal(last["weight"], weight[replica])
+        np.testing.assert_array_equal(last["bias"], bias[replica])
+        assert not np.array_equal(trained.tensors[0]["weight"], last["weight"])
+        for part, y in truth.items():
+            with torch.no_grad():
+                features, logits = (value[replica].double() for value in held[0].forward(pictures[part]))
+            np.testing.assert_allclose(last[f"{part}_logits"], logits, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(logits, features @ weight[replica].double().T + bias[replica], rtol=1e-5, atol=1e-5)
+            means = torch.stack([features[y == k].mean(0) for k in range(10)])
+            assert last[f"{part}_counts"].tolist() == torch.bincount(y, minlength=10).tolist()
+            np.testing.assert_allclose(last[f"{part}_means"], means, rtol=1e-4, atol=1e-6)
+            within = [(features[y == k] - means[k]).square().sum(1).mean() for k in range(10)]
+            np.testing.assert_allclose(last[f"{part}_within"], within, rtol=1e-4)
+            centred, deviations = means - means.mean(0), features - means[y]
+            np.testing.assert_allclose(
+                last[f"{part}_projected"], centred @ (deviations.T @ deviations / len(y)) @ centred.T, rtol=1e-3, atol=1e-8
+            )
+
+
+@pytest.mark.parametrize("offset, spread", [(0.0, 1.0), (1e3, 1.0), (10.0, 1e-4)])
+@pytest.mark.parametrize("batch", [1, 7, 400])
+def test_class_statistics_are_exact_in_any_batches(offset, spread, batch):
+    R, N, K, D = 2, 400, 6, 5
+    draws = np.random.default_rng(3)
+    y = draws.choice([0, 1, 2, 4, 5], N, p=[0.5, 0.2, 0.1, 0.1, 0.1])  # nobody is of class 3
+    features = offset + draws.normal(size=(K, D))[y] + spread * draws.normal(size=(R, N, D))
+    found = ClassStatistics(R, K, D, CPU)
+    for start in range(0, N, batch):
+        found.update(torch.from_numpy(features[:, start : start + batch]), torch.from_numpy(y[start : start + batch]))
+    summary = {name: value.numpy() for name, value in found.summary().items()}
+    for r in range(R):
+        counts = np.bincount(y, minlength=K)
+        means = np.array([features[r, y == k].mean(0) if counts[k] else np.zeros(D) for k in range(K)])
+        deviations = features[r] - means[y]
+        centred = np.where(counts[:, None] > 0, means - means[counts > 0].mean(0), 0)
+        np.testing.assert_array_equal(summary["counts"][r], counts)
+        np.testing.assert_allclose(summary["means"][r], means, rtol=1e-12, atol=1e-12)
+        within = [np.sum(deviations[y == k] ** 2) / max(counts[k], 1) for k in range(K)]
+        np.testing.assert_allclose(summary["within"][r], within, rtol=1e-8)
+        np.testing.assert_allclose(summary["projected"][r], centred @ np.cov(deviations.T, bias=True) @ centred.T, rtol=1e-6, atol=1e-15)
 
 
 def test_a_set_that_is_too_small_is_refused(digits):
     with pytest.raises(UsageError, match="no subset of 1201 training images"):
-        fleet.train([like(train_size=1201)], digits, CPU)
+        train([like(train_size=1201)], digits, CPU)
 
 
 # measuring
@@ -382,7 +501,7 @@ def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
     targets = torch.rand(R, N, K, generator=generator, dtype=torch.float64)
     targets /= targets.sum(-1, keepdim=True)
     stacked = replicas.Stacked(networks, shape, CPU)
-    found = fleet.measure(stacked, images, clean, (targets, noisy))
+    found = fleet.measure(stacked, images, clean, (losses.cross_entropy, targets, noisy)).means
     for replica, network in enumerate(networks):
         with torch.no_grad():
             logits = network(images)
@@ -397,7 +516,7 @@ def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
         for name, value in expected.items():
             assert found[name].shape == (R,) and found[name].dtype == torch.float64 and not found[name].requires_grad
             assert found[name][replica].item() == pytest.approx(value.item(), rel=1e-12), name
-    assert fleet.measure(stacked, images, clean).keys() == {"loss", "accuracy", "uniform_loss"}
+    assert fleet.measure(stacked, images, clean).means.keys() == {"loss", "accuracy", "uniform_loss"}
 
 
 @pytest.mark.parametrize("a", [0.0, 0.3, 1 / 5, 0.95, 1.0])
@@ -406,7 +525,7 @@ def test_uniform_loss_gives_the_expected_loss_against_noisy_labels(a):
     networks = [drawn(models.mlp((1, 4, 4), K, (8,)), seed) for seed in range(2)]
     generator = torch.Generator().manual_seed(1)
     images, clean = 4 * torch.randn(N, 1, 4, 4, generator=generator, dtype=torch.float64), torch.randint(K, (N,), generator=generator)
-    found = fleet.measure(replicas.Stacked(networks, (1, 4, 4), CPU), images, clean)
+    found = fleet.measure(replicas.Stacked(networks, (1, 4, 4), CPU), images, clean).means
     L, U = found["loss"], found["uniform_loss"]
     T = labels.symmetric_noise(a, K)
     for replica, network in enumerate(networks):
@@ -425,7 +544,7 @@ def test_uniform_loss_gives_the_expected_loss_against_noisy_labels(a):
 @pytest.mark.parametrize("spec", [SPEC, resnet_spec(epochs=5, evaluate_at=(1, 5))], ids=["stacked", "listed"])
 def test_a_checkpoint_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch, spec):
     company, checkpoint = [spec, dataclasses.replace(spec, seed=9, p=0.5, lr=0.01)], tmp_path / "folder" / "block.pt"
-    undisturbed = fleet.train(company, digits, CPU)
+    undisturbed = train(company, digits, CPU)
     monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
 
     def stop_after(epochs):
@@ -439,20 +558,20 @@ def test_a_checkpoint_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch, sp
 
     for epochs in (2, 1, 2):  # stopped in the third epoch, again soon after the start that goes on, and again
         with pytest.raises(KeyboardInterrupt):
-            fleet.train(company, digits, CPU, stop_after(epochs), checkpoint)
+            train(company, digits, CPU, stop_after(epochs), checkpoint)
     told = []
-    assert fleet.train(company, digits, CPU, told.append, checkpoint) == undisturbed
+    assert train(company, digits, CPU, told.append, checkpoint) == undisturbed
     assert told[0] >= 4 and sum(told) == 2 * spec.epochs  # it did go on
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", "truncated", "of other networks"])
 def test_a_checkpoint_that_cannot_be_used_is_passed_over(digits, tmp_path, monkeypatch, content):
     monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
-    checkpoint, undisturbed = tmp_path / "block.pt", fleet.train([SPEC], digits, CPU)
-    fleet.train([like(widths=(4, 6, 15)) if content == "of other networks" else SPEC], digits, CPU, checkpoint=checkpoint)
+    checkpoint, undisturbed = tmp_path / "block.pt", train([SPEC], digits, CPU)
+    train([like(widths=(4, 6, 15)) if content == "of other networks" else SPEC], digits, CPU, checkpoint=checkpoint)
     if content == "truncated":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-300])
     elif content != "of other networks":
         checkpoint.write_bytes(content)
     told = []
-    assert fleet.train([SPEC], digits, CPU, told.append, checkpoint) == undisturbed and told == [1] * SPEC.epochs
+    assert train([SPEC], digits, CPU, told.append, checkpoint) == undisturbed and told == [1] * SPEC.epochs

@@ -17,6 +17,7 @@ from lsnc_core import labels, losses, models
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import claims
 from lsnc_core.report import parameters
+from lsnc_core.runs import spec
 
 
 @pytest.mark.parametrize("module", [losses, models, claims, parameters], ids=lambda module: module.__name__)
@@ -45,6 +46,57 @@ def test_cross_entropy_is_torchs_with_label_smoothing(seed, K, kept):
     expected = F.cross_entropy(logits, y, label_smoothing=strength, reduction="none")
     found = losses.cross_entropy(logits, labels.soft_targets(y, min(p, 1.0), K).double())
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # soft_targets are float32
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), K=st.integers(2, 12), gamma=st.sampled_from([0.0, 0.5, 1.0, 3.0]))
+def test_focal_loss_is_its_formula_and_cross_entropy_at_gamma_0(seed, K, gamma):
+    logits, targets = random_case(seed, (4, K))
+    q = np.exp(logits.numpy())
+    q /= q.sum(-1, keepdims=True)
+    expected = -(targets.numpy() * (1 - q) ** gamma * np.log(q)).sum(-1)
+    np.testing.assert_allclose(losses.focal(logits, targets, gamma), expected, rtol=1e-9)
+    if gamma == 0:
+        torch.testing.assert_close(losses.focal(logits, targets, 0), losses.cross_entropy(logits, targets), rtol=1e-12, atol=1e-12)
+    assert (losses.focal(logits, targets, gamma) <= losses.cross_entropy(logits, targets) + 1e-12).all()
+
+
+def test_focal_loss_and_its_gradient_are_finite_where_softmax_is_0_or_1():
+    logits = torch.tensor([[60.0, -60.0], [-200.0, 200.0]], requires_grad=True)
+    found = losses.focal(logits, torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    torch.testing.assert_close(found, torch.tensor([0.0, 400.0]))
+    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    torch.testing.assert_close(gradient, torch.tensor([[0.0, 0.0], [-1.0, 1.0]]))
+
+
+def test_mse_is_torchs_on_scaled_targets():
+    logits, targets = random_case(5, (6, 4))
+    expected = F.mse_loss(logits, 15 * targets, reduction="none").mean(-1)
+    torch.testing.assert_close(losses.mse(logits, targets), expected)
+    assert losses.mse(3 * targets, targets, scale=3.0).abs().max() < 1e-15
+
+
+def test_every_replica_gets_the_loss_it_names():
+    logits, targets = random_case(6, (5, 3, 4))
+    names = ["mse", "ce", "focal", "ce", "mse"]
+    found = losses.per_replica(names, torch.device("cpu"))(logits, targets)
+    assert found.shape == (5, 3)
+    for replica, name in enumerate(names):
+        torch.testing.assert_close(found[replica], losses.LOSSES[name](logits[replica], targets[replica]))
+    assert set(losses.LOSSES) == set(spec.LOSSES)
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES.values())
+def test_losses_refuse_what_does_not_fit(loss):
+    with pytest.raises(UsageError, match="must be equal"):
+        loss(torch.zeros(2, 3), torch.zeros(2, 2))
+    with pytest.raises(UsageError, match="floating-point"):
+        loss(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64))
+
+
+def test_focal_loss_refuses_a_negative_gamma():
+    with pytest.raises(UsageError, match=r"gamma .* at least 0, got -1\.0"):
+        losses.focal(torch.zeros(2), torch.zeros(2), -1.0)
 
 
 @settings(deadline=None, max_examples=30)

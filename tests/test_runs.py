@@ -19,6 +19,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -50,6 +51,10 @@ SPEC = RunSpec(
 HISTORY = [
     {"epoch": 1, "kept": 0.1 + 0.2, "test_loss": math.pi, "train_loss": math.inf},
     {"epoch": 3, "kept": 5e-324, "test_loss": math.nan, "train_loss": -0.0},
+]
+TENSORS = [
+    {"weight": np.arange(6, dtype=np.float32).reshape(2, 3) / 7},
+    {"weight": np.full((2, 3), math.nan, dtype=np.float32), "counts": np.array([2**40, -1]), "logits": np.full((1, 1), 1 / 3)},
 ]
 MADE = {"device": "cpu", "seconds": 1.5, "finished": "2026-01-01T00:00:00+00:00"}
 PROVENANCE = ["seconds", "finished"]  # what may differ when the same thing is trained twice
@@ -106,6 +111,7 @@ def one_sentence(error):
         ("weight_decay", math.nan), ("batch", 0), ("batch", 2.0), ("epochs", 0), ("epochs", False), ("evaluate_at", (3, 1)),
         ("evaluate_at", (1, 1, 3)), ("evaluate_at", (1, 2)), ("evaluate_at", (1, 4)), ("evaluate_at", ()), ("evaluate_at", [1, 3]),
         ("evaluate_at", (0, 3)), ("seed", -1), ("seed", 0.0), ("seed", True), ("order_seed", -3), ("order_seed", "a"),
+        ("loss", "hinge"), ("loss", 1), ("precision", "float16"), ("precision", None),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_with_its_name_and_value(field, value):
@@ -121,7 +127,7 @@ def test_every_setting_has_a_test_of_its_refusal():
 
 
 def test_a_cnn_needs_three_widths():
-    with pytest.raises(UsageError, match=r"widths must be .* for the CNN, got \(8,\)\."):
+    with pytest.raises(UsageError, match=r"widths must be .* for the CNNs, got \(8,\)\."):
         like(model="cnn")
     assert like(model="cnn", widths=(1, 2, 3)).widths == (1, 2, 3)
 
@@ -154,9 +160,17 @@ def test_unknown_and_missing_settings_are_named():
 
 
 def test_company_sets_aside_what_may_differ_per_replica_only():
-    assert like(a=0.1, p=0.2, seed=7, lr=0.3, weight_decay=0.1).company == SPEC.company
-    assert SPEC.company.to_dict() == SPEC.to_dict() | {"a": 1.0, "p": 1.0, "seed": 0, "lr": 1.0, "weight_decay": 0.0}
-    others = [{"momentum": 0.1}, {"order_seed": 1}, {"epochs": 4, "evaluate_at": (4,)}, {"train_size": 50}, {"widths": (9,)}, {"pool": 2}]
+    assert like(a=0.1, p=0.2, seed=7, lr=0.3, weight_decay=0.1, loss="mse").company == SPEC.company
+    assert SPEC.company.to_dict() == SPEC.to_dict() | {"a": 1.0, "p": 1.0, "seed": 0, "lr": 1.0, "weight_decay": 0.0, "loss": "ce"}
+    others = [
+        {"momentum": 0.1},
+        {"order_seed": 1},
+        {"epochs": 4, "evaluate_at": (4,)},
+        {"train_size": 50},
+        {"widths": (9,)},
+        {"pool": 2},
+        {"precision": "bfloat16"},
+    ]
     assert all(like(**other).company != SPEC.company for other in others)
 
 
@@ -173,9 +187,9 @@ def test_digest_is_the_same_in_every_process_and_tells_every_setting_apart():
     assert found == {digest(SPEC.to_dict()) + "\n"}
     changed = {"data": "mnist", "train_size": 41, "test_size": 41, "pool": 2, "model": "cnn", "widths": (8, 9, 1), "a": 0.7 + 1e-16,
                "p": math.nextafter(0.8, 1), "lr": 0.06, "momentum": 0.8, "weight_decay": 1e-300, "batch": 21, "epochs": 4,
-               "evaluate_at": (2, 3), "seed": 1, "order_seed": 1}  # fmt: skip
+               "evaluate_at": (2, 3), "seed": 1, "order_seed": 1, "loss": "mse", "precision": "bfloat16"}  # fmt: skip
     assert changed.keys() == SPEC.to_dict().keys()
-    assert len({digest(SPEC.to_dict() | {name: value}) for name, value in changed.items()} | {digest(SPEC.to_dict())}) == 17
+    assert len({digest(SPEC.to_dict() | {name: value}) for name, value in changed.items()} | {digest(SPEC.to_dict())}) == 19
     with pytest.raises(ValueError):
         digest({"a": math.nan})
 
@@ -199,6 +213,49 @@ def test_what_is_stored_comes_back_to_the_last_bit(shelf):
     assert shelf.get(like(seed=1)) is None
 
 
+def arrays(rows):
+    """Types, shapes and bits of arrays by name."""
+    return [{name: (value.dtype.str, value.shape, value.tobytes()) for name, value in row.items()} for row in rows]
+
+
+def test_tensors_come_back_to_the_last_bit_and_stay_out_of_the_history(shelf):
+    shelf.put(SPEC, HISTORY, MADE, TENSORS)
+    assert arrays(shelf.tensors(SPEC)) == arrays(TENSORS) and bits(shelf.get(SPEC)[0]) == bits(HISTORY)
+    assert shelf.tensors(like(seed=1)) is None
+    shelf.put(SPEC, HISTORY, MADE)
+    assert shelf.tensors(SPEC) == [{}, {}]
+
+
+def test_a_damaged_tensor_is_set_aside_when_it_is_read_and_found_by_verify(shelf, capsys):
+    shelf.put(SPEC, HISTORY, MADE, TENSORS)
+    path = shelf.path(SPEC)
+    content = path.read_bytes()
+    third = struct.pack("<d", 1 / 3)
+    assert content.count(third) >= 1
+    path.write_bytes(content.replace(third, struct.pack("<d", 1 / 7)))
+    assert bits(shelf.get(SPEC)[0]) == bits(HISTORY)  # the numbers are whole
+    assert [state for _, state, _ in shelf.entries()] == [store.DAMAGED]
+    assert shelf.tensors(SPEC) is None and "is damaged: it is set aside" in capsys.readouterr().err
+    assert not path.exists() and path.with_suffix(".damaged").exists()
+
+
+def test_tensors_are_trained_where_missing_and_again_where_damaged(shelf, monkeypatch):
+    specs = [SPEC, like(seed=1)]
+    first = execute.tensors(specs, "cpu", shelf)
+    assert list(first) == specs
+    for spec, rows in first.items():
+        assert [set(row) >= {"weight", "bias", "train_means", "test_projected"} for row in rows] == [True, True]
+        assert "test_logits" not in rows[0] and rows[1]["test_logits"].shape == (spec.test_size, 10)
+    content = shelf.path(SPEC).read_bytes()
+    weight = first[SPEC][1]["weight"].tobytes()
+    at = content.index(weight)
+    shelf.path(SPEC).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    again = execute.tensors(specs, "cpu", shelf)
+    assert all(arrays(again[spec]) == arrays(first[spec]) for spec in specs)
+    monkeypatch.setattr(fleet, "train", None)
+    assert arrays(execute.tensors([SPEC], "cpu", shelf)[SPEC]) == arrays(first[SPEC])
+
+
 def test_the_file_name_depends_on_the_spec_and_on_all_of_its_context(shelf, monkeypatch):
     name = shelf.path(SPEC).name
     assert store.Store(shelf.folder).path(like()).name == name
@@ -206,7 +263,6 @@ def test_the_file_name_depends_on_the_spec_and_on_all_of_its_context(shelf, monk
     context = shelf.context(SPEC)
     assert context == {
         "data": data.load("digits").checksum,
-        "precision": "float32",
         "code": store.code_fingerprint(),
         "schema": store.SCHEMA,
     }
@@ -214,7 +270,7 @@ def test_the_file_name_depends_on_the_spec_and_on_all_of_its_context(shelf, monk
     for part in context:
         monkeypatch.setattr(shelf, "context", lambda spec, part=part: context | {part: "other"})
         names.add(shelf.path(SPEC).name)
-    assert len(names) == 5 and len({name.split("-")[0] for name in names}) == 1
+    assert len(names) == 4 and len({name.split("-")[0] for name in names}) == 1
 
 
 def test_why_missing(shelf, monkeypatch):
@@ -222,7 +278,7 @@ def test_why_missing(shelf, monkeypatch):
     shelf.put(SPEC, HISTORY, MADE)
     shelf.put(like(seed=1), HISTORY, MADE)
     context = shelf.context(SPEC)
-    for parts in (["code"], ["data"], ["precision"], ["schema"], ["data", "code"]):
+    for parts in (["code"], ["data"], ["schema"], ["data", "code"]):
         monkeypatch.setattr(shelf, "context", lambda spec, parts=parts: context | {part: "other" for part in parts})
         assert shelf.get(SPEC) is None
         assert shelf.why_missing(SPEC) == f"{' and '.join(parts)} changed since it was trained"

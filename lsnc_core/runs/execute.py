@@ -76,6 +76,24 @@ def results(specs: Sequence[RunSpec], device: str = "auto", store: Store | None 
     return pd.DataFrame([_origin(store, spec, meta) | row for spec, (history, meta) in found.items() for row in history])
 
 
+def tensors(specs: Sequence[RunSpec], device: str = "auto", store: Store | None = None) -> dict[RunSpec, list[dict]]:
+    """The stored arrays of all specs, trained first where missing: for each, one mapping per measured epoch.
+
+    Args, raises: as for `results`.
+
+    Returns:
+        For each spec its mappings, in the order of `evaluate_at`: arrays by the names that `runs.fleet.train` gives them.
+    """
+    store = store or Store()
+    results(specs, device, store)
+    found = {spec: store.tensors(spec) for spec in specs}
+    damaged = [spec for spec, arrays in found.items() if arrays is None]  # its numbers were readable, its arrays are not
+    if damaged:
+        train(specs, set(damaged), choose_device(device), store)
+        found |= {spec: store.tensors(spec) for spec in damaged}
+    return found
+
+
 def _origin(store: Store, spec: RunSpec, meta: dict) -> dict:
     """A run's settings, the name of its file, and where, when and how it was trained, as table columns."""
     made = meta["provenance"]
@@ -124,7 +142,7 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
     checkpoint = store.unfinished(block)
     resumed = checkpoint.exists()
     try:
-        histories = fleet.train(block, data.load(block[0].data), torch.device(device), progress, checkpoint)
+        trained = fleet.train(block, data.load(block[0].data), torch.device(device), progress, checkpoint)
     finally:
         torch.set_num_threads(threads)
     made = {
@@ -134,9 +152,9 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "resumed": resumed,
     }
-    for spec, history in zip(block, histories, strict=True):
+    for spec, found in zip(block, trained, strict=True):
         if spec in missing:
-            store.put(spec, history, made)
+            store.put(spec, found.history, made, found.tensors)
     checkpoint.unlink(missing_ok=True)
 
 

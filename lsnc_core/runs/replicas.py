@@ -44,15 +44,21 @@ class Stacked:
         self.buffers: list[torch.Tensor] = []
         self.plan = patch_plan(networks[0], image_shape).to(device)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (R, B, K) of all networks for the same images, float (B, C, H, W)."""
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (R, B, D) and logits (R, B, K) of all networks for the same images, float (B, C, H, W)."""
         weight, bias, *later = self.parameters
         columns = images.flatten(1).T.index_select(0, self.plan.flatten()).view(self.plan.shape[0], -1)  # (in, P*B)
         # kept flat: autograd copies the gradient of every in-place step on a view
         hidden = torch.addmm(bias.flatten(0, 1), weight.flatten(0, 1), columns)  # (R*out, P*B)
         for weight, bias in zip(later[::2], later[1::2], strict=True):
-            hidden = torch.baddbmm(bias, weight, hidden.relu_().reshape(len(weight), weight.shape[2], -1))  # (R, out, P*B)
-        return hidden.mT
+            features = hidden.relu_().reshape(len(weight), weight.shape[2], -1)  # (R, in, P*B)
+            hidden = torch.baddbmm(bias, weight, features)  # (R, out, P*B)
+        return features.mT, hidden.mT
+
+    def classifier(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (R, K, D) and biases (R, K) of the last layers, as they are now."""
+        weight, bias = self.parameters[-2:]
+        return weight.detach(), bias.detach()[..., 0]
 
     def spread(self, values: torch.Tensor) -> list[torch.Tensor]:
         """One number per network, float (R,), shaped to multiply each of the parameters."""
@@ -65,7 +71,7 @@ class Stacked:
 class Listed:
     """Networks of any kind side by side, run in turn; on a CPU in the memory format that is fastest for convolutions.
 
-    Args, `forward`, `spread` and `train` as for `Stacked`; `parameters` are those of each network in turn, `buffers` likewise
+    Args and methods as for `Stacked`; `parameters` are those of each network in turn, `buffers` likewise
     (batch norm's running statistics).
     """
 
@@ -74,10 +80,17 @@ class Listed:
         self.parameters = [parameter for network in self.networks for parameter in network.parameters()]
         self.buffers = [buffer for network in self.networks for buffer in network.buffers()]
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (R, B, K) of all networks for the same images, float (B, C, H, W)."""
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (R, B, D) and logits (R, B, K) of all networks for the same images, float (B, C, H, W)."""
         images = images.contiguous(memory_format=torch.channels_last)
-        return torch.stack([network(images) for network in self.networks])
+        features = [network.features(images) for network in self.networks]
+        logits = [network.classifier(found) for network, found in zip(self.networks, features, strict=True)]
+        return torch.stack(features), torch.stack(logits)
+
+    def classifier(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (R, K, D) and biases (R, K) of the last layers, as they are now."""
+        layers = [network.classifier for network in self.networks]
+        return torch.stack([layer.weight.detach() for layer in layers]), torch.stack([layer.bias.detach() for layer in layers])
 
     def spread(self, values: torch.Tensor) -> list[torch.Tensor]:
         """One number per network, float (R,), for each of the parameters."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from lsnc_core.errors import UsageError
 
-MODELS = ("cnn", "mlp", "resnet18")
+MODELS = ("cnn", "lenet", "mlp", "resnet18")
+LOSSES = ("ce", "focal", "mse")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class RunSpec:
         data: name of an image set, see `lsnc_core.data`.
         train_size, test_size: images used of each part, class-balanced prefixes.
         pool: images are averaged over pool x pool pixels.
-        model: "cnn", "mlp" or "resnet18".
-        widths: (channels, channels, D) of the CNN, hidden widths of the MLP, the width of the ResNet's first stage (its own is 64).
+        model: "cnn" (patches), "lenet" (overlapping windows), "mlp" or "resnet18".
+        widths: (channels, channels, D) of the CNNs, hidden widths of the MLP, the width of the ResNet's first stage (its own is 64).
         a: clean rate, the probability that a training label is left as it is (symmetric noise), in [0, 1].
         p: kept mass of the smoothed label, the rest spread over the other classes, in [0, 1].
         lr, momentum, weight_decay: of SGD.
@@ -30,6 +32,8 @@ class RunSpec:
         evaluate_at: the epochs after which losses and accuracies are measured; the last must be `epochs`.
         seed: draws the weights and the label noise.
         order_seed: draws the batch order; runs that train together share it.
+        loss: what the smoothed labels are fitted by, see `lsnc_core.losses`.
+        precision: of the products in training, "float32" or "bfloat16"; weights, losses and evaluation are float32 always.
     """
 
     data: str
@@ -48,6 +52,8 @@ class RunSpec:
     evaluate_at: tuple[int, ...]
     seed: int
     order_seed: int
+    loss: str = "ce"
+    precision: str = "float32"
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -63,7 +69,8 @@ class RunSpec:
             if not good:
                 wanted = {str: "text", int: "a whole number", float: "a number"}.get(field.type, "a tuple of positive whole numbers")
                 raise UsageError(f"{field.name} must be {wanted}, got {value!r}.")
-        self._check(self.model in MODELS, "model", f"one of {', '.join(MODELS)}")
+        for name, known in (("model", MODELS), ("loss", LOSSES), ("precision", PRECISIONS)):
+            self._check(getattr(self, name) in known, name, f"one of {', '.join(known)}")
         for name in ("a", "p"):
             self._check(0 <= getattr(self, name) <= 1, name, "in [0, 1]")
         for name in ("train_size", "test_size", "pool", "batch", "epochs"):
@@ -73,7 +80,7 @@ class RunSpec:
         self._check(self.lr > 0 and math.isfinite(self.lr), "lr", "positive and finite")
         self._check(0 <= self.momentum < 1, "momentum", "in [0, 1)")
         self._check(self.weight_decay >= 0 and math.isfinite(self.weight_decay), "weight_decay", "zero or positive")
-        self._check(self.model != "cnn" or len(self.widths) == 3, "widths", "(channels, channels, features) for the CNN")
+        self._check(self.model not in ("cnn", "lenet") or len(self.widths) == 3, "widths", "(channels, channels, features) for the CNNs")
         self._check(self.model != "resnet18" or len(self.widths) == 1, "widths", "(first width,) for the ResNet")
         increasing = list(self.evaluate_at) == sorted(set(self.evaluate_at)) and self.evaluate_at[-1] == self.epochs
         self._check(increasing, "evaluate_at", f"increasing and end at epochs = {self.epochs}")
@@ -86,7 +93,8 @@ class RunSpec:
     def from_dict(cls, values: dict) -> "RunSpec":
         """Build a spec from a mapping, lists allowed for tuples; raises `UsageError` for unknown or missing names."""
         names = [field.name for field in dataclasses.fields(cls)]
-        for kind, wrong in (("unknown", set(values) - set(names)), ("missing", set(names) - set(values))):
+        needed = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
+        for kind, wrong in (("unknown", set(values) - set(names)), ("missing", needed - set(values))):
             if wrong:
                 raise UsageError(f"{kind} run setting {', '.join(sorted(wrong))}; the settings are {', '.join(names)}.")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
@@ -97,8 +105,8 @@ class RunSpec:
 
     @property
     def company(self) -> "RunSpec":
-        """What runs that train together must share: the spec with noise, smoothing, seed, rate and decay set aside."""
-        return dataclasses.replace(self, a=1.0, p=1.0, seed=0, lr=1.0, weight_decay=0.0)
+        """What runs that train together must share: the spec with noise, smoothing, loss, seed, rate and decay set aside."""
+        return dataclasses.replace(self, a=1.0, p=1.0, seed=0, lr=1.0, weight_decay=0.0, loss="ce")
 
 
 def digest(values: object) -> str:
