@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--list", action="store_true", help="show the notebooks and stop")
     command.add_argument("--force", action="store_true", help="run notebooks again even if nothing changed (stored networks are kept)")
     command.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where to train; auto takes CUDA where torch finds it")
+    command.add_argument(
+        "--deterministic", action="store_true", help="on a GPU: the same bits every time, slower (on one CPU machine they always are)"
+    )
     command.add_argument("--data", metavar="DIR", help="folder of downloaded image sets (default: LSNC_DATA, else outputs/data)")
     command.add_argument("--outputs", metavar="DIR", help="folder for everything generated (default: LSNC_OUTPUTS, else outputs/)")
     command.add_argument("--offline", action="store_true", help="never download anything")
@@ -98,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"the data folder {arguments.data} does not exist: make it, or name another with --data.")
     if arguments.offline:
         os.environ["LSNC_OFFLINE"] = "1"
+    if arguments.deterministic:
+        os.environ["LSNC_DETERMINISTIC"] = "1"
 
     import torch
 

@@ -30,6 +30,11 @@ def offline() -> bool:
     return os.environ.get("LSNC_OFFLINE", "") not in ("", "0")
 
 
+def deterministic() -> bool:
+    """Whether training on a GPU must repeat to the last bit: `LSNC_DETERMINISTIC` is set, and not to 0."""
+    return os.environ.get("LSNC_DETERMINISTIC", "") not in ("", "0")
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary_path)` and move the result to `path`: a reader sees the whole file or none.
 

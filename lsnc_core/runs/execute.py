@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lsnc_core import files
 from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.runs.store import Store
@@ -138,6 +139,7 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    _settle(device)
     start = time.perf_counter()
     checkpoint = store.unfinished(block)
     resumed = checkpoint.exists()
@@ -151,11 +153,23 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
         "trained_together": len(block),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "resumed": resumed,
+        "deterministic": device == "cpu" or files.deterministic(),
     }
     for spec, found in zip(block, trained, strict=True):
         if spec in missing:
             store.put(spec, found.history, made, found.tensors)
     checkpoint.unlink(missing_ok=True)
+
+
+def _settle(device: str) -> None:
+    """What the numbers of a GPU depend on beside the program: float32 means float32, and, if asked for, no algorithm that may vary."""
+    import torch
+
+    if device == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        if files.deterministic():
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+        torch.use_deterministic_algorithms(files.deterministic())
 
 
 def _train_in_processes(todo: list[list[RunSpec]], missing: set[RunSpec], store: Store, bar) -> None:
