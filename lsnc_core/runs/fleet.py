@@ -21,7 +21,7 @@ from lsnc_core.runs.replicas import Listed, Stacked, hold
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.runs.statistics import ClassStatistics
 
-EVALUATION_BATCH = 1024
+EVALUATION_BATCH = 256
 # A run that is stopped loses at most this much work.
 CHECKPOINT_SECONDS = 60
 
