@@ -40,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lsnc_core import data, files, labels, losses, models, provenance
 from lsnc_core.images import standardise
 from lsnc_core.papers import chen
-from lsnc_core.runs import RunSpec, fleet, replicas
+from lsnc_core.runs import RunSpec, fleet, prepare, replicas
 
 BASE = {"a": 0.8, "p": 0.9, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "epochs": 1, "evaluate_at": (1,), "seed": 0, "order_seed": 0}
 CASES = {
@@ -67,7 +67,7 @@ def prepared(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor, models.Network]
     chosen = data.load(spec.data).subset(spec.train_size, spec.test_size)
     images, _ = standardise(chosen, spec.pool)
     noisy = labels.corrupt(chosen.train_labels, labels.symmetric_noise(spec.a, 10), spec.seed)
-    return images, labels.soft_targets(noisy, spec.p, 10), fleet.build(spec, tuple(images.shape[1:]), 10)
+    return images, labels.soft_targets(noisy, spec.p, 10), prepare.build(spec, tuple(images.shape[1:]), 10)
 
 
 def timed(epoch, images_a_epoch: int, seconds: float) -> float:
@@ -115,7 +115,7 @@ def finish(device: torch.device) -> None:
 def vmapped(spec: RunSpec, seconds: float, device: torch.device, replicas: int = 8) -> float | None:
     """`replicas` networks through torch.func; None for networks that it refuses (batch norm's running statistics)."""
     images, targets, _ = prepared(spec)
-    networks = [fleet.build(dataclasses.replace(spec, seed=seed), tuple(images.shape[1:]), 10) for seed in range(replicas)]
+    networks = [prepare.build(dataclasses.replace(spec, seed=seed), tuple(images.shape[1:]), 10) for seed in range(replicas)]
     images, targets, networks = images.to(device), targets.to(device), [network.to(device) for network in networks]
     parameters, buffers = torch.func.stack_module_state(networks)
     if buffers:

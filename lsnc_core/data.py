@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lsnc_core import files
+from lsnc_core import arms, files
 from lsnc_core.data_sources import (
     BROKEN,
     DIGITS,
@@ -68,9 +68,12 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
 
     Args: root: the folder of downloaded sets, `files.data_root()` if None; offline: whether to refuse to download, by default
     as `files.offline` says. Both are without effect on the embedded sets.
+    A name that ends in .py is a reader's file, see `lsnc_core.arms`.
     Returns: an `ImageSet` in class-interleaved order.
     Raises: `UsageError` for an unknown name and for files that are missing, damaged, or cannot be downloaded.
     """
+    if arms.is_file(name):
+        return _readers_own(name)
     if name not in NAMES:
         close = difflib.get_close_matches(str(name), NAMES, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
@@ -92,6 +95,30 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
     except BROKEN as error:
         raise UsageError(f"{name} cannot be read from {root}: {one_line(error)}; make its files readable or fetch them again.") from error
     return _assemble(source, parts, root)
+
+
+def _readers_own(path: str) -> ImageSet:
+    """The image set of a reader's file, its labels 0..K-1, in the fixed order; what does not fit is refused by name."""
+    parts = arms.load(path, "images")()
+    try:
+        images = [np.ascontiguousarray(parts[at], dtype=np.uint8) for at in (0, 2)]
+        labels = [np.ascontiguousarray(parts[at], dtype=np.int64) for at in (1, 3)]
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise UsageError(f"images() of {path} must return train_images, train_labels, test_images, test_labels: {error}.") from error
+    K = int(labels[0].max(initial=0)) + 1
+    for part, pictures, truth in zip(("training", "test"), images, labels, strict=True):
+        fits = pictures.ndim == 4 and pictures.shape[1:] == images[0].shape[1:] and truth.shape == (len(pictures),) and len(truth)
+        if not fits or K < 2 or truth.min() < 0 or truth.max() >= K:
+            raise UsageError(
+                f"images() of {path}: the {part} part has images of shape {pictures.shape} and labels of shape {truth.shape}; "
+                "wanted are uint8 images (N, C, H, W) and N labels in 0..K-1, every class among the training labels."
+            )
+    tensors = []
+    for pictures, truth in zip(images, labels, strict=True):
+        order = interleaved(truth)
+        tensors += [np.ascontiguousarray(pictures[order]), truth[order]]
+    title = f"{Path(path).name} (a reader's own)"
+    return ImageSet(path, title, *map(torch.from_numpy, tensors), tuple(map(str, range(K))), sha256(*tensors))
 
 
 def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:

@@ -98,6 +98,29 @@ def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch
     return standardised[0], standardised[1]
 
 
+PADDING = 4
+
+
+def crops_and_flips(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random crops of padded images and random flips: top and left int64 (count,) in 0..2 PADDING, flip bool (count,)."""
+    top, left = torch.randint(2 * PADDING + 1, (2, count), generator=generator)
+    return top, left, torch.rand(count, generator=generator) < 0.5
+
+
+def crops_and_flips_of(images: torch.Tensor, rows: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+    """The images of these rows, each padded with PADDING zeros (the mean of standardised images), cropped to size and flipped.
+
+    Args: images float (N, C, H, W); rows int64 (B,); top, left, flip: from `crops_and_flips`, of B images. Returns: (B, C, H, W).
+    """
+    height, width = images.shape[2:]
+    padded = torch.nn.functional.pad(images.index_select(0, rows), [PADDING] * 4)  # (B, C, H+8, W+8)
+    down = top[:, None] + torch.arange(height, device=top.device)  # (B, H)
+    across = torch.arange(width, device=left.device)
+    across = left[:, None] + torch.where(flip[:, None], width - 1 - across, across)  # (B, W)
+    batch = torch.arange(len(rows), device=rows.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
 def _window_sums(images: torch.Tensor, pool: int) -> Iterator[torch.Tensor]:
     """Sums over pool x pool squares, float32 (up to CHUNK, C, H/pool, W/pool), whole numbers in 0..255 pool^2, chunk by chunk."""
     for chunk in images.split(CHUNK):

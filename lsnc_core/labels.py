@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lsnc_core import arms
 from lsnc_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,6 +125,71 @@ def pair_noise(a: float, K: int) -> np.ndarray:
     K, a = check_classes(K), _one(a, "The clean rate a")
     eye = np.eye(K)  # (K, K)
     return a * eye + (1.0 - a) * np.roll(eye, 1, axis=0)
+
+
+def block_noise(a: float, K: int) -> np.ndarray:
+    """Block label noise: the first K // 2 classes are mistaken for one another, and so are the others.
+
+    Args: a, clean rate, float in [0, 1]; K, int >= 4. Returns: float64 (K, K), T_ii = a, (1 - a)/(block size - 1) inside a block.
+    Raises: UsageError. Source: this project's; Chen's general T.
+
+    >>> block_noise(0.8, 4)[:, 0].round(12).tolist()
+    [0.8, 0.2, 0.0, 0.0]
+    """
+    K, a = check_classes(K), _one(a, "The clean rate a")
+    if K < 4:
+        raise UsageError(f"Block noise needs at least 4 classes, two for each block, not {K}.")
+    T, half = np.zeros((K, K)), K // 2
+    T[:half, :half], T[half:, half:] = smoothing_matrix(a, half), smoothing_matrix(a, K - half)
+    return T
+
+
+def mixed_noise(a: float, K: int) -> np.ndarray:
+    """A doubly stochastic noise matrix drawn at random, the same for every a: T = a I + (1 - a) sum_m w_m P_m.
+
+    The P_m are the K - 1 cyclic shifts of the classes in a random order of them, the weights w_m uniform on the simplex; the draw
+    is that of the seed 0. Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K, K), T_ii = a, rows and columns
+    sum to 1. Raises: UsageError. Source: this project's; Chen's doubly stochastic T.
+
+    >>> T = mixed_noise(0.7, 5)
+    >>> bool(np.allclose(T.sum(0), 1) and np.allclose(T.sum(1), 1) and np.allclose(T.diagonal(), 0.7))
+    True
+    """
+    K, a = check_classes(K), _one(a, "The clean rate a")
+    draws = np.random.default_rng(0)
+    weights, order = draws.dirichlet(np.ones(K - 1)), draws.permutation(K)
+    away = sum(weight * np.roll(np.eye(K), shift, axis=0) for shift, weight in enumerate(weights, 1))  # (K, K)
+    return a * np.eye(K) + (1.0 - a) * away[np.ix_(order, order)]
+
+
+NOISES = {"symmetric": symmetric_noise, "pair": pair_noise, "block": block_noise, "mixed": mixed_noise}
+
+
+def noise_matrix(name: str, a: float, K: int) -> np.ndarray:
+    """The noise matrix T of that name, one of `NOISES`, or of a reader's file; raises UsageError where it is none.
+
+    >>> noise_matrix("pair", 1.0, 3).tolist() == np.eye(3).tolist()
+    True
+    """
+    if arms.is_file(name):
+        return check_noise(arms.load(name, "noise")(a, K), f"the noise of {name}", K)
+    if name not in NOISES:
+        raise UsageError(f"there is no noise {name!r}: there are {', '.join(NOISES)}, or a file.")
+    return NOISES[name](a, K)
+
+
+def posterior(T) -> np.ndarray:
+    """P(clean class c | noisy class k) under uniform classes: S* = T^t diag(1/(T 1)), the best smoothing for clean test labels.
+
+    Args: T, float (K, K), T_ij = P(clean j becomes i). Returns: float64 (K, K), S*_ck, columns sum to 1 (uniform for a noisy class
+    that never occurs). Raises: UsageError. Source: Chen eq. 10, corrected.
+
+    >>> posterior(pair_noise(0.75, 3)).tolist() == pair_noise(0.75, 3).T.tolist()
+    True
+    """
+    T = check_noise(T)
+    reached = T.sum(1)  # (K,)
+    return np.where(reached > 0, T.T / np.where(reached > 0, reached, 1), 1 / len(T))
 
 
 def check_noise(T, name: str = "T", K: int | None = None) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from lsnc_core import arms
 from lsnc_core.errors import UsageError
 
 
@@ -67,18 +68,62 @@ def mse(logits: torch.Tensor, targets: torch.Tensor, scale: float = 15.0) -> tor
     return (logits - scale * targets).square().mean(-1)
 
 
-LOSSES = {"ce": cross_entropy, "focal": focal, "mse": mse}
+def forward_correction(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of a noisy label under a noise model: `-log sum_j t_j q_j`, q = softmax(logits).
+
+    Args, raises: as for `cross_entropy`; but targets (..., K) are t_j = T_ij = P(clean class j becomes the observed i), rows of T,
+    in [0, 1].
+
+    Returns:
+        float, (...), >= 0, in nats. By Jensen's inequality at most the cross-entropy against the same numbers where they sum to 1
+        (Chen eq. 18).
+
+    >>> forward_correction(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))
+    tensor([0.6931])
+    """
+    _check(logits, targets)
+    return -(targets.log() + logits.log_softmax(-1)).logsumexp(-1)
+
+
+def logit_smoothing(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the label after its logits were smoothed: `-log softmax(S h)_y`, S symmetric smoothing with p >= 1/K.
+
+    S h is `(p - (1-p)/(K-1)) h` and the same number added to all logits, so that logit smoothing is a temperature.
+    Args, raises: as for `cross_entropy`; targets are the smoothed labels S y.
+
+    Returns:
+        float, (...), >= 0, in nats. Source: Chen eq. 19.
+
+    >>> logit_smoothing(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.5, 0.5]]))
+    tensor([0.6931])
+    """
+    _check(logits, targets)
+    most, label = targets.max(-1, keepdim=True)
+    scaled = (most - targets.min(-1, keepdim=True).values) * logits
+    return -scaled.log_softmax(-1).gather(-1, label)[..., 0]
+
+
+LOSSES = {"ce": cross_entropy, "focal": focal, "mse": mse, "forward": forward_correction, "logit": logit_smoothing}
+
+
+def find(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The loss of that name, one of `LOSSES`, or of a reader's file; raises UsageError where it is none."""
+    if arms.is_file(name):
+        return arms.load(name, "loss")
+    if name not in LOSSES:
+        raise UsageError(f"there is no loss {name!r}: there are {', '.join(LOSSES)}, or a file.")
+    return LOSSES[name]
 
 
 def per_replica(names: Sequence[str], device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """One function for R networks, each with the loss it names: (logits (R, B, K), targets (R, B, K)) -> losses float (R, B)."""
     if len(set(names)) == 1:
-        return LOSSES[names[0]]
+        return find(names[0])
     rows = {name: torch.tensor([row for row, other in enumerate(names) if other == name], device=device) for name in dict.fromkeys(names)}
     back = torch.cat(list(rows.values())).argsort()  # (R,)
 
     def mixed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        found = [LOSSES[name](logits.index_select(0, row), targets.index_select(0, row)) for name, row in rows.items()]
+        found = [find(name)(logits.index_select(0, row), targets.index_select(0, row)) for name, row in rows.items()]
         return torch.cat(found).index_select(0, back)
 
     return mixed

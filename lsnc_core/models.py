@@ -27,7 +27,14 @@ class Network(nn.Module):
         return self.classifier(self.features(images))
 
 
-def cnn(image_shape: tuple[int, int, int], classes: int, channels: tuple[int, int] = CNN_CHANNELS, hidden: int = CNN_HIDDEN) -> Network:
+def cnn(
+    image_shape: tuple[int, int, int],
+    classes: int,
+    channels: tuple[int, int] = CNN_CHANNELS,
+    hidden: int = CNN_HIDDEN,
+    batch_norm: bool = False,
+    feature_norm: bool = False,
+) -> Network:
     """The 2-convolution, 2-linear network of Chen et al.: 4x4 windows at stride 2, then 2x2 patches, then two linear layers.
 
     Args:
@@ -35,6 +42,8 @@ def cnn(image_shape: tuple[int, int, int], classes: int, channels: tuple[int, in
         classes: K, at least 2.
         channels: output channels of the two convolutions.
         hidden: feature width D, the input of the classifier.
+        batch_norm: whether batch norm follows every hidden layer.
+        feature_norm: whether the features end with batch norm instead of a ReLU, so that they can be negative.
 
     Raises:
         UsageError: when the images are too small for one 2x2 patch of 4x4 windows.
@@ -46,16 +55,18 @@ def cnn(image_shape: tuple[int, int, int], classes: int, channels: tuple[int, in
     rows, columns = (height - 2) // 2 // 2, (width - 2) // 2 // 2
     if rows < 1 or columns < 1:
         raise UsageError(f"images of {height}x{width} pixels are too small for the CNN: it needs at least {CNN_SIDE}x{CNN_SIDE}.")
-    features = nn.Sequential(
-        nn.Conv2d(colours, channels[0], 4, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(channels[0], channels[1], 2, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(channels[1] * rows * columns, hidden),
-        nn.ReLU(),
-    )
-    return Network(features, nn.Linear(hidden, classes))
+    layers: list[nn.Module] = []
+    for layer in (nn.Conv2d(colours, channels[0], 4, stride=2), nn.Conv2d(channels[0], channels[1], 2, stride=2)):
+        layers += [layer, *([nn.BatchNorm2d(layer.out_channels)] if batch_norm else []), nn.ReLU()]
+    layers += [nn.Flatten(), nn.Linear(channels[1] * rows * columns, hidden), *_last(hidden, batch_norm, feature_norm)]
+    return Network(nn.Sequential(*layers), nn.Linear(hidden, classes))
+
+
+def _last(width: int, batch_norm: bool, feature_norm: bool) -> list[nn.Module]:
+    """What follows the linear layer that makes the features."""
+    if feature_norm:
+        return [nn.BatchNorm1d(width)]
+    return [*([nn.BatchNorm1d(width)] if batch_norm else []), nn.ReLU()]
 
 
 def lenet(image_shape: tuple[int, int, int], classes: int, channels: tuple[int, int] = (10, 20), hidden: int = 50) -> Network:
@@ -84,13 +95,20 @@ def lenet(image_shape: tuple[int, int, int], classes: int, channels: tuple[int, 
     return Network(features, nn.Linear(hidden, classes))
 
 
-def mlp(image_shape: tuple[int, int, int], classes: int, hidden: tuple[int, ...] = (CNN_HIDDEN,)) -> Network:
+def mlp(
+    image_shape: tuple[int, int, int],
+    classes: int,
+    hidden: tuple[int, ...] = (CNN_HIDDEN,),
+    batch_norm: bool = False,
+    feature_norm: bool = False,
+) -> Network:
     """A multilayer perceptron with ReLU: pixels -> hidden layers -> K logits.
 
     Args:
         image_shape: (C, H, W).
         classes: K, at least 2.
         hidden: widths of the hidden layers, at least one; the last is the feature width D.
+        batch_norm, feature_norm: as for `cnn`.
 
     Raises:
         UsageError: when no hidden layer is asked for.
@@ -102,19 +120,20 @@ def mlp(image_shape: tuple[int, int, int], classes: int, hidden: tuple[int, ...]
         raise UsageError("an MLP needs at least one hidden layer, got none.")
     inputs = image_shape[0] * image_shape[1] * image_shape[2]
     layers: list[nn.Module] = [nn.Flatten()]
-    for width in hidden:
-        layers += [nn.Linear(inputs, width), nn.ReLU()]
+    for position, width in enumerate(hidden, 1):
+        layers += [nn.Linear(inputs, width), *_last(width, batch_norm, feature_norm and position == len(hidden))]
         inputs = width
     return Network(nn.Sequential(*layers), nn.Linear(inputs, classes))
 
 
-def resnet18(image_shape: tuple[int, int, int], classes: int, width: int = 64) -> Network:
+def resnet18(image_shape: tuple[int, int, int], classes: int, width: int = 64, feature_norm: bool = False) -> Network:
     """ResNet-18 for small images: torchvision's residual blocks behind a 3x3 stem at stride 1 without pooling.
 
     Args:
         image_shape: (C, H, W), H and W at least 1.
         classes: K, at least 2.
         width: channels of the first of the four stages, doubled in each of the next; D = 8 width.
+        feature_norm: whether batch norm follows the pooling, so that features can be negative.
     """
     from torchvision.models.resnet import BasicBlock
 
@@ -127,8 +146,35 @@ def resnet18(image_shape: tuple[int, int, int], classes: int, width: int = 64) -
             shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
         layers += [BasicBlock(inputs, outputs, stride, shortcut), BasicBlock(outputs, outputs)]
         inputs = outputs
-    features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Network(features, nn.Linear(inputs, classes))
+    return _pooled(layers, inputs, classes, feature_norm)
+
+
+def resnet50(image_shape: tuple[int, int, int], classes: int, width: int = 64, feature_norm: bool = False) -> Network:
+    """ResNet-50 for small images: torchvision's bottleneck blocks [3, 4, 6, 3] behind the same stem as `resnet18`.
+
+    Args:
+        image_shape, classes, feature_norm: as for `resnet18`.
+        width: inner channels of the first stage, doubled in each of the next; the blocks' outputs stay 256 to 2048 channels, so
+            D = 2048 for every width (Zhou's WideResNet-50-w: width = 64 w).
+    """
+    from torchvision.models.resnet import Bottleneck
+
+    layers: list[nn.Module] = [nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    inputs = 64
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        planes, stride = 64 * 2**stage, 1 if stage == 0 else 2
+        outputs = 4 * planes
+        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+        layers.append(Bottleneck(inputs, planes, stride, shortcut, base_width=width))
+        layers += [Bottleneck(outputs, planes, base_width=width) for _ in range(blocks - 1)]
+        inputs = outputs
+    return _pooled(layers, inputs, classes, feature_norm)
+
+
+def _pooled(layers: list[nn.Module], width: int, classes: int, feature_norm: bool) -> Network:
+    """A ResNet's layers with average pooling over all positions, batch norm if asked for, and the classifier."""
+    norm = [nn.BatchNorm1d(width)] if feature_norm else []
+    return Network(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *norm), nn.Linear(width, classes))
 
 
 def initialise(network: Network, generator: torch.Generator) -> Network:

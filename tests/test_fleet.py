@@ -1,5 +1,6 @@
 """The stacked trainer against plain PyTorch: the same layers, the same steps, the same numbers, written out here with nn.Module."""
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -12,7 +13,7 @@ from torch import nn
 
 from lsnc_core import data, images, labels, losses, models
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import fleet, replicas
+from lsnc_core.runs import fleet, measure, prepare, replicas
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.runs.statistics import ClassStatistics
 
@@ -126,10 +127,11 @@ def check_forward(networks, shape):
         ([nn.Conv2d(1, 2, 3, bias=False), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
         ([nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
         ([nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3, stride=2), nn.ReLU(), nn.Flatten()], "cannot train the layer Conv2d"),
-        ([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten()], "cannot train the layer ReLU"),
-        ([nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4)], "needs a ReLU between layers, found Linear"),
-        ([nn.Flatten(), nn.Linear(4, 4)], "needs a ReLU between layers, found Linear"),
-        ([nn.Flatten(), nn.Linear(4, 4), nn.Tanh()], "needs a ReLU between layers, found Tanh"),
+        ([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 4), nn.ReLU()], "needs a ReLU after Conv2d"),
+        ([nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2), nn.Flatten()], "needs a ReLU after Conv2d"),
+        ([nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4)], "needs a ReLU after Linear"),
+        ([nn.Flatten(), nn.Linear(4, 4)], "needs a ReLU after Linear"),
+        ([nn.Flatten(), nn.Linear(4, 4), nn.Tanh()], "needs a ReLU after Linear"),
         ([nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Dropout()], "cannot train the layer Dropout"),
     ],
 )
@@ -142,9 +144,9 @@ def test_layers_that_cannot_be_stacked_are_refused(layers, sentence):
 
 
 def test_a_network_is_that_of_its_seed():
-    first, again, other = (torch.cat([w.flatten() for w in fleet.build(like(seed=s), (1, 8, 8), 10).parameters()]) for s in (0, 0, 1))
+    first, again, other = (torch.cat([w.flatten() for w in prepare.build(like(seed=s), (1, 8, 8), 10).parameters()]) for s in (0, 0, 1))
     assert torch.equal(first, again) and (first != other).float().mean() > 0.99
-    order_and_noise = fleet.build(like(seed=0, order_seed=5, a=0.1, p=0.2), (1, 8, 8), 10)
+    order_and_noise = prepare.build(like(seed=0, order_seed=5, a=0.1, p=0.2), (1, 8, 8), 10)
     assert torch.equal(first, torch.cat([w.flatten() for w in order_and_noise.parameters()]))
 
 
@@ -267,7 +269,7 @@ def test_replicas_of_one_fleet_may_have_different_losses(digits, steps):
         np.testing.assert_allclose(in_company[:20, replica], torch.stack(steps)[:20, 0], rtol=1e-5)
         assert alone[-1]["train_loss"] == pytest.approx(together[replica][-1]["train_loss"], rel=1e-3)
     # the loss of the first step is that of the initial network, by its formula
-    network = fleet.build(company[0], (1, 8, 8), 10)
+    network = prepare.build(company[0], (1, 8, 8), 10)
     x, _ = images.standardise(digits.subset(60, 50))
     noisy = labels.corrupt(digits.train_labels[:60], labels.symmetric_noise(SPEC.a, 10), 3)
     rows = torch.randperm(60, generator=labels.generator(SPEC.order_seed, "order"))[:13]
@@ -301,7 +303,7 @@ def test_a_lenet_is_the_usual_one(steps):
     noisy = labels.corrupt(mnist.train_labels[:60], labels.symmetric_noise(SPEC.a, 10), 3)
     rows = torch.randperm(60, generator=labels.generator(SPEC.order_seed, "order"))[:13]
     with torch.random.fork_rng():
-        w = [weight.detach() for weight in fleet.build(spec, (1, 28, 28), 10).parameters()]
+        w = [weight.detach() for weight in prepare.build(spec, (1, 28, 28), 10).parameters()]
     h = F.relu(F.max_pool2d(F.conv2d(x[rows], w[0], w[1]), 2))
     h = F.relu(F.max_pool2d(F.conv2d(h, w[2], w[3]), 2)).flatten(1)
     logits = F.linear(F.relu(F.linear(h, w[4], w[5])), w[6], w[7])
@@ -312,6 +314,153 @@ def resnet_spec(**changes):
     return like(
         **{"model": "resnet18", "widths": (2,), "lr": 0.02, "epochs": 2, "evaluate_at": (1, 2), "train_size": 40, "batch": 20, **changes}
     )
+
+
+def reference(spec, image_set):
+    """Step losses and the trained network, as torch's own optimiser, schedulers and clipping make them, one step after the other."""
+    chosen = image_set.subset(spec.train_size + spec.validation_size, spec.test_size)
+    x, _ = images.standardise(chosen, spec.pool)
+    x, clean = x[: spec.train_size], chosen.train_labels[: spec.train_size]
+    noisy = labels.corrupt(clean, labels.noise_matrix(spec.noise, spec.a, 10), spec.seed)
+    y = labels.soft_targets(noisy, spec.p, 10)
+    network = prepare.build(spec, tuple(x.shape[1:]), 10)
+    head = list(network.classifier.parameters())
+    body = [w for w in network.parameters() if all(w is not own for own in head)]
+    groups = [{"params": body, "weight_decay": spec.weight_decay}]
+    groups += [
+        {"params": [w], "weight_decay": spec.weight_decay + own} for w, own in zip(head, (spec.lambda_W, spec.lambda_b), strict=True)
+    ]
+    optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum)
+    scheduler = {
+        "constant": lambda: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0),
+        "steps": lambda: torch.optim.lr_scheduler.MultiStepLR(optimizer, list(spec.lr_steps), spec.lr_factor),
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, spec.epochs),
+    }[spec.schedule]()
+    order, step_losses = labels.generator(spec.order_seed, "order"), []
+    for _ in range(spec.epochs):
+        network.train()
+        for rows in torch.randperm(spec.train_size, generator=order).split(spec.batch):
+            batch = x[rows]
+            if spec.augment == "crop-flip":
+                top, left, flip = images.crops_and_flips(len(rows), order)
+                side, padded = x.shape[-1], F.pad(batch, [4, 4, 4, 4])
+                batch = torch.stack([padded[n, :, t : t + side, u : u + side] for n, (t, u) in enumerate(zip(top, left, strict=True))])
+                batch = torch.stack([image.flip(-1) if turned else image for image, turned in zip(batch, flip, strict=True)])
+            h = network.features(batch)
+            loss = losses.LOSSES[spec.loss](network.classifier(h), y[rows]).mean()
+            step_losses.append(loss.item())
+            optimizer.zero_grad()
+            (loss + spec.lambda_H / 2 * spec.train_size / len(rows) * h.square().sum()).backward()
+            if spec.clip:
+                nn.utils.clip_grad_norm_(network.parameters(), spec.clip)
+            optimizer.step()
+        scheduler.step()
+    return step_losses, network.eval()
+
+
+# 14x14 images: all 6x6 windows belong to a patch
+PATCHES_FIT = {"data": "mnist-subset", "pool": 2}
+TRAINING = {
+    "batch norm in the CNN": {"batch_norm": True, **PATCHES_FIT},
+    "batch norm in a CNN that leaves out positions": {"batch_norm": True},
+    "batch norm in the MLP": {"model": "mlp", "widths": (20, 12), "batch_norm": True, "weight_decay": 1e-2},
+    "batch norm of the features": {"feature_norm": True, "batch_norm": True, **PATCHES_FIT},
+    "batch norm of the features of a ResNet": {"model": "resnet18", "widths": (2,), "feature_norm": True},
+    "rate in steps": {"schedule": "steps", "lr_steps": (1, 3), "lr_factor": 0.3},
+    "cosine": {"schedule": "cosine"},
+    "clipped": {"clip": 0.2},
+    "clipped ResNet": {"model": "resnet18", "widths": (2,), "clip": 0.2},
+    "Theorem 1": {"feature_norm": True, "batch_norm": True, **PATCHES_FIT, "lambda_W": 0.05, "lambda_b": 0.3, "lambda_H": 1e-3},
+    "Theorem 1, ResNet": {
+        "model": "resnet18",
+        "widths": (2,),
+        "feature_norm": True,
+        "lr": 0.005,
+        "lambda_W": 0.05,
+        "lambda_b": 0.3,
+        "lambda_H": 1e-3,
+    },
+    "augmented": {"augment": "crop-flip"},
+    "augmented ResNet": {"model": "resnet18", "widths": (2,), "augment": "crop-flip"},
+    "pair noise": {"noise": "pair", "a": 0.6},
+    "with validation": {"validation_size": 30},
+}
+
+
+@pytest.mark.parametrize("changes", TRAINING.values(), ids=TRAINING)
+def test_every_way_of_training_is_that_of_torch(digits, steps, changes):
+    spec = like(**{"epochs": 4, "evaluate_at": (4,), "lr": 0.02, "train_size": 52, "clip": 0.0} | changes)
+    image_set = data.load(spec.data)
+    trained = fleet.train([spec, dataclasses.replace(spec, seed=5, a=0.9)], image_set, CPU)[0]
+    step_losses, network = reference(spec, image_set)
+    np.testing.assert_allclose(torch.stack(steps)[:16, 0], step_losses, rtol=1e-4)
+    chosen = image_set.subset(spec.train_size + spec.validation_size, spec.test_size)
+    x, x_test = images.standardise(chosen, spec.pool)
+    with torch.no_grad():
+        expected = F.cross_entropy(network(x_test), chosen.test_labels).item()
+        assert trained.history[-1]["test_loss"] == pytest.approx(expected, rel=1e-3)
+        if spec.validation_size:
+            held = slice(spec.train_size, None)
+            expected = F.cross_entropy(network(x[held]), chosen.train_labels[held]).item()
+            assert trained.history[-1]["validation_loss"] == pytest.approx(expected, rel=1e-3)
+            assert trained.tensors[-1]["validation_logits"].shape == (30, 10)
+
+
+def test_batch_norm_is_the_same_stacked_and_listed():
+    shape = (1, 14, 14)
+    networks = [prepare.build(like(seed=seed, batch_norm=True), shape, 10) for seed in range(3)]
+    assert isinstance(replicas.hold(networks, shape, CPU), replicas.Stacked)
+    x = torch.randn(20, *shape, generator=torch.Generator().manual_seed(0))
+    stacked, listed = (kind(copy.deepcopy(networks), shape, CPU) for kind in (replicas.Stacked, replicas.Listed))
+    for training in (True, True, False):
+        stacked.train(training)
+        listed.train(training)
+        for one, other in zip(stacked.forward(x), listed.forward(x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        x = 2 * x + 1
+    theirs = [module for module in listed.networks[1].modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for mean, var, norm in zip(stacked.buffers[::2], stacked.buffers[1::2], theirs, strict=True):
+        torch.testing.assert_close(mean[1], norm.running_mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(var[1], norm.running_var, rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_kept_at_the_epochs_asked_for(digits):
+    spec = like(keep_at=(1,), validation_size=30)
+    first, last = fleet.train([spec], digits, CPU)[0].tensors
+    assert first["test_features"].shape == (50, 16) and first["validation_features"].shape == (30, 16) and "train_features" not in first
+    logits = first["test_features"] @ first["weight"].T + first["bias"]
+    np.testing.assert_allclose(first["test_logits"], logits, rtol=1e-4, atol=1e-5)
+    assert "test_features" not in last and last["train_logits"].shape == (60, 10)
+    truth = digits.test_labels[:50].numpy()
+    means = np.stack([first["test_features"][truth == k].mean(0) for k in range(10)])
+    np.testing.assert_allclose(first["test_means"], means, rtol=1e-4, atol=1e-6)
+
+
+def test_targets_of_every_smoothing_and_correction():
+    noisy, K, a = torch.tensor([0, 3, 9, 3]), 10, 0.7
+    for noise in labels.NOISES:
+        T = labels.noise_matrix(noise, a, K)
+        joint = T / K  # P(noisy i, clean j) under uniform classes
+        best = prepare.targets(like(noise=noise, a=a, p=1.0, smoothing="posterior"), noisy, K)
+        np.testing.assert_allclose(best, [joint[i] / joint[i].sum() for i in noisy], rtol=1e-6, atol=1e-9)
+        forward = prepare.targets(like(noise=noise, a=a, loss="forward"), noisy, K)
+        np.testing.assert_allclose(forward, T[noisy], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(prepare.targets(like(p=0.6), noisy, K), labels.soft_targets(noisy, 0.6, K))
+
+
+def test_crops_and_flips_are_all_of_them():
+    x = torch.arange(2 * 3 * 5 * 6, dtype=torch.float32).view(2, 3, 5, 6)
+    top, left = (axis.flatten() for axis in torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij"))
+    for flip in (False, True):
+        found = images.crops_and_flips_of(x, torch.ones(81, dtype=torch.int64), top, left, torch.full((81,), flip))
+        padded = F.pad(x[1], [4, 4, 4, 4])
+        for n in range(81):
+            cut = padded[:, top[n] : top[n] + 5, left[n] : left[n] + 6]
+            torch.testing.assert_close(found[n], cut.flip(-1) if flip else cut, rtol=0, atol=0)
+    top, left, flip = images.crops_and_flips(20000, torch.Generator().manual_seed(0))
+    for draws in (top, left):
+        assert draws.unique().tolist() == list(range(9)) and abs(draws.double().mean() - 4) < 0.1
+    assert abs(flip.double().mean() - 0.5) < 0.02
 
 
 def test_a_resnet_with_batch_norm_is_plain_pytorch(digits, steps):
@@ -353,6 +502,20 @@ def test_torchvisions_resnet_has_as_many_parameters():
         theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     count = [sum(weight.numel() for weight in network.parameters()) for network in (ours, theirs)]
     assert count[0] == count[1] == 11_173_962
+
+
+@pytest.mark.parametrize("width, count", [(64, 23_520_842), (16, None), (128, None)])
+def test_a_resnet_50_is_torchvisions_but_for_its_stem(width, count):
+    import torchvision
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    with torch.device("meta"):
+        ours = models.resnet50((3, 32, 32), 10, width)
+        theirs = ResNet(Bottleneck, [3, 4, 6, 3], num_classes=10, width_per_group=width)
+        theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    assert torchvision.models.resnet50 is not None and ours.classifier.in_features == 2048
+    numbers = [sum(weight.numel() for weight in network.parameters()) for network in (ours, theirs)]
+    assert numbers[0] == numbers[1] and (count is None or numbers[0] == count)
 
 
 def test_weight_decay_is_not_without_effect(digits):
@@ -423,13 +586,16 @@ def test_progress_counts_network_epochs_and_evaluation_follows_the_list(digits):
 
 @pytest.mark.parametrize("other", [{"order_seed": 1}, {"train_size": 50}, {"batch": 10}, {"widths": (4, 6, 15)}, {"momentum": 0.5}])
 def test_specs_that_cannot_train_together_are_refused(digits, other):
-    with pytest.raises(UsageError, match=r"^runs that train together may differ in a, p, loss, seed, lr and weight_decay only\.$"):
+    with pytest.raises(
+        UsageError,
+        match=r"^runs that train together may differ in a, p, noise, smoothing, loss, seed, lr, .* only\.$",
+    ):
         train([SPEC, like(**other)], digits, CPU)
 
 
 @pytest.mark.parametrize("spec", [SPEC, like(model="resnet18", widths=(2,), epochs=2, evaluate_at=(1, 2))], ids=["stacked", "listed"])
 def test_tensors_are_those_of_the_networks_as_they_were_measured(digits, monkeypatch, spec):
-    monkeypatch.setattr(fleet, "EVALUATION_BATCH", 16)
+    monkeypatch.setattr(measure, "EVALUATION_BATCH", 16)
     held, hold = [], fleet.hold
     monkeypatch.setattr(fleet, "hold", lambda *arguments: held.append(hold(*arguments)) or held[-1])
     company = [spec, dataclasses.replace(spec, seed=9, p=0.5)]
@@ -492,7 +658,7 @@ def test_a_set_that_is_too_small_is_refused(digits):
 
 
 def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
-    monkeypatch.setattr(fleet, "EVALUATION_BATCH", 16)
+    monkeypatch.setattr(measure, "EVALUATION_BATCH", 16)
     shape, K, R, N = (1, 8, 8), 5, 3, 50
     generator = torch.Generator().manual_seed(4)
     networks = [drawn(models.cnn(shape, K, (4, 6), 8), seed) for seed in range(R)]
@@ -501,7 +667,7 @@ def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
     targets = torch.rand(R, N, K, generator=generator, dtype=torch.float64)
     targets /= targets.sum(-1, keepdim=True)
     stacked = replicas.Stacked(networks, shape, CPU)
-    found = fleet.measure(stacked, images, clean, (losses.cross_entropy, targets, noisy)).means
+    found = measure.measure(stacked, images, clean, (losses.cross_entropy, targets, noisy)).means
     for replica, network in enumerate(networks):
         with torch.no_grad():
             logits = network(images)
@@ -516,7 +682,7 @@ def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
         for name, value in expected.items():
             assert found[name].shape == (R,) and found[name].dtype == torch.float64 and not found[name].requires_grad
             assert found[name][replica].item() == pytest.approx(value.item(), rel=1e-12), name
-    assert fleet.measure(stacked, images, clean).means.keys() == {"loss", "accuracy", "uniform_loss"}
+    assert measure.measure(stacked, images, clean).means.keys() == {"loss", "accuracy", "uniform_loss"}
 
 
 @pytest.mark.parametrize("a", [0.0, 0.3, 1 / 5, 0.95, 1.0])
@@ -525,7 +691,7 @@ def test_uniform_loss_gives_the_expected_loss_against_noisy_labels(a):
     networks = [drawn(models.mlp((1, 4, 4), K, (8,)), seed) for seed in range(2)]
     generator = torch.Generator().manual_seed(1)
     images, clean = 4 * torch.randn(N, 1, 4, 4, generator=generator, dtype=torch.float64), torch.randint(K, (N,), generator=generator)
-    found = fleet.measure(replicas.Stacked(networks, (1, 4, 4), CPU), images, clean).means
+    found = measure.measure(replicas.Stacked(networks, (1, 4, 4), CPU), images, clean).means
     L, U = found["loss"], found["uniform_loss"]
     T = labels.symmetric_noise(a, K)
     for replica, network in enumerate(networks):

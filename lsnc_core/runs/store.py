@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lsnc_core import files, provenance
+from lsnc_core import arms, files, provenance
 from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec, digest
 
 SCHEMA = 2
 # The modules whose code decides what a trained network's numbers are.
 TRAINING_CODE = (
+    "arms.py",
     "labels.py",
     "losses.py",
     "models.py",
@@ -31,6 +32,8 @@ TRAINING_CODE = (
     "runs/spec.py",
     "runs/fleet.py",
     "runs/graphs.py",
+    "runs/measure.py",
+    "runs/prepare.py",
     "runs/replicas.py",
     "runs/statistics.py",
 )
@@ -86,12 +89,13 @@ class Store:
         self._checksums: dict[str, str] = {}
 
     def context(self, spec: RunSpec) -> dict:
-        """What beside the spec decides the result: data checksum, code fingerprint, schema version."""
+        """What beside the spec decides the result: data checksum, code fingerprint, schema version, readers' files."""
         if spec.data not in self._checksums:
             from lsnc_core import data
 
             self._checksums[spec.data] = data.load(spec.data).checksum
-        return {"data": self._checksums[spec.data], "code": code_fingerprint(), "schema": SCHEMA}
+        own = {name: arms.checksum(getattr(spec, name)) for name in ("loss", "noise") if arms.is_file(getattr(spec, name))}
+        return {"data": self._checksums[spec.data], "code": code_fingerprint(), "schema": SCHEMA} | own
 
     def path(self, spec: RunSpec) -> Path:
         """The file that holds, or will hold, the spec's history."""

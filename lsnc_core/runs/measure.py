@@ -1,0 +1,110 @@
+"""What is measured of networks while they train: losses, accuracies, the statistics of their features, logits.
+
+R replicas, N images, B of a batch, K classes, D feature width.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lsnc_core.runs.replicas import Listed, Stacked
+from lsnc_core.runs.statistics import ClassStatistics
+
+EVALUATION_BATCH = 256
+
+
+class Trained(NamedTuple):
+    """What is known of a trained network: for each epoch of `evaluate_at` a mapping of numbers and one of arrays."""
+
+    history: list[dict[str, float]]
+    tensors: list[dict[str, np.ndarray]]
+
+
+class Measured(NamedTuple):
+    """What `measure` finds: means by name, float64 (R,); statistics by name, see `ClassStatistics.summary`; features float (R, N, D)
+    where they were asked for; logits float (R, N, K)."""
+
+    means: dict[str, torch.Tensor]
+    statistics: dict[str, torch.Tensor]
+    features: torch.Tensor | None
+    logits: torch.Tensor
+
+
+@torch.no_grad()
+def measure(
+    replicas: Stacked | Listed,
+    images: torch.Tensor,
+    clean: torch.Tensor,
+    fitted: tuple[Callable, torch.Tensor, torch.Tensor] | None = None,
+    keep: bool = False,
+) -> Measured:
+    """Means over the images, float (N, C, H, W), of losses and accuracies, the statistics of their features, and their logits.
+
+    `loss` and `accuracy` are against the clean labels int64 (N,); `uniform_loss` is the cross-entropy against the uniform
+    distribution (with `loss` it gives the expected loss against labels with any symmetric noise); both in nats. Where the loss
+    (see `losses.per_replica`), the targets float (R, N, K) and the noisy labels int64 (R, N) that were fitted are given, `fit_loss`
+    is that loss and `fit_accuracy` is against those labels. Features are kept on the CPU if asked for.
+    """
+    sums: dict[str, torch.Tensor] = {}
+    weight, _ = replicas.classifier()
+    R, K, D = weight.shape
+    statistics = ClassStatistics(R, K, D, device=images.device)
+    all_logits = torch.empty(R, len(images), K, device=images.device)
+    all_features = torch.empty(R, len(images), D) if keep else None
+    replicas.train(False)
+
+    def add(name: str, values: torch.Tensor) -> None:
+        sums[name] = sums.get(name, 0) + values.double().sum(1)
+
+    for start in range(0, len(images), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        features, logits = replicas.forward(images[part])  # (R, B, D), (R, B, K)
+        statistics.update(features, clean[part])
+        all_logits[:, part] = logits
+        if all_features is not None:
+            all_features[:, part] = features.cpu()
+        surprise = -logits.log_softmax(-1)
+        guess = surprise.argmin(-1)  # (R, B)
+        add("loss", surprise.gather(2, clean[part].expand(len(surprise), -1)[..., None])[..., 0])
+        add("accuracy", guess == clean[part])
+        add("uniform_loss", surprise.mean(2))
+        if fitted is not None:
+            fit, targets, noisy = fitted
+            add("fit_loss", fit(logits, targets[:, part]))
+            add("fit_accuracy", guess == noisy[:, part])
+    replicas.train(True)
+    means = {name: value / len(images) for name, value in sums.items()}
+    return Measured(means, statistics.summary(), all_features, all_logits)
+
+
+def named(parts: dict[str, Measured], classifier: tuple[torch.Tensor, torch.Tensor], last: bool) -> dict[str, dict[str, torch.Tensor]]:
+    """One epoch's measurements under the names of `fleet.train`, on the CPU, each with a leading axis R; logits after the last epoch."""
+    means = dict(parts["train"].means)
+    found = {"train_loss": means.pop("fit_loss"), "train_accuracy": means.pop("fit_accuracy")}
+    found |= {f"clean_train_{name}": value for name, value in means.items()}
+    weight, bias = classifier
+    tensors = {"weight": weight.clone(), "bias": bias.clone()}
+    for part, measured in parts.items():
+        if part != "train":
+            found |= {f"{part}_{name}": value for name, value in measured.means.items()}
+        for name, value in measured.statistics.items():
+            # sums over K classes lose nothing in float64; the rest is no more exact than the float32 features
+            tensors[f"{part}_{name}"] = value if name == "projected" else value.long() if name == "counts" else value.float()
+        if measured.features is not None:
+            tensors[f"{part}_features"] = measured.features
+        if last or measured.features is not None:
+            tensors[f"{part}_logits"] = measured.logits
+    return {
+        "means": {name: value.cpu() for name, value in found.items()},
+        "tensors": {name: value.cpu() for name, value in tensors.items()},
+    }
+
+
+def of_replica(measured: Sequence[dict], replica: int, constants: dict[str, float]) -> Trained:
+    """One network's part of what was measured of all, an epoch a mapping, each with its `epoch`."""
+    history = [
+        {"epoch": row["epoch"]} | constants | {name: value[replica].item() for name, value in row["means"].items()} for row in measured
+    ]
+    return Trained(history, [{name: value[replica].numpy() for name, value in row["tensors"].items()} for row in measured])
