@@ -27,7 +27,7 @@ import torch
 
 from lsnc_core import data, files, profiles
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import execute, fleet, store
+from lsnc_core.runs import execute, fleet, prepare, store
 from lsnc_core.runs.spec import RunSpec, digest
 
 SPEC = RunSpec(
@@ -112,6 +112,10 @@ def one_sentence(error):
         ("evaluate_at", (1, 1, 3)), ("evaluate_at", (1, 2)), ("evaluate_at", (1, 4)), ("evaluate_at", ()), ("evaluate_at", [1, 3]),
         ("evaluate_at", (0, 3)), ("seed", -1), ("seed", 0.0), ("seed", True), ("order_seed", -3), ("order_seed", "a"),
         ("loss", "hinge"), ("loss", 1), ("precision", "float16"), ("precision", None),
+        ("noise", "salt"), ("smoothing", "none"), ("schedule", "linear"), ("lr_steps", (2, 1)), ("lr_steps", (2,)), ("lr_steps", [2]),
+        ("lr_factor", 0.0), ("lr_factor", math.nan), ("clip", -1.0), ("clip", math.inf), ("augment", "flip"), ("batch_norm", 1),
+        ("feature_norm", "yes"), ("lambda_W", -1e-3), ("lambda_b", math.nan), ("lambda_H", math.inf), ("validation_size", -1),
+        ("validation_size", 1.5), ("keep_at", (2,)), ("keep_at", (1, 4)), ("keep_at", [1]),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_with_its_name_and_value(field, value):
@@ -130,6 +134,75 @@ def test_a_cnn_needs_three_widths():
     with pytest.raises(UsageError, match=r"widths must be .* for the CNNs, got \(8,\)\."):
         like(model="cnn")
     assert like(model="cnn", widths=(1, 2, 3)).widths == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"smoothing": "posterior"}, "p must be 1 where the smoothing is the posterior, got 0.8."),
+        ({"schedule": "steps"}, "lr_steps must be epochs for the schedule"),
+        ({"model": "resnet18", "widths": (2,), "batch_norm": True}, "batch_norm must be False but for the CNN and the MLP, got True."),
+        ({"model": "resnet50"} | {"widths": (8, 9)}, r"widths must be \(first width,\) for the ResNets, got \(8, 9\)."),
+        ({"loss": "my_loss.txt"}, "loss must be one of ce, focal"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, sentence):
+    with pytest.raises(UsageError, match=sentence) as caught:
+        like(**settings)
+    assert one_sentence(caught.value)
+
+
+LOSS_FILE = "def loss(logits, targets):\n    return (targets * (targets.clamp(min=1e-9).log() - logits.log_softmax(-1))).sum(-1)\n"
+NOISE_FILE = "import numpy as np\n\ndef noise(a, K):\n    return a * np.eye(K) + (1 - a) * np.roll(np.eye(K), 2, 0)\n"
+IMAGES_FILE = """import numpy as np
+
+def images():
+    draws = np.random.default_rng(0)
+    labels = np.arange(80) % 3
+    pictures = draws.integers(0, 99, (80, 1, 8, 8)) + 50 * labels[:, None, None, None]
+    return pictures[:60], labels[:60], pictures[60:], labels[60:]
+"""
+
+
+def test_a_readers_own_loss_noise_and_images_train_and_enter_the_key(shelf, tmp_path):
+    paths = {name: tmp_path / f"{name}.py" for name in ("loss", "noise", "data")}
+    for path, text in zip(paths.values(), (LOSS_FILE, NOISE_FILE, IMAGES_FILE), strict=True):
+        path.write_text(text)
+    own = {name: str(path) for name, path in paths.items()}
+    # the divergence from the targets is the cross-entropy less their entropy: the same gradient, another number
+    spec = like(loss=own["loss"], test_size=20)
+    reference = like(test_size=20)
+    table = execute.results([spec, reference], "cpu", shelf)
+    ours, theirs = (table[table.loss == loss] for loss in (own["loss"], "ce"))
+    entropy = -(0.8 * math.log(0.8) + 0.2 * math.log(0.2 / 9))
+    assert ours.train_loss.tolist() == pytest.approx((theirs.train_loss - entropy).tolist(), rel=1e-3, abs=1e-4)
+    everything = like(**own, train_size=50, test_size=20)
+    assert execute.results([everything], "cpu", shelf).train_accuracy.iloc[-1] > 0.3
+    noisy = prepare.noisy_labels(like(noise=own["noise"], a=0.0), torch.tensor([0, 5, 9]), 10)
+    assert noisy.tolist() == [2, 7, 1]
+    before = shelf.path(spec)
+    paths["loss"].write_text(LOSS_FILE + "# another byte\n")
+    assert shelf.path(spec) != before and shelf.why_missing(spec) == "loss changed since it was trained"
+    assert shelf.path(reference) == shelf.path(reference)
+
+
+@pytest.mark.parametrize(
+    "name, text, sentence",
+    [
+        ("loss", "x = 1\n", r"must define a function loss\(\.\.\.\)"),
+        ("loss", "1 / 0\n", "fails with ZeroDivisionError: division by zero"),
+        ("noise", "def noise(a, K):\n    return [[1.0]]\n", "must be a square matrix"),
+        ("data", "def images():\n    return 1, 2\n", "must return train_images"),
+        ("data", "import numpy as np\ndef images():\n    return (np.zeros((4, 8, 8)), [0, 1, 0, 1]) * 2\n", "wanted are uint8 images"),
+    ],
+)
+def test_a_readers_file_that_does_not_do_is_refused_in_a_sentence(shelf, tmp_path, name, text, sentence):
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(UsageError, match=sentence) as caught:
+        execute.results([like(**{name: str(tmp_path / "own.py")})], "cpu", shelf)
+    assert one_sentence(caught.value) and "own.py" in str(caught.value)
+    with pytest.raises(UsageError, match=r"missing\.py cannot be read: No such file"):
+        execute.results([like(**{name: str(tmp_path / "missing.py")})], "cpu", shelf)
 
 
 def test_whole_numbers_are_taken_for_floats_and_equal_specs_are_one():
@@ -160,8 +233,9 @@ def test_unknown_and_missing_settings_are_named():
 
 
 def test_company_sets_aside_what_may_differ_per_replica_only():
-    assert like(a=0.1, p=0.2, seed=7, lr=0.3, weight_decay=0.1, loss="mse").company == SPEC.company
-    assert SPEC.company.to_dict() == SPEC.to_dict() | {"a": 1.0, "p": 1.0, "seed": 0, "lr": 1.0, "weight_decay": 0.0, "loss": "ce"}
+    assert like(a=0.1, p=0.2, seed=7, lr=0.3, weight_decay=0.1, loss="mse", noise="pair", lambda_H=0.1).company == SPEC.company
+    aside = {"a": 1.0, "p": 1.0, "seed": 0, "lr": 1.0, "weight_decay": 0.0, "loss": "ce"}
+    assert SPEC.company.to_dict() == SPEC.to_dict() | aside
     others = [
         {"momentum": 0.1},
         {"order_seed": 1},
@@ -187,9 +261,12 @@ def test_digest_is_the_same_in_every_process_and_tells_every_setting_apart():
     assert found == {digest(SPEC.to_dict()) + "\n"}
     changed = {"data": "mnist", "train_size": 41, "test_size": 41, "pool": 2, "model": "cnn", "widths": (8, 9, 1), "a": 0.7 + 1e-16,
                "p": math.nextafter(0.8, 1), "lr": 0.06, "momentum": 0.8, "weight_decay": 1e-300, "batch": 21, "epochs": 4,
-               "evaluate_at": (2, 3), "seed": 1, "order_seed": 1, "loss": "mse", "precision": "bfloat16"}  # fmt: skip
+               "evaluate_at": (2, 3), "seed": 1, "order_seed": 1, "loss": "mse", "precision": "bfloat16",
+               "noise": "pair", "smoothing": "posterior", "schedule": "steps", "lr_steps": (1,), "lr_factor": 0.2, "clip": 1.0,
+               "augment": "crop-flip", "batch_norm": True, "feature_norm": True, "lambda_W": 0.1, "lambda_b": 0.1, "lambda_H": 0.1,
+               "validation_size": 1, "keep_at": (1,)}  # fmt: skip
     assert changed.keys() == SPEC.to_dict().keys()
-    assert len({digest(SPEC.to_dict() | {name: value}) for name, value in changed.items()} | {digest(SPEC.to_dict())}) == 19
+    assert len({digest(SPEC.to_dict() | {name: value}) for name, value in changed.items()} | {digest(SPEC.to_dict())}) == len(changed) + 1
     with pytest.raises(ValueError):
         digest({"a": math.nan})
 
