@@ -187,7 +187,10 @@ def _facts(runs) -> dict[str, str]:
         )
         facts["Trained on"] = "; ".join(sorted(set(runs.device + ": " + runs.hardware)))
         facts["Training commits"] = ", ".join(sorted(set(runs.commit)))
-        facts["Data"] = "; ".join(f"{SOURCES[name].title}, {SOURCES[name].origin}" for name in sorted(set(runs.data)))
+        facts["Data"] = "; ".join(
+            f"{SOURCES[name].title}, {SOURCES[name].origin}" if name in SOURCES else f"a reader's own, {name}"
+            for name in sorted(set(runs.data))
+        )
     return facts
 
 
