@@ -1,7 +1,8 @@
 """A runnable companion to three papers on label smoothing and neural collapse.
 
-Rooms: `labels` and `losses` (smoothing, noise), `models`, `data` (image sets), `theory` (closed forms), `runs` (what is trained, how, and
-where it is kept), `papers` (experiments, figures, claims), `report` (notebooks to pages), `explore` and `frames` (sliders), `cli`.
+Rooms: `labels` and `losses` (smoothing, noise), `models`, `data` (image sets), `arms` (a reader's own loss, noise or images), `metrics`
+(collapse and calibration of any model), `theory` (closed forms), `runs` (what is trained, how, and where it is kept), `papers`
+(experiments, figures, claims), `report` (notebooks to pages), `explore` and `frames` (sliders), `cli`.
 
 Symbols, the same everywhere:
 
@@ -15,4 +16,8 @@ Symbols, the same everywhere:
     p        kept mass: what a smoothed label leaves on its class, the rest spread evenly (Chen eq. 1); p = 1 - delta (K-1)/K
     a        clean rate: the probability that a training label is left as it is (Chen section 2)
     S, T     smoothing and noise matrices, columns are distributions (Chen section 4)
+    h, H     features: the input of the classifier; their class means mu_k, the mean of these mu_G
+    W, b     the classifier, logits z = W h + b
+    Sigma_W, Sigma_B   covariance within classes and between class means (Guo section 2, Zhou's evaluation)
+    lambda_W, lambda_H, lambda_b   decays of the unconstrained feature model (Guo, Zhou)
 """

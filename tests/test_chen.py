@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import optimize, stats
 
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import chen, chen_figures, chen_theory
+from lsnc_core.papers import chen, chen_claims, chen_figures, chen_landscape, chen_theory
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED, Verdict
 
 PS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -47,7 +47,7 @@ def made_up(rates=(0.5, 0.8), ps=PS, seeds=4, measured=eq11, noise=1e-3, excess=
 
 
 def landscape(**settings):
-    return chen.landscape_table(made_up(**settings))
+    return chen_landscape.landscape_table(made_up(**settings))
 
 
 def draw(figure):
@@ -118,7 +118,7 @@ def test_the_table_has_the_last_epoch_of_each_run_and_the_formula_beside_it():
 
 def test_the_minima_of_the_formula_itself_are_found_between_the_grid_points():
     rates = (0.3, 0.45, 0.5, 0.6, 0.65, 0.7, 0.8, 0.85, 0.9, 0.95)
-    found = chen.minima(landscape(rates=rates, noise=0), "test_loss")
+    found = chen_landscape.minima(landscape(rates=rates, noise=0), "test_loss")
     np.testing.assert_allclose(found.argmin, rates, atol=0.006)
     assert (found.low <= found.a + 1e-3).all() and (found.high >= found.a - 1e-3).all()
     assert ((found.high - found.low) > 0.04).all()  # never finer than the grid
@@ -127,7 +127,7 @@ def test_the_minima_of_the_formula_itself_are_found_between_the_grid_points():
 def test_minima_and_agreement_are_what_a_direct_computation_gives():
     table = landscape(noise=0.02)
     for column in COLUMNS:
-        minima, agreement = chen.minima(table, column), chen.agreement(table, column)
+        minima, agreement = chen_landscape.minima(table, column), chen_landscape.agreement(table, column)
         assert list(minima.a) == [0.5, 0.8] and list(minima.seeds) == [4, 4] and minima.memorised.all()
         assert list(zip(agreement.a, agreement.seed, strict=True)) == [(a, seed) for a in (0.5, 0.8) for seed in range(4)]
         for row in minima.itertuples():
@@ -144,14 +144,14 @@ def test_minima_and_agreement_are_what_a_direct_computation_gives():
             assert row.rank == pytest.approx(
                 np.corrcoef(stats.rankdata(list(measured.values())), stats.rankdata(np.round(expected, 9)))[0, 1]
             )
-    drawn = chen.agreement(table, "test_loss", "predicted_as_drawn")
-    assert (drawn.residual - chen.agreement(table, "test_loss").residual).to_numpy() == pytest.approx(
+    drawn = chen_landscape.agreement(table, "test_loss", "predicted_as_drawn")
+    assert (drawn.residual - chen_landscape.agreement(table, "test_loss").residual).to_numpy() == pytest.approx(
         [np.mean([eq11(a, p) - eq11(a + 0.01, p) for p in PS[1:-1]]) for a in (0.5, 0.8) for _ in range(4)]
     )
 
 
 def test_single_seeds_have_a_minimum_but_no_interval():
-    minima = chen.minima(landscape(rates=(0.5, 0.7), seeds={0.5: 4, 0.7: 1}), "test_loss")
+    minima = chen_landscape.minima(landscape(rates=(0.5, 0.7), seeds={0.5: 4, 0.7: 1}), "test_loss")
     assert minima.low.notna().tolist() == minima.high.notna().tolist() == [True, False]
     assert minima.argmin.tolist() == pytest.approx([0.5, 0.7], abs=0.03)
 
@@ -165,7 +165,7 @@ def told(verdict):
 
 
 def both(table):
-    return [verdict(table, column) for verdict in (chen.verdict_c1, chen.verdict_c2) for column in COLUMNS]
+    return [verdict(table, column) for verdict in (chen_landscape.verdict_c1, chen_landscape.verdict_c2) for column in COLUMNS]
 
 
 def test_the_formula_itself_with_little_noise_holds():
@@ -173,9 +173,9 @@ def test_the_formula_itself_with_little_noise_holds():
     for verdict, claim in zip(both(table), ("C1", "C1", "C2", "C2"), strict=True):
         assert (verdict.claim.id, verdict.outcome) == (claim, HOLDS) and "decide" not in told(verdict)
         assert "mnist-subset" in verdict.tried_on and "a = 0.5" in told(verdict) and "a = 0.8" in told(verdict)
-    assert "a = 0.8: error 0.1% [0.1%, 0.1%], rank correlation 1.00 [1.00, 1.00]" in told(chen.verdict_c2(table, "test_loss"))
-    assert "error 10.0%" in told(chen.verdict_c2(table, "clean_train_loss"))
-    assert "as drawn" in chen.verdict_c2(table, "test_loss", "predicted_as_drawn").tried_on
+    assert "a = 0.8: error 0.1% [0.1%, 0.1%], rank correlation 1.00 [1.00, 1.00]" in told(chen_landscape.verdict_c2(table, "test_loss"))
+    assert "error 10.0%" in told(chen_landscape.verdict_c2(table, "clean_train_loss"))
+    assert "as drawn" in chen_landscape.verdict_c2(table, "test_loss", "predicted_as_drawn").tried_on
 
 
 def test_a_shifted_minimum_and_a_large_error_do_not_hold():
@@ -187,14 +187,14 @@ def test_a_shifted_minimum_and_a_large_error_do_not_hold():
     assert (c1.outcome, c2.outcome) == (HOLDS, FAILS)  # a factor moves no minimum
     assert "error 30.0%" in told(c2)
     backward = landscape(rates=(0.8,), noise=1e-6, measured=lambda a, p: 1.0 + 0.1 * (1.0 - eq11(a, p)))
-    assert chen.verdict_c2(backward, "test_loss").outcome == FAILS and "rank correlation -1.00" in told(
-        chen.verdict_c2(backward, "test_loss")
+    assert chen_landscape.verdict_c2(backward, "test_loss").outcome == FAILS and "rank correlation -1.00" in told(
+        chen_landscape.verdict_c2(backward, "test_loss")
     )
 
 
 def test_one_failing_clean_rate_fails_the_claim():
     table = landscape(measured=lambda a, p: eq11(a if a == 0.8 else 0.9, p))
-    assert chen.verdict_c1(table, "test_loss").outcome == chen.verdict_c2(table, "test_loss").outcome == FAILS
+    assert chen_landscape.verdict_c1(table, "test_loss").outcome == chen_landscape.verdict_c2(table, "test_loss").outcome == FAILS
 
 
 @pytest.mark.parametrize(
@@ -202,23 +202,23 @@ def test_one_failing_clean_rate_fails_the_claim():
 )
 def test_the_sign_of_the_residual_is_told(factor, sign):
     table = landscape(rates=(0.5,), measured=lambda a, p: factor * eq11(a, p))
-    verdict = chen.verdict_c2(table, "test_loss")
+    verdict = chen_landscape.verdict_c2(table, "test_loss")
     assert verdict.outcome == HOLDS and re.search(sign, told(verdict))
     residual = (factor - 1) * np.mean([eq11(0.5, p) for p in PS[1:-1]])
     assert f"{residual:+.2f}" in told(verdict)
-    assert f"held-out images: {residual:+.2f} at a = 0.5; training images" in chen.seen(table)
+    assert f"held-out images: {residual:+.2f} at a = 0.5; training images" in chen_landscape.seen(table)
 
 
 def test_networks_that_have_not_memorised_decide_nothing():
     table = landscape(excess=0.06)
     for verdict in both(table):
         assert verdict.outcome == UNDECIDED and "not memorised" in told(verdict) and "more epochs" in told(verdict)
-    assert "104 networks" in chen.seen(table) and "; 0 of them have memorised" in chen.seen(table)
+    assert "104 networks" in chen_landscape.seen(table) and "; 0 of them have memorised" in chen_landscape.seen(table)
 
 
 def test_a_wide_interval_decides_nothing():
     table = landscape(rates=(0.5,), measured=lambda a, p: 1.15 * eq11(a, p))
-    verdict = chen.verdict_c2(table, "test_loss")
+    verdict = chen_landscape.verdict_c2(table, "test_loss")
     assert verdict.outcome == UNDECIDED and "what would decide it: more seeds" in told(verdict)
 
 
@@ -229,16 +229,16 @@ def test_a_diverged_network_decides_nothing_and_breaks_nothing(rates, value):
     hit = (runs.a == 0.5) & (runs.seed == 2) & (runs.p == 0.4) & (runs.epoch == 9)
     assert hit.sum() == 1
     runs.loc[hit, [*COLUMNS, "train_loss"]] = value
-    table = chen.landscape_table(runs)
+    table = chen_landscape.landscape_table(runs)
     assert table.memorised.sum() == len(table) - 1
     for verdict in both(table):
         assert verdict.outcome == UNDECIDED and "a = 0.5: " in told(verdict) and "finite" in told(verdict)
-    agreement = chen.agreement(table, "test_loss").set_index(["a", "seed"])
+    agreement = chen_landscape.agreement(table, "test_loss").set_index(["a", "seed"])
     assert not np.isfinite(agreement.loc[(0.5, 2), ["error", "residual"]]).any() and np.isnan(agreement["rank"][0.5, 2])
     assert np.isfinite(agreement.drop((0.5, 2))).all(axis=None)  # no cell is left out in silence
-    found = chen.minima(table, "test_loss")
+    found = chen_landscape.minima(table, "test_loss")
     assert np.isnan(found.low[0]) and found.argmin[0] == pytest.approx(0.5, abs=0.03)
-    assert chen.seen(table) and chen.nearest_theory(table).notna().all(axis=None)
+    assert chen_landscape.seen(table) and chen_landscape.nearest_theory(table).notna().all(axis=None)
     for figure in (chen_figures.figure_5(table), chen_figures.figure_5_residual(table), chen_figures.figure_6(table, rates)):
         draw(figure)
 
@@ -246,9 +246,9 @@ def test_a_diverged_network_decides_nothing_and_breaks_nothing(rates, value):
 def test_nothing_but_diverged_networks_decides_nothing():
     runs = made_up(rates=(0.5,))
     runs[[*COLUMNS, "train_loss"]] = math.nan
-    table = chen.landscape_table(runs)
+    table = chen_landscape.landscape_table(runs)
     assert [verdict.outcome for verdict in both(table)] == [UNDECIDED] * 4
-    assert chen.minima(table, "test_loss").argmin.isna().all()
+    assert chen_landscape.minima(table, "test_loss").argmin.isna().all()
     draw(chen_figures.figure_5(table))
     draw(chen_figures.figure_6(table, (0.5,)))
 
@@ -257,7 +257,7 @@ def test_one_seed_decides_nothing_but_is_counted():
     table = landscape(rates=(0.5, 0.7, 0.9, 1.0), seeds=1, measured=lambda a, p: eq11(0.5 if a == 0.9 else a, p))
     for verdict in both(table):
         assert verdict.outcome == UNDECIDED and "what would decide it: 4 seeds" in told(verdict)
-    assert "2 of 3 other clean rates within 0.1" in told(chen.verdict_c1(table, "test_loss"))
+    assert "2 of 3 other clean rates within 0.1" in told(chen_landscape.verdict_c1(table, "test_loss"))
 
 
 def test_the_nearest_theory_is_the_one_the_minima_were_made_from():
@@ -266,13 +266,13 @@ def test_the_nearest_theory_is_the_one_the_minima_were_made_from():
         return eq11(q, p)
 
     rates, kinds = (0.5, 0.6, 0.7, 0.8), ["alpha", "beta", "gamma"]
-    found = chen.nearest_theory(landscape(rates=rates, measured=beta)).xs("mean", axis=1, level=1)
+    found = chen_landscape.nearest_theory(landscape(rates=rates, measured=beta)).xs("mean", axis=1, level=1)
     assert found.loc[kinds].idxmin().tolist() == ["beta", "beta"] and list(found.index) == [*kinds, "gamma - alpha"]
     distance = np.mean([a - a * a - (1 - a) ** 2 / 9 for a in rates])
     assert found.loc["alpha"].to_numpy() == pytest.approx(distance, abs=0.02) and (found.loc["beta"] < 0.03).all()
-    alphas = chen.nearest_theory(landscape(rates=rates))
+    alphas = chen_landscape.nearest_theory(landscape(rates=rates))
     assert alphas.xs("mean", axis=1, level=1).loc[kinds].idxmin().tolist() == ["alpha", "alpha"]
-    for place in chen.PROTOCOLS.values():
+    for place in chen_landscape.PROTOCOLS.values():
         difference = alphas[place].loc["gamma - alpha"]
         assert 0 < difference["low"] < difference["mean"] < difference["high"]
         assert difference["mean"] == pytest.approx(alphas[place]["mean"]["gamma"] - alphas[place]["mean"]["alpha"])
@@ -310,7 +310,7 @@ def test_the_claims_about_formulas_hold_but_where_the_paper_goes_too_far(theory)
     assert {claim: verdict.outcome for claim, verdict in theory.items()} == expected
     assert {case.name: case.outcome for case in theory["C4"].cases} == {"a ≥ 1/M": HOLDS, "a < 1/M": FAILS}
     assert [case.outcome for case in theory["C6"].cases] == [FAILS, *[HOLDS] * 4]
-    assert all(isinstance(verdict, Verdict) and verdict.claim is chen.CLAIMS[claim] for claim, verdict in theory.items())
+    assert all(isinstance(verdict, Verdict) and verdict.claim is chen_claims.CLAIMS[claim] for claim, verdict in theory.items())
 
 
 def test_the_numbers_of_the_verdicts_on_formulas(theory):
@@ -438,7 +438,7 @@ def grid():
     runs = made_up(rates=(0.5, 0.8, 1.0), seeds={0.5: 4, 0.8: 4, 1.0: 1})
     runs.loc[(runs.p == 1) & (runs.a < 1), "train_loss"] += 1
     runs.loc[(runs.p == 0.1) & (runs.a == 0.5) & (runs.seed == 3), "train_loss"] += 1  # one of four
-    return chen.landscape_table(runs)
+    return chen_landscape.landscape_table(runs)
 
 
 FIGURES = {
@@ -511,7 +511,7 @@ def test_figure_5_draws_infinite_cells_hatches_and_marks(grid):
         assert [text.get_text() for text in theory.get_yticklabels()] == [f"{p:g}" for p in PS]
         assert panel in theory.get_shared_y_axes().get_siblings(theory)
         (marks,) = (line for line in panel.lines if line.get_marker() == "o")
-        rows = np.interp(chen.minima(grid, "test_loss").argmin, PS, range(13))
+        rows = np.interp(chen_landscape.minima(grid, "test_loss").argmin, PS, range(13))
         np.testing.assert_allclose(marks.get_ydata()[:2], rows[:2], atol=0.6)
     np.testing.assert_allclose(theory.lines[0].get_ydata(), [PS.index(a) for a in (0.5, 0.8, 1.0)])
 

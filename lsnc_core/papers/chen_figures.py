@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import chen, claims
+from lsnc_core.papers import chen_landscape, claims
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, RESIDUAL_MAP, styled
 from lsnc_core.theory import label_noise
 
@@ -159,9 +159,9 @@ def figure_5(table: pd.DataFrame) -> Figure:
     image = _heat(panels[0], theory, _rough(table) & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
     panels[0].plot(across, _position(kept, rates), "o", **mark)
     panels[0].set(title="theory, equation 11", ylabel=KEPT)
-    for panel, (column, where) in zip(panels[1:], chen.PROTOCOLS.items(), strict=True):
+    for panel, (column, where) in zip(panels[1:], chen_landscape.PROTOCOLS.items(), strict=True):
         _heat(panel, _means(table, column), _rough(table), cmap=LOSS_MAP, vmin=0, vmax=TOP)
-        found = chen.minima(table, column)
+        found = chen_landscape.minima(table, column)
         panel.vlines(across, _position(kept, found.low), _position(kept, found.high), color="white", lw=2)
         panel.plot(across, _position(kept, found.argmin), "o", **mark)
         panel.set_title(f"measured: {where}")
@@ -175,7 +175,7 @@ def figure_5_residual(table: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(8.6, 4.4), sharey=True, layout="constrained")
     finite = table[np.isfinite(table.predicted)]
     rough = _rough(finite)
-    for panel, (column, title) in zip(panels, chen.PROTOCOLS.items(), strict=True):
+    for panel, (column, title) in zip(panels, chen_landscape.PROTOCOLS.items(), strict=True):
         grid = _means(finite.assign(residual=finite[column] - finite.predicted), "residual")
         image = _heat(panel, grid, rough.reindex_like(grid), cmap=RESIDUAL_MAP, vmin=-1, vmax=1)
         panel.set_title(title)
@@ -200,12 +200,12 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
                 f"no network was trained at the clean rate {a!r}; there are {', '.join(f'{a:g}' for a in sorted(set(table.a)))}."
             )
     figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
-    markers = dict(zip(chen.PROTOCOLS, ("o", "s"), strict=True))
+    markers = dict(zip(chen_landscape.PROTOCOLS, ("o", "s"), strict=True))
     for panel, a in zip(panels[0], rates, strict=True):
         p = np.linspace(0.02, 0.999, 400)
         panel.plot(p, label_noise.loss("alpha", a, p, M), color="black", lw=1.6, label="theory, eq. 11")
         panel.axvline(a, color="grey", lw=0.8, ls=":", label="predicted best p = a")
-        for colour, (column, where) in zip(COLOURS, chen.PROTOCOLS.items(), strict=False):
+        for colour, (column, where) in zip(COLOURS, chen_landscape.PROTOCOLS.items(), strict=False):
             curves = table[table.a == a].pivot(index="seed", columns="p", values=column)
             mean = curves.mean()
             error = None

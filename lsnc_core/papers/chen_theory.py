@@ -8,7 +8,7 @@ import numpy as np
 
 from lsnc_core import labels
 from lsnc_core.papers import claims
-from lsnc_core.papers.chen import CLAIMS
+from lsnc_core.papers.chen_claims import CLAIMS
 from lsnc_core.papers.claims import Case, Verdict
 from lsnc_core.theory import label_noise, label_noise_errata
 
