@@ -576,6 +576,22 @@ def test_the_cut_into_blocks():
     assert execute.blocks([], 2) == []
 
 
+def test_the_remaining_time_counts_what_this_start_has_done(capsys):
+    from tqdm import tqdm
+
+    clock = iter(range(1000))
+    with tqdm(total=100, smoothing=0, mininterval=0, unit=" x") as bar:
+        bar._time = lambda: 10.0 * next(clock)
+        bar.start_t = bar.last_print_t = bar._time()
+        execute._advance(bar, 40, 40)  # of an earlier start
+        execute._advance(bar, 2, 0)  # in the seconds after
+        spoken = bar.format_dict
+    done = spoken["n"] - spoken["initial"]
+    assert (spoken["n"], done) == (42, 2)
+    left = (100 - 42) * spoken["elapsed"] / done  # tqdm's own rule without smoothing
+    assert f"<{tqdm.format_interval(left)}" in tqdm.format_meter(**spoken)
+
+
 def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 3)
     monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
@@ -593,7 +609,7 @@ def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkey
 
 def in_this_process(todo, missing, shelf, bar):
     for block in todo:
-        execute._train_block(block, missing, "cpu", shelf, bar.update)
+        execute._train_block(block, missing, "cpu", shelf, lambda done, before: bar.update(done))
 
 
 def test_a_request_that_cannot_be_trained_ends_in_a_sentence_and_restores_the_threads(shelf):

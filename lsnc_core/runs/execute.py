@@ -1,6 +1,7 @@
 """From a list of specs to a table: what the store lacks is trained, one single-threaded process per core, or on one GPU."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import queue
@@ -122,15 +123,22 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
         flush=True,
     )
     total = sum(len(block) * block[0].epochs for block in todo)
-    with tqdm(total=total, desc="training", unit=" network-epochs", smoothing=0.1, mininterval=1, maxinterval=5) as bar:
+    # the remaining time is told by the mean rate: blocks report in bursts
+    with tqdm(total=total, desc="training", unit=" network-epochs", smoothing=0, mininterval=1, maxinterval=5) as bar:
         if device == "cuda" or len(todo) == 1:
             for block in todo:
-                _train_block(block, missing, device, store, bar.update)
+                _train_block(block, missing, device, store, functools.partial(_advance, bar))
         else:
             _train_in_processes(todo, missing, store, bar)
 
 
-def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store: Store, progress: Callable[[int], object]) -> None:
+def _advance(bar, done: int, before: int) -> None:
+    """Move the bar by `done` network-epochs, of which `before` were done by an earlier start and say nothing of this one's speed."""
+    bar.initial += before
+    bar.update(done)
+
+
+def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store: Store, progress: Callable[[int, int], object]) -> None:
     """Train one block, single-threaded on a CPU wherever it runs, and store those of its histories that were missing."""
     import torch
 
@@ -143,8 +151,15 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
     start = time.perf_counter()
     checkpoint = store.unfinished(block)
     resumed = checkpoint.exists()
+    unsaid = resumed  # the first report of a training that goes on is of the epochs before
+
+    def report(done: int) -> None:
+        nonlocal unsaid
+        progress(done, done if unsaid else 0)
+        unsaid = False
+
     try:
-        trained = fleet.train(block, data.load(block[0].data), torch.device(device), progress, checkpoint)
+        trained = fleet.train(block, data.load(block[0].data), torch.device(device), report, checkpoint)
     finally:
         torch.set_num_threads(threads)
     made = {
@@ -183,7 +198,7 @@ def _train_in_processes(todo: list[list[RunSpec]], missing: set[RunSpec], store:
         waiting = {pool.submit(_work, block, missing & set(block), store.folder) for block in todo}
         while waiting:
             with contextlib.suppress(queue.Empty):
-                bar.update(messages.get(timeout=0.2))
+                _advance(bar, *messages.get(timeout=0.2))
             for future in [future for future in waiting if future.done()]:
                 waiting.remove(future)
                 future.result()
@@ -217,4 +232,4 @@ def _end_with_parent() -> None:
 
 def _work(block: list[RunSpec], missing: set[RunSpec], folder: Path) -> None:
     """Train one block inside a training process."""
-    _train_block(block, missing, "cpu", Store(folder), _progress_queue.put)
+    _train_block(block, missing, "cpu", Store(folder), lambda done, before: _progress_queue.put((done, before)))
