@@ -1,0 +1,45 @@
+"""Collapse and calibration metrics for any model: `measure(model, loader)`, or `NeuralCollapse` batch by batch."""
+
+from lsnc_core.metrics.accumulator import NeuralCollapse
+from lsnc_core.metrics.calibration import (
+    Reliability,
+    Temperature,
+    adaptive_ece,
+    brier,
+    calibration_scores,
+    classwise_ece,
+    ece,
+    fit_temperature,
+    mce,
+    nll,
+    reliability,
+)
+from lsnc_core.metrics.collapse import FORMULAS, PRESETS, Collapse, Values, collapse_values, nc1_by_correctness, neural_collapse
+from lsnc_core.metrics.probe import CollapseHistory, measure, predict
+from lsnc_core.metrics.statistics import Statistics
+
+__all__ = [
+    "FORMULAS",
+    "PRESETS",
+    "Collapse",
+    "CollapseHistory",
+    "NeuralCollapse",
+    "Reliability",
+    "Statistics",
+    "Temperature",
+    "Values",
+    "adaptive_ece",
+    "brier",
+    "calibration_scores",
+    "classwise_ece",
+    "collapse_values",
+    "ece",
+    "fit_temperature",
+    "mce",
+    "measure",
+    "nc1_by_correctness",
+    "neural_collapse",
+    "nll",
+    "predict",
+    "reliability",
+]

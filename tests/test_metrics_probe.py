@@ -1,0 +1,309 @@
+"""`measure` on models as they come: which layer, which mode, which loader, what is left behind."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_metrics_collapse import dense
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from lsnc_core.errors import UsageError
+from lsnc_core.metrics import (
+    FORMULAS,
+    CollapseHistory,
+    calibration_scores,
+    fit_temperature,
+    measure,
+    nc1_by_correctness,
+    neural_collapse,
+    predict,
+)
+from lsnc_core.metrics.calibration import SCORES
+
+K = 4
+
+
+def images(seed=0, N=120):
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(K, (N,), generator=draw)
+    return TensorDataset(torch.randn(N, 3, 8, 8, generator=draw) + labels[:, None, None, None] / 2, labels)
+
+
+class Small(nn.Module):
+    """A convolution, batch norm, dropout, and a classifier that is not the last module it defines."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(12, K)
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5))
+        self.embed = nn.Linear(6, 12)
+        self.calls = 0
+
+    def features(self, x):
+        return self.embed(self.body(x)).relu()
+
+    def forward(self, x):
+        self.calls += 1
+        return self.head(self.features(x)).softmax(1)  # what comes after the logits does not matter
+
+
+def descend(model, x, y):
+    """A step of gradient descent; torch.optim would take seconds to import."""
+    model.zero_grad()
+    nn.functional.cross_entropy(model.head(model.features(x)), y).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.2 * parameter.grad
+
+
+@pytest.fixture
+def model():
+    """A little trained, so that it predicts every class and some samples wrong."""
+    model, (x, y) = Small(), images().tensors
+    for _ in range(80):
+        descend(model, x, y)
+    assert 0.5 < (model.eval()(x).argmax(1) == y).double().mean() < 1 and len(model(x).argmax(1).unique()) == K
+    model.train()
+    model.calls = 0
+    return model
+
+
+def in_memory(model, data):
+    """Features, logits and labels in eval mode, by hand."""
+    model.eval()
+    with torch.no_grad():
+        x, y = data.tensors
+        features = model.features(x)
+        logits = model.head(features)
+    model.train()
+    return features, logits, y
+
+
+def column(table, part="all", split="data"):
+    rows = table[(table.part == part) & (table.split == split)]
+    assert rows.metric.is_unique
+    return dict(zip(rows.metric, rows.value, strict=True))
+
+
+def test_every_value_is_that_of_the_features_in_memory(model):
+    table = measure(model, DataLoader(images(), 17), progress=False)
+    features, logits, y = in_memory(model, images())
+    found, collapse = column(table), neural_collapse(features, y, model.head.weight, model.head.bias)
+    by_prediction = nc1_by_correctness(features, logits.argmax(1), y, K)
+    expected = collapse.values | calibration_scores(logits, y) | {"nc1_trace_by_prediction": by_prediction["all"]}
+    assert set(found) == set(expected) == set(FORMULAS) | set(SCORES) | {"nc1_trace_by_prediction"}
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    reference, _, _ = dense(features, y, model.head.weight.detach(), model.head.bias.detach())
+    assert {name: found[name] for name in reference} == pytest.approx(reference, rel=1e-4, abs=1e-6)
+    assert [column(table, f"class {k}")["nc1_trace"] for k in range(K)] == pytest.approx(collapse.nc1_by_class.tolist(), rel=1e-5)
+    for part in ("correct", "wrong"):
+        assert column(table, part) == pytest.approx({"nc1_trace_by_prediction": by_prediction[part]}, rel=1e-4)
+
+
+def test_the_table_is_tidy_and_says_what_papers_call_it(model):
+    table = measure(model, DataLoader(images(), 60), progress=False)
+    assert list(table.columns) == ["split", "metric", "part", "value", "papers", "formula"]
+    assert not table.duplicated(["split", "metric", "part"]).any() and table.notna().all().all() and (table.formula != "").all()
+    names = table[table.part == "all"].set_index("metric").papers
+    assert names["nc3_product"] == "guo NC2, guo_code NC2" and names["nc3_product_W_centred_sample_mean"] == "zhou NC3"
+
+
+def test_the_model_is_left_as_it_was(model):
+    model.train()
+    model.body[1].eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    measure(model, DataLoader(images(), 32, shuffle=True), progress=False)
+    assert torch.equal(torch.rand(3), expected)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(UsageError):
+        measure(model, DataLoader(images(), 32), layer="body", progress=False)
+    with pytest.raises(RuntimeError):  # not even a model that fails in the middle
+        measure(model, DataLoader(TensorDataset(torch.zeros(8, 5, 8, 8), torch.zeros(8, dtype=torch.int64)), 4), progress=False)
+    assert [module.training for module in model.modules()] == modes and not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, lambda m: nn.Sequential(m, nn.Identity()), lambda m: m.to(memory_format=torch.channels_last)]
+)
+def test_wrapped_models_measure_the_same(model, wrap):
+    loader = DataLoader(images(), 40)
+    expected = measure(model, loader, progress=False)
+    pd.testing.assert_frame_equal(measure(wrap(model), loader, progress=False), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_features_that_do_not_fit_are_made_twice(model):
+    shuffled = DataLoader(images(), 32, shuffle=True)
+    expected = measure(model, shuffled, progress=False)
+    assert model.calls == 1 + 4  # one to find the layer
+    model.calls = 0
+    twice = measure(model, shuffled, keep_gib=0, progress=False)
+    assert model.calls == 1 + 2 * 4
+    pd.testing.assert_frame_equal(twice, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_loader_that_drops_samples_is_refused_only_where_it_matters(model):
+    dropping = DataLoader(images(N=100), 32, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(0))
+    assert math.isfinite(column(measure(model, dropping, progress=False))["nc1_trace"])
+    with pytest.raises(UsageError, match=r"second read saw .* without drop_last"):
+        measure(model, dropping, keep_gib=0, progress=False)
+
+
+def test_train_and_test_share_the_class_means_of_the_first(model):
+    train, test = images(0), images(1)
+    table = measure(model, {"train": DataLoader(train, 40), "test": DataLoader(test, 40)}, progress=False)
+    features, _, y = in_memory(model, train)
+    centroids = neural_collapse(features, y, model.head.weight, model.head.bias).statistics
+    features, _, y = in_memory(model, test)
+    expected = neural_collapse(features, y, model.head.weight, model.head.bias, centroids).values
+    found = column(table, split="test")
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    nearest = torch.cdist(features, centroids.means.float()).argmin(1)
+    assert found["ncc_accuracy"] == pytest.approx(float((nearest == y).double().mean()))
+
+
+def test_the_layer_can_be_named(model):
+    loader = DataLoader(images(), 60)
+    features, _, _ = in_memory(model, images())
+    found = measure(model, loader, layer="head", progress=False)
+    pd.testing.assert_frame_equal(found, measure(model, loader, progress=False))
+    with pytest.warns(UserWarning, match=r"8 of 12 classes have no samples"):
+        other = column(measure(model, loader, layer="embed", progress=False))
+    assert other["W_norm"] == pytest.approx(model.embed.weight.detach().norm(dim=1).mean().item(), rel=1e-6)
+    assert other["means_norm"] != column(found)["means_norm"] and features.shape[1] == 12
+
+
+def test_autocast_is_respected(model):
+    loader = DataLoader(images(), 60)
+    plain = column(measure(model, loader, progress=False))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        narrow = column(measure(model, loader, progress=False))
+    assert narrow["nc1_trace"] != plain["nc1_trace"] and narrow["nc1_trace"] == pytest.approx(plain["nc1_trace"], rel=0.05)
+    assert narrow["nc2_W"] == plain["nc2_W"]
+
+
+class Two(nn.Module):
+    """Takes two inputs, gives a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, K, bias=False)
+
+    def forward(self, left, right):
+        return self.fc(torch.cat([left, right], 1)), None
+
+
+def test_inputs_of_several_tensors_and_more_than_labels_in_a_batch():
+    torch.manual_seed(1)
+    model, (left, right, y) = Two(), (torch.randn(40, 2), torch.randn(40, 4), torch.arange(40) % K)
+    expected = neural_collapse(torch.cat([left, right], 1), y, model.fc.weight).values
+    batches = [((left[i : i + 10], right[i : i + 10]), y[i : i + 10], "names") for i in range(0, 40, 10)]
+    named = [({"left": left[i : i + 10], "right": right[i : i + 10]}, y[i : i + 10]) for i in range(0, 40, 10)]
+    for loader in (batches, named):
+        found = column(measure(model, loader, progress=False))
+        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+def test_a_model_that_predicts_one_class_has_no_nc1_by_prediction():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, K))
+    with torch.no_grad():
+        model[1].bias.copy_(torch.tensor([1e4, 0, 0, 0]))
+    table = measure(model, DataLoader(images(), 60), progress=False)
+    assert "nc1_trace_by_prediction" not in set(table.metric) and math.isfinite(column(table)["nc1_trace"])
+
+
+def test_predict_feeds_a_temperature(model):
+    logits, y = predict(model, DataLoader(images(), 50, shuffle=False), progress=False)
+    _, expected, labels = in_memory(model, images())
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(y, labels) and model.calls == 1 + 3
+    assert fit_temperature(logits, y).value > 0
+
+
+def trained(record):
+    """Weights after two epochs of a loop with dropout and shuffling, and the history if it is recorded."""
+    model = Small()
+    loader = DataLoader(images(), 30, shuffle=True)
+    history = CollapseHistory(model, {"train": loader, "test": DataLoader(images(1), 30)}, progress=False)
+    for epoch in (1, 2):
+        model.train()
+        for x, y in loader:
+            descend(model, x, y)
+        if record:
+            history.record(epoch=epoch, seed=7)
+            assert model.training
+    return model.state_dict(), history
+
+
+def test_recording_does_not_touch_the_training():
+    with_it, history = trained(True)
+    without, empty = trained(False)
+    assert all(torch.equal(with_it[name], without[name]) for name in without)
+    table = history.table()
+    assert list(table.columns[:3]) == ["epoch", "seed", "split"] and set(table.epoch) == {1, 2} and set(table.seed) == {7}
+    for _, part in table[table.part == "all"].groupby(["epoch", "split"]):
+        assert set(FORMULAS) | set(SCORES) <= set(part.metric)
+    assert table.groupby(["epoch", "split"]).ngroups == 4 and table.index.is_unique
+    with pytest.raises(UsageError, match="nothing is recorded yet"):
+        empty.table()
+
+
+class Broken(Dataset):
+    """Features become NaN in one sample."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, n):
+        return torch.full((192,), math.nan if n == 13 else float(n)), n % K
+
+
+REFUSED = {
+    "must be a torch nn.Module, not str": lambda m: measure("resnet", []),
+    "the model has no parameters": lambda m: measure(nn.ReLU(), []),
+    "the loader of 'data' is empty": lambda m: measure(m, []),
+    "the loader of 'test' is empty": lambda m: measure(m, {"train": DataLoader(images(), 60), "test": []}, progress=False),
+    r"the loader must give batches \(inputs, labels\), not Tensor": lambda m: measure(
+        m, DataLoader(images().tensors[0], 60), progress=False
+    ),
+    "the model has no linear layer 'fc': its linear layers are 'head', 'embed'": lambda m: measure(m, DataLoader(images(), 60), layer="fc"),
+    "no linear layer was called: its linear layers are none": lambda m: measure(nn.Conv2d(3, K, 8), DataLoader(images(), 60)),
+    r"\(batch, features\), it got \(60, 3, 8, 8\)": lambda m: measure(nn.Linear(8, K), DataLoader(images(), 60), progress=False),
+    r"\(batch, features\), it was not called": lambda m: measure(
+        nn.ModuleDict({"used": m, "spare": nn.Linear(2, 2)})["used"].append_spare(), DataLoader(images(), 60), layer="spare"
+    ),
+    "labels must lie in 0..3 for 4 classes, but one of them is 5": lambda m: measure(
+        m, DataLoader(TensorDataset(images().tensors[0], images().tensors[1] + 5 * (torch.arange(120) == 0)), 60), progress=False
+    ),
+    "hold NaN or infinity": lambda m: measure(nn.Linear(192, K), DataLoader(Broken(), 8), progress=False),
+}
+
+
+@pytest.mark.parametrize("sentence, attempt", REFUSED.items(), ids=REFUSED)
+def test_what_cannot_be_is_one_sentence(model, sentence, attempt):
+    def append_spare():
+        model.spare = nn.Linear(2, 2)
+        return model
+
+    model.append_spare = append_spare
+    with pytest.raises(UsageError, match=sentence):
+        attempt(model)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_gives_the_same(model):
+    loader = DataLoader(images(), 32, shuffle=True, pin_memory=True)
+    expected = measure(model, loader, progress=False)
+    for keep in (2.0, 0):
+        found = measure(model.cuda(), loader, keep_gib=keep, progress=False)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-4)
+    assert np.isfinite(found.value).all()
