@@ -66,9 +66,9 @@ def parser() -> argparse.ArgumentParser:
 
 def list_notebooks() -> None:
     """Print each notebook with its paper, what it shows and its minutes."""
-    print(f"{'notebook':<18} {'paper':<18} {'minutes':>7}  shows")
+    print(f"{'notebook':<30} {'paper':<18} {'minutes':>7}  shows")
     for entry in catalog.NOTEBOOKS:
-        print(f"{entry.name:<18} {entry.paper:<18} {entry.quick_minutes:>7g}  {entry.shows}")
+        print(f"{entry.name:<30} {entry.paper:<18} {entry.quick_minutes:>7g}  {entry.shows}")
     print("\nMinutes of a first run of the quick profile on 2 CPU cores; later runs take seconds. Not measured for gpu and paper.")
 
 
@@ -134,19 +134,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = files.outputs_root() / profile
     jobs = [schedule.Job(sources[name], given[name], tuple(store.path(spec).stem for spec in specs)) for name, specs in wanted.items()]
-    jobs.sort(key=lambda job: -len(job.runs))  # the longest first
+    minutes = {entry.name: entry.quick_minutes for entry in chosen}
+    jobs.sort(key=lambda job: -minutes[job.name])  # the longest first
     outcomes = {outcome.name: outcome for outcome in schedule.run_jobs(jobs, folder, arguments.force, _say)}
     failures = {name: outcome.sentence for name, outcome in outcomes.items() if outcome.status == schedule.FAILED}
     last = table[table.epoch == table.epochs] if len(table) else table
     index = build.build(folder, profile, catalog.NOTEBOOKS, failures, last)
 
-    print(f"\n{'notebook':<18} {'status':<10} {'networks':<24} {'seconds':>7}")
+    print(f"\n{'notebook':<30} {'status':<10} {'networks':<24} {'seconds':>7}")
     for entry in chosen:
         specs, outcome = wanted[entry.name], outcomes[entry.name]
         networks = (
             f"{sum(spec not in before for spec in specs)} trained, {sum(spec in before for spec in specs)} stored" if specs else "none"
         )
-        print(f"{entry.name:<18} {outcome.status:<10} {networks:<24} {outcome.seconds:>7.0f}")
+        print(f"{entry.name:<30} {outcome.status:<10} {networks:<24} {outcome.seconds:>7.0f}")
     for name, sentence in failures.items():
         print(f"\n{name} failed: {sentence}")
     print(f"\n{time.perf_counter() - start:.0f} s in all. Report: {index}")

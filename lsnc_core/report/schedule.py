@@ -92,12 +92,12 @@ def _run(job: Job, folder: Path, force: bool, say: Callable[[str], object], chil
     say(f"{job.name}: started")
     start = time.perf_counter()
     path = os.pathsep.join(filter(None, [str(files.PROJECT), os.environ.get("PYTHONPATH")]))
+    # threads of two kernels that fight for the same cores wait for each other; whoever sets a number knows better
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // AT_ONCE))} | os.environ | {"PYTHONPATH": path}
     command = [sys.executable, "-P", "-m", "lsnc_core.report.execute", str(job.source), str(target), json.dumps(job.parameters)]
     files.write_whole(log, lambda partial: partial.write_text(""))
     with open(log, "w", encoding="utf-8") as written:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": path}
-        )
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, env=environment)
         children.append(child)
         if stopped.is_set():  # started while the others were being stopped
             child.terminate()
