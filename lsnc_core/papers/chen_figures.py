@@ -1,4 +1,4 @@
-"""Chen, Ziyin et al. 2020: the tables and figures of the theory (Figures 1 to 4) and of the landscape (Figures 5 and 6)."""
+"""Chen, Ziyin et al. 2020: figures of the theory (1 to 4) with their tables, and of the landscape (5 and 6)."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -121,7 +121,7 @@ def figure_4(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _heat(panel, grid: pd.DataFrame, rough: pd.DataFrame, **colours):
+def heat(panel, grid: pd.DataFrame, rough: pd.DataFrame, **colours):
     """A heat map over cells of (a, p); cells whose networks have not memorised their labels are hatched."""
     # the clean rates of a grid are unevenly spaced: each gets a column of the same width, named on the axis
     columns, rows = np.arange(len(grid.columns) + 1) - 0.5, np.arange(len(grid.index) + 1) - 0.5
@@ -134,18 +134,18 @@ def _heat(panel, grid: pd.DataFrame, rough: pd.DataFrame, **colours):
     return image
 
 
-def _means(table: pd.DataFrame, column: str) -> pd.DataFrame:
+def means(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.pivot_table(index="p", columns="a", values=column, aggfunc="mean", dropna=False)
 
 
-def _position(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+def position(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Where numbers stand on an axis with one equal cell per grid value."""
     return np.interp(at, values, np.arange(len(values)))
 
 
-def _rough(table: pd.DataFrame) -> pd.DataFrame:
+def rough_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The cells of the grid in which a network has not memorised its labels."""
-    return _means(table, "memorised") < 1
+    return means(table, "memorised") < 1
 
 
 @styled
@@ -153,17 +153,17 @@ def figure_5(table: pd.DataFrame) -> Figure:
     """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale for all panels."""
     figure, panels = plt.subplots(1, 3, figsize=(11, 4.6), sharey=True, layout="constrained")
     # pcolormesh leaves infinite cells blank; they belong above the top of the scale
-    theory = np.minimum(_means(table, "predicted"), 1e3)
+    theory = np.minimum(means(table, "predicted"), 1e3)
     across, rates, kept = np.arange(len(theory.columns)), theory.columns.to_numpy(), theory.index.to_numpy()
     mark = {"color": "white", "mec": "black", "ms": 7}
-    image = _heat(panels[0], theory, _rough(table) & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
-    panels[0].plot(across, _position(kept, rates), "o", **mark)
+    image = heat(panels[0], theory, rough_cells(table) & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
+    panels[0].plot(across, position(kept, rates), "o", **mark)
     panels[0].set(title="theory, equation 11", ylabel=KEPT)
     for panel, (column, where) in zip(panels[1:], chen_landscape.PROTOCOLS.items(), strict=True):
-        _heat(panel, _means(table, column), _rough(table), cmap=LOSS_MAP, vmin=0, vmax=TOP)
+        heat(panel, means(table, column), rough_cells(table), cmap=LOSS_MAP, vmin=0, vmax=TOP)
         found = chen_landscape.minima(table, column)
-        panel.vlines(across, _position(kept, found.low), _position(kept, found.high), color="white", lw=2)
-        panel.plot(across, _position(kept, found.argmin), "o", **mark)
+        panel.vlines(across, position(kept, found.low), position(kept, found.high), color="white", lw=2)
+        panel.plot(across, position(kept, found.argmin), "o", **mark)
         panel.set_title(f"measured: {where}")
     figure.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
     return figure
@@ -174,14 +174,41 @@ def figure_5_residual(table: pd.DataFrame) -> Figure:
     """Measured minus predicted loss over the (a, p) grid, p = 1 left out where the prediction is infinite."""
     figure, panels = plt.subplots(1, 2, figsize=(8.6, 4.4), sharey=True, layout="constrained")
     finite = table[np.isfinite(table.predicted)]
-    rough = _rough(finite)
+    rough = rough_cells(finite)
     for panel, (column, title) in zip(panels, chen_landscape.PROTOCOLS.items(), strict=True):
-        grid = _means(finite.assign(residual=finite[column] - finite.predicted), "residual")
-        image = _heat(panel, grid, rough.reindex_like(grid), cmap=RESIDUAL_MAP, vmin=-1, vmax=1)
+        grid = means(finite.assign(residual=finite[column] - finite.predicted), "residual")
+        image = heat(panel, grid, rough.reindex_like(grid), cmap=RESIDUAL_MAP, vmin=-1, vmax=1)
         panel.set_title(title)
     panels[0].set_ylabel(KEPT)
     figure.colorbar(image, ax=panels, extend="both", label="measured - predicted (nats)")
     return figure
+
+
+def seed_points(panel, curves: pd.DataFrame, **look) -> None:
+    """Means over seeds (rows of `curves`) against its columns, with 95 % t-intervals where there are four seeds or more."""
+    error = None
+    if len(curves) >= claims.MIN_SEEDS:
+        curves = curves.loc[:, np.isfinite(curves).all()]  # a diverged network leaves no mean to draw
+        intervals = [claims.t_interval(curves[value]) for value in curves]
+        error = [[middle - low for middle, low, _ in intervals], [high - middle for middle, _, high in intervals]]
+    panel.errorbar(curves.columns, curves.mean(), yerr=error, capsize=2, **look)
+
+
+def check_rates(table: pd.DataFrame, rates: tuple[float, ...]) -> None:
+    """Refuse no clean rates, or one that the table does not have, with a UsageError."""
+    if not rates:
+        raise UsageError("rates must name at least one clean rate, got none.")
+    for a in rates:
+        if a not in set(table.a):
+            raise UsageError(
+                f"no network was trained at the clean rate {a!r}; there are {', '.join(f'{a:g}' for a in sorted(set(table.a)))}."
+            )
+
+
+def slice_title(table: pd.DataFrame, a: float) -> str:
+    """ "a = 0.5, 4 seeds"."""
+    seeds = table[table.a == a].seed.nunique()
+    return f"a = {a:g}, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 @styled
@@ -192,13 +219,7 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
         UsageError: for a clean rate that the table does not have.
     """
     M = SOURCES[table.data.iloc[0]].num_classes
-    if not rates:
-        raise UsageError("rates must name at least one clean rate, got none.")
-    for a in rates:
-        if a not in set(table.a):
-            raise UsageError(
-                f"no network was trained at the clean rate {a!r}; there are {', '.join(f'{a:g}' for a in sorted(set(table.a)))}."
-            )
+    check_rates(table, rates)
     figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
     markers = dict(zip(chen_landscape.PROTOCOLS, ("o", "s"), strict=True))
     for panel, a in zip(panels[0], rates, strict=True):
@@ -207,16 +228,32 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
         panel.axvline(a, color="grey", lw=0.8, ls=":", label="predicted best p = a")
         for colour, (column, where) in zip(COLOURS, chen_landscape.PROTOCOLS.items(), strict=False):
             curves = table[table.a == a].pivot(index="seed", columns="p", values=column)
-            mean = curves.mean()
-            error = None
-            if len(curves) >= claims.MIN_SEEDS:
-                curves = curves.loc[:, np.isfinite(curves).all()]  # a diverged network leaves no mean to draw
-                mean = curves.mean()
-                intervals = [claims.t_interval(curves[value]) for value in curves]
-                error = [[middle - low for middle, low, _ in intervals], [high - middle for middle, _, high in intervals]]
-            panel.errorbar(mean.index, mean, yerr=error, fmt=markers[column], color=colour, ms=5, capsize=2, label=f"measured: {where}")
-        seeds = table[table.a == a].seed.nunique()
-        panel.set(xlabel=KEPT, title=f"a = {a:g}, {seeds} seed{'s' if seeds > 1 else ''}", xlim=(0, 1.02), ylim=(0, 4))
+            seed_points(panel, curves, fmt=markers[column], color=colour, ms=5, label=f"measured: {where}")
+        panel.set(xlabel=KEPT, title=slice_title(table, a), xlim=(0, 1.02), ylim=(0, 4))
     panels[0][0].set_ylabel("test loss (nats); formula infinite at p = 1")
     panels[0][-1].legend(frameon=False, fontsize="small", loc="upper left")
+    return figure
+
+
+@styled
+def size_residual(table: pd.DataFrame) -> Figure:
+    """Measured minus predicted loss against the number of training images, a panel for each p; `table` from `chen_landscape.by_size`."""
+    kept = sorted(set(table.p))
+    figure, panels = plt.subplots(1, len(kept), figsize=(4.6 * len(kept) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
+    looks = (
+        ("residual", "o-", "measured: held-out images"),
+        ("train_residual", "s-", "measured: training images, clean labels"),
+        ("accuracy_residual", "^:", "eq. 11 at the held-out accuracy instead of a"),
+    )
+    for panel, p in zip(panels[0], kept, strict=True):
+        panel.axhline(0, color="black", lw=0.8)
+        for colour, (column, mark, label) in zip(COLOURS, looks, strict=False):
+            curves = table[table.p == p].pivot(index="seed", columns="train_size", values=column)
+            seed_points(panel, curves, fmt=mark, color=colour, lw=1, ms=5, label=label)
+        sizes = sorted(set(table.train_size))
+        panel.set(xscale="log", xlabel="training images", title=f"a = {table.a.iloc[0]:g}, p = {p:g}")
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        panel.minorticks_off()
+    panels[0][0].set_ylabel("measured minus predicted (nats)")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), frameon=False, fontsize="small", ncols=3, loc="outside lower center")
     return figure

@@ -1,0 +1,323 @@
+"""Guo et al. 2025 (arXiv 2402.03979), deep networks: what is trained by profile, what it costs, and the claims.
+
+delta is the smoothing strength, y = (1 - delta) onehot + delta/K; delta = 0 is cross-entropy (CE), the paper's main comparison is 0.05
+against it. NC1, NC2, NC3 are its equations 4 to 6. The full text was not at hand: places are named by content, F1 to F12 are ids of ours.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lsnc_core import arms, files, labels
+from lsnc_core.data_sources import SOURCES
+from lsnc_core.errors import UsageError
+from lsnc_core.papers import guo
+from lsnc_core.papers.claims import Claim
+from lsnc_core.runs.spec import RunSpec
+
+PAPER, SMOOTHED = guo.PAPER, guo.SMOOTHED
+STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)  # F7
+
+# The claims' thresholds, fixed before the first run.
+ERROR_REACHED = 0.01  # training error that counts as learned
+NC1_REACHED = 2.0  # times cross-entropy's last NC1: what counts as collapsed, for both
+SLOPE_PART = (10 / 150, 100 / 150)  # G10's slope: the paper's epochs 10 to 100, as a part of the epochs before the rate first falls
+LOSS_OFFSETS = {
+    "cifar10": 0.002,
+    "cifar100": 0.006,
+    "stl10": 0.01,
+    "tiny-imagenet": 0.005,
+}  # c of log(loss - least loss + c), released code
+LOSS_OFFSET = 0.002  # for every other image set
+AFTER_SCALING = 0.5  # G7: difference in ECE once temperatures are fitted, by that before, at most
+NORM_TOLERANCE, SETTLED = 0.02, 0.005  # G9: distance from the closed form; change over the last fifth of training that counts as none
+COLLAPSED = 0.1  # NC1 up to which features count as collapsed, which the theorem presumes; above it a miss decides nothing
+
+_CLAIMS = (
+    (
+        "G1",
+        "abstract; plots of the training dynamics (F1)",
+        "With label smoothing training error and collapse converge faster.",
+        f"epochs to a training error of {ERROR_REACHED:.0%}, and to {NC1_REACHED:g} times CE's last NC1: at most those of CE",
+    ),
+    (
+        "G2",
+        "abstract; F1",
+        "With label smoothing NC1 is stronger at the end of training.",
+        "last NC1 below that of CE",
+    ),
+    (
+        "G3",
+        "abstract; F1",
+        "With label smoothing NC2 is stronger at the end of training.",
+        "last NC2 below that of CE",
+    ),
+    (
+        "G4",
+        "abstract; NC1 against NC2 (F2)",
+        "At the same level of NC1, label smoothing has the smaller NC2.",
+        "NC2(LS) − NC2(CE), mean over log NC1 where both networks have been, below 0",
+    ),
+    (
+        "G5",
+        "norms against the strength (F3, F6)",
+        "Norms of classifier and features shrink as the smoothing strength grows.",
+        "each norm falls from every strength to the next",
+    ),
+    (
+        "G6",
+        "temperature against the strength (F3)",
+        "The optimal temperature falls with the strength and crosses 1.",
+        f"T* above 1 without smoothing, lower at δ = {SMOOTHED}, below 1 at the largest δ",
+    ),
+    (
+        "G7",
+        "section on calibration (F3, F4)",
+        "Label smoothing is better calibrated before temperature scaling, and little different after it.",
+        f"ECE(LS) below ECE(CE) before; after it the difference is at most {AFTER_SCALING:g} of what it was, whatever its sign",
+    ),
+    (
+        "G8",
+        "section on calibration (F5); our reading",
+        "While a network trained with cross-entropy collapses further, its calibration gets worse.",
+        f"rank correlation of ECE with −log NC1 over the epochs after a training error of {ERROR_REACHED:.0%}: above 0",
+    ),
+    (
+        "G9",
+        "check of Theorem 1 on networks (F10)",
+        "Networks trained with the theorem's decays reach its norms of classifier and features.",
+        f"mean ‖w_k‖ and ‖h_k‖ within {NORM_TOLERANCE:.0%} of the closed form",
+    ),
+    (
+        "G10",
+        "plots of log(loss − lowest loss) (F9)",
+        "The training loss approaches its lowest value faster with label smoothing.",
+        "slope of log(loss − lowest loss + c) over epochs, while the first rate lasts: below that of CE",
+    ),
+    (
+        "G14",
+        "collapse against the strength (F6); the direction at large strengths is not known to us",
+        "The collapse of features is strongest at a strength between the ends (what the feature model suggests).",
+        "lowest NC1 inside the range of δ",
+    ),
+)
+CLAIMS = {name: Claim(name, PAPER, place, sentence, expected) for name, place, sentence, expected in _CLAIMS}
+
+
+@dataclass(frozen=True)
+class DeepSize:
+    """What is trained on one image set.
+
+    network: the run with delta = 0 and seed 0, all others differ from it in label smoothing and seed. seeds: of delta = 0 and 0.05;
+    other_seeds: of the other strengths. keep_at: epochs whose features and logits are kept, for those two strengths.
+    calibration_decay: weight decay with which all strengths are trained once more for the section on calibration; the paper has a fifth
+    of its usual decay in one section, most likely this one.
+    """
+
+    network: RunSpec
+    seeds: int
+    other_seeds: int
+    keep_at: tuple[int, ...]
+    calibration_decay: float | None = None
+    strengths: tuple[float, ...] = STRENGTHS
+
+
+def _network(data: str, sizes: tuple[int, int, int], model: str, widths: tuple[int, ...], **settings) -> RunSpec:
+    """A run with the paper's rate, momentum and schedule but for `settings`; sizes are training, validation and test images."""
+    usual = {"pool": 1, "a": 1.0, "p": 1.0, "lr": 0.05, "momentum": 0.9, "schedule": "steps", "seed": 0, "order_seed": 0}
+    shown = {"train_size": sizes[0], "validation_size": sizes[1], "test_size": sizes[2], "model": model, "widths": widths}
+    return RunSpec(data=data, **(usual | shown | settings))
+
+
+def until(epochs: int, *more: int) -> tuple[int, ...]:
+    """Epochs at which to measure: dense early on."""
+    usual = (1, 2, 3, 4, 6, 8, 11, 15, 20, 25, 30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 250, 300, 350, 400, 500, 600, 700, 800)
+    return tuple(sorted({epoch for epoch in (*usual, *more) if epoch < epochs} | {epochs}))
+
+
+# The paper's recipe: batch 128, decay 5e-4, the rate divided by ten at epochs 150 and 350 of 800 (Tiny ImageNet: 100 and 200 of 300),
+# no augmentation. A tenth of the training images (5,000 at most) is held out here for temperatures. On a GPU: bfloat16.
+_RECIPE = {"batch": 128, "weight_decay": 5e-4, "precision": "bfloat16"}
+_LONG = _RECIPE | {"epochs": 800, "evaluate_at": until(800), "lr_steps": (150, 350)}
+_KEPT = (60, 150, 200, 350, 500, 800)
+
+NETWORKS = {
+    "smoke": (
+        DeepSize(
+            _network(
+                "digits", (200, 100, 200), "cnn", (4, 8, 16), batch_norm=True, batch=20, weight_decay=5e-3,
+                epochs=16, evaluate_at=(1, 2, 4, 6, 8, 12, 16), lr_steps=(10, 14),
+            ),
+            seeds=4, other_seeds=1, keep_at=(4, 8, 12, 16), strengths=(0.0, 0.05, 0.9),
+        ),
+    ),
+    "quick": (
+        DeepSize(
+            _network(
+                "mnist-subset", (1000, 500, 2000), "cnn", (8, 16, 64), pool=2, batch_norm=True, batch=50, weight_decay=5e-3,
+                epochs=150, evaluate_at=until(150, 5, 68), lr_steps=(64, 107),
+            ),
+            seeds=4, other_seeds=4, keep_at=(3, 8, 20, 40, 60, 70, 100, 150), calibration_decay=1e-3,
+        ),
+    ),
+    "gpu": (
+        DeepSize(
+            _network("cifar10", (45000, 5000, 10000), "resnet18", (64,), **_RECIPE, epochs=200, evaluate_at=until(200), lr_steps=(38, 88)),
+            seeds=4, other_seeds=1, keep_at=(20, 40, 60, 100, 150, 200),
+        ),
+    ),
+    "paper": (
+        DeepSize(
+            _network("cifar10", (45000, 5000, 10000), "resnet18", (64,), **_LONG),
+            seeds=4, other_seeds=4, keep_at=_KEPT, calibration_decay=1e-4,
+        ),
+        DeepSize(
+            _network("cifar100", (45000, 5000, 10000), "resnet50", (64,), **_LONG),
+            seeds=4, other_seeds=4, keep_at=_KEPT, calibration_decay=1e-4,
+        ),
+        DeepSize(_network("stl10", (4500, 500, 8000), "resnet50", (64,), **_LONG), seeds=4, other_seeds=4, keep_at=_KEPT),
+        DeepSize(
+            _network(
+                "tiny-imagenet", (95000, 5000, 10000), "resnet50", (64,), **_RECIPE,
+                epochs=300, evaluate_at=until(300), lr_steps=(100, 200),
+            ),
+            seeds=4, other_seeds=4, keep_at=(60, 100, 150, 200, 250, 300),
+        ),
+    ),
+}  # fmt: skip
+
+
+def sizes(profile: str) -> tuple[DeepSize, ...]:
+    """What a profile trains, an image set each. Raises: UsageError, for an unknown profile."""
+    if profile not in NETWORKS:
+        raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(NETWORKS)}.")
+    return NETWORKS[profile]
+
+
+def arm(name: str, K: int) -> dict[str, object]:
+    """The settings of a named arm: "ce", "ls" (strength 0.05), "focal", "mse", or the path of a reader's .py file.
+
+    A path that does not exist as it is given is looked for in the project's folder. Raises: UsageError, for another name.
+
+    >>> arm("ls", 10)["p"]
+    0.955
+    """
+    if arms.is_file(name):
+        found = next((path for path in (Path(name).expanduser(), files.PROJECT / name) if path.exists()), Path(name))
+        return {"loss": str(found.absolute())}
+    if name == "ls":
+        return {"p": round(float(labels.kept_from_strength(SMOOTHED, K)), 12)}
+    if name not in ("ce", "focal", "mse"):
+        raise UsageError(f"there is no loss {name!r} here: there are ce, ls, focal, mse, and the path of a .py file of your own.")
+    return {"loss": name}
+
+
+def arm_label(loss: str, delta: float = 0.0) -> str:
+    """What an arm is called in figures, from its loss (a reader's file: by its file name) and strength.
+
+    >>> arm_label("ce"), arm_label("ce", 0.05), arm_label("/home/me/my_loss.py")
+    ('CE', 'LS δ = 0.05', 'my_loss.py')
+    """
+    if loss == "ce":
+        return f"LS δ = {delta:g}" if delta else "CE"
+    return Path(loss).name if arms.is_file(loss) else {"focal": "focal", "mse": "MSE"}[loss]
+
+
+def with_arms(table, losses: tuple[str, ...] | list[str]):
+    """The rows of a table of `guo_collapse.history` that belong to the arms asked for, in that order."""
+    import pandas as pd
+
+    labels_asked = [arm_label("ce", SMOOTHED) if name == "ls" else arm_label(name) for name in dict.fromkeys(losses)]
+    return pd.concat([table[table.arm == label] for label in labels_asked])
+
+
+def dynamics_runs(profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls")) -> list[RunSpec]:
+    """The networks of the training curves (F1, F2, F9, F11, F12): cross-entropy and strength 0.05, and the other arms asked for.
+
+    Raises:
+        UsageError: for an unknown profile or arm, no arm at all, or two files of one name, which could not be told apart.
+    """
+    names = [Path(name).name for name in dict.fromkeys(losses)]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"losses must name one or more arms, files under different names, got {list(losses)!r}.")
+    return [spec for size in sizes(profile) for name in dict.fromkeys(("ce", "ls", *losses)) for spec in _seeds(size, name)]
+
+
+def _seeds(size: DeepSize, name: str) -> list[RunSpec]:
+    settings = arm(name, SOURCES[size.network.data].num_classes)
+    return [replace(size.network, keep_at=size.keep_at, seed=seed, **settings) for seed in range(size.seeds)]
+
+
+def strength_runs(profile: str) -> list[RunSpec]:
+    """The networks over smoothing strengths (F3, F6, F7); those of strength 0 and 0.05 are the ones of `dynamics_runs`."""
+    return dynamics_runs(profile) + [spec for size in sizes(profile) for spec in _others(size)]
+
+
+def _others(size: DeepSize) -> list[RunSpec]:
+    K = SOURCES[size.network.data].num_classes
+    kept = [round(float(labels.kept_from_strength(delta, K)), 12) for delta in size.strengths if delta not in (0.0, SMOOTHED)]
+    return [replace(size.network, p=p, seed=seed) for p in kept for seed in range(size.other_seeds)]
+
+
+def calibration_runs(profile: str) -> list[RunSpec]:
+    """The networks of the calibration figures (F3 to F5): those of `strength_runs`, and once more under that section's own decay."""
+    more = []
+    for size in sizes(profile):
+        if size.calibration_decay is not None:
+            lighter = replace(size, network=replace(size.network, weight_decay=size.calibration_decay))
+            more += [spec for name in ("ce", "ls") for spec in _seeds(lighter, name)] + _others(lighter)
+    return strength_runs(profile) + more
+
+
+def compute(runs: list[RunSpec]):
+    """What training costs, before it starts: operations counted on one image, three times the forward pass for a step.
+
+    Args:
+        runs: from `dynamics_runs` and so on; duplicates count once.
+
+    Returns:
+        pandas.DataFrame, one row per image set, network and number of epochs: networks, image_passes (training images times epochs, all
+        networks), pflop (1e15 operations, measuring included).
+    """
+    import pandas as pd
+
+    rows = {}
+    for spec in dict.fromkeys(runs):
+        key = spec.data, spec.model, spec.feature_norm, spec.epochs
+        passes = spec.train_size * spec.epochs
+        measured = (spec.train_size + spec.test_size + spec.validation_size) * len(spec.evaluate_at)
+        row = rows.setdefault(key, {"spec": spec, "networks": 0, "image_passes": 0, "forwards": 0})
+        row["networks"] += 1
+        row["image_passes"] += passes
+        row["forwards"] += 3 * passes + measured
+    return pd.DataFrame(
+        {"data": data, "model": model, "epochs": epochs, "networks": row["networks"], "image_passes": row["image_passes"]}
+        | {"pflop": row["forwards"] * forward_flop(row["spec"]) / 1e15}
+        for (data, model, _, epochs), row in rows.items()
+    )
+
+
+def forward_flop(spec: RunSpec) -> int:
+    """Operations (two a multiplication and addition) of the convolutions and linear layers in one image's forward pass."""
+    import torch
+
+    from lsnc_core.runs import prepare
+
+    source = SOURCES[spec.data]
+    shape = source.shape[0], source.shape[1] // spec.pool, source.shape[2] // spec.pool
+    network, counts = prepare.build(spec, shape, source.num_classes).eval(), []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(lambda layer, _, out: counts.append(2 * out.numel() * layer.weight[0].numel()))
+    with torch.no_grad():
+        network(torch.zeros(1, *shape))
+    return sum(counts)
+
+
+def compute_said(runs: list[RunSpec]) -> str:
+    """The compute of `compute` in a sentence a network; hours are not measured here."""
+    said = [
+        f"{row.networks} networks ({row.model}) x {row.epochs} epochs on {row.data}: "
+        f"{row.image_passes:.3g} image passes, {row.pflop:,.3g} PFLOP"
+        for row in compute(runs).itertuples()
+    ]
+    return "; ".join(said) + ". Hours: not measured; at 100 TFLOP/s a PFLOP takes 10 s. What is in the store is not trained again."

@@ -1,0 +1,210 @@
+"""Zhou et al. 2022: the claims about deep networks under four losses, Z-C1 to Z-C5, and their verdicts from `zhou_deep_tables`."""
+
+import itertools
+
+import numpy as np
+
+from lsnc_core.data_sources import SOURCES
+from lsnc_core.papers import claims
+from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED, Case, Claim, Verdict
+from lsnc_core.papers.zhou import PAPER
+from lsnc_core.papers.zhou_deep import LOSSES
+from lsnc_core.papers.zhou_deep_tables import METRICS
+
+# The claims' thresholds, fixed before the first run.
+FITTED = 99.9  # percent of the training images: collapse is claimed of networks that have fitted them
+COLLAPSED = 0.1  # of a metric's value after E/100 epochs
+GRAM_TOLERANCE = 0.2  # distance of Gram matrices of Frobenius norm 1
+EQUAL = 0.5  # points of test accuracy
+PAPER_STEPS = 800 * 450  # 45,000 images in batches of 100
+MIN_CELLS = 6  # of a grid, for an interval of a rank correlation
+
+_CLAIMS = (
+    (
+        "Z-C1",
+        "experiments, NC metrics against epochs",
+        "With a wide network trained for long, every loss reaches neural collapse on the training data.",
+        f"NC1, NC2 and NC3 each end below {COLLAPSED:.0%} of their value after E/100 epochs, for all four losses",
+    ),
+    (
+        "Z-C2",
+        "abstract and theorem on global optimality",
+        "The last-layer features are equivalent across losses: class means form the same simplex up to rotation and scale.",
+        f"distances between the Gram matrices of the class means, at Frobenius norm 1, and to the simplex's all below {GRAM_TOLERANCE:g}",
+    ),
+    (
+        "Z-C3",
+        "abstract; experiments on width and epochs",
+        "The test accuracies of the four losses become equal as width and epochs grow.",
+        f"the spread over losses falls from the smallest, shortest to the widest, longest training, to at most {EQUAL:g} point",
+    ),
+    (
+        "Z-C4",
+        "experiments on width and epochs",
+        "Small or briefly trained networks do differ in test accuracy between losses.",
+        "the spread over losses at the smallest width and fewest epochs is above 0",
+    ),
+    (
+        "Z-C5",
+        "experiments, heat map of variances",
+        "The variance of test accuracy over losses and seeds falls along width and epochs.",
+        "rank correlation of a cell's variance with log width + log epochs below 0",
+    ),
+)
+CLAIMS = {name: Claim(name, PAPER, place, sentence, expected) for name, place, sentence, expected in _CLAIMS}
+
+
+def spread_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Range over losses of the mean over seeds, with a 95 % interval from Tukey's studentised range, seeds as blocks.
+
+    All differences of two means lie within `q s / sqrt(seeds)` of the true ones at once, q the quantile of the studentised range of the
+    losses at (seeds - 1)(losses - 1) degrees of freedom, s^2 the variance left when means of losses and of seeds are taken out.
+
+    Args:
+        values: float (seeds, losses), at least 2 x 2, finite.
+
+    Returns:
+        range, low, high in the values' unit, all >= 0.
+
+    >>> [round(x, 2) for x in spread_interval(np.array([[1.0, 2.0], [1.0, 2.2], [1.4, 2.3]]))]
+    [1.03, 0.65, 1.41]
+    """
+    from scipy import stats
+
+    seeds, losses = values.shape
+    means = values.mean(0)
+    left = values - values.mean(1, keepdims=True) - means + values.mean()
+    freedom = (seeds - 1) * (losses - 1)
+    half = stats.studentized_range.ppf(claims.LEVEL, losses, freedom) * np.sqrt((left**2).sum() / freedom / seeds)
+    spread = means.max() - means.min()
+    return float(spread), float(max(spread - half, 0)), float(spread + half)
+
+
+def rank_interval(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's rank correlation with a 95 % interval: normal in atanh, standard error sqrt((1 + r^2/2)/(n - 3)) (Bonett, Wright 2000).
+
+    Args: x, y, float (n,), n > 3, neither constant. Returns: r, low, high in [-1, 1].
+
+    >>> [round(value, 3) for value in rank_interval(np.arange(9), np.array([9, 8, 7, 5, 6, 4, 1, 3, 2]))]
+    [-0.933, -0.99, -0.62]
+    """
+    from scipy import stats
+
+    r = float(stats.spearmanr(x, y).statistic)
+    half = stats.norm.ppf((1 + claims.LEVEL) / 2) * np.sqrt((1 + r * r / 2) / (len(x) - 3))
+    middle = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
+    return r, float(np.tanh(middle - half)), float(np.tanh(middle + half))
+
+
+def verdict_z1(table) -> Verdict:
+    """Z-C1 from `collapse_table`: a case for each metric and loss, its last value by its first, ratios on the log scale."""
+    cases = []
+    ends = table[table.epoch == table.epochs].set_index(["loss", "seed"])
+    starts = table[table.epoch == table.epoch.min()].set_index(["loss", "seed"])
+    highest = table.groupby(["loss", "seed"])[list(METRICS)].max()
+    for metric, loss in itertools.product(METRICS[:3], LOSSES):
+        ratios = (ends[metric] / starts[metric])[loss]
+        name = f"metric {metric}({loss})"
+        if len(ratios) < claims.MIN_SEEDS or not (np.isfinite(ratios) & (ratios > 0)).all():
+            cases.append(Case(name, "no interval: too few seeds, or a network has diverged", UNDECIDED))
+            continue
+        ratio, low, high = np.exp(claims.t_interval(np.log(ratios)))
+        said = f"ends at {ends[metric][loss].mean():.2g}, {ratio:.1%} [{low:.1%}, {high:.1%}] of its first value, "
+        said += f"{(ends[metric] / highest[metric])[loss].mean():.1%} of its highest"
+        fitted = ends.train_accuracy[loss].min() >= FITTED
+        outcome = claims.decide(low, high, at_most=COLLAPSED) if fitted else UNDECIDED
+        cases.append(Case(name, said + ("" if fitted else ", training images not fitted"), outcome))
+    remark = (
+        f"training accuracy at least {ends.train_accuracy.min():.1f} % after {table.steps.iloc[0]:,} steps, the paper's {PAPER_STEPS:,}"
+    )
+    return claims.over_cases(CLAIMS["Z-C1"], _where(table), cases, remark, f"{claims.MIN_SEEDS} seeds; a wider network, more epochs")
+
+
+def verdict_z2(distances, table) -> Verdict:
+    """Z-C2 from `gram_distances`, a case for each pair, simplex included; `collapse_table` says what was tried and whether it fitted."""
+    cases = []
+    fitted = table[table.epoch == table.epochs].train_accuracy.min() >= FITTED
+    apart = distances[distances["first"] != distances.second]
+    for (one, other), part in apart.groupby(["first", "second"], sort=False):
+        name = f"distance {one}–{other}"
+        if len(part) < claims.MIN_SEEDS or not np.isfinite(part.end).all():
+            cases.append(Case(name, "no interval: too few seeds, or a network has diverged", UNDECIDED))
+            continue
+        mean, low, high = claims.t_interval(part.end)
+        outcome = claims.decide(low, high, at_most=GRAM_TOLERANCE) if fitted else UNDECIDED
+        cases.append(Case(name, f"{mean:.3f} [{low:.3f}, {high:.3f}], at first {part.start.mean():.3f}", outcome))
+    remark = "" if fitted else "training images not fitted"
+    return claims.over_cases(CLAIMS["Z-C2"], _where(table), cases, remark, f"{claims.MIN_SEEDS} seeds; a wider network, more epochs")
+
+
+def _where(table) -> str:
+    cell = table.iloc[0]
+    return f"{SOURCES[cell.data].title}, {_cell(cell.width, cell.epochs)}"
+
+
+def _cell(width: float, epochs: int) -> str:
+    return f"width {width:g}, {epochs} epochs"
+
+
+def _corner(table, pick) -> tuple[str, np.ndarray]:
+    """Name and test accuracies (seeds, losses) of the grid's first (`pick` is min) or last (max) cell."""
+    width, epochs = pick(table.width), pick(table.epochs)
+    part = table[(table.width == width) & (table.epochs == epochs)]
+    return _cell(width, epochs), part.pivot(index="seed", columns="loss", values="test_accuracy")[list(LOSSES)].to_numpy()
+
+
+def verdict_z3(table) -> Verdict:
+    """Z-C3 from `selected`: the range over losses within a seed, last cell minus first (paired t), and the last cell's range of means."""
+    (small, first), (large, last) = _corner(table, min), _corner(table, max)
+    where = f"{SOURCES[table.data.iloc[0]].title}, {large} against {small}"
+    seeds = min(len(first), len(last))
+    if seeds < claims.MIN_SEEDS:
+        return Verdict(CLAIMS["Z-C3"], where, _too_few(seeds), UNDECIDED)
+    ranges = [np.ptp(values[:seeds], axis=1) for values in (first, last)]  # (seeds,) each
+    fall, low, high = claims.t_interval(ranges[1] - ranges[0])
+    said = f"{ranges[0].mean():.2f} to {ranges[1].mean():.2f} points within a seed, change {fall:+.2f} [{low:+.2f}, {high:+.2f}]"
+    falls = Case("the spread falls", said, claims.decide(low, high, at_most=0.0))
+    spread, low, high = spread_interval(last)
+    at_end = Case(
+        f"at most {EQUAL:g} point at {large}", f"{spread:.2f} [{low:.2f}, {high:.2f}] points", claims.decide(low, high, at_most=EQUAL)
+    )
+    outcome = claims.every([falls.outcome, at_end.outcome])
+    measured = "; ".join(f"{case.name}: {case.measured} ({case.outcome})" for case in (falls, at_end))
+    return Verdict(CLAIMS["Z-C3"], where, measured + _open(outcome, "more seeds, more test images"), outcome, (falls, at_end))
+
+
+def verdict_z4(table) -> Verdict:
+    """Z-C4 from `selected`: the range of means at the first cell; it fails where the interval ends below what counts as equal."""
+    small, values = _corner(table, min)
+    where = f"{SOURCES[table.data.iloc[0]].title}, {small}"
+    if len(values) < claims.MIN_SEEDS:
+        return Verdict(CLAIMS["Z-C4"], where, _too_few(len(values)), UNDECIDED)
+    spread, low, high = spread_interval(values)
+    outcome = HOLDS if low > 0 else FAILS if high <= EQUAL else UNDECIDED
+    means = ", ".join(f"{loss} {mean:.2f}" for loss, mean in zip(LOSSES, values.mean(0), strict=True))
+    measured = f"spread {spread:.2f} [{low:.2f}, {high:.2f}] points; mean test accuracies in percent: {means}"
+    return Verdict(CLAIMS["Z-C4"], where, measured + _open(outcome, "more seeds, more test images"), outcome)
+
+
+def verdict_z5(grid) -> Verdict:
+    """Z-C5 from `cells`: rank correlation over the cells of the grid, which are its sample; seeds are inside each variance."""
+    title = SOURCES[grid.data.iloc[0]].title
+    where = (
+        f"{title}, {len(grid)} cells, width {grid.width.min():g} to {grid.width.max():g}, {grid.epochs.min()} to {grid.epochs.max()} epochs"
+    )
+    ends = f"variance {grid.variance.iloc[0]:.2f} in the first, {grid.variance.iloc[-1]:.2f} points² in the last cell"
+    if len(grid) < MIN_CELLS or grid.variance.nunique() < 2:
+        return Verdict(CLAIMS["Z-C5"], where, f"{ends}; what would decide it: {MIN_CELLS} cells or more", UNDECIDED)
+    # rounded, so that rounding of the logarithms breaks no tie
+    r, low, high = rank_interval(np.log(grid.width * grid.epochs).round(9), grid.variance)
+    outcome = claims.decide(low, high, at_most=0.0)
+    measured = f"rank correlation {r:.2f} [{low:.2f}, {high:.2f}]; {ends}"
+    return Verdict(CLAIMS["Z-C5"], where, measured + _open(outcome, "a larger grid"), outcome)
+
+
+def _too_few(seeds: int) -> str:
+    return f"{seeds} seeds; what would decide it: {claims.MIN_SEEDS} seeds"
+
+
+def _open(outcome: str, decider: str) -> str:
+    return f"; what would decide it: {decider}" if outcome == UNDECIDED else ""

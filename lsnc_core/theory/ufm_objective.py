@@ -1,0 +1,168 @@
+"""The objective of the unconstrained feature model, its gradient and its Hessian, for many problems of one size at once.
+
+A point is one vector of unknowns (W, H, b), float64 (..., size); the leading axes are starts and strengths, and a loss may have a
+strength for each. Sample number k n + i is sample i of class k.
+"""
+
+import numpy as np
+
+from lsnc_core.errors import UsageError
+from lsnc_core.theory.ufm import FeatureModel, Loss
+
+
+def split(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """W (..., K, D), features H (..., N, D) and b (..., K) as views of points x (..., size).
+
+    Raises: UsageError, for a last axis that is not the model's size.
+    """
+    if np.shape(x)[-1:] != (model.size,):
+        raise UsageError(f"A point of this model has {model.size} entries (W, H, b), not {np.shape(x)[-1:]}.")
+    lead, (K, D) = x.shape[:-1], (model.K, model.D)
+    W, H, b = x[..., : K * D], x[..., K * D : -K], x[..., -K:]
+    return W.reshape(*lead, K, D), H.reshape(*lead, model.N, D), b
+
+
+def join(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The point of W (..., K, D), H (..., N, D) and b (..., K); the reverse of split."""
+    lead = b.shape[:-1]
+    return np.concatenate([W.reshape(*lead, -1), H.reshape(*lead, -1), b], axis=-1)
+
+
+def random_starts(model: FeatureModel, count: int, seed: int, scale: float = 1.0) -> np.ndarray:
+    """Starts with independent normal entries of standard deviation `scale`, bias 0; float64 (count, size).
+
+    The first ones do not depend on count. Raises: UsageError, for fewer than one start.
+    """
+    if count < 1:
+        raise UsageError(f"There must be at least one start, not {count!r}.")
+    x = scale * np.random.default_rng(seed).standard_normal((count, model.size))
+    x[:, -model.K :] = 0
+    return x
+
+
+def logits(model: FeatureModel, x: np.ndarray) -> np.ndarray:
+    """Logits W h + b of every sample: float64 (..., N, K)."""
+    W, H, b = split(model, x)
+    return H @ W.swapaxes(-1, -2) + b[..., None, :]
+
+
+def classes(model: FeatureModel) -> np.ndarray:
+    """Class of each sample, int (N,)."""
+    return np.arange(model.N) // model.n
+
+
+def _strength(loss: Loss, axes: int) -> np.ndarray:
+    """The loss's strength with `axes` further axes of length 1."""
+    value = np.asarray(loss.strength)
+    return value.reshape(value.shape + (1,) * axes)
+
+
+def _focal_factor(log_p, rest, gamma):
+    """c(p) of the focal loss's gradient c (e_k - q): (1-p)^gamma (gamma p log p / (1-p) - 1); rest = 1 - p."""
+    ratio = np.where(rest > 0, log_p / np.where(rest > 0, rest, 1), -1.0)
+    return rest**gamma * (gamma * np.exp(log_p) * ratio - 1)
+
+
+def data_loss(loss: Loss, Z: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Loss of each sample and its gradient with respect to the logits.
+
+    Formula: ls: -sum_j y_j log q_j, y = (1-delta) e_k + delta/K; focal: -(1-q_k)^gamma log q_k; mse: (1/K)||z - M e_k||^2; q = softmax(z).
+    Args: loss, its strength broadcasts with the leading axes; Z, logits float64 (..., N, K); own, class k of each sample, int (N,).
+    Returns: losses (..., N) and gradients (..., N, K). Source: Guo, section on label smoothing; Zhou section 2.
+    """
+    rows, K = np.arange(len(own)), Z.shape[-1]
+    if loss.name == "mse":
+        G = Z.copy()
+        G[..., rows, own] -= _strength(loss, 1)
+        return (G * G).mean(-1), G * (2 / K)
+    shifted = Z - Z.max(-1, keepdims=True)
+    Q = np.exp(shifted)
+    total = Q.sum(-1, keepdims=True)
+    Q /= total
+    log_p = shifted[..., rows, own] - np.log(total[..., 0])  # (..., N)
+    if loss.name == "ls":
+        delta = _strength(loss, 1)
+        value = delta * (shifted[..., rows, own] - shifted.mean(-1)) - log_p
+        Q -= delta[..., None] / K
+        Q[..., rows, own] -= 1 - delta
+        return value, Q
+    gamma, rest = _strength(loss, 1), -np.expm1(log_p)
+    c = _focal_factor(log_p, rest, gamma)
+    Q *= -c[..., None]
+    Q[..., rows, own] += c
+    return -(rest**gamma) * log_p, Q
+
+
+def value_and_gradient(model: FeatureModel, loss: Loss, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """f and its gradient at points x.
+
+    Args: x, float64 (..., size). Returns: float64 (...) and (..., size). Raises: UsageError. Source: module docstring of ufm.
+
+    >>> model = FeatureModel(K=2, n=1, D=1, lambda_W=0.1, lambda_H=0.1)
+    >>> value, gradient = value_and_gradient(model, Loss("ls", 0.0), np.zeros(6))
+    >>> round(float(value), 4), gradient.tolist()  # log 2, a critical point
+    (0.6931, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    """
+    W, H, b = split(model, x)
+    losses, G = data_loss(loss, logits(model, x), classes(model))
+    G /= model.N
+    decays = 0.5 * (model.lambda_W * _square(W, 2) + model.lambda_H * _square(H, 2) + model.lambda_b * _square(b, 1))
+    gradient = np.empty(x.shape)
+    into = split(model, gradient)
+    np.add(G.swapaxes(-1, -2) @ H, model.lambda_W * W, out=into[0])
+    np.add(G @ W, model.lambda_H * H, out=into[1])
+    np.add(G.sum(-2), model.lambda_b * b, out=into[2])
+    return losses.mean(-1) + decays, gradient
+
+
+def _square(x: np.ndarray, axes: int) -> np.ndarray:
+    flat = x.reshape(*x.shape[: x.ndim - axes], -1)
+    return np.einsum("...i,...i->...", flat, flat)
+
+
+def curvature_product(loss: Loss, Z: np.ndarray, own: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """Second derivative of each sample's loss in its logits, applied to V.
+
+    Args: loss; Z, logits float64 (..., N, K); own, class of each sample, int (N,); V, float64 (..., N, K).
+    Returns: float64 of the broadcast shape of Z and V.
+    """
+    if loss.name == "mse":
+        return V * (2 / Z.shape[-1])
+    Q = np.exp(Z - Z.max(-1, keepdims=True))
+    Q /= Q.sum(-1, keepdims=True)
+    centred = V - (Q * V).sum(-1, keepdims=True)
+    if loss.name == "ls":
+        return Q * centred
+    rows = np.arange(len(own))
+    gamma, p = _strength(loss, 1), Q[..., rows, own]
+    log_p, rest = np.log(p), 1 - p
+    c = _focal_factor(log_p, rest, gamma)
+    # dc = c'(p) dp with dp = p (v_k - q.v)
+    slope = gamma * rest ** (gamma - 1) * (log_p + 2 - (gamma - 1) * p * log_p / rest)
+    moved = slope * p * centred[..., rows, own]
+    out = -c[..., None] * Q * centred - moved[..., None] * Q
+    out[..., rows, own] += moved
+    return out
+
+
+def hessian_product(model: FeatureModel, loss: Loss, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The Hessian of f at x, applied to v without forming it.
+
+    Args: x, v, float64 (..., size) that broadcast. Returns: float64 of the broadcast shape. Raises: UsageError.
+    """
+    (W, H, _), (V, G, c) = split(model, x), split(model, v)
+    Z = logits(model, x)
+    residual = data_loss(loss, Z, classes(model))[1] / model.N
+    moved = H @ V.swapaxes(-1, -2) + G @ W.swapaxes(-1, -2) + c[..., None, :]
+    S = curvature_product(loss, Z, classes(model), moved) / model.N
+    return join(
+        S.swapaxes(-1, -2) @ H + residual.swapaxes(-1, -2) @ G + model.lambda_W * V,
+        S @ W + residual @ V + model.lambda_H * G,
+        S.sum(-2) + model.lambda_b * c,
+    )
+
+
+def dense_hessian(model: FeatureModel, loss: Loss, x: np.ndarray) -> np.ndarray:
+    """The whole Hessian of f at one point x (size,), symmetric float64 (size, size); meant for up to some thousand unknowns."""
+    whole = hessian_product(model, loss, x[None], np.eye(model.size))
+    return (whole + whole.T) / 2

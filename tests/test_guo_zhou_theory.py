@@ -1,0 +1,281 @@
+"""The feature model's tables, verdicts and figures of Guo and Zhou: on what is computed, and on made-up tables that must fail."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from scipy import stats
+
+from lsnc_core import profiles
+from lsnc_core.errors import UsageError
+from lsnc_core.papers import guo, guo_dynamics, guo_figures, guo_theory, zhou, zhou_figures
+from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
+from lsnc_core.theory import ufm_spectra
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Every table of the three notebooks at smoke size."""
+    runs = guo_dynamics.curves("smoke")
+    return {
+        "cells": guo_theory.minimisers("smoke"),
+        "near": guo_theory.threshold("smoke"),
+        "limits": guo_theory.limits(),
+        "spectra": guo_theory.spectra(),
+        "conditions": guo_theory.conditions(),
+        "rates": guo_dynamics.rates(),
+        "runs": runs,
+        "reached": zhou.reached("smoke"),
+        "margins": zhou.margins("smoke"),
+        "saddles": zhou.saddles("smoke"),
+        "hessians": zhou.focal_hessians("smoke"),
+    }
+
+
+def outcomes(verdict):
+    return {case.name.split(" ", 1)[1]: case.outcome for case in verdict.cases}
+
+
+# ------------------------------------------------------------------------------------------------ minimisers
+
+
+def test_theorem_1_holds_on_what_the_optimiser_finds(tables):
+    verdict = guo_theory.verdict_g11(tables["cells"], tables["near"], tables["limits"])
+    assert verdict.outcome == HOLDS and set(outcomes(verdict)) == {"norms", "threshold", "limit"}
+    cells = tables["cells"]
+    assert set(cells.varied) == {"strength", "K", "decay"} and sorted(set(cells.K)) == [2, 3, 5, 10, 20]
+    for row in cells.itertuples():
+        assert row.margin == pytest.approx(np.log(row.K / (row.strength + row.K * row.eps) - row.K + 1))
+        assert row.found_margin == pytest.approx(row.margin, abs=1e-6)
+    assert {row[0]: row[1:] for row in guo_theory.code_norms()}["0.05"] == ["3.1278"] * 2 + ["1.3988"] * 2
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "part"),
+    [
+        ("cells", "loss_error", 1e-11, "norms"),
+        ("cells", "logit_error", 2e-6, "norms"),
+        ("cells", "norm_error", 2e-6, "norms"),
+        ("near", "logit_error", 2e-6, "threshold"),
+        ("near", "found_w", 0.0, "threshold"),
+        ("near", "found_h", 0.2, "threshold"),
+        ("limits", "searched", 3.0, "limit"),
+        ("limits", "limit", 3.0, "limit"),
+    ],
+)
+def test_theorem_1_fails_when_a_number_is_off(tables, table, column, value, part):
+    given = {name: tables[name] for name in ("cells", "near", "limits")}
+    given[table] = given[table].assign(**{column: value})
+    found = outcomes(guo_theory.verdict_g11(*given.values()))
+    assert found == {name: FAILS if name == part else HOLDS for name in ("norms", "threshold", "limit")}
+
+
+# ------------------------------------------------------------------------------------------------ conditioning
+
+
+def test_spectra_are_as_predicted(tables):
+    table = tables["spectra"]
+    assert np.abs(table.predicted - table.computed).max() < 1e-10
+    for _, part in table.groupby(["delta", "block"]):
+        assert len(part) == {"W": 35, "H": 105, "all": 145}[part.block.iloc[0]] and part.predicted.is_monotonic_increasing
+
+
+def test_the_theorem_holds_as_D1_and_not_as_the_others(tables, monkeypatch):
+    assert guo_theory.verdict_g12().outcome == HOLDS
+    others = guo_theory.verdict_g12_others(tables["conditions"])
+    expected = {f"{name}(K={K})": FAILS for name in ("D3", "D4", "D5") for K in (10, 100)} | {"D5(K=100)": HOLDS}
+    assert others.outcome == FAILS and outcomes(others) == expected
+    numbers = {case.name.split(" ")[1]: case.measured for case in others.cases}
+    assert numbers["D3(K=10)"] == "4.328 at δ = 0, 6.104 at δ = 0.05" and numbers["D4(K=10)"].startswith("6.96 at δ = 0, 15.71")
+    true = ufm_spectra.condition_number
+    for wrong in (lambda *given: true(*given) + 1e-9, lambda model, delta, name: true(model, 0.0 * np.asarray(delta), name)):
+        with monkeypatch.context() as patched:
+            patched.setattr(ufm_spectra, "condition_number", wrong)
+            assert guo_theory.verdict_g12().outcome == FAILS
+
+
+def test_rates_are_within_one_percent(tables):
+    rates = tables["rates"]
+    assert rates.error.max() < 0.01 and guo_dynamics.verdict_g13(rates).outcome == HOLDS
+    np.testing.assert_allclose(rates.measured, rates.predicted, rtol=0.01)
+    assert guo_dynamics.verdict_g13(rates.assign(error=0.011)).outcome == FAILS
+    assert guo_dynamics.verdict_g13(rates.assign(predicted=-rates.predicted)).outcome == FAILS
+
+
+# ------------------------------------------------------------------------------------------------ training curves
+
+
+def made_up(nc2, gap, starts=5, spread=guo_dynamics.START):
+    """Curves with NC1 = 1/t and given NC2 and loss gap as functions of (delta, t), a little different from start to start."""
+    draws, rows = np.random.default_rng(0), []
+    for start in range(starts):
+        for delta in guo.STRENGTHS:
+            factor = 1 + 0.01 * draws.standard_normal()
+            for t in 10.0 ** np.arange(0, 8.5, 0.5):
+                values = {"gap": gap(delta, t) * factor, "error": 0.0, "nc1": 1 / t, "nc2": nc2(delta, t) * factor, "nc3": 1 / t}
+                rows.append({"spread": spread, "delta": delta, "start": start, "iteration": t} | values)
+    return pd.DataFrame(rows)
+
+
+def test_nc2_at_equal_nc1_is_decided_level_by_level():
+    def nc2(delta, t):  # smoothing is lower early, higher late, equal at NC1 = 1e-3
+        return 0.5 if delta == 0 else 0.5 * (t / 1e3) ** 0.1
+
+    verdict = guo_dynamics.verdict_g4(made_up(nc2, lambda delta, t: 1 / t))
+    found = {case.name.removeprefix("NC1 = "): case.outcome for case in verdict.cases}
+    assert verdict.outcome == FAILS
+    assert found == {"0.1": HOLDS, "0.03": HOLDS, "0.01": HOLDS, "0.001": UNDECIDED, "0.0001": FAILS, "1e-05": FAILS, "1e-06": FAILS}
+    at = guo_dynamics.nc2_at_nc1(made_up(nc2, lambda delta, t: 1 / t)).set_index("nc1")
+    assert at.loc[1e-5].ls == pytest.approx(0.5 * 100**0.1, rel=0.02) and at.loc[1e-5].ce == pytest.approx(0.5, rel=0.02)
+    short = made_up(nc2, lambda delta, t: 1 / t)
+    short = guo_dynamics.verdict_g4(short[short.iteration < 1e4])
+    assert short.cases[-1].outcome == UNDECIDED and "does not get there" in short.cases[-1].measured
+
+
+def test_the_slope_of_the_loss_is_compared_start_by_start():
+    table = made_up(lambda delta, t: 0.5, lambda delta, t: t ** -(1 if delta == 0 else 2 if delta < 0.3 else 0.8))
+    verdict = guo_dynamics.verdict_g10(table)
+    assert outcomes(verdict) == {"= 0.05": HOLDS, "= 0.1": HOLDS, "= 0.2": HOLDS, "= 0.3": FAILS, "= 0.4": FAILS}
+    reached = guo_dynamics.first_below(table, "gap", 1e-3)
+    assert reached[guo_dynamics.START, 0.0, 0] == pytest.approx(1e3, rel=0.05)
+    taken = {
+        delta: np.array([guo_dynamics.first_below(table, "gap", level).sort_index()[guo_dynamics.START, delta] for level in (1e-3, 1e-1)])
+        for delta in (0.0, 0.05)
+    }
+    logs = np.log((taken[0.05][0] - taken[0.05][1]) / (taken[0.0][0] - taken[0.0][1]))
+    low, high = np.exp(stats.t.interval(0.95, 4, loc=logs.mean(), scale=stats.sem(logs)))
+    assert verdict.cases[0].measured.startswith(f"{np.exp(logs.mean()):.2f} [{low:.2f}, {high:.2f}]")
+    never = guo_dynamics.verdict_g10(made_up(lambda delta, t: 0.5, lambda delta, t: 0.5))
+    assert never.outcome == UNDECIDED
+
+
+def test_a_metric_that_comes_back_up_has_not_arrived():
+    table = made_up(lambda delta, t: 0.5, lambda delta, t: 1.0)
+    table["nc3"] = np.where((table.iteration < 5) | (table.iteration > 1e4), 0.01, 1.0)
+    reached = guo_dynamics.first_below(table, "nc3", 0.1)
+    assert (reached > 1e4).all() and (reached < 1e5).all()
+    assert guo_dynamics.first_below(table, "nc3", 1e-3).isna().all()
+    assert (guo_dynamics.first_below(table, "nc3", 2.0) == 1).all()
+
+
+def test_speeds_and_summary(tables):
+    speeds = guo_dynamics.speeds(made_up(lambda delta, t: t**-0.5, lambda delta, t: (1 if delta == 0 else 0.1) / t))
+    gap = speeds[speeds.metric == "gap"].set_index("delta")
+    assert gap.loc[0.05, "ratio"] == pytest.approx(0.1, rel=0.05) and gap.loc[0.05, "low"] < 0.1 < gap.loc[0.05, "high"] * 1.05
+    assert np.isnan(gap.loc[0.0, "ratio"]) and gap.loc[0.0, "iterations"] == pytest.approx(1000, rel=0.05)
+    summary, runs = guo_dynamics.summary(tables["runs"]), tables["runs"]
+    one = summary[(summary.metric == "nc1") & (summary.delta == 0.1)]
+    part = runs[(runs.spread == guo_dynamics.START) & (runs.delta == 0.1)].groupby("iteration").nc1
+    np.testing.assert_allclose(one["median"], part.median())
+    np.testing.assert_allclose(one.high, part.quantile(0.75))
+    rows = guo_dynamics.speed_rows(guo_dynamics.speeds(runs))
+    assert len(rows) == 4 * len(guo.STRENGTHS)
+    assert [row[2] for row in rows if row[0].startswith("NC2")] == ["not reached by all"] * 6
+
+
+def test_curves_are_what_the_theory_module_computes(tables):
+    runs = tables["runs"]
+    assert runs.start.nunique() == 4 and set(runs.delta) == set(guo.STRENGTHS) and runs.iteration.max() == 800
+    assert set(runs[runs.spread != guo_dynamics.START].delta) == {0.0, guo.SMOOTHED} and (runs.gap > 0).all()
+    usual = runs[(runs.spread == guo_dynamics.START) & (runs.iteration == 800)].groupby("delta")[["gap", "nc1", "nc3"]].mean()
+    assert (usual.loc[0.05:, ["gap", "nc1"]] < usual.loc[0.0, ["gap", "nc1"]]).all(axis=None)  # sooner with smoothing
+    assert (usual.loc[0.05:, "nc3"] > usual.loc[0.0, "nc3"]).all()  # later
+
+
+# ------------------------------------------------------------------------------------------------ landscape
+
+
+def test_all_starts_reach_the_value_and_the_margins(tables):
+    assert tables["reached"].query("iteration == 400").gap.max() < 1e-6 and set(tables["reached"].spread) == set(zhou.SPREADS)
+    verdict = zhou.verdict_z6(tables["margins"])
+    assert verdict.outcome == HOLDS and set(outcomes(verdict)) == set(zhou.LOSSES)
+    for column, value in (("margin_error", 2e-6), ("value_error", 2e-10)):
+        wrong = tables["margins"].copy()
+        wrong.loc[wrong.loss == "CE", column] = value
+        assert outcomes(zhou.verdict_z6(wrong)) == {name: FAILS if name == "CE" else HOLDS for name in zhou.LOSSES}
+
+
+def test_saddles_are_strict_and_a_hidden_minimum_would_be_seen(tables):
+    table = tables["saddles"]
+    assert zhou.verdict_z7(table).outcome == HOLDS
+    assert (table[table["rank"] < 3].least < -1e-3).all() and table[table["rank"] == 3].globally.all()
+    hidden = table.copy()
+    hidden.loc[(hidden.loss == "FL(3)") & (hidden["rank"] == 2), "least"] = 1e-3
+    assert outcomes(zhou.verdict_z7(hidden))["FL(3)"] == FAILS and outcomes(zhou.verdict_z7(hidden))["CE"] == HOLDS
+    off = table.assign(least=table.least - 1e-6)
+    assert outcomes(zhou.verdict_z7(off))["CE"] == FAILS  # the formula at the origin
+
+
+def test_the_focal_region_and_the_contrastive_bound(tables, monkeypatch):
+    table = tables["hessians"]
+    assert zhou.verdict_z8(table).outcome == HOLDS
+    assert 0.2 < (table.least < 0).mean() < 0.8 and (table.p / table.edge).between(0.9, 1.1).mean() > 0.3
+    assert zhou.verdict_z8(table.assign(edge=table.edge * 1.05)).outcome == FAILS
+    verdict = zhou.verdict_z9("smoke")
+    assert verdict.outcome == HOLDS and set(outcomes(verdict)) == {"CE", "LS(0.1)", "FL(1)", "FL(3)"} and "0.011752" in verdict.measured
+    true = zhou.ufm_landscape.contrastive_gap
+    for shift in (-1e-8, 1e-8):
+        monkeypatch.setattr(zhou.ufm_landscape, "contrastive_gap", lambda *given, shift=shift: true(*given) + shift)
+        assert zhou.verdict_z9("smoke").outcome == FAILS
+
+
+# ------------------------------------------------------------------------------------------------ claims, sizes, figures, notebooks
+
+
+def test_claims_are_named_and_every_profile_has_a_size():
+    assert set(guo.CLAIMS) == {"G4", "G10", "G11", "G12", "G13"} and set(zhou.CLAIMS) == {"Z-C6", "Z-C7", "Z-C8", "Z-C9"}
+    for claim in [*guo.CLAIMS.values(), *zhou.CLAIMS.values()]:
+        assert claim.sentence.endswith(".") and claim.expected and claim.place
+    assert set(guo.MODEL) == set(zhou.LANDSCAPE) == set(profiles.PROFILES)
+    assert guo.MODEL["quick"].starts == zhou.LANDSCAPE["quick"].starts == 50 and guo.MODEL["quick"].runs >= 4
+    for call in (guo.model_size, zhou.landscape_size):
+        with pytest.raises(UsageError, match=r"unknown profile 'fast'; the profiles are smoke, quick, gpu, paper\."):
+            call("fast")
+
+
+FIGURES = {
+    "minimisers": lambda t: guo_figures.minimisers(t["cells"]),
+    "threshold": lambda t: guo_figures.threshold(t["near"]),
+    "spectra": lambda t: guo_figures.spectra(t["spectra"]),
+    "conditions": lambda t: guo_figures.conditions(t["conditions"]),
+    "rates": lambda t: guo_figures.rates(t["rates"]),
+    "curves": lambda t: guo_figures.curves(guo_dynamics.summary(t["runs"])),
+    "nc2_at_nc1": lambda t: guo_figures.nc2_at_nc1(guo_dynamics.nc2_at_nc1(t["runs"])),
+    "reached": lambda t: zhou_figures.reached(t["reached"]),
+    "margins": lambda t: zhou_figures.margins(t["margins"]),
+    "saddles": lambda t: zhou_figures.saddles(t["saddles"]),
+    "focal_region": lambda t: zhou_figures.focal_region(t["hessians"]),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_closed_named_and_drawn_without_a_warning(name, tables):
+    figure = FIGURES[name](tables)
+    assert plt.get_fignums() == []
+    FigureCanvasAgg(figure).draw()
+    assert any(axes.get_legend() for axes in figure.axes)
+    for axes in figure.axes:
+        assert axes.get_xlabel() or any(other.get_xlabel() for other in axes.get_shared_x_axes().get_siblings(axes))
+        assert axes.get_ylabel() or axes.get_title() or any(other.get_ylabel() for other in axes.get_shared_y_axes().get_siblings(axes))
+
+
+def test_lines_are_predictions_and_marks_are_findings(tables):
+    figure = guo_figures.threshold(tables["near"])
+    line, *marks = figure.axes[0].lines[:3]
+    level, margin = line.get_data()
+    np.testing.assert_allclose(margin, np.where(level < 1, np.log(np.maximum(4 / level - 3, 1)), 0), atol=1e-12)
+    for mark, (_, part) in zip(marks, tables["near"].groupby("strength"), strict=True):
+        np.testing.assert_allclose(mark.get_ydata(), part.found_margin)
+
+
+@pytest.mark.parametrize("name", ["guo_4_minimisers", "guo_5_conditioning", "zhou_3_landscape"])
+def test_notebooks_show_their_figures_with_words(name):
+    source = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(cell["source"]) for cell in source["cells"] if cell["cell_type"] == "code"]
+    shown = [text for text in code if "show.Figure(" in text]
+    assert shown and all(f"{part}=" in text for text in shown for part in ("paper", "ours", "alt", "table"))
+    assert "show.Verdicts(" in code[-1] and "refuse_unknown()" in code[1]
