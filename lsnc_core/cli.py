@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "--profile",
         default="auto",
         metavar="NAME",
-        help=f"how much to compute: auto (the default: gpu where CUDA and full MNIST are there, else quick); {texts}",
+        help=f"how much to compute: auto (the default: gpu where CUDA, MNIST and CIFAR-10 are there, else quick); {texts}",
     )
     command.add_argument(
         "--only", nargs="+", action="extend", default=[], metavar="NOTEBOOK", help="only these notebooks (names as in --list)"

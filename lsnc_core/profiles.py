@@ -13,7 +13,7 @@ PROFILES = {
 
 
 def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
-    """The profile that a request means, and why, in words: "auto" is "gpu" where CUDA and full MNIST are there, else "quick".
+    """The profile that a request means, and why, in words: "auto" is "gpu" where CUDA, MNIST and CIFAR-10 are there, else "quick".
 
     Raises:
         UsageError: for an unknown profile.
@@ -33,7 +33,8 @@ def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
     from lsnc_core import data
 
     try:
-        data.load("mnist", offline=True)
+        for name in ("mnist", "cifar10"):
+            data.load(name, offline=True)
     except UsageError as error:
         return "quick", f"there is a CUDA device, but {error}"
-    return "gpu", "CUDA and full MNIST are there"
+    return "gpu", "CUDA, MNIST and CIFAR-10 are there"

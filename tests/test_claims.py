@@ -208,7 +208,7 @@ def test_the_catalogs_runs_take_its_parameters_by_name():
 
     by_name = {notebook.name: notebook for notebook in catalog.NOTEBOOKS}
     landscape = by_name["chen_2_landscape"]
-    assert landscape.runs(profile="smoke", data_set="") == chen.landscape_runs("smoke")
+    assert landscape.runs(profile="smoke", data_set="") == chen.landscape_notebook_runs("smoke")
     assert landscape.runs(profile="smoke", data_set="mnist-subset")[0].data == "mnist-subset"
     assert set(landscape.run_parameters) == {"profile", "data_set"}
     assert by_name["start_here"].runs(profile="smoke") == []

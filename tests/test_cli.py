@@ -18,10 +18,12 @@ from conftest import ROOT, report_environment
 
 from lsnc_core import cli, files, profiles
 from lsnc_core.data_sources import SOURCES
-from lsnc_core.report import build, catalog
+from lsnc_core.report import catalog, show
 from lsnc_core.runs import Store
 
 NOTEBOOKS = [entry.name for entry in catalog.NOTEBOOKS]
+SMOKE = {entry.name: entry.runs(profile="smoke") for entry in catalog.NOTEBOOKS}
+NETWORKS = len({spec for specs in SMOKE.values() for spec in specs})
 FIGURES = {
     "chen_1_theory": ["chen-figure-1", "chen-figure-2", "chen-figure-3", "chen-figure-4"],
     "chen_2_landscape": ["chen-figure-5", "chen-figure-5-residual", "chen-figure-6"],
@@ -66,12 +68,14 @@ def test_a_run_says_what_it_does_and_ends_well(report_smoke):
         lines[0] == f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {'cuda' if torch.cuda.is_available() else 'cpu'}"
     )
     assert lines[1] == f"profile smoke (asked for): {profiles.PROFILES['smoke']}"
-    assert re.fullmatch(r"networks: 15 trained, 0 from the store, \d+ s", lines[2])
+    assert re.fullmatch(rf"networks: {NETWORKS} trained, 0 from the store, \d+ s", lines[2])
     for name in NOTEBOOKS:
         assert f"{name}: started" in lines and any(re.fullmatch(rf"{name}: finished in \d+ s", line) for line in lines)
     table = rows(lines)
     assert list(table) == NOTEBOOKS and {row[1] for row in table.values()} == {"finished"}
-    assert " ".join(table["chen_2_landscape"][2:6]) == "15 trained, 0 stored" and table["explorer"][2] == "none"
+    assert (
+        " ".join(table["chen_2_landscape"][2:6]) == f"{len(SMOKE['chen_2_landscape'])} trained, 0 stored" and table["explorer"][2] == "none"
+    )
     assert re.fullmatch(r"\d+ s in all\. Report: " + re.escape(str(report_smoke.folder / "report/index.html")), lines[-1])
     assert "Traceback" not in report_smoke.stderr and "Warning" not in report_smoke.stderr
 
@@ -81,13 +85,21 @@ def test_a_run_leaves_everything_it_promises_and_nothing_half_done(report_smoke)
     expected = {"report/index.html", "report/files/runs.csv", "report/assets/style.css", "report/assets/mathjax.js"}
     expected |= {f"report/{name}.html" for name in NOTEBOOKS} | {f"logs/{name}.log" for name in NOTEBOOKS}
     expected |= {f"notebooks/{name}.{ending}" for name in NOTEBOOKS for ending in ("ipynb", "json")}
-    expected |= {f"report/files/{figure}.{ending}" for figures in FIGURES.values() for figure in figures for ending in ("svg", "csv")}
+    figures = [bundle["data"][show.FIGURE_TYPE]["name"] for bundle in bundles(report_smoke) if show.FIGURE_TYPE in bundle.get("data", {})]
+    assert len(set(figures)) == len(figures) and {figure for some in FIGURES.values() for figure in some} <= set(figures)
+    expected |= {f"report/files/{figure}.{ending}" for figure in figures for ending in ("svg", "csv")}
     assert there == expected
     assert not list(report_smoke.outputs.rglob("*.partial")) and not (report_smoke.outputs / "error.log").exists()
     with open(report_smoke.folder / "report/files/runs.csv", newline="", encoding="utf-8") as opened:
         runs = list(csv.DictReader(opened))
     stored = {path.stem for path in (report_smoke.outputs / "runs").glob("*.parquet")}
-    assert len(runs) == 15 and {row["run"] for row in runs} == stored and {row["epoch"] for row in runs} == {"30"}
+    assert len(runs) == NETWORKS and {row["run"] for row in runs} == stored and all(row["epoch"] == row["epochs"] for row in runs)
+
+
+def bundles(smoke):
+    """All outputs of all executed notebooks."""
+    notebooks = [json.loads((smoke.folder / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")) for name in NOTEBOOKS]
+    return [output for notebook in notebooks for cell in notebook["cells"] for output in cell.get("outputs", [])]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -96,7 +108,7 @@ def test_executed_notebooks_ran_to_the_end_without_a_word_of_warning(report_smok
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell["outputs"]]
-    assert outputs and not [output for output in outputs if output["output_type"] in ("error", "stream")]
+    assert outputs and not [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
     injected = "".join("".join(cell["source"]) for cell in code if "injected-parameters" in cell["metadata"].get("tags", []))
     source = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
     if any("profile =" in "".join(cell["source"]) for cell in source["cells"] if cell["metadata"].get("tags")):
@@ -109,9 +121,7 @@ def test_the_report_gathers_the_verdicts_of_its_notebooks(report_smoke):
         for claim in ids:
             assert f'<a href="{page}.html">{claim}</a>' in index
     badges = len(re.findall(r'<td data-label="Verdict">', index))
-    bundles = [json.loads((report_smoke.folder / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")) for name in NOTEBOOKS]
-    outputs = [output.get("data", {}) for notebook in bundles for cell in notebook["cells"] for output in cell.get("outputs", [])]
-    assert badges == sum(len(data.get(build.show.VERDICTS_TYPE, [])) for data in outputs) >= 10
+    assert badges == sum(len(bundle.get("data", {}).get(show.VERDICTS_TYPE, [])) for bundle in bundles(report_smoke)) >= 40
 
 
 # ------------------------------------------------------------------------------------------------ the next run
@@ -134,7 +144,9 @@ def test_a_second_start_computes_nothing_and_makes_the_same_report(copied, repor
     code, lines, errors = command("--profile", "smoke", "--outputs", copied)
     assert (code, errors) == (0, [])
     assert {f"{name}: unchanged" for name in NOTEBOOKS} <= set(lines) and not [line for line in lines if line.endswith("started")]
-    assert {row[1] for row in rows(lines).values()} == {"unchanged"} and "0 trained, 15 stored" in "\n".join(lines)
+    assert {row[1] for row in rows(lines).values()} == {"unchanged"} and f"0 trained, {len(SMOKE['chen_2_landscape'])} stored" in "\n".join(
+        lines
+    )
     assert (stamps(copied, "runs/*"), stamps(copied, "smoke/notebooks/*")) == before
     assert (copied / "smoke/report/files/runs.csv").read_bytes() == (report_smoke.folder / "report/files/runs.csv").read_bytes()
     made = re.compile(r"Made \S+ \S+ UTC|\b[0-9a-f]{12}( \+ changes)?\b")  # the time, and the commit that an author may change meanwhile
@@ -174,7 +186,7 @@ def test_a_run_of_some_notebooks_does_not_take_the_others_networks_out_of_the_re
     index = (copied / "smoke/report/index.html").read_text(encoding="utf-8")
     assert "chen_2_landscape.html" in index and "Networks" in index
     with open(copied / "smoke/report/files/runs.csv", newline="", encoding="utf-8") as opened:
-        assert len(list(csv.DictReader(opened))) == 15
+        assert len(list(csv.DictReader(opened))) == NETWORKS
 
 
 # ------------------------------------------------------------------------------------------------ what needs no packages

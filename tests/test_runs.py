@@ -746,7 +746,7 @@ def test_the_automatic_profile(monkeypatch):
     assert profiles.resolve("auto") == ("quick", "torch finds no CUDA device") and asked == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert profiles.resolve("auto", "cpu") == ("quick", "the CPU was asked for") and asked == []
-    assert profiles.resolve("auto")[0] == profiles.resolve("auto", "cuda")[0] == "gpu" and asked == [("mnist", True)] * 2
+    assert profiles.resolve("auto")[0] == profiles.resolve("auto", "cuda")[0] == "gpu" and asked == [("mnist", True), ("cifar10", True)] * 2
     monkeypatch.setattr(data, "load", absent)
     assert profiles.resolve("auto") == ("quick", "there is a CUDA device, but mnist is not there.")
 

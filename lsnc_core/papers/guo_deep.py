@@ -161,8 +161,8 @@ NETWORKS = {
     ),
     "gpu": (
         DeepSize(
-            _network("cifar10", (45000, 5000, 10000), "resnet18", (64,), **_RECIPE, epochs=200, evaluate_at=until(200), lr_steps=(38, 88)),
-            seeds=4, other_seeds=1, keep_at=(20, 40, 60, 100, 150, 200),
+            _network("cifar10", (45000, 5000, 10000), "resnet18", (64,), **_RECIPE, epochs=120, evaluate_at=until(120), lr_steps=(22, 52)),
+            seeds=4, other_seeds=1, keep_at=(20, 40, 60, 80, 100, 120),
         ),
     ),
     "paper": (
@@ -250,6 +250,11 @@ def _seeds(size: DeepSize, name: str) -> list[RunSpec]:
 def strength_runs(profile: str) -> list[RunSpec]:
     """The networks over smoothing strengths (F3, F6, F7); those of strength 0 and 0.05 are the ones of `dynamics_runs`."""
     return dynamics_runs(profile) + [spec for size in sizes(profile) for spec in _others(size)]
+
+
+def dynamics_notebook_runs(profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls")) -> list[RunSpec]:
+    """All networks of the notebook on training: the curves' arms and the strengths."""
+    return list(dict.fromkeys(dynamics_runs(profile, losses) + strength_runs(profile)))
 
 
 def _others(size: DeepSize) -> list[RunSpec]:

@@ -102,5 +102,14 @@ def assign(given: Sequence[str], notebooks: dict[str, dict[str, object]]) -> dic
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise UsageError(f"no chosen notebook has a parameter {name!r}: there are {', '.join(known) or 'none'}{hint}")
         for notebook in holders:
-            chosen[notebook][name] = convert(text, notebooks[notebook][name], name, notebook)
+            chosen[notebook][name] = _in_place(convert(text, notebooks[notebook][name], name, notebook))
     return chosen
+
+
+def _in_place(value: object) -> object:
+    """The value with a reader's files, paths that end in .py, as absolute paths: a notebook runs in another folder than the command."""
+    if isinstance(value, list):
+        return [_in_place(entry) for entry in value]
+    if isinstance(value, str) and value.endswith(".py") and Path(value).expanduser().exists():
+        return str(Path(value).expanduser().absolute())
+    return value

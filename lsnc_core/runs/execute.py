@@ -118,7 +118,8 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
     todo = [block for block in blocks(specs, BLOCK if device == "cpu" else BLOCK_CUDA) if missing & set(block)]
     reason = store.why_missing(next(spec for spec in specs if spec in missing))
     print(
-        f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store",
+        f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store; "
+        f"{sum(spec.train_size * spec.epochs for spec in missing):,} images to be trained on, passes counted",
         file=sys.stderr,
         flush=True,
     )
