@@ -6,12 +6,12 @@ Minimisation, K = 10, n = 2, D = 12, six strengths, to a loss within 1e-6 of the
 
     batched   `ufm_dynamics.minimise`, all starts and strengths at once, all cores
     scipy     scipy's L-BFGS-B, one at a time, with the same objective and gradient
-    torch     torch's L-BFGS with autograd, one at a time: what a user would write; on one thread, which is faster here than its
-              default, for the tensors are small
+    torch     torch's L-BFGS with autograd, one at a time: what a user would write
 
-One at a time a sample of the starts is run, and the median time of a run (other work on the machine moves it less than the mean) is
-multiplied by their number. Each row stops by its own gradient; the benchmark then checks the gap of every run. Two decays: those of
-Guo's code, and ten times less.
+One at a time the libraries are held to one thread: for problems this small their own threads only wait for each other (scipy's loop was
+sixty times slower with two). A sample of the starts is run, and the median time of a run (other work on the machine moves it less than
+the mean) is multiplied by their number. Each row stops by its own gradient; the benchmark then checks the gap of every run. Two decays:
+those of Guo's code, and ten times less.
 
 The sweep: minimiser, full spectrum and all condition numbers for 300 strengths, in closed form, as behind a slider.
 """
@@ -71,11 +71,14 @@ def by_torch(model: FeatureModel, start: np.ndarray, strength: float, tolerance:
 
 def each(solve, model: FeatureModel, x: np.ndarray, delta: np.ndarray, tolerance: float) -> tuple[np.ndarray, float]:
     """Values found row after row, and the median seconds of a row."""
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
     values, seconds = [], []
-    for start, strength in zip(x, delta.tolist(), strict=True):
-        begin = time.perf_counter()
-        values.append(solve(model, start, strength, tolerance))
-        seconds.append(time.perf_counter() - begin)
+    with threadpool_limits(1):
+        for start, strength in zip(x, delta.tolist(), strict=True):
+            begin = time.perf_counter()
+            values.append(solve(model, start, strength, tolerance))
+            seconds.append(time.perf_counter() - begin)
     return np.array(values), float(np.median(seconds))
 
 

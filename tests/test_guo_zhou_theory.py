@@ -218,8 +218,8 @@ def test_the_focal_region_and_the_contrastive_bound(tables, monkeypatch):
     verdict = zhou.verdict_z9("smoke")
     assert verdict.outcome == HOLDS and set(outcomes(verdict)) == {"CE", "LS(0.1)", "FL(1)", "FL(3)"} and "0.011752" in verdict.measured
     true = zhou.ufm_landscape.contrastive_gap
-    for shift in (-1e-8, 1e-8):
-        monkeypatch.setattr(zhou.ufm_landscape, "contrastive_gap", lambda *given, shift=shift: true(*given) + shift)
+    for wrong in (lambda gap: np.where(gap > 1e-3, -1e-8, gap), lambda gap: gap + 1e-8):  # below the bound; never equal to it
+        monkeypatch.setattr(zhou.ufm_landscape, "contrastive_gap", lambda *given, wrong=wrong: wrong(true(*given)))
         assert zhou.verdict_z9("smoke").outcome == FAILS
 
 

@@ -225,6 +225,13 @@ def test_the_focal_margin_is_the_lowest_of_a_fine_search(gamma, K):
         assert ufm.minimiser(FeatureModel(K, 1, K, 1e-4, 1e-4), loss).margin == pytest.approx(ufm.margin(0, 1e-4, K), abs=1e-9)
 
 
+def test_the_focal_minimiser_changes_sides_where_two_margins_are_equally_good():
+    tie, loss = 0.01175211559, Loss("focal", 3.0)  # K = 100; on both sides a far local minimum exists
+    less, more = (ufm.minimiser(FeatureModel(100, 1, 99, eps, eps), loss).margin for eps in (tie * (1 - 1e-4), tie * (1 + 1e-4)))
+    assert less > 2 and more == 0
+    assert ufm.focal_far_margin(3.0, tie * (1 + 1e-4), 100) > 2
+
+
 def test_the_convex_region_of_focal_loss():
     gammas = [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 10, 20]
     known = [0.0177, 0.0432, 0.0541, 0.0578, 0.0584, 0.0575, 0.0541, 0.0502, 0.0357, 0.0225]

@@ -172,6 +172,20 @@ def test_the_direction_of_escape_lowers_f_by_its_curvature():
     assert values[1] - values[0] == pytest.approx(point.escape / 2 * 1e-4, rel=0.05)
 
 
+def test_with_unequal_decays_the_escape_is_the_lowest_of_its_plane():
+    model, loss = FeatureModel(4, 2, 6, 2e-3, 9e-3), Loss("ls", 0.1)
+    (point, *_) = ufm_landscape.critical_points(model, loss, 2)
+    G = ufm_objective.data_loss(loss, ufm_objective.logits(model, point.x), ufm_objective.classes(model))[1] / model.N  # (N, K)
+    left, _, right = np.linalg.svd(G)
+    unused, none = np.eye(6)[5], (np.zeros((4, 6)), np.zeros((8, 6)))
+    plane = [
+        ufm_objective.join(np.outer(right[0], unused), none[1], np.zeros(4)),
+        ufm_objective.join(none[0], np.outer(left[:, 0], unused), np.zeros(4)),
+    ]
+    form = [[a @ ufm_objective.hessian_product(model, loss, point.x, b) for a in plane] for b in plane]
+    assert point.escape == pytest.approx(np.linalg.eigvalsh(form)[0], abs=1e-12)
+
+
 def test_curvature_at_the_origin_in_numbers():
     model = FeatureModel(4, 2, 6, 2e-3, 2e-3)
     for delta, curvature in ((0.0, -0.17478), (0.1, -0.15710), (0.5, -0.08639)):

@@ -69,7 +69,7 @@ class LandscapeSize:
 
 LANDSCAPE = {
     "smoke": LandscapeSize(starts=6, searches=2, draws=200),
-    "quick": LandscapeSize(starts=50, searches=6, draws=3000),
+    "quick": LandscapeSize(starts=50, searches=4, draws=3000),
     "gpu": LandscapeSize(starts=300, searches=20, draws=10000),
     "paper": LandscapeSize(starts=1000, searches=50, draws=50000),
 }
@@ -115,7 +115,7 @@ def margins(profile: str):
     import pandas as pd
 
     starts, parts = landscape_size(profile).starts, []
-    for decay in (2e-4, 5e-4, 2e-3, 5e-3, 2e-2):
+    for decay in (2e-4, 2e-3, 2e-2):
         model = FeatureModel(4, 2, 6, decay, decay)
         number = starts if decay == small_model().lambda_W else min(starts, 6)
         x = ufm_objective.random_starts(model, number, 0) * np.resize(SPREADS, number)[:, None]

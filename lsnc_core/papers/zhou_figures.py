@@ -74,8 +74,8 @@ def focal_region(table: pd.DataFrame) -> Figure:
         # spread sideways, or the points of one gamma hide each other
         aside = part.gamma + 0.03 * (part.K - 5)
         left.plot(aside, part.p, mark, color=colour, ms=3.5, mfc="none", ls="", label=label)
-    left.set(xlim=(-2.6, 6), xlabel=r"focusing parameter $\gamma$", ylabel="softmax p of the target", yscale="log", ylim=(1e-3, 1))
-    left.legend(frameon=False, fontsize="small", loc="lower left")
+    left.set(xlim=(0, 6), xlabel=r"focusing parameter $\gamma$", ylabel="softmax p of the target", yscale="log", ylim=(1e-3, 1))
+    left.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2)
     K, focus = 100, 3.0
     tie, a = ufm_landscape.focal_tie(focus, K), np.linspace(0, 4.5, 400)
     for number, (factor, label) in enumerate(((0.93, "less decay: the far one"), (1.0, "both margins"), (1.07, "more decay: zero"))):
