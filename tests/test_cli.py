@@ -1,6 +1,7 @@
 """The command as a user meets it: what a run prints and leaves, what the next one skips, and how a bad request ends."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -53,7 +54,7 @@ def command(capsys):
 def rows(lines):
     """The summary table at the end: notebook -> its row's words."""
     start = next(number for number, line in enumerate(lines) if line.startswith("notebook "))
-    return {line.split()[0]: line.split() for line in lines[start + 1 : start + 1 + len(NOTEBOOKS)] if line.strip()}
+    return {line.split()[0]: line.split() for line in itertools.takewhile(str.strip, lines[start + 1 :])}
 
 
 # ------------------------------------------------------------------------------------------------ a whole run

@@ -821,3 +821,15 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
         assert not list(shelf.folder.glob("*.damaged")) and not list(shelf.folder.glob("unfinished/*.pt"))
         fleets += 1
     assert went_on or fleets > 1
+
+
+def test_the_readmes_loss_trains(shelf, tmp_path):
+    """The reader's own arm as the README shows it."""
+    readme = (files.PROJECT / "README.md").read_text(encoding="utf-8")
+    (block,) = [block for block in readme.split("```python\n")[1:] if block.startswith("def loss(")]
+    (tmp_path / "my_loss.py").write_text(block.split("```")[0])
+    spec = like(loss=str(tmp_path / "my_loss.py"), a=1.0, p=1.0, epochs=30, evaluate_at=(1, 30))
+    table = execute.results([spec, like(a=1.0, p=1.0, epochs=30, evaluate_at=(1, 30))], "cpu", shelf)
+    ours, plain = (table[table.loss == loss].set_index("epoch") for loss in (spec.loss, "ce"))
+    assert ours.train_loss[30] < ours.train_loss[1] and ours.clean_train_accuracy[30] > 0.9
+    assert ours.clean_train_uniform_loss[30] < plain.clean_train_uniform_loss[30]  # less certain than cross-entropy alone
