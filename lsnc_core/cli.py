@@ -21,7 +21,7 @@ What is already computed and unchanged is not computed again, so a second start 
 EPILOG = """\
 examples:
   ./run_all.sh                                 everything, in the profile that fits this machine
-  ./run_all.sh --profile smoke                 does it run here? one minute
+  ./run_all.sh --profile smoke                 does it run here? three minutes
   ./run_all.sh --only chen_2_landscape -p data_set=digits
   ./run_all.sh --list                          the notebooks, their figures and minutes
 
