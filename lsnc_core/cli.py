@@ -60,6 +60,11 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--data", metavar="DIR", help="folder of downloaded image sets (default: LSNC_DATA, else outputs/data)")
     command.add_argument("--outputs", metavar="DIR", help="folder for everything generated (default: LSNC_OUTPUTS, else outputs/)")
+    command.add_argument(
+        "--record",
+        metavar="DIR",
+        help="keep this run's figures, tables and verdicts in a folder; every report shows what lies in a folder of outputs/recorded/",
+    )
     command.add_argument("--offline", action="store_true", help="never download anything")
     return command
 
@@ -107,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from lsnc_core import runs
-    from lsnc_core.report import build, parameters, schedule
+    from lsnc_core.report import build, parameters, record, schedule
 
     device = runs.choose_device(arguments.device)
     profile, why = profiles.resolve(arguments.profile, arguments.device)
@@ -139,6 +144,8 @@ def run(arguments: argparse.Namespace) -> int:
     outcomes = {outcome.name: outcome for outcome in schedule.run_jobs(jobs, folder, arguments.force, _say)}
     failures = {name: outcome.sentence for name, outcome in outcomes.items() if outcome.status == schedule.FAILED}
     last = table[table.epoch == table.epochs] if len(table) else table
+    if arguments.record and not failures:
+        record.write(Path(arguments.record).expanduser(), folder, profile, arguments.parameters, list(wanted), last)
     index = build.build(folder, profile, catalog.NOTEBOOKS, failures, last)
 
     print(f"\n{'notebook':<30} {'status':<10} {'networks':<24} {'seconds':>7}")
@@ -150,6 +157,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{entry.name:<30} {outcome.status:<10} {networks:<24} {outcome.seconds:>7.0f}")
     for name, sentence in failures.items():
         print(f"\n{name} failed: {sentence}")
+    if arguments.record:
+        print(f"\nnothing recorded: {len(failures)} failed" if failures else f"\nrecorded in {arguments.record}")
     print(f"\n{time.perf_counter() - start:.0f} s in all. Report: {index}")
     return max((outcome.code for outcome in outcomes.values()), default=OK)
 

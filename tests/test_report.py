@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 from lsnc_core import explore, frames
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import claims
-from lsnc_core.report import build, catalog, show
+from lsnc_core.report import build, catalog, record, show
 
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
 
@@ -134,8 +134,23 @@ def test_the_cases_of_a_verdict_are_folded_away_with_their_signs():
 
 def test_verdicts_of_a_report_link_to_their_pages():
     rows = show.Verdicts([verdict(1, claims.HOLDS), verdict(2, claims.FAILS)]).data
-    links = Elements(show.verdicts_html(rows, ["one.html", "two.html"])).all("a")
-    assert [(link["href"], link["text"]) for link in links] == [("one.html", "C1"), ("two.html", "C2")]
+    linked = [row | {"page": page} for row, page in zip(rows, ("one.html", "two.html"), strict=True)]
+    assert [(link["href"], link["text"]) for link in Elements(show.verdicts_html(linked)).all("a")] == [
+        ("one.html", "digits"),
+        ("two.html", "digits"),
+    ]
+
+
+def test_answers_to_one_claim_stand_under_each_other():
+    rows = show.Verdicts([verdict(1, outcome) for outcome in claims.OUTCOMES] + [verdict(2, claims.HOLDS)]).data
+    page = Elements(show.verdicts_html(rows))
+    heads = page.all("th", scope="rowgroup") + page.all("th", scope="row")
+    assert [(head["text"], head.get("rowspan")) for head in heads] == [("C1", "3"), ("C2", None)]
+    assert len(page.all("tbody")) == 2 and len(page.all("tr")) == 1 + 4
+    # every column of every row is filled: three cells span three rows
+    assert len([one for one in page.found if "data-label" in one]) == 5 * 2 + 2 * 2
+    other = rows[0] | {"expected": "above 1"}  # the same id with another expectation is another question
+    assert len(Elements(show.verdicts_html([rows[0], other])).all("tbody")) == 2
 
 
 def test_every_outcome_has_its_sign_and_its_colour():
@@ -261,8 +276,9 @@ def read(path):
 
 @pytest.fixture
 def quick_assets(monkeypatch):
-    """The style sheet and MathJax are the smoke run's concern."""
+    """The style sheet and MathJax are the smoke run's concern; so are this checkout's recordings."""
     monkeypatch.setattr(build, "_assets", lambda folder: None)
+    monkeypatch.setattr(record, "FOLDER", Path("nowhere"))
 
 
 def test_a_report_of_two_notebooks(tmp_path, quick_assets):
@@ -277,9 +293,10 @@ def test_a_report_of_two_notebooks(tmp_path, quick_assets):
     assert index == tmp_path / "report" / "index.html"
     page, one, two = (Elements(read(tmp_path / "report" / name)) for name in ("index.html", "one.html", "two.html"))
     # the claims, in the order a reader counts, linked to their page
-    assert [link["text"] for link in page.all("a", href="one.html") if link["text"].startswith("C")] == ["C1", "C2", "C12"]
-    tally = [span["text"] for span in page.all("p", class_="tally")]
-    assert [word in tally[0] for word in ("holds: 1", "does not hold: 1", "not decidable here: 1")] == [True] * 3
+    assert [head["text"] for head in page.all("th", **{"data-label": "Claim"})] == ["C1", "C2", "C12"]
+    assert [link["text"] for link in page.all("a", href="one.html") if link["text"] == "digits"] == ["digits"] * 3
+    (tally,) = page.all("table", class_="tally")
+    assert tally["text"].replace("\n", "") == "Answers, by paper✓ holds✗ does not hold? not decidable hereAll111A paper111"
     assert AWKWARD in next(cell["text"] for cell in page.all("td", **{"data-label": "What the paper says"}) if AWKWARD in cell["text"])
     # the figure once as a file, by address on both pages, with its table
     assert read(tmp_path / "report/files/fig-1.svg") == show.svg_text(picture())
@@ -336,3 +353,64 @@ def test_a_report_that_cannot_be_written_is_a_sentence(tmp_path, quick_assets):
     (tmp_path / "report").write_text("a file in the way")
     with pytest.raises(UsageError, match=r"^cannot write .*--outputs\.$"):
         build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+
+
+# ------------------------------------------------------------------------------------------------ recordings
+
+
+@pytest.fixture
+def recorded(tmp_path, quick_assets, monkeypatch):
+    """Notebook "one" with a figure and two verdicts, recorded; then run again with other results and the recording at hand."""
+    table, runs = pd.DataFrame({"p": [0.5]}), pd.DataFrame({"run": ["abc"], "loss": [1 / 3]})
+
+    def shown(height, *rows):
+        figure = show.Figure(picture(height), name="fig-1", title="Figure <1>", paper="p", ours="o", alt=AWKWARD, table=table)
+        executed(tmp_path, "one", [bundle(figure), bundle(show.Verdicts(rows))])
+
+    there = claims.Verdict(claims.Claim("C1", "A paper", "section 1", "it holds", "below 1"), "full <MNIST>", "0.2", claims.FAILS)
+    shown(2.0, verdict(1, claims.FAILS, measured="0.3"), there)
+    record.write(tmp_path / "kept" / "far", tmp_path, "gpu", ["a=1"], ["one"], runs)
+    shown(1.0, verdict(1, claims.HOLDS, measured="0.1"))
+    executed(tmp_path, "two")
+    monkeypatch.setattr(record, "FOLDER", tmp_path / "kept")
+    return tmp_path
+
+
+def test_a_recording_stands_beside_what_this_machine_computed(recorded):
+    build.build(recorded, "smoke", (ONE, TWO), {}, NO_RUNS)
+    index, one, two = (Elements(read(recorded / "report" / name)) for name in ("index.html", "one.html", "two.html"))
+    here = record.recordings(recorded / "kept")[0].where
+    assert here.startswith("recorded on ") and here.endswith("profile gpu, a=1")
+    # one claim, two rows: the question asked here with the other answer folded away, and the one asked only there
+    (head,) = index.all("th", **{"data-label": "Claim"})
+    assert (head["text"], head["rowspan"]) == ("C1", "2")
+    answers = [cell["text"] for cell in index.all("td", **{"data-label": "Measured here"})]
+    assert answers[0].startswith("digits: 0.1") and f"{here}: ✗ does not hold" in answers[0] and "0.3" in answers[0]
+    assert answers[1] == f"{here} full <MNIST>: 0.2"
+    assert "A paper100" in index.all("table", class_="tally")[0]["text"]  # what was recorded is not counted
+    assert here[1:] in "".join(cell["text"] for cell in index.all("th", scope="row"))
+    # its page: folded away, with picture, table and networks as files of the report
+    (part,) = one.all("details", class_="recorded")
+    assert here[1:] in part["text"] and not two.all("details", class_="recorded")
+    assert [image["src"] for image in one.all("img")] == ["files/fig-1.svg", "files/recorded/far/fig-1.svg"]
+    ids = [figure["id"] for figure in one.all("figure")]
+    assert ids == ["fig-1", "far-fig-1"]
+    for link in one.all("a"):
+        assert "download" not in link or (recorded / "report" / link["href"]).exists()
+    assert (
+        read(recorded / "report/files/recorded/far/fig-1.svg") == show.svg_text(picture(2.0)) != read(recorded / "report/files/fig-1.svg")
+    )
+    assert pd.read_csv(recorded / "report/files/recorded/far/runs.csv").run.tolist() == ["abc"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"profile": "gpu"}'])
+def test_a_damaged_recording_is_named(recorded, content):
+    (recorded / "kept/far/recording.json").write_text(content)
+    with pytest.raises(UsageError, match=r"^the recording .*recording\.json is damaged .*restore it from git or delete it\.$"):
+        build.build(recorded, "smoke", (ONE,), {}, NO_RUNS)
+
+
+def test_a_recording_that_lacks_a_file_is_named(recorded):
+    (recorded / "kept/far/fig-1.csv").unlink()
+    with pytest.raises(UsageError, match=r"lacks fig-1\.csv: restore it from git or delete it\.$"):
+        build.build(recorded, "smoke", (ONE,), {}, NO_RUNS)

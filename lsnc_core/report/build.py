@@ -12,8 +12,7 @@ from pathlib import Path
 
 from lsnc_core import files, profiles, provenance
 from lsnc_core.data_sources import SOURCES
-from lsnc_core.errors import UsageError
-from lsnc_core.report import schedule, show
+from lsnc_core.report import record, schedule, show
 from lsnc_core.report.catalog import Notebook
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -35,7 +34,7 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
         The path of the index page.
 
     Raises:
-        UsageError: when the folder cannot be written or an executed notebook cannot be read.
+        UsageError: when the folder cannot be written, or an executed notebook or a recording cannot be read.
     """
     import jinja2
 
@@ -58,7 +57,11 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
                 }
             )
             verdicts += [row | {"page": page} for row in found]
-    verdicts.sort(key=lambda row: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["id"])])
+    tallies = {"All": Counter(row["outcome"] for row in verdicts)}
+    for row in verdicts:
+        tallies.setdefault(row["paper"], Counter())[row["outcome"]] += 1
+    recorded = record.recordings()
+    verdicts = _in_order(record.beside(verdicts, recorded))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     shared = {
         "profile": profile,
@@ -70,28 +73,48 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
     pages = [entry["page"] for entry in navigation]
     for entry in navigation:
         note = f"This page is of an earlier run: {failures[entry['name']]}" if entry["name"] in failures else ""
+        parts = [part | {"html": _trusted(part["html"])} for part in record.page_parts(entry["name"], recorded, report)]
         page = environment.get_template("page.html.j2").render(
-            shared, page=entry["page"], title=entry["title"], note=note, body=_trusted(_link_pages(bodies[entry["name"]], pages))
+            shared,
+            page=entry["page"],
+            title=entry["title"],
+            note=note,
+            body=_trusted(_link_pages(bodies[entry["name"]], pages)),
+            recorded=parts,
         )
         _write(report / entry["page"], page)
     runs = _with_earlier(runs, folder, [entry["name"] for entry in navigation])
-    tally = Counter(row["outcome"] for row in verdicts)
     index = environment.get_template("index.html.j2").render(
         shared,
         page="index.html",
         title="Report",
         note="",
         failures=[{"name": name, "sentence": sentence} for name, sentence in failures.items()],
-        verdicts=_trusted(show.verdicts_html(verdicts, [row.pop("page") for row in verdicts])) if verdicts else "",
-        tally={outcome: tally[outcome] for outcome in show.SIGNS if tally[outcome]},
+        verdicts=_trusted(show.verdicts_html(verdicts)) if verdicts else "",
+        tallies=tallies,
         signs=show.SIGNS,
         classes=show.CLASSES,
-        facts=_facts(runs),
+        recordings=recorded,
+        facts=_facts(runs) | {part.where[0].upper() + part.where[1:]: part.versions for part in recorded},
     )
     _write(report / "index.html", index)
     _write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
     _assets(report / "assets")
     return report / "index.html"
+
+
+def _in_order(rows: Sequence[dict]) -> list[dict]:
+    """Verdicts by paper, in the order of the notebooks, and by the number in the claim's id; those on one claim together, as they came."""
+    papers, first = {}, {}
+    for number, row in enumerate(rows):
+        papers.setdefault(row["paper"], number)
+        first.setdefault((row["id"], row["sentence"], row["expected"]), number)
+
+    def place(row: dict) -> tuple:
+        number = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["id"])]
+        return papers[row["paper"]], number, first[row["id"], row["sentence"], row["expected"]]
+
+    return sorted(rows, key=place)
 
 
 def _trusted(text: str):
@@ -107,33 +130,23 @@ def _write(path: Path, text: str) -> None:
 
 def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
     """An executed notebook's page body, its figures (also written as SVG and CSV files), and its verdicts."""
-    import nbformat
     from nbconvert import HTMLExporter
 
-    try:
-        notebook = nbformat.read(source, as_version=4)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, nbformat.ValidationError) as error:
-        raise UsageError(f"{source} is damaged ({type(error).__name__}): delete it and start again.") from error
-    figures, verdicts = [], []
-    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for cell in code_cells:
-        # progress is for those who wait; the executed notebook keeps it
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    for output in (output for cell in code_cells for output in cell.outputs):
+    notebook = show.read(source)
+    figures, verdicts = show.carried(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            # progress is for those who wait; the executed notebook keeps it
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    for output in show.outputs(notebook):
         bundle = output.get("data", {})
+        bundle.pop(show.VERDICTS_TYPE, None)
         if show.FIGURE_TYPE in bundle:
             data = bundle.pop(show.FIGURE_TYPE)
             for ending in ("svg", "csv"):
                 _write(report / "files" / f"{data['name']}.{ending}", data[ending])
-            figures.append(data)
             address = f"files/{data['name']}"
-            links = (
-                f'<span class="downloads">Download: <a href="{address}.svg" download>figure (SVG)</a>, '
-                f'<a href="{address}.csv" download>table (CSV)</a></span>'
-            )
-            bundle["text/html"] = show.figure_html(data, f"{address}.svg", links)
-        if show.VERDICTS_TYPE in bundle:
-            verdicts += bundle.pop(show.VERDICTS_TYPE)
+            bundle["text/html"] = show.figure_html(data, f"{address}.svg", show.downloads(address))
         if WIDGET_TYPE in bundle and "text/html" in bundle:
             # a live widget is dead without a kernel; its own HTML stands in
             del bundle[WIDGET_TYPE]

@@ -7,8 +7,11 @@ its table as CSV, the verdicts as data.
 import base64
 import html
 import io
+import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
+from lsnc_core.errors import UsageError
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED, Verdict
 
 FIGURE_TYPE = "application/vnd.lsnc.figure+json"
@@ -58,10 +61,19 @@ class Figure:
 
 def figure_html(data: dict, source: str = "", links: str = "") -> str:
     """The figure with title, both statements and download links, as HTML; `source` is the address of its SVG."""
+    picture = svg_image("" if source else data["svg"], data["alt"], source)
     return (
-        f'<figure class="lsnc-figure" id="{data["name"]}"><div class="picture">{svg_image(data["svg"], data["alt"], source)}</div>'
+        f'<figure class="lsnc-figure" id="{data["name"]}"><div class="picture">{picture}</div>'
         f"<figcaption><strong>{html.escape(data['title'])}.</strong> <span><em>The paper:</em> {html.escape(data['paper'])}</span> "
         f"<span><em>Here:</em> {html.escape(data['ours'])}</span> {links}</figcaption></figure>"
+    )
+
+
+def downloads(address: str) -> str:
+    """Links to a figure's files, `address` without their endings."""
+    return (
+        f'<span class="downloads">Download: <a href="{address}.svg" download>figure (SVG)</a>, '
+        f'<a href="{address}.csv" download>table (CSV)</a></span>'
     )
 
 
@@ -81,25 +93,53 @@ class Verdicts:
         return {"text/plain": plain, "text/html": verdicts_html(self.data), VERDICTS_TYPE: self.data}
 
 
-def verdicts_html(rows: Sequence[dict], pages: Sequence[str] = ()) -> str:
-    """Verdicts as an HTML table; `pages`, where given, is the address of each row's notebook page."""
+def verdicts_html(rows: Sequence[dict]) -> str:
+    """Verdicts as an HTML table, those on one claim under each other.
+
+    Args:
+        rows: as in `Verdicts.data`; with `page`, what a claim was tried on links there; `recorded` says where a row comes from that
+            is not of this run; `elsewhere` are rows of other places with the same claim tried on the same.
+    """
     header = ("Claim", "What the paper says", "Expected", "Measured here", "Verdict")
+
+    def cell(tag: str, number: int, content: str, more: str = "") -> str:
+        return f'<{tag}{more} data-label="{header[number]}">{content}</{tag}>'
+
     body = []
-    for number, row in enumerate(rows):
-        said = {name: html.escape(text) for name, text in row.items() if isinstance(text, str)}
-        cells = (
-            f'<a href="{pages[number]}">{said["id"]}</a>' if pages else said["id"],
-            f"{said['sentence']} <small>({said['paper']}, {said['place']})</small>",
-            said["expected"],
-            f"<strong>{said['tried_on']}:</strong> {said['measured']}{_cases_html(row['cases'])}",
-            f'<span class="verdict {CLASSES[row["outcome"]]}">{SIGNS[row["outcome"]]} {row["outcome"]}</span>',
-        )
-        first, *others = (f'data-label="{name}">{cell}' for name, cell in zip(header, cells, strict=True))
-        body.append(f'<tr><th scope="row" {first}</th>' + "".join(f"<td {cell}</td>" for cell in others) + "</tr>")
+    for _, same in itertools.groupby(rows, lambda row: (row["id"], row["sentence"], row["expected"])):
+        group, lines = list(same), []
+        span = f' rowspan="{len(group)}"' if len(group) > 1 else ""
+        for number, row in enumerate(group):
+            cells = ""
+            if number == 0:
+                source = f"<small>({html.escape(row['paper'])}, {html.escape(row['place'])})</small>"
+                cells += cell("th", 0, html.escape(row["id"]), f' scope="rowgroup"{span}' if span else ' scope="row"')
+                cells += cell("td", 1, f"{html.escape(row['sentence'])} {source}", span)
+                cells += cell("td", 2, html.escape(row["expected"]), span)
+            cells += cell("td", 3, _measured_html(row)) + cell("td", 4, badge(row["outcome"]))
+            lines.append(f"<tr>{cells}</tr>")
+        body.append(f"<tbody>{''.join(lines)}</tbody>")
     head = "".join(f'<th scope="col">{name}</th>' for name in header)
-    return (
-        f'<div class="lsnc-scroll"><table class="lsnc-verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-    )
+    return f'<div class="lsnc-scroll"><table class="lsnc-verdicts"><thead><tr>{head}</tr></thead>{"".join(body)}</table></div>'
+
+
+def badge(outcome: str) -> str:
+    """An outcome as a word with its sign and colour."""
+    return f'<span class="verdict {CLASSES[outcome]}">{SIGNS[outcome]} {outcome}</span>'
+
+
+def _measured_html(row: dict) -> str:
+    """What was measured, on what, its parts, and the answers of other places to the same question."""
+    tried_on = html.escape(row["tried_on"])
+    if "page" in row:
+        tried_on = f'<a href="{row["page"]}">{tried_on}</a>'
+    origin = f"<small>{html.escape(row['recorded'])}</small> " if "recorded" in row else ""
+    said = f"{origin}<strong>{tried_on}:</strong> {html.escape(row['measured'])}{_cases_html(row['cases'])}"
+    for other in row.get("elsewhere", []):
+        where, measured = html.escape(other["recorded"]), html.escape(other["measured"])
+        summary = f"{where}: {SIGNS[other['outcome']]} {other['outcome']}"
+        said += f"<details><summary>{summary}</summary>{measured}{_cases_html(other['cases'])}</details>"
+    return said
 
 
 def _cases_html(cases: Sequence[Sequence[str]]) -> str:
@@ -148,3 +188,25 @@ class Entries:
                 + "</dl>"
             )
         return {"text/plain": "\n".join(plain), "text/html": f'<div class="lsnc-entries">{"".join(body)}</div>'}
+
+
+def read(path: Path):
+    """An executed notebook. Raises: UsageError, where it cannot be read."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, nbformat.ValidationError) as error:
+        raise UsageError(f"{path} is damaged ({type(error).__name__}): delete it and start again.") from error
+
+
+def outputs(notebook) -> list:
+    """The outputs of an executed notebook's code cells, in order."""
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def carried(notebook) -> tuple[list[dict], list[dict]]:
+    """The figures and the verdicts that an executed notebook shows, as `Figure.data` and `Verdicts.data` have them."""
+    bundles = [output.get("data", {}) for output in outputs(notebook)]
+    figures = [bundle[FIGURE_TYPE] for bundle in bundles if FIGURE_TYPE in bundle]
+    return figures, [row for bundle in bundles for row in bundle.get(VERDICTS_TYPE, [])]

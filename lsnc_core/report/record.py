@@ -1,0 +1,144 @@
+"""Results kept in git, to stand beside those of a reader's machine: written by `run_all.sh --record DIR`, shown by every report.
+
+A recording is a folder: `recording.json` with the profile, parameters, provenance, and for each notebook the words of its figures and its
+verdicts; an SVG and a CSV for each figure; `runs.csv`, a row per network with its spec, where it was trained and its last measurements.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lsnc_core import files, provenance
+from lsnc_core.errors import UsageError
+from lsnc_core.report import show
+
+# Recordings of this checkout, which every report shows.
+FOLDER = files.PROJECT / "outputs" / "recorded"
+CONTENT = "recording.json"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a recording's `recording.json` holds; `notebooks` maps a name to its `figures` (words only) and `verdicts`."""
+
+    folder: Path
+    profile: str
+    parameters: tuple[str, ...]
+    made: str
+    provenance: dict
+    notebooks: dict[str, dict]
+
+    @property
+    def where(self) -> str:
+        """Hardware, day and profile in a few words."""
+        here = self.provenance
+        hardware = here["accelerator"] or f"{here['processor']}, {here['cores']} cores"
+        settings = "".join(f", {setting}" for setting in self.parameters)
+        return f"recorded on {hardware}, {self.made}, profile {self.profile}{settings}"
+
+    @property
+    def versions(self) -> str:
+        """Commit and the versions that shape a result."""
+        versions = self.provenance["versions"]
+        return f"commit {self.provenance['commit']}, Python {versions['python']}, torch {versions['torch']}"
+
+
+def write(target: Path, outputs: Path, profile: str, parameters: Sequence[str], names: Sequence[str], runs) -> None:
+    """Record executed notebooks.
+
+    Args:
+        target: the recording's folder; a recording that is there is replaced, other files are left.
+        outputs: the profile's outputs; executed notebooks are read from `notebooks/` in it.
+        profile, parameters: what was asked for; parameters as NAME=VALUE.
+        names: the notebooks to record.
+        runs: pandas.DataFrame of the networks behind them at their last epoch.
+
+    Raises:
+        UsageError: when the folder cannot be written or an executed notebook cannot be read.
+    """
+    recorded = {}
+    for name in names:
+        figures, verdicts = show.carried(show.read(outputs / "notebooks" / f"{name}.ipynb"))
+        for figure in figures:
+            for ending in ("svg", "csv"):
+                text = figure.pop(ending)
+                files.write_whole(target / f"{figure['name']}.{ending}", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        recorded[name] = {"figures": figures, "verdicts": verdicts}
+    if len(runs):
+        files.write_whole(target / "runs.csv", lambda path: runs.to_csv(path, index=False, float_format="%.9g"))
+    content = {"profile": profile, "parameters": list(parameters), "made": datetime.now(UTC).strftime("%Y-%m-%d")}
+    text = json.dumps(content | {"provenance": provenance.describe(), "notebooks": recorded}, indent=1)
+    files.write_whole(target / CONTENT, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def recordings(folder: Path | None = None) -> list[Recording]:
+    """All recordings in a folder, by default this checkout's, in the order of their names.
+
+    Raises:
+        UsageError: for one that cannot be read.
+    """
+    found = []
+    for path in sorted((folder or FOLDER).glob(f"*/{CONTENT}")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found.append(Recording(folder=path.parent, **content | {"parameters": tuple(content["parameters"])}))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"the recording {path} is damaged ({type(error).__name__}): restore it from git or delete it.") from error
+    return found
+
+
+def beside(rows: Sequence[dict], recorded: Sequence[Recording]) -> list[dict]:
+    """Verdicts of this run, each with `page`, and those of recordings beside them.
+
+    One on the same claim, from the same notebook and tried on the same, goes into the `elsewhere` of the row; others become rows, with
+    `recorded`. Recorded verdicts of notebooks without a row here are left out.
+    """
+    found = [row | {"elsewhere": []} for row in rows]
+    here = {(row["page"], row["id"], row["tried_on"]): row for row in found}
+    pages = {row["page"] for row in rows}
+    for recording in recorded:
+        for name, content in recording.notebooks.items():
+            page = f"{name}.html"
+            for verdict in content["verdicts"] if page in pages else []:
+                row = verdict | {"recorded": recording.where}
+                same = here.get((page, row["id"], row["tried_on"]))
+                if same is None:
+                    found.append(row | {"page": page})
+                else:
+                    same["elsewhere"].append(row)
+    return found
+
+
+def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[dict]:
+    """What a notebook's page shows of each recording that has it: summary, versions, address of its runs, figures and verdicts as HTML.
+
+    The files that it shows are copied into the report.
+    """
+    parts = []
+    for recording in recorded:
+        if name not in recording.notebooks:
+            continue
+        content, place = recording.notebooks[name], f"files/recorded/{recording.folder.name}"
+        figures = []
+        for figure in content["figures"]:
+            for ending in ("svg", "csv"):
+                _copy(recording.folder / f"{figure['name']}.{ending}", report / place)
+            address = f"{place}/{figure['name']}"
+            named = figure | {"name": f"{recording.folder.name}-{figure['name']}"}
+            figures.append(show.figure_html(named, f"{address}.svg", show.downloads(address)))
+        runs = ""
+        if (recording.folder / "runs.csv").exists():
+            _copy(recording.folder / "runs.csv", report / place)
+            runs = f"{place}/runs.csv"
+        verdicts = show.verdicts_html(content["verdicts"]) if content["verdicts"] else ""
+        parts.append({"where": recording.where, "versions": recording.versions, "runs": runs, "html": "".join(figures) + verdicts})
+    return parts
+
+
+def _copy(source: Path, folder: Path) -> None:
+    if not source.exists():
+        raise UsageError(f"the recording {source.parent} lacks {source.name}: restore it from git or delete it.")
+    files.write_whole(folder / source.name, lambda path: shutil.copyfile(source, path))
