@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import log_softmax, logsumexp
 from torch import nn
 
 from lsnc_core import data, images, labels, losses, models
@@ -208,6 +209,8 @@ def plain(spec, image_set):
             "kept": (noisy == y).float().mean().item(),
             "train_loss": F.cross_entropy(logits, targets).item(),
             "train_accuracy": (logits.argmax(1) == noisy).float().mean().item(),
+            "train_smoothed_loss": F.cross_entropy(logits, targets).item(),
+            "train_forward_loss": -(targets * logits.softmax(1)).sum(1).log().mean().item(),
             "clean_train_loss": F.cross_entropy(logits, y).item(),
             "clean_train_accuracy": (logits.argmax(1) == y).float().mean().item(),
             "clean_train_uniform_loss": F.cross_entropy(logits, uniform.expand(N, K)).item(),
@@ -680,12 +683,31 @@ def test_measure_is_plain_evaluation_batch_by_batch(monkeypatch):
             "uniform_loss": F.cross_entropy(logits, torch.full((N, K), 1 / K, dtype=torch.float64)),
             "fit_loss": F.cross_entropy(logits, targets[replica]),
             "fit_accuracy": (logits.argmax(1) == noisy[replica]).double().mean(),
+            "fit_smoothed_loss": F.cross_entropy(logits, targets[replica]),
+            "fit_forward_loss": -(targets[replica] * logits.softmax(1)).sum(1).log().mean(),
         }
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert found[name].shape == (R,) and found[name].dtype == torch.float64 and not found[name].requires_grad
             assert found[name][replica].item() == pytest.approx(value.item(), rel=1e-12), name
     assert measure.measure(stacked, images, clean).means.keys() == {"loss", "accuracy", "uniform_loss"}
+
+
+def test_both_losses_of_equation_18_are_measured_whatever_is_trained_beside(digits):
+    company = [like(), like(loss="logit"), like(p=1.0, loss="forward"), like(p=1.0, smoothing="posterior")]
+    company += [like(p=1.0), like(p=1.0, loss="mse", lr=0.002)]
+    y = labels.corrupt(digits.train_labels[:60], labels.symmetric_noise(SPEC.a, 10), SPEC.seed).numpy()
+    for spec, trained in zip(company, fleet.train(company, digits, CPU), strict=True):
+        kept = SPEC.a if spec.loss == "forward" or spec.smoothing == "posterior" else spec.p
+        rows = np.where(np.eye(10) == 1, kept, (1 - kept) / 9)[y]  # (N, K)
+        log_q = log_softmax(trained.tensors[-1]["train_logits"].astype(float), axis=1)
+        last = trained.history[-1]
+        assert last["train_smoothed_loss"] == pytest.approx(-(rows * log_q).sum(1).mean(), rel=1e-6)
+        assert last["train_forward_loss"] == pytest.approx(-logsumexp(log_q, axis=1, b=rows).mean(), rel=1e-6)
+        if spec.loss in ("ce", "forward"):
+            assert last["train_loss"] == pytest.approx(last["train_forward_loss" if spec.loss == "forward" else "train_smoothed_loss"])
+        gaps = [row["train_smoothed_loss"] - row["train_forward_loss"] for row in trained.history]
+        assert all(gap == 0 if kept == 1 else gap > 0 for gap in gaps)
 
 
 @pytest.mark.parametrize("a", [0.0, 0.3, 1 / 5, 0.95, 1.0])

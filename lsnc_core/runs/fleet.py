@@ -64,11 +64,13 @@ def train(
     Returns:
         For each spec, in order: its history, one mapping per epoch of `evaluate_at` with `epoch`, `kept` (the share of training
         labels that the noise left as they were), `train_loss` (of the spec's kind) and `train_accuracy` (against the smoothed noisy
-        labels), `clean_train_*` (training inputs, clean labels), `validation_*` where there are such images and `test_*` (held-out
-        inputs, clean labels), cross-entropies in nats; and its tensors, one mapping per such epoch with `weight` float32 (K, D) and
-        `bias` (K,) of the classifier, for each part statistics of the features by clean label (see `ClassStatistics.summary`,
-        without the leading axis), after the last epoch `*_logits` float32 (N, K), and at the epochs of `keep_at` the validation and
-        test images' `*_features` float32 (N, D) and `*_logits`.
+        labels), `train_smoothed_loss` and `train_forward_loss` (cross-entropy and forward correction, both against the spec's
+        targets, see `prepare.targets`; where those sum to 1 the first minus the second is the Jensen gap of Chen eq. 18),
+        `clean_train_*` (training inputs, clean labels), `validation_*` where there are such images and `test_*` (held-out inputs,
+        clean labels), cross-entropies in nats; and its tensors, one mapping per such epoch with `weight` float32 (K, D) and `bias`
+        (K,) of the classifier, for each part statistics of the features by clean label (see `ClassStatistics.summary`, without the
+        leading axis), after the last epoch `*_logits` float32 (N, K), and at the epochs of `keep_at` the validation and test images'
+        `*_features` float32 (N, D) and `*_logits`.
 
     Raises:
         UsageError: for specs that cannot train together, or a set too small.

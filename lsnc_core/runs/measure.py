@@ -45,7 +45,8 @@ def measure(
     `loss` and `accuracy` are against the clean labels int64 (N,); `uniform_loss` is the cross-entropy against the uniform
     distribution (with `loss` it gives the expected loss against labels with any symmetric noise); both in nats. Where the loss
     (see `losses.per_replica`), the targets float (R, N, K) and the noisy labels int64 (R, N) that were fitted are given, `fit_loss`
-    is that loss and `fit_accuracy` is against those labels. Features are kept on the CPU if asked for.
+    is that loss, `fit_accuracy` is against those labels, and `fit_smoothed_loss` and `fit_forward_loss` are `losses.cross_entropy` and
+    `losses.forward_correction` of the targets, whatever the loss. Features are kept on the CPU if asked for.
     """
     sums: dict[str, torch.Tensor] = {}
     weight, _ = replicas.classifier()
@@ -72,8 +73,12 @@ def measure(
         add("uniform_loss", surprise.mean(2))
         if fitted is not None:
             fit, targets, noisy = fitted
-            add("fit_loss", fit(logits, targets[:, part]))
+            rows = targets[:, part]  # (R, B, K)
+            add("fit_loss", fit(logits, rows))
             add("fit_accuracy", guess == noisy[:, part])
+            # the two losses share the softmax above; where a target is 0 its logarithm is -inf, which adds nothing to the sum
+            add("fit_smoothed_loss", (rows * surprise).sum(2))
+            add("fit_forward_loss", -(rows.log() - surprise).logsumexp(2))
     replicas.train(True)
     means = {name: value / len(images) for name, value in sums.items()}
     return Measured(means, statistics.summary(), all_features, all_logits)
@@ -82,7 +87,7 @@ def measure(
 def named(parts: dict[str, Measured], classifier: tuple[torch.Tensor, torch.Tensor], last: bool) -> dict[str, dict[str, torch.Tensor]]:
     """One epoch's measurements under the names of `fleet.train`, on the CPU, each with a leading axis R; logits after the last epoch."""
     means = dict(parts["train"].means)
-    found = {"train_loss": means.pop("fit_loss"), "train_accuracy": means.pop("fit_accuracy")}
+    found = {f"train_{name}": means.pop(f"fit_{name}") for name in ("loss", "accuracy", "smoothed_loss", "forward_loss")}
     found |= {f"clean_train_{name}": value for name, value in means.items()}
     weight, bias = classifier
     tensors = {"weight": weight.clone(), "bias": bias.clone()}
