@@ -1,4 +1,4 @@
-"""Image sets held in memory as uint8 tensors: two that installed packages carry, six that are downloaded.
+"""Image sets held in memory as uint8 tensors: two that installed packages carry, six that are downloaded, and readers' own.
 
 `load(name)` returns an `ImageSet`. Each part of every set is in one fixed, class-interleaved order: the first image of each class in
 the order of the classes, then the second of each, and so on, each class in the order of its files. So a prefix whose length is a
@@ -6,7 +6,6 @@ multiple of K is class-balanced for as long as no class has run out.
 """
 
 import contextlib
-import difflib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -18,14 +17,13 @@ from lsnc_core import arms, files
 from lsnc_core.data_sources import (
     BROKEN,
     DIGITS,
-    NAMES,
-    SOURCES,
     Parts,
     Source,
     one_line,
     read_idx_set,
     read_tiny_imagenet,
     read_torchvision,
+    source_of,
 )
 from lsnc_core.errors import UsageError
 from lsnc_core.images import ImageSet, sha256
@@ -64,21 +62,17 @@ def interleaved(labels: np.ndarray) -> np.ndarray:
 
 
 def load(name: str, *, root: str | Path | None = None, offline: bool | None = None) -> ImageSet:
-    """Read the image set `name`, one of `NAMES`, into memory; download it first where it is missing and torchvision can.
+    """Read the image set `name` into memory; download it first where it is missing and torchvision can.
 
-    Args: root: the folder of downloaded sets, `files.data_root()` if None; offline: whether to refuse to download, by default
-    as `files.offline` says. Both are without effect on the embedded sets.
-    A name that ends in .py is a reader's file, see `lsnc_core.arms`.
+    Args: name: one of `data_sources.NAMES`, or the path of a reader's file, see `lsnc_core.arms`; root: the folder of downloaded
+    sets, `files.data_root()` if None; offline: whether to refuse to download, by default as `files.offline` says. Both are without
+    effect on the embedded sets and readers' own.
     Returns: an `ImageSet` in class-interleaved order.
     Raises: `UsageError` for an unknown name and for files that are missing, damaged, or cannot be downloaded.
     """
+    source = source_of(name)
     if arms.is_file(name):
-        return _readers_own(name)
-    if name not in NAMES:
-        close = difflib.get_close_matches(str(name), NAMES, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(f"there is no image set {name!r}: {hint}the names are {', '.join(NAMES)}.")
-    source = SOURCES[name]
+        return _ordered(source, (*arms.images(source.name), tuple(map(str, range(source.num_classes)))))
     root = files.data_root() if root is None else Path(root).expanduser().absolute()
     offline = files.offline() if offline is None else offline
     try:
@@ -97,33 +91,8 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
     return _assemble(source, parts, root)
 
 
-def _readers_own(path: str) -> ImageSet:
-    """The image set of a reader's file, its labels 0..K-1, in the fixed order; what does not fit is refused by name."""
-    parts = arms.load(path, "images")()
-    try:
-        images = [np.ascontiguousarray(parts[at], dtype=np.uint8) for at in (0, 2)]
-        labels = [np.ascontiguousarray(parts[at], dtype=np.int64) for at in (1, 3)]
-    except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise UsageError(f"images() of {path} must return train_images, train_labels, test_images, test_labels: {error}.") from error
-    K = int(labels[0].max(initial=0)) + 1
-    for part, pictures, truth in zip(("training", "test"), images, labels, strict=True):
-        fits = pictures.ndim == 4 and pictures.shape[1:] == images[0].shape[1:] and truth.shape == (len(pictures),) and len(truth)
-        if not fits or K < 2 or truth.min() < 0 or truth.max() >= K:
-            raise UsageError(
-                f"images() of {path}: the {part} part has images of shape {pictures.shape} and labels of shape {truth.shape}; "
-                "wanted are uint8 images (N, C, H, W) and N labels in 0..K-1, every class among the training labels."
-            )
-    tensors = []
-    for pictures, truth in zip(images, labels, strict=True):
-        order = interleaved(truth)
-        tensors += [np.ascontiguousarray(pictures[order]), truth[order]]
-    title = f"{Path(path).name} (a reader's own)"
-    return ImageSet(path, title, *map(torch.from_numpy, tensors), tuple(map(str, range(K))), sha256(*tensors))
-
-
 def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:
-    """Check the sizes against the table, bring both parts into the fixed order and compute the checksum."""
-    tensors = []
+    """Check the sizes against the table, then as `_ordered`."""
     for part, images, labels, size in zip(("training", "test"), parts[0:3:2], parts[1:4:2], source.sizes, strict=True):
         found = f"{len(images):,} images and {len(labels):,} labels in {len(np.unique(labels))} classes"
         labels_fit = len(labels) == size and np.array_equal(np.unique(labels), np.arange(source.num_classes))
@@ -133,6 +102,13 @@ def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:
                 f"{source.name} is incomplete: its {part} part in {root} holds {found}, of shape {images.shape[1:]}, "
                 f"instead of {expected}; delete its files and fetch them again."
             )
+    return _ordered(source, parts)
+
+
+def _ordered(source: Source, parts: Parts) -> ImageSet:
+    """Bring both parts into the fixed order and compute the checksum."""
+    tensors = []
+    for images, labels in (parts[0:2], parts[2:4]):
         order = interleaved(labels)
         tensors += [np.ascontiguousarray(images[order]), labels[order]]
     checksum = sha256(*tensors)

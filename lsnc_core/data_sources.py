@@ -6,6 +6,7 @@ written over. `lsnc_core.data` brings the parts into their fixed order and check
 """
 
 import contextlib
+import difflib
 import hashlib
 import http.client
 import io
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lsnc_core import arms
 from lsnc_core.errors import UsageError
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
@@ -40,6 +42,28 @@ class Source:
     shape: tuple[int, int, int]  # C, H, W
     num_classes: int
     sizes: tuple[int, int]  # training and test images
+
+    def split(self, train: int, validation: int, batch: int) -> tuple[int, int]:
+        """Training and validation images as wanted as far as there are so many, at most a quarter for validation.
+
+        The last batch holds more than one image, for batch norm.
+
+        >>> SOURCES["digits"].split(1000, 500, 50)
+        (900, 300)
+        """
+        validation = max(1, min(validation, self.sizes[0] // 4))
+        train = min(train, self.sizes[0] - validation)
+        return train - (train % batch == 1), validation
+
+    def pool(self, wanted: int, least: int) -> int:
+        """The pooling wanted where it divides the images and leaves sides of at least `least` pixels; else 1.
+
+        >>> SOURCES["mnist"].pool(2, 6), SOURCES["digits"].pool(2, 6)
+        (2, 1)
+        """
+        height, width = self.shape[1:]
+        fits = height % wanted == width % wanted == 0 and min(height, width) >= least * wanted
+        return wanted if fits else 1
 
 
 SOURCES = {
@@ -74,6 +98,24 @@ SOURCES = {
     )
 }
 NAMES = tuple(SOURCES)
+
+
+def source_of(name: str) -> Source:
+    """What is known of an image set: the entry of `SOURCES`, or of a reader's file (its path, see `lsnc_core.arms`) what its images say.
+
+    Raises: UsageError for an unknown name, and as `arms.images`.
+    """
+    if arms.is_file(name):
+        path = arms.resolve(name)
+        images, labels, _, test_labels = arms.images(path)
+        title, sizes = f"{Path(path).name} (a reader's own)", (len(labels), len(test_labels))
+        return Source(path, title, "a reader's own file", False, 0, images.shape[1:], int(labels.max()) + 1, sizes)
+    if name not in NAMES:
+        close = difflib.get_close_matches(str(name), NAMES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UsageError(f"there is no image set {name!r}: {hint}the names are {', '.join(NAMES)}, or the path of a .py file of your own.")
+    return SOURCES[name]
+
 
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

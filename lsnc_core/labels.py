@@ -138,7 +138,7 @@ def block_noise(a: float, K: int) -> np.ndarray:
     """
     K, a = check_classes(K), _one(a, "The clean rate a")
     if K < 4:
-        raise UsageError(f"Block noise needs at least 4 classes, two for each block, not {K}.")
+        raise UsageError(f"Block noise needs at least 4 classes, two for each block, not {K}: name other noises.")
     T, half = np.zeros((K, K)), K // 2
     T[:half, :half], T[half:, half:] = smoothing_matrix(a, half), smoothing_matrix(a, K - half)
     return T

@@ -106,7 +106,7 @@ def test_another_data_set_may_be_named_and_unknown_names_are_refused():
     assert chen.landscape_runs("smoke", "digits") == chen.landscape_runs("smoke")
     with pytest.raises(UsageError, match=r"unknown profile 'fast'; the profiles are smoke, quick, gpu, paper\."):
         chen.landscape_runs("fast")
-    with pytest.raises(UsageError, match=r"unknown data set 'mnits'; the data sets are digits, mnist-subset,"):
+    with pytest.raises(UsageError, match=r"no image set 'mnits': did you mean 'mnist'\? the names are digits, mnist-subset,"):
         chen.landscape_runs("smoke", "mnits")
 
 

@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from lsnc_core import data, labels
 from lsnc_core.metrics import ece, neural_collapse
 from lsnc_core.papers import chen, chen_beyond, chen_beyond_figures, chen_collapse
-from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
+from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED, t_interval
+from lsnc_core.runs import fleet
 from lsnc_core.theory import label_noise
 
 M = 10
@@ -58,16 +59,17 @@ def test_the_floors_are_what_no_output_goes_below():
     draws = np.random.default_rng(0)
     for noise in chen_beyond.TOGETHER:
         T = labels.noise_matrix(noise, 0.7, M)
-        assert chen_beyond.floor("none", T) == 0 and chen_beyond.floor("logit", T) == 0
-        assert chen_beyond.floor("mean field", T) == pytest.approx(label_noise.entropy_floor(0.7, M))
+        noisy = np.arange(M)  # of a doubly stochastic T each as often
+        assert chen_beyond.floor("none", T, noisy) == 0 and chen_beyond.floor("logit", T, noisy) == 0
+        assert chen_beyond.floor("mean field", T, noisy) == pytest.approx(label_noise.entropy_floor(0.7, M))
         targets = {"mean field": labels.smoothing_matrix(0.7, M), "posterior": T.T}
         for way, S in targets.items():
             best = np.mean([-sum(x * math.log(x) for x in column if x > 0) for column in S.T])
-            assert chen_beyond.floor(way, T) == pytest.approx(best)
+            assert chen_beyond.floor(way, T, noisy) == pytest.approx(best)
         outputs = draws.dirichlet(np.full(M, 0.2), 4000)  # (draws, M)
         tried = -np.log(T @ outputs.T).max(1)  # the most likely output for each noisy label
         reached = -np.log((T @ np.eye(M)).max(1))
-        assert (tried >= reached - 1e-12).all() and chen_beyond.floor("forward", T) == pytest.approx(reached.mean())
+        assert (tried >= reached - 1e-12).all() and chen_beyond.floor("forward", T, noisy) == pytest.approx(reached.mean())
 
 
 @settings(max_examples=60, deadline=None)
@@ -112,14 +114,15 @@ def networks():
     rows, found = [], {}
     for spec in RUNS:
         T, way = labels.noise_matrix(spec.noise, spec.a, M), chen_beyond.way_of(spec)
-        train = logits_of(spec, labels.corrupt(chosen.train_labels, T, spec.seed).numpy())
+        noisy = labels.corrupt(chosen.train_labels, T, spec.seed).numpy()
+        train = logits_of(spec, noisy)
         test = logits_of(spec, labels.corrupt(chosen.test_labels, T, spec.seed, "elsewhere").numpy())
         found[spec] = [{}, {}, {"train_logits": train, "test_logits": test}]
         losses = {}
         for column, logits, clean in (("clean_train_loss", train, chosen.train_labels), ("test_loss", test, chosen.test_labels)):
             losses[column] = torch.nn.functional.cross_entropy(torch.from_numpy(logits), clean).item()
         base = spec.to_dict() | {"run": str(len(rows)), "test_accuracy": 0.7, "kept": 0.8}
-        rows += [base | losses | {"epoch": epoch, "train_loss": chen_beyond.floor(way, T) + 0.01} for epoch in spec.evaluate_at]
+        rows += [base | losses | {"epoch": epoch, "train_loss": chen_beyond.floor(way, T, noisy) + 0.01} for epoch in spec.evaluate_at]
     return pd.DataFrame(rows), found
 
 
@@ -200,6 +203,58 @@ def test_what_is_seen_is_told_in_numbers(table):
     assert f"{corrected['symmetric']:.2f} of T f" in chen_beyond.seen_outputs(table)
 
 
+# the gap of eq. 18 while training
+
+
+def test_the_gap_while_training_ends_at_that_of_the_last_logits():
+    shorter = {"epochs": 4, "evaluate_at": (1, 4), "train_size": 100, "test_size": 50}
+    specs = [dataclasses.replace(spec, **shorter) for spec in RUNS if spec.seed < 2 and spec.noise in ("symmetric", "pair")]
+    trained = fleet.train(specs, data.load("digits"), torch.device("cpu"))
+    pairs = [(spec, one) for spec, one in zip(specs, trained, strict=True)]
+    runs = pd.DataFrame([spec.to_dict() | {"way": chen_beyond.way_of(spec)} | row for spec, one in pairs for row in one.history])
+    gaps = chen_beyond.jensen_gap(runs)
+    assert gaps.columns.tolist() == ["way", "a", "seed", "epoch", "gap"] and len(gaps) == 3 * 2 * 2 and (gaps.gap > 0).all()
+    terms = chen_beyond.jensen({spec: one.tensors for spec, one in pairs}).set_index(["way", "a", "seed"])
+    last = gaps[gaps.epoch == 4].set_index(["way", "a", "seed"]).gap
+    assert set(last.index) == {(way, 0.8, seed) for way in ("mean field", "forward", "logit") for seed in (0, 1)}
+    np.testing.assert_allclose(last, (terms.forward - terms.smoothing)[last.index], rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def gaps():
+    """A table of `chen_beyond.jensen_gap` with known numbers."""
+    start = {"mean field": 0.1, "forward": 0.2, "logit": 0.3}
+    cells = [(way, a, seed, epoch) for way in start for a in (0.6, 0.8) for seed in range(4) for epoch in (1, 10, 30)]
+    rows = [(*cell, (start[cell[0]] + 0.01 * cell[2]) * cell[3] * cell[1]) for cell in cells]
+    return pd.DataFrame(rows, columns=["way", "a", "seed", "epoch", "gap"])
+
+
+def test_the_gap_is_told_in_numbers(gaps):
+    said = chen_beyond.seen_gap(gaps)
+    assert said.startswith(
+        "After epochs 1 and 30, nats: a = 0.6: 0.069 and 2.070 (label smoothing), 0.129 and 3.870 (forward correction), "
+    )
+    assert said.endswith(
+        "5.160 (forward correction), 0.252 and 7.560 (logit smoothing); the least of 72 gaps, one a network and epoch, is 0.06."
+    )
+
+
+def test_the_figure_of_the_gap_has_the_means_and_intervals_over_seeds(gaps):
+    figure = chen_beyond_figures.jensen_gap(gaps)
+    assert [axes.get_title() for axes in figure.axes] == ["a = 0.6, 4 seeds", "a = 0.8, 4 seeds"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == list(chen_beyond.SMOOTHED.values())
+    part = gaps[(gaps.a == 0.8) & (gaps.way == "forward")].pivot(index="seed", columns="epoch", values="gap")
+    line, band = figure.axes[1].lines[1], figure.axes[1].collections[1].get_paths()[0].vertices
+    np.testing.assert_allclose(line.get_xydata(), np.column_stack([part.columns, part.mean()]))
+    for epoch in part:
+        drawn = band[band[:, 0] == epoch, 1]
+        np.testing.assert_allclose([drawn.min(), drawn.max()], t_interval(part[epoch])[1:])
+    diverged = gaps.assign(gap=gaps.gap.where((gaps.way != "forward") | (gaps.epoch == 1)))
+    assert len(chen_beyond_figures.jensen_gap(diverged).axes[1].lines[1].get_xdata()) == 1
+    nothing = gaps.assign(gap=gaps.gap.where(gaps.way != "forward"))
+    assert len(chen_beyond_figures.jensen_gap(nothing).axes[1].lines[1].get_xdata()) == 0
+
+
 # collapse under noise
 
 
@@ -269,13 +324,14 @@ def test_the_collapse_table_is_that_of_the_features():
 # figures
 
 
-def test_figures_are_closed_named_and_drawn_without_warnings(networks, table):
+def test_figures_are_closed_named_and_drawn_without_warnings(networks, table, gaps):
     history, found = networks
     history = history.assign(way=[chen_beyond.way_of(run) for run in history.itertuples()])
     collapsed = collapse_runs(lambda a: a, lambda a: a - 0.1)
     figures = [
         chen_beyond_figures.general_noise(table),
         chen_beyond_figures.corrections(history, chen_beyond.jensen(found)),
+        chen_beyond_figures.jensen_gap(gaps),
         chen_beyond_figures.collapse_maps(collapsed),
         chen_beyond_figures.collapse_minima(collapsed),
     ]

@@ -9,7 +9,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from lsnc_core import data, labels
+from lsnc_core import data, data_sources, labels
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, chen_accuracy, chen_beta, chen_claims, chen_figures, chen_landscape, chen_measured_figures
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
@@ -61,7 +61,7 @@ def test_the_runs_of_the_landscapes_notebook_are_distinct_and_within_the_image_s
     sizes = {run.train_size for run in chen.size_runs(profile)}
     assert len(sizes) == len(chen.TRAIN_SIZES[profile][1]) + 1 and chen.landscape_runs(profile)[0].train_size in sizes
     for run in chen.size_runs(profile):
-        assert run.a == 0.8 and run.train_size <= data.SOURCES[run.data].sizes[0] and run.evaluate_at[-1] == run.epochs
+        assert run.a == 0.8 and run.train_size <= data_sources.SOURCES[run.data].sizes[0] and run.evaluate_at[-1] == run.epochs
     assert {run.seed for run in chen.size_runs(profile)} == {0, 1, 2, 3}
 
 

@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
-from lsnc_core import data, runs
+from lsnc_core import data, data_sources, runs
 from lsnc_core.errors import UsageError
 from lsnc_core.files import PROJECT
-from lsnc_core.papers import guo_calibration, guo_calibration_figures, guo_collapse, guo_deep, guo_deep_figures, guo_norms, guo_says
+from lsnc_core.papers import (
+    compute,
+    guo_calibration,
+    guo_calibration_figures,
+    guo_collapse,
+    guo_deep,
+    guo_deep_figures,
+    guo_norms,
+    guo_says,
+)
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
 from lsnc_core.papers.guo_calibration import AS_RELEASED, FITS, HELD_OUT
+from lsnc_core.runs import prepare
 from lsnc_core.theory import ufm
 
 EPOCHS = np.array([1, 2, 4, 7, 10, 20, 30, 40, 60])
@@ -101,7 +111,7 @@ def test_every_profile_has_valid_distinct_runs_with_seeds_enough(profile):
     for specs in (guo_deep.strength_runs(profile), guo_deep.calibration_runs(profile), guo_norms.theorem_runs(profile)):
         assert len(set(specs)) == len(specs)
     for size in guo_deep.sizes(profile):
-        source, network = data.SOURCES[size.network.data], size.network
+        source, network = data_sources.SOURCES[size.network.data], size.network
         assert size.seeds >= 4 and network.validation_size > 0
         assert network.train_size + network.validation_size <= source.sizes[0] and network.test_size <= source.sizes[1]
 
@@ -155,11 +165,11 @@ def test_compute_counts_the_products_of_the_network():
     spec = guo_deep.dynamics_runs("quick")[0]
     # 14x14: 4x4 windows at stride 2 -> 6x6, 2x2 patches -> 3x3, linear layers; two operations a product
     by_hand = 2 * (36 * 8 * 16 + 9 * 16 * 8 * 4 + 144 * 64 + 64 * 10)
-    assert guo_deep.forward_flop(spec) == by_hand
-    (row,) = guo_deep.compute([spec, spec]).itertuples()
+    assert prepare.forward_operations(spec) == by_hand
+    (row,) = compute.table([spec, spec]).itertuples()
     assert (row.networks, row.image_passes) == (1, 150_000)
     assert row.pflop == pytest.approx(by_hand * (3 * 150_000 + 3500 * len(spec.evaluate_at)) / 1e15)
-    assert "not measured" in guo_deep.compute_said([spec])
+    assert "not measured" in compute.said([spec])
 
 
 # pieces

@@ -569,11 +569,14 @@ def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, ca
 
 def test_the_cut_into_blocks():
     specs = [like(seed=seed, batch=batch) for seed in range(5) for batch in (10, 20)]
-    cut = execute.blocks([*specs, specs[0], specs[3]], 2)
+    cut = execute.blocks([*specs, specs[0], specs[3]], lambda spec: 2)
     assert [[(spec.batch, spec.seed) for spec in block] for block in cut] == [
         [(batch, seed) for seed in part] for batch in (10, 20) for part in ((0, 1), (2, 3), (4,))
     ]
-    assert execute.blocks([], 2) == []
+    assert execute.blocks([], lambda spec: 2) == []
+    deep = [like(seed=seed, model="resnet18", widths=(4,)) for seed in range(6)]
+    cut = execute.blocks([*deep, *specs], lambda spec: execute.block_size(spec, "cuda"))
+    assert [len(block) for block in cut] == [4, 2, 5, 5]  # each network's activations are held at once
 
 
 def test_the_remaining_time_counts_what_this_start_has_done(capsys):

@@ -14,7 +14,7 @@ from scipy import stats
 
 from lsnc_core import runs
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import zhou_deep, zhou_deep_claims, zhou_deep_figures, zhou_deep_tables
+from lsnc_core.papers import compute, zhou_deep, zhou_deep_claims, zhou_deep_figures, zhou_deep_tables
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
 from lsnc_core.papers.zhou_deep import LOSSES
 from lsnc_core.papers.zhou_deep_tables import METRICS
@@ -86,7 +86,7 @@ def test_z1s_networks_are_the_grids_widest_and_longest(profile):
 def test_what_cannot_be_trained_is_refused_and_smaller_sets_are_taken_whole():
     with pytest.raises(UsageError, match=r"unknown profile 'fast'; the profiles are smoke, quick, gpu, paper\."):
         zhou_deep.collapse_runs("fast")
-    with pytest.raises(UsageError, match=r"unknown data set 'mnits'; the data sets are digits"):
+    with pytest.raises(UsageError, match=r"no image set 'mnits': did you mean 'mnist'\? the names are digits"):
         zhou_deep.grid_runs("smoke", "mnits")
     for strength in (0.0, 1.0, math.nan):
         with pytest.raises(UsageError, match="smoothing must lie between 0 and 1, got"):
@@ -107,12 +107,16 @@ def test_the_compute_needed_is_counted_as_by_hand():
     def forward(a, b, d):
         return 2 * (9 * a * 16 + b * 4 * a + d * b + 10 * d)
 
-    cells = {(widths, epochs): forward(*widths) * epochs for widths in ((4, 8, 32), (8, 16, 64)) for epochs in (2, 12)}
-    networks = {cell: 8 for cell in cells} | {((4, 8, 32), 2): 16, ((8, 16, 64), 12): 16}
-    total = sum(3 * 200 * cells[cell] * networks[cell] for cell in cells)
-    said = zhou_deep.compute_needed(zhou_deep.grid_runs("smoke"))
-    assert said.startswith("48 networks, 336 network-epochs, 6.72e+04 training images") and f"{total:.2g} floating-point" in said
-    assert "hours: not measured" in said
+    runs = zhou_deep.grid_runs("smoke")
+    cells = {
+        (widths, epochs): 16 if (widths, epochs) in (((4, 8, 32), 2), ((8, 16, 64), 12)) else 8
+        for widths, epochs in ((widths, epochs) for widths in ((4, 8, 32), (8, 16, 64)) for epochs in (2, 12))
+    }
+    found = compute.table(runs)
+    assert found.networks.sum() == sum(cells.values()) == 48 and found.image_passes.sum() == 336 * 200
+    measured = {run.epochs: len(run.evaluate_at) * (200 + runs[0].test_size + runs[0].validation_size) for run in runs}
+    total = sum(number * forward(*widths) * (3 * 200 * epochs + measured[epochs]) for (widths, epochs), number in cells.items())
+    assert found.pflop.sum() == pytest.approx(total / 1e15)
 
 
 # tables

@@ -5,7 +5,7 @@ a is the clean rate of the training labels, p the kept mass of the smoothed labe
 
 from dataclasses import dataclass, replace
 
-from lsnc_core.data_sources import NAMES, SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec
 
@@ -161,9 +161,8 @@ def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
     """The networks of one landscape, on its own image set or on another."""
     from lsnc_core import models
 
-    source = SOURCES[data_set or size.data]
+    source = source_of(data_set or size.data)
     train_size, test_size = (min(asked, there) for asked, there in zip((size.train_size, size.test_size), source.sizes, strict=True))
-    pool = size.pool if min(source.shape[1:]) >= models.CNN_SIDE * size.pool else 1
     runs = []
     for seed in range(max(size.seeds, size.repeated_seeds)):
         rates = size.clean_rates if seed < size.seeds else size.repeated_rates
@@ -172,7 +171,7 @@ def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
                 data=source.name,
                 train_size=train_size,
                 test_size=test_size,
-                pool=pool,
+                pool=source.pool(size.pool, models.CNN_SIDE),
                 model=size.model,
                 widths=size.widths,
                 a=a,
@@ -199,16 +198,13 @@ def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
 def landscape_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     """The networks of the a-p landscape (Chen Figures 5 to 11) in one profile.
 
-    Another image set than the profile's may be named; of a smaller one all images are used, and images too small to be pooled
-    are taken as they are.
+    Another image set than the profile's may be named, a reader's file among them; of a smaller one all images are used, and images
+    that cannot be pooled are taken as they are.
 
     Raises:
         UsageError: for an unknown profile or data set.
     """
-    size = _of_profile(LANDSCAPE, profile)
-    if data_set and data_set not in NAMES:
-        raise UsageError(f"unknown data set {data_set!r}; the data sets are {', '.join(NAMES)}.")
-    return _grid(size, data_set)
+    return _grid(_of_profile(LANDSCAPE, profile), data_set)
 
 
 def cifar_runs(profile: str) -> list[RunSpec]:
@@ -228,7 +224,7 @@ def size_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     """
     kept, sizes = _of_profile(TRAIN_SIZES, profile)
     here = [spec for spec in landscape_runs(profile, data_set) if spec.a == SIZE_RATE and spec.p in kept]
-    most = SOURCES[here[0].data].sizes[0]
+    most = source_of(here[0].data).sizes[0]
     return here + [
         replace(spec, train_size=number, epochs=epochs, evaluate_at=(epochs,))
         for number, epochs in sizes

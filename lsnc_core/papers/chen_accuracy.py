@@ -3,8 +3,8 @@
 import numpy as np
 
 from lsnc_core.papers import claims
-from lsnc_core.papers.chen_claims import C8_RATIO, C9_UP_TO, C10_FROM, CLAIMS, LEARNS_FROM
-from lsnc_core.papers.chen_landscape import argmin_differences, case, decider, landscape_table, minima, where
+from lsnc_core.papers.chen_claims import C8_RATIO, C9_UP_TO, C10_FROM, CLAIMS
+from lsnc_core.papers.chen_landscape import argmin_differences, case, decider, landscape_table, learned, minima, where
 from lsnc_core.papers.claims import Verdict
 
 HELD_OUT = "held-out images"
@@ -98,23 +98,25 @@ def most(outcomes: list[str]) -> str:
 
 
 def spread(table):
-    """Variance over p of the accuracy at the best and at the last epoch, at each clean rate below 1 and seed, p from `LEARNS_FROM` on.
+    """Variance over p of the accuracy at the best and at the last epoch, at each clean rate below 1 and seed, of the `learned` rows.
 
     Returns: pandas.DataFrame with a, seed, best, last (squared shares).
     """
-    inside = _noisy(table)[_noisy(table).p >= LEARNS_FROM]
     names = {"best_accuracy": "best", "test_accuracy": "last"}
-    return inside.groupby(["a", "seed"])[list(names)].var().rename(columns=names).reset_index()
+    return _noisy(learned(table)).groupby(["a", "seed"])[list(names)].var().rename(columns=names).reset_index()
 
 
 def verdict_c8(table) -> Verdict:
     """C8: ratio of the two variances of `spread`, on the log scale over seeds: of their means over the clean rates, and at each."""
     noisy = _noisy(table)
     noisy = noisy[noisy.groupby("a").seed.transform("nunique") >= claims.MIN_SEEDS]
-    found = spread(noisy)
+    found = spread(table)
+    found = found[found.a.isin(noisy.a)]
 
     def ratio(part) -> tuple[str, str]:
         by_seed = part.groupby("seed")[["best", "last"]].mean()
+        if (by_seed == 0).any(axis=None):  # as where all test images are easy
+            return "no ratio: of a seed the accuracy does not depend on p", claims.UNDECIDED
         middle, low, high = np.exp(claims.t_interval(np.log(by_seed.best / by_seed["last"])))
         return f"ratio {middle:.3f} [{low:.3f}, {high:.3f}]", claims.decide(low, high, at_most=C8_RATIO)
 
@@ -151,7 +153,8 @@ def two_minima(curves) -> dict[str, np.ndarray]:
 def verdict_c9(table) -> Verdict:
     """C9 at each clean rate up to the paper's that has four seeds or more."""
     cases = []
-    for a, part in table[(table.a <= C9_UP_TO) & (table.p >= LEARNS_FROM)].groupby("a"):
+    found = learned(table)
+    for a, part in found[found.a <= C9_UP_TO].groupby("a"):
         curves = part.pivot(index="seed", columns="p", values="test_error")
         if len(curves) < claims.MIN_SEEDS:
             continue

@@ -6,7 +6,7 @@ The networks are the landscape's: the expectation over test-label noise is a clo
 import numpy as np
 
 from lsnc_core import labels
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.papers import claims
 from lsnc_core.papers.chen_claims import C2_RANGE, C3_RATES, CLAIMS
 from lsnc_core.papers.chen_landscape import NO_CIFAR, PROTOCOLS, argmin_differences, case, decider, formula_cases, landscape_table, where
@@ -40,7 +40,7 @@ def table(runs):
         (eq. 14) and `predicted_beta_as_drawn` (eq. 14 at the share of clean training labels as drawn), in nats.
     """
     found = landscape_table(runs)
-    M = SOURCES[found.data.iloc[0]].num_classes
+    M = source_of(found.data.iloc[0]).num_classes
     last = runs[runs.epoch == runs.epochs].set_index("run").loc[found.run]
     for column, noisy in NOISY.items():
         uniform = last[column.replace("loss", "uniform_loss")].to_numpy()
@@ -116,7 +116,7 @@ def verdict_c3(table, column: str, predicted: str = "predicted_beta") -> Verdict
 
 def verdict_c4(table, column: str) -> Verdict:
     """C4 on trained networks, from `table`: p of least loss on noisy labels minus that on clean ones, paired by seed, 1/M <= a < 1."""
-    M = SOURCES[table.data.iloc[0]].num_classes
+    M = source_of(table.data.iloc[0]).num_classes
     cases = []
     for row in argmin_differences(table[table.a.between(1 / M, 1, inclusive="left")], NOISY[column], column).itertuples():
         outcome = claims.decide(row.low, row.high, at_most=0.0)

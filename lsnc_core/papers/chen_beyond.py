@@ -3,12 +3,15 @@
 T_ij = P(clean class j becomes i), S* the posterior of the clean class given the noisy one, a the clean rate, p the kept mass, h logits.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from lsnc_core import labels
-from lsnc_core.data_sources import SOURCES
+from lsnc_core import arms, labels
+from lsnc_core.data_sources import source_of
+from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, claims
 from lsnc_core.papers.chen_claims import C11_TOLERANCE, CLAIMS, MEMORISED
 from lsnc_core.papers.chen_landscape import PROTOCOLS, decider, where
@@ -21,20 +24,24 @@ RATES = {"smoke": (0.8,), "quick": (0.6, 0.8), "gpu": (0.6, 0.8), "paper": (0.6,
 SEEDS = 4
 # a float32 network knows its logits no better
 ROUNDING = 1e-6
-# What each way of training changes in a spec of clean rate a. Under symmetric noise mean field and posterior are one.
+# What each way of training changes in a spec whose noise leaves labels as they are with frequency p; of the package's noises that is a.
+# Under symmetric noise mean field and posterior are one.
 WAYS = {
-    "none": lambda a: {"p": 1.0},
-    "mean field": lambda a: {"p": a},
-    "posterior": lambda a: {"p": 1.0, "smoothing": "posterior"},
-    "forward": lambda a: {"p": 1.0, "loss": "forward"},
-    "logit": lambda a: {"p": a, "loss": "logit"},
+    "none": lambda p: {"p": 1.0},
+    "mean field": lambda p: {"p": p},
+    "posterior": lambda p: {"p": 1.0, "smoothing": "posterior"},
+    "forward": lambda p: {"p": 1.0, "loss": "forward"},
+    "logit": lambda p: {"p": p, "loss": "logit"},
 }
+# A reader's own noise is compared in the ways of the last.
 TOGETHER = {
     "symmetric": ("none", "mean field", "forward", "logit"),
     "pair": ("none", "mean field", "posterior", "forward"),
     "block": ("none", "mean field", "posterior"),
     "mixed": ("none", "mean field", "posterior"),
 }
+# The ways whose targets under symmetric noise are the rows of one S, that with p = a. Without smoothing S is the identity.
+SMOOTHED = {"mean field": "label smoothing", "forward": "forward correction", "logit": "logit smoothing"}
 
 
 def way_of(spec: RunSpec) -> str:
@@ -44,19 +51,41 @@ def way_of(spec: RunSpec) -> str:
     return "posterior" if spec.smoothing == "posterior" else "none" if spec.p == 1 else "mean field"
 
 
-def noise_runs(profile: str, data_set: str = "") -> list[RunSpec]:
+def noise_runs(profile: str, data_set: str = "", noise: Sequence[str] = tuple(TOGETHER)) -> list[RunSpec]:
     """The networks trained under every noise in every way; those of symmetric noise without and with smoothing are the landscape's.
 
-    Args, raises: as for `chen.landscape_runs`.
+    Args:
+        profile, data_set: as for `chen.landscape_runs`.
+        noise: names of `labels.NOISES` or readers' files; the symmetric one, under which corrections are compared, is always among them.
+
+    Raises:
+        UsageError: as `chen.landscape_runs` and `labels.noise_matrix`; for files of one name, which could not be told apart; for a
+            noise that moves no label.
     """
     first = chen.landscape_runs(profile, data_set)[0]
+    if not all(isinstance(name, str) for name in noise) or len({Path(name).name for name in noise}) < len(set(noise)):
+        raise UsageError(f"noise must name noises, files under different names, got {list(noise)!r}.")
+    names = [arms.resolve(name) if arms.is_file(name) else name for name in noise]
     return [
-        replace(first, a=a, noise=noise, seed=seed, **WAYS[way](a))
-        for noise, ways in TOGETHER.items()
-        for way in ways
+        replace(first, a=a, noise=name, seed=seed, **WAYS[way](_kept(name, a, source_of(first.data).num_classes)))
+        for name in dict.fromkeys(("symmetric", *names))
+        for way in TOGETHER.get(name, TOGETHER["mixed"])
         for a in RATES[profile]
         for seed in range(SEEDS)
     ]
+
+
+def _kept(noise: str, a: float, M: int) -> float:
+    """The mean field's kept mass Tr(T)/M, without rounding errors."""
+    p = round(label_noise.mean_field_kept_alpha(labels.noise_matrix(noise, a, M)), 12)
+    if p == 1:
+        raise UsageError(f"the noise of {noise} moves no label at a = {a:g}, so there is nothing to compare.")
+    return p
+
+
+def ways_by_noise(table) -> dict[str, list[str]]:
+    """The ways that a table has of each noise, both in the order of its rows."""
+    return {noise: list(part.way.unique()) for noise, part in table.groupby("noise", sort=False)}
 
 
 def smoothing_of(way: str, T: np.ndarray) -> np.ndarray:
@@ -67,12 +96,13 @@ def smoothing_of(way: str, T: np.ndarray) -> np.ndarray:
     return label_noise.optimal_smoothing_alpha(T) if way == "posterior" else np.eye(M)
 
 
-def floor(way: str, T: np.ndarray) -> float:
-    """The least training loss of a way, in nats: the entropy of its labels, for forward correction -log of the best class's T_ij."""
+def floor(way: str, T: np.ndarray, noisy: np.ndarray) -> float:
+    """The least training loss of a way on noisy labels, integers (N,), in nats: the mean entropy of what they are smoothed to, for
+    forward correction the mean of -log of the best class's T_ij."""
     if way == "forward":
-        return float(-np.log(T.max(1)).mean())
+        return float(-np.log(T.max(1)[noisy]).mean())
     S = smoothing_of(way, T)
-    return float(-np.log(np.where(S > 0, S, 1.0) ** S).sum(0).mean())
+    return float(-np.log(np.where(S > 0, S, 1.0) ** S).sum(0)[noisy].mean())
 
 
 def _cross_entropy(probabilities: np.ndarray, clean: np.ndarray) -> float:
@@ -121,7 +151,7 @@ def _beside(spec: RunSpec, tensors: dict, train_loss: float) -> dict:
         elif way == "logit":
             loss = _cross_entropy(_softmax(logits @ labels.smoothing_matrix(spec.p, len(T)).T), clean.numpy())
         other[f"corrected_{part}"] = loss
-    excess = train_loss - floor(way, T)
+    excess = train_loss - floor(way, T, labels.corrupt(chosen.train_labels, T, spec.seed).numpy())
     predicted = label_noise.alpha_loss(smoothing_of(way, T), T)
     return {"predicted": predicted, **other, "excess": excess, "memorised": bool(excess <= MEMORISED)}
 
@@ -131,8 +161,8 @@ def seen(table) -> str:
     part = table[table.a == table.a.max()]
     means = part.groupby(["noise", "way"], sort=False).test_loss.mean()
     said = []
-    for noise, ways in TOGETHER.items():
-        said.append(f"{noise}: " + ", ".join(f"{means[noise, way]:.2f} ({way})" for way in ways))
+    for noise, ways in ways_by_noise(table).items():
+        said.append(f"{Path(noise).name}: " + ", ".join(f"{means[noise, way]:.2f} ({way})" for way in ways))
     return (
         f"Held-out images, a = {part.a.iloc[0]:g}: {'; '.join(said)}; {int(table.memorised.sum())} of {len(table)} networks have memorised."
     )
@@ -202,6 +232,32 @@ def objectives(S: np.ndarray, logits: np.ndarray, noisy: np.ndarray) -> dict[str
     }
 
 
+def jensen_gap(runs):
+    """How far eq. 18 is from an equality while networks train under symmetric noise: log sum_j S q - sum_j S log q, S with p = a.
+
+    Args: runs, the table of `lsnc_core.runs.results` for `noise_runs` with a column way.
+
+    Returns:
+        pandas.DataFrame with way (of `SMOOTHED`; without smoothing the gap is 0), a, seed, epoch; gap (mean over noisy training
+        labels, nats, >= 0 but for rounding).
+    """
+    part = runs[(runs.noise == "symmetric") & runs.way.isin(SMOOTHED)]
+    gap = part.train_smoothed_loss - part.train_forward_loss
+    return part[["way", "a", "seed", "epoch"]].assign(gap=gap).reset_index(drop=True)
+
+
+def seen_gap(gaps) -> str:
+    """The gap of eq. 18 in numbers: mean over seeds after the first and the last epoch by way, and the least of all."""
+    first, last = gaps.epoch.min(), gaps.epoch.max()
+    said = []
+    for a, part in gaps.groupby("a"):
+        means = part.groupby(["way", "epoch"]).gap.mean()
+        ends = (f"{means[way, first]:.3f} and {means[way, last]:.3f} ({name})" for way, name in SMOOTHED.items())
+        said.append(f"a = {a:g}: {', '.join(ends)}")
+    least = f"the least of {len(gaps)} gaps, one a network and epoch, is {gaps.gap.min():.2g}"
+    return f"After epochs {first} and {last}, nats: {'; '.join(said)}; {least}."
+
+
 def _paired(table, noise: str, a: float, column: str):
     """The values of one column by seed (rows) and way (columns) at one noise and clean rate."""
     part = table[(table.noise == noise) & (table.a == a)]
@@ -224,11 +280,11 @@ def _case(name: str, values, memorised: bool, sign: str = "+", **limits) -> Case
 
 def verdict_c11(table) -> list[Verdict]:
     """C11 on the formulas, and on trained networks: relative difference of T f's loss to that of label smoothing, paired by seed."""
-    M, a = SOURCES[table.data.iloc[0]].num_classes, 0.8
+    M, a = source_of(table.data.iloc[0]).num_classes, 0.8
     apart = {}
-    for noise in TOGETHER:
+    for noise in table.noise.unique():
         T = labels.noise_matrix(noise, a, M)
-        apart[noise] = label_noise.alpha_loss(T, T) - label_noise.alpha_loss(label_noise.optimal_smoothing_alpha(T), T)
+        apart[Path(noise).name] = label_noise.alpha_loss(T, T) - label_noise.alpha_loss(label_noise.optimal_smoothing_alpha(T), T)
     said = ", ".join(f"{value:.2g} ({noise})" for noise, value in apart.items())
     exact = abs(apart["symmetric"]) < 1e-12
     found = [
@@ -263,15 +319,18 @@ def verdict_c12(terms) -> Verdict:
 def verdict_c13(table, column: str) -> Verdict:
     """C13 on trained networks: loss with the posterior minus that with mean field and minus that without smoothing, paired by seed."""
     cases = []
-    for noise, ways in TOGETHER.items():
+    for noise, ways in ways_by_noise(table).items():
         if "posterior" not in ways:
             continue
         for a in sorted(set(table.a)):
             losses = _paired(table, noise, a, column)
             for other in ("mean field", "none"):
                 memorised = _memorised(table, noise, a, ("posterior", other))
-                name = f"{noise}, posterior minus {other}, a = {a:g}"
+                name = f"{Path(noise).name}, posterior minus {other}, a = {a:g}"
                 cases.append(_case(name, (losses["posterior"] - losses[other]).to_numpy(), memorised, at_most=0.0))
+    if not cases:
+        only = "tried under symmetric noise alone, where the posterior is the mean field"
+        return Verdict(CLAIMS["C13"], where(table, PROTOCOLS[column]), only, claims.UNDECIDED)
     outcomes = {each: sum(case.outcome == each for case in cases) for each in claims.OUTCOMES}
     said = ", ".join(f"{outcome} in {count}" for outcome, count in outcomes.items() if count)
     outcome = claims.every([case.outcome for case in cases])

@@ -1,19 +1,21 @@
 """Figures beyond Chen et al.'s: collapse and calibration under label noise, noise that is not symmetric, forward correction."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lsnc_core.papers import chen_beyond, chen_collapse
-from lsnc_core.papers.chen_figures import CLEAN_RATE, KEPT, heat, means, position, rough_cells, seed_points
+from lsnc_core.papers import chen_beyond, chen_collapse, claims
+from lsnc_core.papers.chen_figures import CLEAN_RATE, KEPT, heat, means, position, rough_cells, seed_points, slice_title, top
 from lsnc_core.papers.chen_landscape import PROTOCOLS, minima
 from lsnc_core.papers.chen_measured_figures import MARKERS, argmins
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, styled
 
 WAY_NAMES = {
     "none": "no smoothing",
-    "mean field": "label smoothing, p = a",
+    "mean field": "label smoothing, mean field",
     "posterior": "smoothing by S*",
     "forward": "forward correction, f",
 }
@@ -29,7 +31,7 @@ def collapse_maps(table: pd.DataFrame) -> Figure:
         grid = means(table, column)
         logarithmic = column.endswith("NC1")
         shown = np.log10(grid) if logarithmic else grid
-        image = heat(panel, shown, rough, cmap=LOSS_MAP, **({"vmin": 0, "vmax": 3} if column == "test_loss" else {}))
+        image = heat(panel, shown, rough, cmap=LOSS_MAP, **({"vmin": 0, "vmax": top(table)} if column == "test_loss" else {}))
         found = minima(table, column)
         panel.plot(np.arange(len(found)), position(grid.index.to_numpy(), found.argmin), "P", color="white", mec="black", ms=9, mew=0.8)
         panel.set_title(title)
@@ -67,7 +69,7 @@ def general_noise(table: pd.DataFrame) -> Figure:
     rates = sorted(set(table.a))
     shape = {"figsize": (5.4 * len(rates) + 0.4, 6.6), "sharex": True, "sharey": "row", "squeeze": False, "layout": "constrained"}
     figure, panels = plt.subplots(2, len(rates), **shape)
-    noises = list(chen_beyond.TOGETHER)
+    noises = list(table.noise.unique())
     for row, (column, place) in zip(panels, PROTOCOLS.items(), strict=True):
         for panel, a in zip(row, rates, strict=True):
             for number, way in enumerate(WAY_NAMES):
@@ -80,7 +82,7 @@ def general_noise(table: pd.DataFrame) -> Figure:
                 finite = np.isfinite(predicted.to_numpy())
                 panel.plot(curves.columns[finite], predicted[finite], "_", color="black", ms=12, mew=1.6)
             panel.set(title=f"{place.replace(', clean labels', '')}, a = {a:g}", yscale="log")
-            panel.set_xticks(range(len(noises)), noises)
+            panel.set_xticks(range(len(noises)), [Path(noise).name for noise in noises])
             panel.set_yticks([0.25, 0.5, 1, 2, 4, 8], ["0.25", "0.5", "1", "2", "4", "8"])
             panel.minorticks_off()
         row[0].set_ylabel("loss on clean labels (nats)")
@@ -118,4 +120,32 @@ def corrections(runs: pd.DataFrame, terms: pd.DataFrame) -> Figure:
     panels[2].set(yscale="log", ylim=(1e-4, None), xlabel="network trained by", ylabel="minus log-likelihood of noisy labels (nats)")
     panels[2].set_title(f"objectives of eqs 18 and 19, a = {a:g}")
     panels[2].legend(frameon=False, fontsize="small")
+    return figure
+
+
+@styled
+def jensen_gap(gaps: pd.DataFrame) -> Figure:
+    """The gap of eq. 18 against epoch by way, a panel for each clean rate: means over seeds with 95 % t-bands.
+
+    Args: gaps, from `chen_beyond.jensen_gap`.
+    """
+    rates, epochs = sorted(set(gaps.a)), sorted(set(gaps.epoch))
+    figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
+    for panel, a in zip(panels[0], rates, strict=True):
+        # the colours and marks of `corrections`, where no smoothing comes first
+        for number, (way, name) in enumerate(chen_beyond.SMOOTHED.items(), start=1):
+            curves = gaps[(gaps.a == a) & (gaps.way == way)].pivot(index="seed", columns="epoch", values="gap")
+            curves = curves.loc[:, np.isfinite(curves).all()]  # a diverged network leaves no mean to draw
+            middle, low, high = np.reshape([claims.t_interval(curves[epoch]) for epoch in curves], (-1, 3)).T  # (epochs,) each
+            panel.plot(curves.columns, middle, MARKERS[number] + "-", color=COLOURS[number], lw=1.4, ms=4.5, label=name)
+            panel.fill_between(curves.columns, low, high, color=COLOURS[number], alpha=0.2, lw=0)
+        panel.axhline(0, color="black", lw=0.8)
+        panel.set(xscale="log", xlabel="epoch", title=slice_title(gaps, a))
+        panel.set_xticks(epochs, [str(epoch) for epoch in epochs])
+        # the gap spans four decades and its bound is 0, which a logarithmic axis cannot show; only bands reach below
+        panel.set_yscale("symlog", linthresh=1e-3)
+        panel.set_ylim(bottom=-3e-4)
+        panel.minorticks_off()
+    panels[0][0].set_ylabel("Jensen gap of eq. 18 (nats), linear below 0.001")
+    panels[0][0].legend(frameon=False, fontsize="small", loc="upper left")
     return figure

@@ -10,7 +10,7 @@ MEMORISED = 0.05
 C1_TOLERANCE, C1_RANGE = 0.1, (0.5, 0.95)
 C2_ERROR, C2_RANK, C2_RANGE = 0.15, 0.9, (0.2, 0.95)
 C3_RATES = (0.5, 0.95)
-# p = 1/M learns nothing: accuracies are compared from here on
+# p = 1/M learns nothing: accuracies are compared from here on, and above 1/M where there are fewer than ten classes
 LEARNS_FROM = 0.2
 C8_RATIO = 0.25
 C9_UP_TO, C10_FROM = 0.85, 0.9
@@ -65,8 +65,8 @@ _CHEN = (
         "C8",
         "appendix A, Figure 9 c",
         "With early stopping at the best epoch the accuracy hardly depends on p.",
-        f"variance over p in [{LEARNS_FROM}, 1] of the best epoch's test accuracy at most {C8_RATIO} of that of the last epoch's, "
-        "over the clean rates below 1; the best epoch is chosen on the test images, as an oracle would",
+        f"variance over p in [{LEARNS_FROM}, 1] and above 1/M of the best epoch's test accuracy at most {C8_RATIO} of that of the "
+        "last epoch's, over the clean rates below 1; the best epoch is chosen on the test images, as an oracle would",
     ),
     (
         "C9",

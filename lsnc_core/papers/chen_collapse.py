@@ -6,8 +6,8 @@ NC1, NC2, NC3 are Guo et al.'s (equations 4 to 6), with the classes by their cle
 import numpy as np
 
 from lsnc_core.papers import claims, collapse
-from lsnc_core.papers.chen_claims import B1_TOLERANCE, C1_RANGE, CLAIMS, LEARNS_FROM
-from lsnc_core.papers.chen_landscape import argmin_differences, case, decider, landscape_table, minima, where
+from lsnc_core.papers.chen_claims import B1_TOLERANCE, C1_RANGE, CLAIMS
+from lsnc_core.papers.chen_landscape import argmin_differences, case, decider, landscape_table, learned, minima, where
 from lsnc_core.papers.claims import Verdict
 
 # metric columns of `table`, and their names on figures
@@ -28,7 +28,7 @@ def table(runs, found: dict):
     Args: runs, the table of `lsnc_core.runs.results`; found, from `lsnc_core.runs.tensors`, of the same networks.
 
     Returns:
-        pandas.DataFrame as `landscape_table` with the columns of `METRICS`; only p from `LEARNS_FROM` on, for the class means of
+        pandas.DataFrame as `landscape_table` with the columns of `METRICS`; only the rows that have `learned`, for the class means of
         networks that learned nothing coincide.
     """
     import pandas as pd
@@ -37,16 +37,17 @@ def table(runs, found: dict):
     from lsnc_core import data
     from lsnc_core.metrics import ece
 
-    rows = []
+    landscape, rows = learned(landscape_table(runs)), []
+    kept = set(landscape.p)
     for spec, epochs in found.items():
-        if spec.p < LEARNS_FROM:
+        if spec.p not in kept:
             continue
         last, row = epochs[-1], {"a": spec.a, "p": spec.p, "seed": spec.seed}
         for part in ("train", "test"):
             row |= {f"{part} {name}": value for name, value in collapse.values(last, part).preset("guo").items()}
         clean = data.load(spec.data).subset(spec.train_size, spec.test_size).test_labels
         rows.append(row | {"ECE": ece(torch.from_numpy(np.array(last["test_logits"])), clean)})
-    return landscape_table(runs).merge(pd.DataFrame(rows), on=["a", "p", "seed"])
+    return landscape.merge(pd.DataFrame(rows), on=["a", "p", "seed"])
 
 
 def seen(table) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen_landscape, claims
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, RESIDUAL_MAP, styled
@@ -17,6 +17,11 @@ DASHES = {"alpha": "-", "beta": "--", "gamma": ":"}
 CLEAN_RATE, KEPT = "clean rate a", "kept mass p"
 # Losses diverge at p = 1; the colour scale of heat maps ends here, in nats, and the bar says so.
 TOP = 3.0
+
+
+def top(table: pd.DataFrame) -> float:
+    """Where a scale of losses of trained networks ends, in nats: `TOP`, of more than ten classes in proportion to log M."""
+    return TOP * max(1.0, float(np.log10(source_of(table.data.iloc[0]).num_classes)))
 
 
 def landscape_theory(M: int = 2, points: int = 101) -> pd.DataFrame:
@@ -156,11 +161,12 @@ def figure_5(table: pd.DataFrame) -> Figure:
     theory = np.minimum(means(table, "predicted"), 1e3)
     across, rates, kept = np.arange(len(theory.columns)), theory.columns.to_numpy(), theory.index.to_numpy()
     mark = {"color": "white", "mec": "black", "ms": 7}
-    image = heat(panels[0], theory, rough_cells(table) & False, cmap=LOSS_MAP, vmin=0, vmax=TOP)
+    colours = {"cmap": LOSS_MAP, "vmin": 0, "vmax": top(table)}
+    image = heat(panels[0], theory, rough_cells(table) & False, **colours)
     panels[0].plot(across, position(kept, rates), "o", **mark)
     panels[0].set(title="theory, equation 11", ylabel=KEPT)
     for panel, (column, where) in zip(panels[1:], chen_landscape.PROTOCOLS.items(), strict=True):
-        heat(panel, means(table, column), rough_cells(table), cmap=LOSS_MAP, vmin=0, vmax=TOP)
+        heat(panel, means(table, column), rough_cells(table), **colours)
         found = chen_landscape.minima(table, column)
         panel.vlines(across, position(kept, found.low), position(kept, found.high), color="white", lw=2)
         panel.plot(across, position(kept, found.argmin), "o", **mark)
@@ -218,7 +224,7 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
     Raises:
         UsageError: for a clean rate that the table does not have.
     """
-    M = SOURCES[table.data.iloc[0]].num_classes
+    M = source_of(table.data.iloc[0]).num_classes
     check_rates(table, rates)
     figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
     markers = dict(zip(chen_landscape.PROTOCOLS, ("o", "s"), strict=True))
@@ -229,7 +235,7 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
         for colour, (column, where) in zip(COLOURS, chen_landscape.PROTOCOLS.items(), strict=False):
             curves = table[table.a == a].pivot(index="seed", columns="p", values=column)
             seed_points(panel, curves, fmt=markers[column], color=colour, ms=5, label=f"measured: {where}")
-        panel.set(xlabel=KEPT, title=slice_title(table, a), xlim=(0, 1.02), ylim=(0, 4))
+        panel.set(xlabel=KEPT, title=slice_title(table, a), xlim=(0, 1.02), ylim=(0, top(table) + 1))
     panels[0][0].set_ylabel("test loss (nats); formula infinite at p = 1")
     panels[0][-1].legend(frameon=False, fontsize="small", loc="upper left")
     return figure

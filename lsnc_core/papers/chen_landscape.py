@@ -3,11 +3,13 @@
 a is the clean rate of the training labels, p the kept mass of the smoothed label, M the number of classes. Losses in nats.
 """
 
+from pathlib import Path
+
 import numpy as np
 
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.papers import claims
-from lsnc_core.papers.chen_claims import C1_RANGE, C1_TOLERANCE, C2_ERROR, C2_RANGE, C2_RANK, CLAIMS, MEMORISED
+from lsnc_core.papers.chen_claims import C1_RANGE, C1_TOLERANCE, C2_ERROR, C2_RANGE, C2_RANK, CLAIMS, LEARNS_FROM, MEMORISED
 from lsnc_core.papers.claims import Case, Verdict
 from lsnc_core.theory import label_noise
 
@@ -27,7 +29,7 @@ def landscape_table(runs):
         (training loss above its floor, nats), `memorised` (bool) and `run` (its file in the store).
     """
     table = runs[runs.epoch == runs.epochs].copy()
-    M = SOURCES[table.data.iloc[0]].num_classes
+    M = source_of(table.data.iloc[0]).num_classes
     table["predicted"] = label_noise.loss("alpha", table.a.to_numpy(), table.p.to_numpy(), M)
     table["predicted_as_drawn"] = label_noise.loss("alpha", table.kept.to_numpy(), table.p.to_numpy(), M)
     table["excess"] = table.train_loss - label_noise.entropy_floor(table.p.to_numpy(), M)
@@ -48,6 +50,11 @@ def landscape_table(runs):
         "run",
     ]
     return table[columns].sort_values(["a", "p", "seed"], ignore_index=True)
+
+
+def learned(table):
+    """The rows of a landscape whose p teaches the label: from `LEARNS_FROM` on, and above 1/M."""
+    return table[(table.p >= LEARNS_FROM) & (table.p > 1 / source_of(table.data.iloc[0]).num_classes)]
 
 
 def _odds(kept) -> np.ndarray:
@@ -158,8 +165,8 @@ def agreement(table, column: str, predicted: str = "predicted"):
 
 
 def where(table, name: str) -> str:
-    """On what a verdict was tried: "Held-out images of digits"."""
-    return f"{name[0].upper()}{name[1:]} of {table.data.iloc[0]}"
+    """On what a verdict was tried: "Held-out images of digits", of a reader's file its name."""
+    return f"{name[0].upper()}{name[1:]} of {Path(table.data.iloc[0]).name}"
 
 
 def verdict_c1(table, column: str) -> Verdict:
@@ -229,7 +236,7 @@ def verdicts(table, cifar=None) -> list[Verdict]:
 
 def seen(table) -> str:
     """What a landscape shows, in a sentence of numbers: how many networks, whether they memorised, the sign of the residual."""
-    size = f"{len(table)} networks on {SOURCES[table.data.iloc[0]].title}"
+    size = f"{len(table)} networks on {source_of(table.data.iloc[0]).title}"
     fitted = f"{int(table.memorised.sum())} of them have memorised their labels (training loss within {MEMORISED} nats of its floor)"
     low, high = C2_RANGE
     inside = table[table.p.between(low, high)]
@@ -249,7 +256,7 @@ def nearest_theory(table):
     """
     import pandas as pd
 
-    M = SOURCES[table.data.iloc[0]].num_classes
+    M = source_of(table.data.iloc[0]).num_classes
     enough = table[table.groupby("a").seed.transform("nunique") >= claims.MIN_SEEDS]
     found = {}
     for column, place in PROTOCOLS.items():
@@ -265,8 +272,8 @@ def nearest_theory(table):
 
 def held_out(table) -> str:
     """Why held-out images differ from memorised ones, in numbers: how often the networks are right on them, by clean rate."""
-    learned = table[table.p > 1 / SOURCES[table.data.iloc[0]].num_classes]
-    rates = learned.groupby("a").test_accuracy.mean()
+    above = table[table.p > 1 / source_of(table.data.iloc[0]).num_classes]
+    rates = above.groupby("a").test_accuracy.mean()
     said = ", ".join(f"{accuracy:.2f} at a = {a:g}" for a, accuracy in rates.items())
     return (
         "The formula takes every image for memorised: right with probability a, and the output exactly the smoothed label. "
@@ -284,7 +291,7 @@ def by_size(runs):
         images) and accuracy_residual (eq. 11 with the held-out accuracy for the clean rate, minus predicted), in nats.
     """
     table = landscape_table(runs)
-    M = SOURCES[table.data.iloc[0]].num_classes
+    M = source_of(table.data.iloc[0]).num_classes
     table["residual"] = table.test_loss - table.predicted
     table["train_residual"] = table.clean_train_loss - table.predicted
     table["accuracy_residual"] = label_noise.loss("alpha", table.test_accuracy.to_numpy(), table.p.to_numpy(), M) - table.predicted

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.papers import chen_accuracy, chen_beta, chen_landscape
-from lsnc_core.papers.chen_figures import CLEAN_RATE, KEPT, check_rates, heat, means, position, seed_points, slice_title
+from lsnc_core.papers.chen_figures import CLEAN_RATE, KEPT, check_rates, heat, means, position, seed_points, slice_title, top
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, styled
 from lsnc_core.theory import label_noise
 
@@ -22,7 +22,7 @@ def figure_7(table: pd.DataFrame, drawn: pd.DataFrame, rates: tuple[float, ...])
     Raises: UsageError for a clean rate that the table does not have.
     """
     check_rates(table, rates)
-    M = SOURCES[table.data.iloc[0]].num_classes
+    M = source_of(table.data.iloc[0]).num_classes
     figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
     for panel, a in zip(panels[0], rates, strict=True):
         p = np.linspace(0.02, 0.999, 400)
@@ -35,7 +35,7 @@ def figure_7(table: pd.DataFrame, drawn: pd.DataFrame, rates: tuple[float, ...])
             seed_points(panel, curves, fmt=MARKERS[number], color=COLOURS[number], ms=5, label=f"expected: {place}")
         once = drawn[drawn.a == a].groupby("p").drawn.mean()
         panel.plot(once.index, once, "x", color=COLOURS[4], ms=6, label="held-out images, one drawn corruption")
-        panel.set(xlabel=KEPT, title=slice_title(table, a), xlim=(0, 1.02), ylim=(0, 6))
+        panel.set(xlabel=KEPT, title=slice_title(table, a), xlim=(0, 1.02), ylim=(0, 2 * top(table)))
     panels[0][0].set_ylabel("loss on noisy labels (nats); infinite at p = 1")
     panels[0][-1].legend(frameon=False, fontsize="small", loc="upper left")
     return figure
@@ -44,7 +44,7 @@ def figure_7(table: pd.DataFrame, drawn: pd.DataFrame, rates: tuple[float, ...])
 @styled
 def beta_minima(table: pd.DataFrame) -> Figure:
     """Where the loss on clean and on noisy labels is lowest, against a, with alpha's and beta's best p; a panel for each kind of image."""
-    M = SOURCES[table.data.iloc[0]].num_classes
+    M = source_of(table.data.iloc[0]).num_classes
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 4), sharey=True, layout="constrained")
     a = np.linspace(0, 1, 201)
     for panel, (clean, place) in zip(panels, chen_landscape.PROTOCOLS.items(), strict=True):
@@ -89,11 +89,11 @@ def figure_9(table: pd.DataFrame) -> Figure:
         ("test_accuracy", "test_error", "b: test accuracy, last epoch", "cividis"),
         ("best_accuracy", "best_error", "c: test accuracy, best epoch (oracle)", "cividis"),
     )
-    lowest = min(means(table, column).to_numpy()[1:].min() for column in ("test_accuracy", "best_accuracy"))
+    lowest = min(means(chen_landscape.learned(table), column).min(axis=None) for column in ("test_accuracy", "best_accuracy"))
     for panel, (column, minimised, title, colours) in zip(panels, panes, strict=True):
         grid = means(table, column)
         loss = column == "test_loss"
-        limits = {"vmin": 0, "vmax": 3.0} if loss else {"vmin": np.floor(lowest * 10) / 10, "vmax": 1.0}
+        limits = {"vmin": 0, "vmax": top(table)} if loss else {"vmin": np.floor(lowest * 10) / 10, "vmax": 1.0}
         image = heat(panel, grid, grid.isna(), cmap=colours, **limits)
         found = chen_landscape.minima(table, minimised)
         mark = {"color": "white" if loss else COLOURS[0], "mec": "black", "ms": 9, "mew": 0.8}
@@ -108,10 +108,10 @@ def figure_9(table: pd.DataFrame) -> Figure:
 def figure_10(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
     """Test error at the last epoch against p at several clean rates; raises UsageError for one that the table does not have."""
     check_rates(table, rates)
+    shown = chen_landscape.learned(table)
     figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     for number, a in enumerate(rates):
-        part = table[(table.a == a) & (table.p >= chen_accuracy.LEARNS_FROM)]
-        curves = part.pivot(index="seed", columns="p", values="test_error")
+        curves = shown[shown.a == a].pivot(index="seed", columns="p", values="test_error")
         seed_points(
             axes, curves, fmt=MARKERS[number % len(MARKERS)] + "-", color=COLOURS[number % len(COLOURS)], lw=1.2, ms=4.5, label=f"a = {a:g}"
         )

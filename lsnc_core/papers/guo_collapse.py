@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lsnc_core import labels
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.papers import claims, collapse, guo_deep
 from lsnc_core.papers.claims import UNDECIDED, Case, Verdict
 from lsnc_core.papers.guo_deep import CLAIMS, SMOOTHED
@@ -50,13 +50,13 @@ def history(specs: Sequence[RunSpec], device: str = "auto", parts: Sequence[str]
 
 def strength(spec: RunSpec) -> float:
     """The smoothing strength of a run, without the rounding of its kept mass."""
-    return round(float(labels.strength_from_kept(spec.p, SOURCES[spec.data].num_classes)), 9)
+    return round(float(labels.strength_from_kept(spec.p, source_of(spec.data).num_classes)), 9)
 
 
 def where(table) -> str:
     """What a table was measured on."""
     first = table.iloc[0]
-    return f"{SOURCES[first.data].title}, {first.model}, {first.epochs} epochs, decay {first.weight_decay:g}"
+    return f"{source_of(first.data).title}, {first.model}, {first.epochs} epochs, decay {first.weight_decay:g}"
 
 
 def groups(table) -> list:

@@ -1,4 +1,4 @@
-"""Guo et al. 2025 (arXiv 2402.03979), deep networks: what is trained by profile, what it costs, and the claims.
+"""Guo et al. 2025 (arXiv 2402.03979), deep networks: what is trained by profile, and the claims.
 
 delta is the smoothing strength, y = (1 - delta) onehot + delta/K; delta = 0 is cross-entropy (CE), the paper's main comparison is 0.05
 against it. NC1, NC2, NC3 are its equations 4 to 6. The full text was not at hand: places are named by content, F1 to F12 are ids of ours.
@@ -7,8 +7,8 @@ against it. NC1, NC2, NC3 are its equations 4 to 6. The full text was not at han
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsnc_core import arms, files, labels
-from lsnc_core.data_sources import SOURCES
+from lsnc_core import arms, labels
+from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import guo
 from lsnc_core.papers.claims import Claim
@@ -186,11 +186,29 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def sizes(profile: str) -> tuple[DeepSize, ...]:
-    """What a profile trains, an image set each. Raises: UsageError, for an unknown profile."""
+def sizes(profile: str, data_set: str = "") -> tuple[DeepSize, ...]:
+    """What a profile trains, an image set each; or the first of them on another image set, with as many images as there are.
+
+    Raises: UsageError, for an unknown profile or data set.
+    """
+    from lsnc_core import models
+
     if profile not in NETWORKS:
         raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(NETWORKS)}.")
-    return NETWORKS[profile]
+    if not data_set:
+        return NETWORKS[profile]
+    size, source = NETWORKS[profile][0], source_of(data_set)
+    usual = size.network
+    train_size, validation_size = source.split(usual.train_size, usual.validation_size, usual.batch)
+    network = replace(
+        usual,
+        data=source.name,
+        train_size=train_size,
+        validation_size=validation_size,
+        test_size=min(usual.test_size, source.sizes[1]),
+        pool=source.pool(usual.pool, models.CNN_SIDE),
+    )
+    return (replace(size, network=network),)
 
 
 def arm(name: str, K: int) -> dict[str, object]:
@@ -202,8 +220,7 @@ def arm(name: str, K: int) -> dict[str, object]:
     0.955
     """
     if arms.is_file(name):
-        found = next((path for path in (Path(name).expanduser(), files.PROJECT / name) if path.exists()), Path(name))
-        return {"loss": str(found.absolute())}
+        return {"loss": arms.resolve(name)}
     if name == "ls":
         return {"p": round(float(labels.kept_from_strength(SMOOTHED, K)), 12)}
     if name not in ("ce", "focal", "mse"):
@@ -230,99 +247,44 @@ def with_arms(table, losses: tuple[str, ...] | list[str]):
     return pd.concat([table[table.arm == label] for label in labels_asked])
 
 
-def dynamics_runs(profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls")) -> list[RunSpec]:
+def dynamics_runs(profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls"), data_set: str = "") -> list[RunSpec]:
     """The networks of the training curves (F1, F2, F9, F11, F12): cross-entropy and strength 0.05, and the other arms asked for.
 
     Raises:
-        UsageError: for an unknown profile or arm, no arm at all, or two files of one name, which could not be told apart.
+        UsageError: for an unknown profile, data set or arm, no arm at all, or two files of one name, which could not be told apart.
     """
     names = [Path(name).name for name in dict.fromkeys(losses)]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"losses must name one or more arms, files under different names, got {list(losses)!r}.")
-    return [spec for size in sizes(profile) for name in dict.fromkeys(("ce", "ls", *losses)) for spec in _seeds(size, name)]
+    return [spec for size in sizes(profile, data_set) for name in dict.fromkeys(("ce", "ls", *losses)) for spec in _seeds(size, name)]
 
 
 def _seeds(size: DeepSize, name: str) -> list[RunSpec]:
-    settings = arm(name, SOURCES[size.network.data].num_classes)
+    settings = arm(name, source_of(size.network.data).num_classes)
     return [replace(size.network, keep_at=size.keep_at, seed=seed, **settings) for seed in range(size.seeds)]
 
 
-def strength_runs(profile: str) -> list[RunSpec]:
+def strength_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     """The networks over smoothing strengths (F3, F6, F7); those of strength 0 and 0.05 are the ones of `dynamics_runs`."""
-    return dynamics_runs(profile) + [spec for size in sizes(profile) for spec in _others(size)]
+    return dynamics_runs(profile, data_set=data_set) + [spec for size in sizes(profile, data_set) for spec in _others(size)]
 
 
-def dynamics_notebook_runs(profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls")) -> list[RunSpec]:
+def dynamics_notebook_runs(profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls"), data_set: str = "") -> list[RunSpec]:
     """All networks of the notebook on training: the curves' arms and the strengths."""
-    return list(dict.fromkeys(dynamics_runs(profile, losses) + strength_runs(profile)))
+    return list(dict.fromkeys(dynamics_runs(profile, losses, data_set) + strength_runs(profile, data_set)))
 
 
 def _others(size: DeepSize) -> list[RunSpec]:
-    K = SOURCES[size.network.data].num_classes
+    K = source_of(size.network.data).num_classes
     kept = [round(float(labels.kept_from_strength(delta, K)), 12) for delta in size.strengths if delta not in (0.0, SMOOTHED)]
     return [replace(size.network, p=p, seed=seed) for p in kept for seed in range(size.other_seeds)]
 
 
-def calibration_runs(profile: str) -> list[RunSpec]:
+def calibration_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     """The networks of the calibration figures (F3 to F5): those of `strength_runs`, and once more under that section's own decay."""
     more = []
-    for size in sizes(profile):
+    for size in sizes(profile, data_set):
         if size.calibration_decay is not None:
             lighter = replace(size, network=replace(size.network, weight_decay=size.calibration_decay))
             more += [spec for name in ("ce", "ls") for spec in _seeds(lighter, name)] + _others(lighter)
-    return strength_runs(profile) + more
-
-
-def compute(runs: list[RunSpec]):
-    """What training costs, before it starts: operations counted on one image, three times the forward pass for a step.
-
-    Args:
-        runs: from `dynamics_runs` and so on; duplicates count once.
-
-    Returns:
-        pandas.DataFrame, one row per image set, network and number of epochs: networks, image_passes (training images times epochs, all
-        networks), pflop (1e15 operations, measuring included).
-    """
-    import pandas as pd
-
-    rows = {}
-    for spec in dict.fromkeys(runs):
-        key = spec.data, spec.model, spec.feature_norm, spec.epochs
-        passes = spec.train_size * spec.epochs
-        measured = (spec.train_size + spec.test_size + spec.validation_size) * len(spec.evaluate_at)
-        row = rows.setdefault(key, {"spec": spec, "networks": 0, "image_passes": 0, "forwards": 0})
-        row["networks"] += 1
-        row["image_passes"] += passes
-        row["forwards"] += 3 * passes + measured
-    return pd.DataFrame(
-        {"data": data, "model": model, "epochs": epochs, "networks": row["networks"], "image_passes": row["image_passes"]}
-        | {"pflop": row["forwards"] * forward_flop(row["spec"]) / 1e15}
-        for (data, model, _, epochs), row in rows.items()
-    )
-
-
-def forward_flop(spec: RunSpec) -> int:
-    """Operations (two a multiplication and addition) of the convolutions and linear layers in one image's forward pass."""
-    import torch
-
-    from lsnc_core.runs import prepare
-
-    source = SOURCES[spec.data]
-    shape = source.shape[0], source.shape[1] // spec.pool, source.shape[2] // spec.pool
-    network, counts = prepare.build(spec, shape, source.num_classes).eval(), []
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            module.register_forward_hook(lambda layer, _, out: counts.append(2 * out.numel() * layer.weight[0].numel()))
-    with torch.no_grad():
-        network(torch.zeros(1, *shape))
-    return sum(counts)
-
-
-def compute_said(runs: list[RunSpec]) -> str:
-    """The compute of `compute` in a sentence a network; hours are not measured here."""
-    said = [
-        f"{row.networks} networks ({row.model}) x {row.epochs} epochs on {row.data}: "
-        f"{row.image_passes:.3g} image passes, {row.pflop:,.3g} PFLOP"
-        for row in compute(runs).itertuples()
-    ]
-    return "; ".join(said) + ". Hours: not measured; at 100 TFLOP/s a PFLOP takes 10 s. What is in the store is not trained again."
+    return strength_runs(profile, data_set) + more

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from lsnc_core import labels
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.papers import claims, guo_deep
 from lsnc_core.papers.claims import UNDECIDED, Case, Verdict
 from lsnc_core.papers.guo_collapse import history, interval_case, last, strength, where
@@ -45,7 +45,7 @@ THEOREM = {
 def theorem_runs(profile: str) -> list[RunSpec]:
     """The networks of F10: the profile's first one with batch norm as the last layer of the features, under Theorem 1's decays alone."""
     network, size = sizes(profile)[0].network, THEOREM[profile]
-    K = SOURCES[network.data].num_classes
+    K = source_of(network.data).num_classes
     decays = {"weight_decay": 0.0, "lambda_W": LAMBDA_W, "lambda_b": LAMBDA_B, "lambda_H": N_LAMBDA_H * K / size.train_size}
     measured = {"validation_size": 0, "evaluate_at": until(size.epochs, round(0.8 * size.epochs))}
     settings = {name: value for name, value in asdict(size).items() if name != "seeds"}
@@ -56,7 +56,7 @@ def theorem_runs(profile: str) -> list[RunSpec]:
 
 def feature_model(spec: RunSpec) -> FeatureModel:
     """The feature model whose minimisers Theorem 1 predicts for a run of `theorem_runs`, with its own K, n and decays."""
-    K = SOURCES[spec.data].num_classes
+    K = source_of(spec.data).num_classes
     return FeatureModel(K, spec.train_size // K, spec.widths[-1] * (8 if spec.model == "resnet18" else 1), spec.lambda_W, spec.lambda_H)
 
 

@@ -7,7 +7,7 @@ K classes; E the epochs of a run; a width w multiplies the channels of the profi
 from dataclasses import dataclass
 
 from lsnc_core import labels
-from lsnc_core.data_sources import NAMES, SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec
 
@@ -138,7 +138,8 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
 
     Args:
         profile: one of `GRID`.
-        data_set: another image set than the profile's; of a smaller one as many images as there are, a quarter for validation at most.
+        data_set: another image set than the profile's, or a reader's file; of a smaller one as many images as there are, a quarter for
+            validation at most.
         smoothing: strength delta of LS, in (0, 1).
 
     Raises:
@@ -146,18 +147,17 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
     """
     if profile not in GRID:
         raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(GRID)}.")
-    if data_set and data_set not in NAMES:
-        raise UsageError(f"unknown data set {data_set!r}; the data sets are {', '.join(NAMES)}.")
     if not 0 < smoothing < 1:
         raise UsageError(f"smoothing must lie between 0 and 1, got {smoothing!r}.")
     size = GRID[profile]
+    source = source_of(data_set or size.data)
     corners = (size.widths[0], size.epochs[0]), (size.widths[-1], size.epochs[-1])
     return [
         run
         for epochs in reversed(size.epochs)
         for widths in reversed(size.widths)
         for seed in range(size.corner_seeds if (widths, epochs) in corners else size.seeds)
-        for run in _four_losses(size, SOURCES[data_set or size.data], widths, epochs, seed, smoothing)
+        for run in _four_losses(size, source, widths, epochs, seed, smoothing)
     ]
 
 
@@ -171,14 +171,14 @@ def _four_losses(size: GridSize, source, widths: tuple[int, ...], epochs: int, s
     """One cell's networks of one seed: the same start, order and recipe under each loss, in the order of `LOSSES`."""
     from lsnc_core import models
 
-    validation_size = min(size.validation_size, source.sizes[0] // 4)
+    train_size, validation_size = source.split(size.train_size, size.validation_size, size.batch)
     kept = float(labels.kept_from_strength(smoothing, source.num_classes))
     return [
         RunSpec(
             data=source.name,
-            train_size=min(size.train_size, source.sizes[0] - validation_size),
+            train_size=train_size,
             test_size=min(size.test_size, source.sizes[1]),
-            pool=size.pool if min(source.shape[1:]) >= models.CNN_SIDE * size.pool else 1,
+            pool=source.pool(size.pool, models.CNN_SIDE),
             model=size.model,
             widths=widths,
             a=1.0,
@@ -204,52 +204,13 @@ def _four_losses(size: GridSize, source, widths: tuple[int, ...], epochs: int, s
     ]
 
 
-def compute_needed(runs: list[RunSpec]) -> str:
-    """What training the runs takes, in a sentence: networks, epochs, images, floating-point operations; hours are not measured.
-
-    A training step counts as three forward passes; multiplications and additions of convolutions and linear layers count apart.
-    """
-    operations, forward = 0, {}
-    for run in runs:
-        if run.widths not in forward:
-            forward[run.widths] = _forward_operations(run)
-        operations += 3 * forward[run.widths] * run.epochs * run.train_size
-    epochs, images = sum(run.epochs for run in runs), sum(run.epochs * run.train_size for run in runs)
-    return (
-        f"{len(runs)} networks, {epochs:,} network-epochs, {images:.3g} training images forward and back, "
-        f"{operations:.2g} floating-point operations; hours: not measured. What is in the store is not trained again."
-    )
-
-
-def _forward_operations(run: RunSpec) -> int:
-    """Multiplications and additions of one image's forward pass."""
-    import torch
-
-    from lsnc_core.runs import prepare
-
-    source, total = SOURCES[run.data], 0
-
-    def count(layer, inputs, output) -> None:
-        nonlocal total
-        total += 2 * output[0].numel() * layer.weight[0].numel()
-
-    shape = (source.shape[0], *(side // run.pool for side in source.shape[1:]))
-    network = prepare.build(run, shape, source.num_classes).eval()
-    for layer in network.modules():
-        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
-            layer.register_forward_hook(count)
-    with torch.no_grad():
-        network(torch.zeros(1, *shape))
-    return total
-
-
 def recipe(runs: list[RunSpec]) -> str:
     """What was trained and how, in a sentence of numbers."""
-    one, spread = runs[0], {run.widths for run in runs}
+    one, source, spread = runs[0], source_of(runs[0].data), {run.widths for run in runs}
     channels = ", ".join("–".join(map(str, widths)) for widths in sorted(spread))
     epochs = ", ".join(map(str, sorted({run.epochs for run in runs})))
-    smoothing = labels.strength_from_kept(min(run.p for run in runs), SOURCES[one.data].num_classes)
+    smoothing = labels.strength_from_kept(min(run.p for run in runs), source.num_classes)
     return (
-        f"{len(runs)} networks ({one.model}, widths {channels}; {epochs} epochs), {one.train_size:,} images of {SOURCES[one.data].title}; "
+        f"{len(runs)} networks ({one.model}, widths {channels}; {epochs} epochs), {one.train_size:,} images of {source.title}; "
         f"all losses with the same starts, batch order, rate {one.lr:g} and decay {one.weight_decay:g}; LS at strength {smoothing:.3g}."
     )

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import source_of
 from lsnc_core.papers import claims
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED, Case, Claim, Verdict
 from lsnc_core.papers.zhou import PAPER
@@ -139,7 +139,7 @@ def verdict_z2(distances, table) -> Verdict:
 
 def _where(table) -> str:
     cell = table.iloc[0]
-    return f"{SOURCES[cell.data].title}, {_cell(cell.width, cell.epochs)}"
+    return f"{source_of(cell.data).title}, {_cell(cell.width, cell.epochs)}"
 
 
 def _cell(width: float, epochs: int) -> str:
@@ -156,7 +156,7 @@ def _corner(table, pick) -> tuple[str, np.ndarray]:
 def verdict_z3(table) -> Verdict:
     """Z-C3 from `selected`: the range over losses within a seed, last cell minus first (paired t), and the last cell's range of means."""
     (small, first), (large, last) = _corner(table, min), _corner(table, max)
-    where = f"{SOURCES[table.data.iloc[0]].title}, {large} against {small}"
+    where = f"{source_of(table.data.iloc[0]).title}, {large} against {small}"
     seeds = min(len(first), len(last))
     if seeds < claims.MIN_SEEDS:
         return Verdict(CLAIMS["Z-C3"], where, _too_few(seeds), UNDECIDED)
@@ -176,7 +176,7 @@ def verdict_z3(table) -> Verdict:
 def verdict_z4(table) -> Verdict:
     """Z-C4 from `selected`: the range of means at the first cell; it fails where the interval ends below what counts as equal."""
     small, values = _corner(table, min)
-    where = f"{SOURCES[table.data.iloc[0]].title}, {small}"
+    where = f"{source_of(table.data.iloc[0]).title}, {small}"
     if len(values) < claims.MIN_SEEDS:
         return Verdict(CLAIMS["Z-C4"], where, _too_few(len(values)), UNDECIDED)
     spread, low, high = spread_interval(values)
@@ -188,7 +188,7 @@ def verdict_z4(table) -> Verdict:
 
 def verdict_z5(grid) -> Verdict:
     """Z-C5 from `cells`: rank correlation over the cells of the grid, which are its sample; seeds are inside each variance."""
-    title = SOURCES[grid.data.iloc[0]].title
+    title = source_of(grid.data.iloc[0]).title
     where = (
         f"{title}, {len(grid)} cells, width {grid.width.min():g} to {grid.width.max():g}, {grid.epochs.min()} to {grid.epochs.max()} epochs"
     )

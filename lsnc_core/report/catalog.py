@@ -75,7 +75,7 @@ NOTEBOOKS = (
         "general S and T, forward correction, logit smoothing; C11-C15",
         1,
         _from("chen_beyond", "noise_runs"),
-        _DATA,
+        (*_DATA, "noise"),
     ),
     Notebook(
         "guo_1_dynamics",
@@ -84,10 +84,12 @@ NOTEBOOKS = (
         "F1, F2, F7, F9, F11, F12; G1-G4, G10",
         0.8,
         _from("guo_deep", "dynamics_notebook_runs"),
-        ("profile", "losses"),
+        ("profile", "losses", "data_set"),
     ),
-    Notebook("guo_2_strength", "Collapse and norms against the strength", _GUO, "F6; G5, G14", 0.2, _from("guo_deep", "strength_runs")),
-    Notebook("guo_3_calibration", "Calibration", _GUO, "F3-F5; G6-G8", 0.4, _from("guo_deep", "calibration_runs")),
+    Notebook(
+        "guo_2_strength", "Collapse and norms against the strength", _GUO, "F6; G5, G14", 0.2, _from("guo_deep", "strength_runs"), _DATA
+    ),
+    Notebook("guo_3_calibration", "Calibration", _GUO, "F3-F5; G6-G8", 0.4, _from("guo_deep", "calibration_runs"), _DATA),
     Notebook(
         "guo_4_minimisers",
         "The global minimisers of the feature model",

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lsnc_core import arms
 from lsnc_core.errors import UsageError
 
 
@@ -107,9 +108,7 @@ def assign(given: Sequence[str], notebooks: dict[str, dict[str, object]]) -> dic
 
 
 def _in_place(value: object) -> object:
-    """The value with a reader's files, paths that end in .py, as absolute paths: a notebook runs in another folder than the command."""
+    """The value with a reader's files as absolute paths: a notebook runs in another folder than the command."""
     if isinstance(value, list):
         return [_in_place(entry) for entry in value]
-    if isinstance(value, str) and value.endswith(".py") and Path(value).expanduser().exists():
-        return str(Path(value).expanduser().absolute())
-    return value
+    return arms.resolve(value) if arms.is_file(value) else value

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsnc_core import files, provenance
+from lsnc_core import arms, files, provenance
 from lsnc_core.report.execute import MISUSED
 from lsnc_core.runs.spec import digest
 
@@ -52,9 +52,11 @@ def package_digest() -> str:
 
 
 def fingerprint(job: Job) -> str:
-    """Digest of all that a notebook's outputs depend on: its source, parameters, stored runs, the package, library versions."""
+    """Digest of all that a notebook's outputs depend on: its source, parameters, stored runs, readers' files, the package, versions."""
     source = hashlib.sha256(job.source.read_bytes()).hexdigest()
-    return digest([source, job.parameters, job.runs, package_digest(), provenance.versions()])
+    given = [entry for value in job.parameters.values() for entry in (value if isinstance(value, list) else [value])]
+    own = [arms.checksum(entry) for entry in given if arms.is_file(entry)]
+    return digest([source, job.parameters, job.runs, own, package_digest(), provenance.versions()])
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, force: bool, say: Callable[[str], object]) -> list[Outcome]:

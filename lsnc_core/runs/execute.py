@@ -25,6 +25,8 @@ from lsnc_core.runs.store import Store
 BLOCK = 16
 # A GPU is filled by one large block.
 BLOCK_CUDA = 128
+# Of networks that are run in turn each keeps all its activations for the backward pass: a ResNet-18 of width 64 about 1.5 GB at batch 128.
+BLOCK_DEEP = 4
 
 _progress_queue = None
 
@@ -40,8 +42,15 @@ def choose_device(device: str = "auto") -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
-    """Distinct specs, in the order asked for, grouped by company and cut into blocks of at most `size`.
+def block_size(spec: RunSpec, device: str) -> int:
+    """How many networks of a spec's company train together at most."""
+    if spec.model.startswith("resnet"):
+        return BLOCK_DEEP
+    return BLOCK_CUDA if device == "cuda" else BLOCK
+
+
+def blocks(specs: Sequence[RunSpec], size: Callable[[RunSpec], int]) -> list[list[RunSpec]]:
+    """Distinct specs, in the order asked for, grouped by company and cut into blocks of at most `size(spec)`.
 
     The cut depends on the request alone, not on what is stored: a resumed request trains the same blocks, so it gives the
     same bits.
@@ -49,7 +58,7 @@ def blocks(specs: Sequence[RunSpec], size: int) -> list[list[RunSpec]]:
     companies: dict[RunSpec, list[RunSpec]] = {}
     for spec in dict.fromkeys(specs):
         companies.setdefault(spec.company, []).append(spec)
-    return [group[start : start + size] for group in companies.values() for start in range(0, len(group), size)]
+    return [group[start : start + size(company)] for company, group in companies.items() for start in range(0, len(group), size(company))]
 
 
 def results(specs: Sequence[RunSpec], device: str = "auto", store: Store | None = None):
@@ -115,7 +124,9 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
     """Train those of the specs that are missing; results are stored block by block as they finish."""
     from tqdm import tqdm
 
-    todo = [block for block in blocks(specs, BLOCK if device == "cpu" else BLOCK_CUDA) if missing & set(block)]
+    from lsnc_core.runs import prepare
+
+    todo = [block for block in blocks(specs, lambda spec: block_size(spec, device)) if missing & set(block)]
     reason = store.why_missing(next(spec for spec in specs if spec in missing))
     print(
         f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store; "
@@ -123,9 +134,9 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
         file=sys.stderr,
         flush=True,
     )
-    total = sum(len(block) * block[0].epochs for block in todo)
+    total = sum(len(block) * block[0].epochs * prepare.operations(block[0]) for block in todo)
     # the remaining time is told by the mean rate: blocks report in bursts
-    with tqdm(total=total, desc="training", unit=" network-epochs", smoothing=0, mininterval=1, maxinterval=5) as bar:
+    with tqdm(total=total, desc="training", unit="FLOP", unit_scale=True, smoothing=0, mininterval=1, maxinterval=5) as bar:
         if device == "cuda" or len(todo) == 1:
             for block in todo:
                 _train_block(block, missing, device, store, functools.partial(_advance, bar))
@@ -134,7 +145,7 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
 
 
 def _advance(bar, done: int, before: int) -> None:
-    """Move the bar by `done` network-epochs, of which `before` were done by an earlier start and say nothing of this one's speed."""
+    """Move the bar by `done` operations, of which `before` were done by an earlier start and say nothing of this one's speed."""
     bar.initial += before
     bar.update(done)
 
@@ -144,7 +155,7 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
     import torch
 
     from lsnc_core import data
-    from lsnc_core.runs import fleet
+    from lsnc_core.runs import fleet, prepare
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -152,11 +163,12 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
     start = time.perf_counter()
     checkpoint = store.unfinished(block)
     resumed = checkpoint.exists()
+    work = prepare.operations(block[0])  # networks of very different size train under one bar
     unsaid = resumed  # the first report of a training that goes on is of the epochs before
 
-    def report(done: int) -> None:
+    def report(epochs: int) -> None:
         nonlocal unsaid
-        progress(done, done if unsaid else 0)
+        progress(epochs * work, epochs * work if unsaid else 0)
         unsaid = False
 
     try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from lsnc_core import labels, models
+from lsnc_core.data_sources import source_of
 from lsnc_core.runs.spec import RunSpec
 
 
@@ -21,6 +22,27 @@ def build(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> mod
         make = models.resnet18 if spec.model == "resnet18" else models.resnet50
         network = make(image_shape, classes, *spec.widths, feature_norm=spec.feature_norm)
     return models.initialise(network, labels.generator(spec.seed, "weights"))
+
+
+def forward_operations(spec: RunSpec) -> int:
+    """Multiplications and additions of convolutions and linear layers in one image's forward pass, counted apart.
+
+    Raises: UsageError, for an unknown image set.
+    """
+    source, counts = source_of(spec.data), []
+    shape = source.shape[0], source.shape[1] // spec.pool, source.shape[2] // spec.pool
+    network = build(spec, shape, source.num_classes).eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            layer.register_forward_hook(lambda layer, _, out: counts.append(2 * out.numel() * layer.weight[0].numel()))
+    with torch.no_grad():
+        network(torch.zeros(1, *shape))
+    return sum(counts)
+
+
+def operations(spec: RunSpec) -> int:
+    """Operations of one epoch of one network's training: a step counts as three forward passes. Measuring is left out."""
+    return 3 * spec.train_size * forward_operations(spec)
 
 
 def noisy_labels(spec: RunSpec, clean: torch.Tensor, classes: int) -> torch.Tensor:
