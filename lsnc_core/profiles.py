@@ -7,7 +7,7 @@ from lsnc_core.errors import UsageError
 PROFILES = {
     "smoke": "seconds a notebook, 8x8 digits: shows that everything runs, decides little",
     "quick": "2 CPU cores, image sets that the installed packages carry",
-    "gpu": "one modern GPU, full MNIST",
+    "gpu": "one modern GPU, full MNIST and CIFAR-10",
     "paper": "the papers' own epochs and optimisers, grids as we read them, seeds of ours; long, resumable",
 }
 

@@ -230,8 +230,10 @@ def verdicts(table, cifar=None) -> list[Verdict]:
     found = [verdict(table, column) for verdict in (verdict_c1, verdict_c2) for column in PROTOCOLS]
     found.append(verdict_c2(table, "clean_train_loss", "predicted_as_drawn"))
     if cifar is not None:
-        return found + [verdict(cifar, column) for verdict in (verdict_c1, verdict_c2) for column in PROTOCOLS]
-    return found + [Verdict(CLAIMS[name], "Held-out images of cifar10", NO_CIFAR, claims.UNDECIDED) for name in ("C1", "C2")]
+        found += [verdict(cifar, column) for verdict in (verdict_c1, verdict_c2) for column in PROTOCOLS]
+    elif table.data.iloc[0] != "cifar10":
+        found += [Verdict(CLAIMS[name], "Held-out images of cifar10", NO_CIFAR, claims.UNDECIDED) for name in ("C1", "C2")]
+    return found
 
 
 def seen(table) -> str:

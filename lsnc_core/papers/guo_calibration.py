@@ -6,6 +6,7 @@ test images themselves, as the authors' released code does, which flatters what 
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -148,7 +149,7 @@ def seen(table) -> str:
         for delta, part in group.groupby("delta"):
             means = part[["T", "ece", "ece_scaled"]].mean()
             cells.append(f"δ = {delta:g}: T* {means['T']:.2f}, ECE {means.ece:.4f} as trained, {means.ece_scaled:.4f} scaled")
-        said.append(f"{group.data.iloc[0]}, decay {group.weight_decay.iloc[0]:g}: {', '.join(cells)}")
+        said.append(f"{Path(group.data.iloc[0]).name}, decay {group.weight_decay.iloc[0]:g}: {', '.join(cells)}")
     return f"temperatures from {HELD_OUT}, means over seeds; {'; '.join(said)}."
 
 

@@ -5,6 +5,7 @@ Values are compared between networks of the same seed, so with the same start an
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def seen(table) -> str:
     for (name, arm), part in last(table).groupby(["data", "arm"], sort=False):
         means = part[["train_error", "test_error", *METRICS]].mean()
         said.append(
-            f"{arm} on {name} ({len(part)} seed{'s' if len(part) > 1 else ''}): training error {means.train_error:.2%}, "
+            f"{arm} on {Path(name).name} ({len(part)} seed{'s' if len(part) > 1 else ''}): training error {means.train_error:.2%}, "
             f"test error {means.test_error:.2%}, NC1 {means.nc1:.3g}, NC2 {means.nc2:.3f}, NC3 {means.nc3:.3f}"
         )
     return f"at the end, means over seeds; {'; '.join(said)}."

@@ -3,6 +3,8 @@
 Lines are means over seeds, bands reach from the least to the largest seed, error bars are 95 % t-intervals.
 """
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -19,7 +21,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 def by_data(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The table's parts by image set and weight decay, each with its title, in the table's order."""
-    return [(f"{part.data.iloc[0]}, decay {part.weight_decay.iloc[0]:g}", part) for part in guo_collapse.groups(table)]
+    return [(f"{Path(part.data.iloc[0]).name}, decay {part.weight_decay.iloc[0]:g}", part) for part in guo_collapse.groups(table)]
 
 
 def curve(panel, run: pd.DataFrame, column: str, **look) -> None:
