@@ -1,5 +1,6 @@
 """One smoke run of the whole command for all tests that look at what it leaves behind."""
 
+import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -35,3 +36,15 @@ def report_smoke(tmp_path_factory):
     answer = subprocess.run(command, cwd=elsewhere, env=report_environment(), capture_output=True, text=True, timeout=400)
     assert not list(elsewhere.iterdir()), "the run wrote into the working directory"
     return ReportSmoke(outputs, outputs / "smoke", answer.stdout, answer.stderr, answer.returncode)
+
+
+def run_cells(path, given):
+    """Run a notebook's code here, without a kernel, with these parameters in the place of its own."""
+    from lsnc_core.report import parameters
+
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    put = "\n".join(f"{name} = {value!r}" for name, value in given.items())
+    code = "\n".join(put if "parameters" in cell["metadata"].get("tags", []) else "".join(cell["source"]) for cell in cells)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parameters, "refuse_unknown", lambda: None)  # it reads a kernel's history
+        exec(compile(code, path.name, "exec"), {"display": lambda shown: None})

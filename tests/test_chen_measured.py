@@ -1,11 +1,13 @@
 """Chen's noisy test labels, accuracies and training-set sizes on made-up tables whose answers are known both ways."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT, run_cells
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -13,6 +15,7 @@ from lsnc_core import data, data_sources, labels
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, chen_accuracy, chen_beta, chen_claims, chen_figures, chen_landscape, chen_measured_figures
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
+from lsnc_core.report import parameters, show
 
 M = 10
 PS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -361,3 +364,22 @@ def test_figures_show_the_tables_numbers_and_refuse_clean_rates_not_trained():
         chen_measured_figures.figure_10(table, (0.7,))
     with pytest.raises(UsageError, match="at least one clean rate"):
         chen_measured_figures.figure_7(chen_beta.table(made_up()), drawn_once(table), ())
+
+
+@pytest.mark.parametrize("name", ["chen_2_landscape", "chen_3_beta"])
+def test_the_cells_for_cifar10_run(name, tmp_path_factory, monkeypatch):
+    """Only the long profiles train it; here a ResNet-18 on digits stands in for a minute-long one on CIFAR-10."""
+    small = {"train_size": 40, "test_size": 50, "clean_rates": (0.5, 0.95), "kept": (0.5, 1.0), "repeated_rates": (), "epochs": 2}
+    landscape = dataclasses.replace(chen.LANDSCAPE["smoke"], **small, evaluate_at=(1, 2), seeds=4, repeated_seeds=0)
+    monkeypatch.setitem(chen.LANDSCAPE, "smoke", landscape)
+    monkeypatch.setitem(chen.TRAIN_SIZES, "smoke", ((0.5,), ()))
+    monkeypatch.setattr(chen, "SIZE_RATE", 0.95)
+    monkeypatch.setitem(chen.CIFAR, "smoke", dataclasses.replace(landscape, model="resnet18", widths=(2,), seeds=1, lr_steps=(1,)))
+    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path_factory.getbasetemp() / "cifar-cells"))  # both notebooks read the same networks
+    shown = []
+    real = show.Figure
+    monkeypatch.setattr(show, "Figure", lambda *args, **words: shown.append(words["name"]) or real(*args, **words))
+    given = parameters.defaults(ROOT / "notebooks" / f"{name}.ipynb") | {"profile": "smoke", "device": "cpu", "rates": [0.5]}
+    run_cells(ROOT / "notebooks" / f"{name}.ipynb", given)
+    figure = "5" if name == "chen_2_landscape" else "7"
+    assert {f"chen-figure-{figure}", f"chen-figure-{figure}-cifar10"} <= set(shown)

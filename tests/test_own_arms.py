@@ -1,13 +1,11 @@
 """A reader's own noise and images, as the README shows them: in every notebook that takes them, and refused in a sentence."""
 
-import ast
-import json
 import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_cells
 
 from lsnc_core import arms, data, data_sources, labels, runs
 from lsnc_core.errors import UsageError
@@ -42,13 +40,6 @@ def own(tmp_path_factory):
 # in every notebook
 
 
-def code(path, given):
-    """A notebook's code with these parameters in the place of its own."""
-    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    put = "\n".join(f"{name} = {value!r}" for name, value in given.items())
-    return "\n".join(put if "parameters" in cell["metadata"].get("tags", []) else "".join(cell["source"]) for cell in cells)
-
-
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # torch tensors in matplotlib
 @pytest.mark.parametrize("path", TAKING, ids=lambda path: path.stem)
 def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, monkeypatch):
@@ -61,8 +52,7 @@ def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, mon
     for kind in ("Figure", "Verdicts"):
         real = getattr(show, kind)
         monkeypatch.setattr(show, kind, lambda *args, real=real, **words: shown.append(real(*args, **words).data))
-    monkeypatch.setattr(parameters, "refuse_unknown", lambda: None)  # it reads a kernel's history
-    exec(compile(ast.parse(code(path, given)), path.name, "exec"), {"display": lambda shown: None})
+    run_cells(path, given)
     figures, verdicts = ([one for one in shown if isinstance(one, kind)] for kind in (dict, list))
     assert figures and plt.get_fignums() == []
     for text in [figure["ours"] + figure["title"] for figure in figures] + [str(verdict) for verdict in verdicts]:

@@ -69,8 +69,8 @@ def train(
         `clean_train_*` (training inputs, clean labels), `validation_*` where there are such images and `test_*` (held-out inputs,
         clean labels), cross-entropies in nats; and its tensors, one mapping per such epoch with `weight` float32 (K, D) and `bias`
         (K,) of the classifier, for each part statistics of the features by clean label (see `ClassStatistics.summary`, without the
-        leading axis), after the last epoch `*_logits` float32 (N, K), and at the epochs of `keep_at` the validation and test images'
-        `*_features` float32 (N, D) and `*_logits`.
+        leading axis), after the last epoch `*_logits` float32 (N, K), and at the epochs of `keep_at` `test_features` float32 (N, D)
+        and `test_logits`.
 
     Raises:
         UsageError: for specs that cannot train together, or a set too small.
@@ -137,7 +137,7 @@ def train(
         if epoch in shared.evaluate_at:
             found = {}
             for part, (images, truth) in parts.items():
-                keep = part != "train" and epoch in shared.keep_at
+                keep = part == "test" and epoch in shared.keep_at
                 found[part] = measure(replicas, images, truth, (fit, targets, noisy) if part == "train" else None, keep)
             measured.append({"epoch": epoch} | named(found, replicas.classifier(), last=epoch == shared.epochs))
         progress(len(specs))

@@ -1,0 +1,313 @@
+"""The benchmark's candidates for a GPU train what `replicas.Listed` trains; their streams fork and join; the benchmark itself runs."""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import importlib
+import json
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+from lsnc_core import data, labels, models
+from lsnc_core.errors import UsageError
+from lsnc_core.runs import RunSpec, fleet, prepare, replicas
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+benchmark, candidates, cases = (importlib.import_module(name) for name in ("fleet", "candidates", "cases"))
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SPEC = RunSpec(
+    data="digits",
+    train_size=60,
+    test_size=50,
+    pool=1,
+    model="cnn",
+    widths=(4, 6, 16),
+    a=0.7,
+    p=0.8,
+    lr=0.01,
+    momentum=0.9,
+    weight_decay=0.0,
+    batch=20,
+    epochs=3,
+    evaluate_at=(1, 3),
+    seed=3,
+    order_seed=11,
+    clip=0.5,
+)
+SPECS = {
+    "cnn": {},
+    "cnn with batch norm": {"batch_norm": True, "feature_norm": True},
+    "lenet": {"model": "lenet", "widths": (4, 6, 16), "data": "benchmarks/random_images.py"},
+    "resnet18": {"model": "resnet18", "widths": (2,)},
+    "resnet18 with normed features": {"model": "resnet18", "widths": (4,), "feature_norm": True},
+}
+NETWORKS = {
+    "cnn": ((1, 14, 13), lambda shape: models.cnn(shape, 7, (4, 6), 11)),
+    "cnn with batch norm": ((1, 14, 13), lambda shape: models.cnn(shape, 7, (4, 6), 11, batch_norm=True, feature_norm=True)),
+    "lenet": ((2, 17, 16), lambda shape: models.lenet(shape, 7, (4, 6), 11)),
+    "resnet18": ((3, 9, 8), lambda shape: models.resnet18(shape, 7, 2)),
+    "resnet18 with normed features": ((1, 8, 8), lambda shape: models.resnet18(shape, 7, 4, feature_norm=True)),
+}
+OTHERS = [kind for kind in cases.KINDS if kind not in ("fleet", "listed")]
+
+
+def company(**changes):
+    """Three networks that differ in all that may differ."""
+    spec = dataclasses.replace(SPEC, **changes)
+    other = dataclasses.replace(spec, seed=5, a=0.9, p=0.5, lr=0.004, weight_decay=0.05, lambda_H=1e-3)
+    return [spec, other, dataclasses.replace(spec, seed=6, loss="focal", lr=0.02, lambda_W=0.1, lambda_b=0.3)]
+
+
+def trained(kind, specs, device):
+    with mock.patch.multiple(fleet, **cases.KINDS[kind]):
+        return fleet.train(specs, data.load(specs[0].data), device)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outputs(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSNC_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        yield
+
+
+@pytest.mark.parametrize("kind", [candidates.Streamed, candidates.Fused, candidates.FusedNchw])
+@pytest.mark.parametrize("shape, make", NETWORKS.values(), ids=NETWORKS)
+def test_candidates_are_the_modules(kind, shape, make):
+    networks = [models.initialise(make(shape), labels.generator(seed, "weights")).double() for seed in range(3)]
+    held, draws = kind(copy.deepcopy(networks), shape, CPU), torch.Generator().manual_seed(0)
+    for mode in (True, True, False):
+        held.train(mode)
+        x = 2 * torch.randn(6, *shape, generator=draws, dtype=torch.float64) + 1
+        for network, h, q in zip(networks, *held.forward(x), strict=True):
+            network.train(mode)
+            expected = network.features(x)
+            torch.testing.assert_close(h, expected, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(q, network.classifier(expected), rtol=1e-10, atol=1e-10)
+    running = [[buffer for buffer in network.buffers() if buffer.ndim] for network in networks]  # not the counts of batches
+    stacked = [torch.stack(column) for column in zip(*running, strict=True)]
+    expected = [buffer for own in running for buffer in own] if kind is candidates.Streamed else stacked
+    for found, wanted in zip((buffer for buffer in held.buffers if buffer.ndim), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+    for found, name in zip(held.classifier(), ("weight", "bias"), strict=True):
+        assert not found.requires_grad
+        assert torch.equal(found, torch.stack([getattr(network.classifier, name).detach() for network in networks]))
+    assert all(part.is_leaf and part.requires_grad for part in held.parameters)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The loss of every network at every step, float64 (R,) each, as the trainer computes them."""
+    recorded = []
+    per_replica = fleet.losses.per_replica
+
+    def recording(names, device):
+        def loss_of_a_step(logits, targets):
+            loss = fit(logits, targets)
+            if loss.requires_grad:
+                recorded.append(loss.detach().double().mean(-1))
+            return loss
+
+        fit = per_replica(names, device)
+        return loss_of_a_step
+
+    monkeypatch.setattr(fleet.losses, "per_replica", recording)
+    return recorded
+
+
+@pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
+def test_candidates_train_what_networks_in_turn_train(steps, changes):
+    specs = company(**changes)
+    expected = trained("listed", specs, CPU)
+    expected_steps = torch.stack(steps)
+    for kind in OTHERS:
+        steps.clear()
+        found = trained(kind, specs, CPU)
+        np.testing.assert_allclose(torch.stack(steps)[:5], expected_steps[:5], rtol=1e-5, err_msg=kind)
+        for one, other in zip(found, expected, strict=True):
+            assert one.history == other.history or kind != "streamed"
+            for row, numbers in zip(one.history, other.history, strict=True):
+                assert row == pytest.approx(numbers, rel=1e-2 if "resnet18" in specs[0].model else 1e-4, abs=1e-6), kind
+            for name in ("weight", "bias"):
+                np.testing.assert_allclose(one.tensors[0][name], other.tensors[0][name], rtol=1e-3, atol=1e-4, err_msg=kind)
+
+
+@pytest.mark.parametrize(
+    "features, sentence",
+    [
+        ([nn.Flatten(), nn.Linear(4, 4)], "needs a convolution as the first layer, got Flatten"),
+        ([nn.Conv2d(2, 4, 1, groups=2)], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(2, 4, 1, padding=1, padding_mode="reflect")], "cannot train the layer Conv2d"),
+        ([nn.Conv2d(2, 4, 1), nn.Sequential(nn.ReLU(), nn.Dropout())], "cannot train the layer Dropout"),
+        ([nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4, affine=False)], "cannot train the layer BatchNorm2d"),
+        ([nn.Conv2d(2, 4, 1), nn.Flatten(), nn.Linear(4, 4, bias=False)], "cannot train the layer Linear"),
+    ],
+)
+def test_layers_that_cannot_be_fused_are_refused(features, sentence):
+    network = models.Network(nn.Sequential(*features), nn.Linear(4, 2))
+    with pytest.raises(UsageError, match=sentence) as caught:
+        candidates.Fused([network, network], (2, 1, 1), CPU)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_streams_fork_before_and_join_after_all_passes(monkeypatch):
+    happened, current = [], ["here"]
+
+    class FakeStream(str):
+        def wait_stream(self, other):
+            happened.append((str(self), "waits for", str(other)))
+
+    @contextlib.contextmanager
+    def entered(stream):
+        current.append(stream)
+        yield
+        current.pop()
+
+    networks = [prepare.build(dataclasses.replace(SPEC, seed=seed), (1, 8, 8), 10) for seed in range(5)]
+    held = candidates.Streamed(networks, (1, 8, 8), CPU)
+    assert held.streams == []
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = held.forward(x)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: FakeStream(current[-1]))
+    monkeypatch.setattr(torch.cuda, "stream", entered)
+    held.streams = [FakeStream(name) for name in "abc"]
+    for number, network in enumerate(networks):
+        for part in (network.features, network.classifier):
+            part.register_forward_hook(lambda *_, number=number: happened.append((current[-1], "runs", number)))
+    for found, wanted in zip(held.forward(x), expected, strict=True):
+        assert torch.equal(found, wanted)
+    assert happened == [
+        *((name, "waits for", "here") for name in "abc"),
+        *((name, "runs", number) for number, name in enumerate("abcab") for _ in range(2)),
+        *(("here", "waits for", name) for name in "abc"),
+    ]
+
+
+def test_the_update_of_many_tensors_takes_gradients_of_any_layout():
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    parameters = [draw(shape) for shape in ((3, 2, 1, 1), (4,), (3, 2, 1, 1), (4,))]
+    velocities = [draw(part.shape) for part in parameters]
+    gradients = [
+        draw(part.shape).contiguous(memory_format=torch.channels_last if part.ndim == 4 else torch.preserve_format) for part in parameters
+    ]
+    gradients[0] = draw(1, 1, 2, 3).permute(3, 2, 1, 0)
+    rates, decays = torch.tensor([0.1, 0.3]), torch.tensor([0.5, 0.0])
+    spread = [values.repeat_interleave(2).unbind() for values in (rates, decays)]
+    views = [[values[replica] for replica in (0, 0, 1, 1)] for values in (rates, decays)]
+    for some in (views[1], None):
+        here, there = (copy.deepcopy((parameters, gradients, velocities)) for _ in range(2))
+        candidates.sgd_step(*here, views[0], some, 0.9)
+        fleet.sgd_step(*there, spread[0], some and spread[1], 0.9)
+        for one, other in zip(here[0] + here[2], there[0] + there[2], strict=True):
+            torch.testing.assert_close(one, other)
+
+
+# the benchmark
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The name of a small case like those for a GPU, in the benchmark while the test lasts."""
+    spec = dataclasses.replace(cases.CASES["resnet18 width 20 bf16"], widths=(2,), train_size=40, batch=20)
+    monkeypatch.setitem(cases.CASES, "tiny", spec)
+    monkeypatch.setitem(cases.SIZES["cpu"], "tiny", (1,))
+    monkeypatch.setattr(benchmark, "ALONGSIDE", 2)
+    monkeypatch.setitem(benchmark.SIDES, "cpu", 64)
+    for name in ("allow_tf32", "benchmark"):
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))  # put back afterwards
+    return "tiny"
+
+
+def test_the_benchmark_writes_its_rows_and_the_errors_of_those_that_failed(tiny, monkeypatch, tmp_path, capsys):
+    def fails(*arguments):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(benchmark, "vmapped", fails)
+    output = tmp_path / "table.json"
+    monkeypatch.setattr(sys, "argv", ["fleet.py", "--only", tiny, "--seconds", "0.05", "--output", str(output)])
+    benchmark.main()
+    report, printed = json.loads(output.read_text()), capsys.readouterr().out
+    rows = {row["row"]: row for row in report["rows"]}
+    assert list(rows) == ["loader", "memory", "vmap", "fleet 1", "threads 2"]
+    assert rows.pop("vmap") == {
+        **{"case": tiny, "row": "vmap", "rate": None, "ratio": None, "peak_share": None, "memory_mib": None},
+        "error": "RuntimeError: out of memory",
+    }
+    assert "RuntimeError: out of memory\n" in printed
+    for name, row in rows.items():
+        assert list(row) == ["case", "row", "rate", "ratio", "peak_share", "memory_mib"]
+        assert row["rate"] > 0 and row["ratio"] > 0 and row["peak_share"] > 0 and f"{row['rate']:,.0f}" in printed
+        assert (row["memory_mib"] is None) == (name in ("loader", "memory"))
+    assert report.keys() == {"rows", "unit", "seconds", "device", "specs", "provenance"}
+    assert report["specs"] == {tiny: json.loads(json.dumps(cases.CASES[tiny].to_dict()))}
+
+
+@pytest.mark.parametrize("kind", cases.KINDS)
+def test_every_kind_of_row_runs(tiny, kind):
+    hold, step = fleet.hold, fleet.sgd_step
+    rate, memory = benchmark.fleet_rate(cases.CASES[tiny], 2, 0.01, CPU, kind)
+    assert rate > 0 and memory >= 0 and (fleet.hold, fleet.sgd_step) == (hold, step)
+
+
+def test_a_process_that_fails_ends_its_row_alone(tiny):
+    with pytest.raises(RuntimeError, match="KeyError: 'unknown'"):
+        benchmark.in_fleet(cases.CASES[tiny], 1, 0.01, CPU, "unknown")
+
+
+def test_rows_on_a_gpu():
+    rows = {case: list(benchmark.rows_of(case, 1, CUDA)) for case in cases.CASES}
+    assert {"fleet 1", "fleet 100", "streamed 4", "fused 64"} <= set(rows["wide cnn 28x28"])
+    assert not {"fused 100", "streamed 256", "foreach 4", "threads 8", "listed 8"} & set(rows["wide cnn 28x28"])
+    assert rows["mlp 8x8"] == ["loader", "memory", "vmap", *(f"fleet {size}" for size in cases.DEFAULT_SIZES["cuda"])]
+    assert {f"{kind} 4" for kind in cases.KINDS if kind != "listed"} <= set(rows["resnet18 width 64 bf16"])
+
+
+@pytest.mark.parametrize("case, count", [("resnet18 width 64 bf16", 11_173_962), ("resnet18 width 20 bf16", 1_094_750)])
+def test_parameters_of_the_cases_for_a_gpu(case, count):
+    with torch.device("meta"):
+        network = models.resnet18((3, 32, 32), 10, *cases.CASES[case].widths)
+    assert sum(weight.numel() for weight in network.parameters()) == count
+
+
+# on a CUDA device
+
+
+@needs_cuda
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
+def test_candidates_train_the_same_in_recorded_steps(monkeypatch, changes, kind):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    specs = company(**changes, batch=10, evaluate_at=(1, 2, 3))  # six steps an epoch: recorded in the first
+    expected = trained("listed", specs, CUDA)
+    found = trained(kind, specs, CUDA)
+    for one, other in zip(found, expected, strict=True):
+        for row, numbers in zip(one.history, other.history, strict=True):
+            assert row == pytest.approx(numbers, rel=5e-2 if "resnet18" in specs[0].model else 1e-3, abs=1e-2), row["epoch"]
+        np.testing.assert_allclose(one.tensors[0]["weight"], other.tensors[0]["weight"], rtol=1e-2, atol=1e-3)
+
+
+@needs_cuda
+@pytest.mark.parametrize("kind", OTHERS)
+def test_candidates_train_in_bfloat16(kind):
+    spec = dataclasses.replace(SPEC, model="resnet18", widths=(8,), precision="bfloat16", epochs=2, evaluate_at=(1, 2), batch=10)
+    for one, other in zip(*(trained(way, [spec, dataclasses.replace(spec, seed=4)], CUDA) for way in (kind, "listed")), strict=True):
+        assert one.history[0] == pytest.approx(other.history[0], rel=0.2, abs=0.2)
+
+
+@needs_cuda
+def test_there_are_few_streams():
+    networks = [prepare.build(dataclasses.replace(SPEC, seed=seed), (1, 8, 8), 10) for seed in range(10)]
+    for count, streams in ((3, 3), (10, candidates.STREAMS)):
+        held = candidates.Streamed(copy.deepcopy(networks[:count]), (1, 8, 8), CUDA)
+        assert len(held.streams) == len({stream.cuda_stream for stream in held.streams}) == streams
+        x = torch.randn(5, 1, 8, 8, device=CUDA)
+        for found, wanted in zip(held.forward(x), replicas.Listed.forward(held, x), strict=True):
+            torch.testing.assert_close(found, wanted)
