@@ -433,7 +433,8 @@ def test_batch_norm_is_the_same_stacked_and_listed():
 def test_features_are_kept_at_the_epochs_asked_for(digits):
     spec = like(keep_at=(1,), validation_size=30)
     first, last = fleet.train([spec], digits, CPU)[0].tensors
-    assert first["test_features"].shape == (50, 16) and not {"train_features", "validation_features", "validation_logits"} & set(first)
+    assert first["test_features"].shape == (50, 16) and first["validation_logits"].shape == (30, 10)
+    assert not {"train_features", "validation_features", "train_logits"} & set(first)
     logits = first["test_features"] @ first["weight"].T + first["bias"]
     np.testing.assert_allclose(first["test_logits"], logits, rtol=1e-4, atol=1e-5)
     assert "test_features" not in last and last["train_logits"].shape == (60, 10)

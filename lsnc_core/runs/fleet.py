@@ -69,8 +69,8 @@ def train(
         `clean_train_*` (training inputs, clean labels), `validation_*` where there are such images and `test_*` (held-out inputs,
         clean labels), cross-entropies in nats; and its tensors, one mapping per such epoch with `weight` float32 (K, D) and `bias`
         (K,) of the classifier, for each part statistics of the features by clean label (see `ClassStatistics.summary`, without the
-        leading axis), after the last epoch `*_logits` float32 (N, K), and at the epochs of `keep_at` `test_features` float32 (N, D)
-        and `test_logits`.
+        leading axis), after the last epoch `*_logits` float32 (N, K), and at the epochs of `keep_at` `test_features` float32 (N, D),
+        `validation_logits` and `test_logits`.
 
     Raises:
         UsageError: for specs that cannot train together, or a set too small.
@@ -135,11 +135,12 @@ def train(
             moves = crops_and_flips(len(rows), order) if shared.augment == "crop-flip" else ()
             step(*(tensor.to(device) for tensor in (rows, *moves)))
         if epoch in shared.evaluate_at:
-            found = {}
+            found, keep = {}, epoch in shared.keep_at
             for part, (images, truth) in parts.items():
-                keep = part == "test" and epoch in shared.keep_at
-                found[part] = measure(replicas, images, truth, (fit, targets, noisy) if part == "train" else None, keep)
-            measured.append({"epoch": epoch} | named(found, replicas.classifier(), last=epoch == shared.epochs))
+                fitted = (fit, targets, noisy) if part == "train" else None
+                found[part] = measure(replicas, images, truth, fitted, keep and part == "test")
+            logits_of = parts if epoch == shared.epochs else set(parts) - {"train"} if keep else ()
+            measured.append({"epoch": epoch} | named(found, replicas.classifier(), logits_of))
         progress(len(specs))
         if checkpoint and epoch < shared.epochs and time.monotonic() - saved >= CHECKPOINT_SECONDS:
             content = {"epoch": epoch, "state": [tensor.detach() for tensor in state], "order": order.get_state(), "measured": measured}

@@ -3,7 +3,7 @@
 R replicas, N images, B of a batch, K classes, D feature width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,8 +84,10 @@ def measure(
     return Measured(means, statistics.summary(), all_features, all_logits)
 
 
-def named(parts: dict[str, Measured], classifier: tuple[torch.Tensor, torch.Tensor], last: bool) -> dict[str, dict[str, torch.Tensor]]:
-    """One epoch's measurements under the names of `fleet.train`, on the CPU, each with a leading axis R; logits after the last epoch."""
+def named(
+    parts: dict[str, Measured], classifier: tuple[torch.Tensor, torch.Tensor], logits_of: Collection[str]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """One epoch's measurements under the names of `fleet.train`, on the CPU, each with a leading axis R; logits of the parts named."""
     means = dict(parts["train"].means)
     found = {f"train_{name}": means.pop(f"fit_{name}") for name in ("loss", "accuracy", "smoothed_loss", "forward_loss")}
     found |= {f"clean_train_{name}": value for name, value in means.items()}
@@ -99,7 +101,7 @@ def named(parts: dict[str, Measured], classifier: tuple[torch.Tensor, torch.Tens
             tensors[f"{part}_{name}"] = value if name == "projected" else value.long() if name == "counts" else value.float()
         if measured.features is not None:
             tensors[f"{part}_features"] = measured.features
-        if last or measured.features is not None:
+        if part in logits_of:
             tensors[f"{part}_logits"] = measured.logits
     return {
         "means": {name: value.cpu() for name, value in found.items()},

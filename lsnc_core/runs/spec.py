@@ -65,7 +65,7 @@ class RunSpec:
         feature_norm: batch norm as the last layer of the features, so that they can be negative (Guo's training for Theorem 1).
         lambda_W, lambda_b: decays of the classifier alone; lambda_H: the loss gains lambda_H N / 2 times the mean of |h|^2.
         validation_size: training images, those after the first `train_size`, that are measured and not trained on.
-        keep_at: epochs of `evaluate_at` at which features and logits of the test images are kept.
+        keep_at: epochs of `evaluate_at` at which test features, and validation and test logits, are kept.
     """
 
     data: str
