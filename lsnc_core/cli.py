@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import time
 import traceback
@@ -193,4 +194,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # a request to end, as a scheduler sends it, is a Ctrl-C: what runs is stopped, not left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -6,6 +6,7 @@ multiple of K is class-balanced for as long as no class has run out.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -89,6 +90,21 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
     except BROKEN as error:
         raise UsageError(f"{name} cannot be read from {root}: {one_line(error)}; make its files readable or fetch them again.") from error
     return _assemble(source, parts, root)
+
+
+def truth(name: str, train_size: int, test_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels of the first training and test images of a set, int64 (N,) each. A process reads a set only once for its labels.
+
+    Raises: UsageError, as `load` and `ImageSet.subset`.
+    """
+    return _truth(name, train_size, test_size, files.data_root(), arms.checksum(name) if arms.is_file(name) else "")
+
+
+@functools.lru_cache(maxsize=16)
+def _truth(name: str, train_size: int, test_size: int, root: Path, content: str) -> tuple[torch.Tensor, torch.Tensor]:
+    chosen = load(name, root=root).subset(train_size, test_size)
+    # copies: views would keep the whole set in memory
+    return chosen.train_labels.clone(), chosen.test_labels.clone()
 
 
 def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:

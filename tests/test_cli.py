@@ -346,8 +346,9 @@ def test_ctrl_c_anywhere_is_a_sentence(command, monkeypatch):
     assert code == cli.INTERRUPTED == 130 and "stopped" in errors[-1] and "start again" in errors[-1]
 
 
-def test_ctrl_c_while_networks_train(report_smoke, tmp_path):
-    """As a terminal sends it: to the command and everything it started."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "a request to end"])
+def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
+    """Ctrl-C goes from a terminal to the command and everything it started, a scheduler's request to the command alone."""
     outputs, said, told = tmp_path / "outputs", tmp_path / "stdout", tmp_path / "stderr"
     with open(said, "wb") as out, open(told, "wb") as err:
         shutil.copytree(report_smoke.outputs / "cache", outputs / "cache")  # saves parsing the images
@@ -361,7 +362,7 @@ def test_ctrl_c_while_networks_train(report_smoke, tmp_path):
             assert command.poll() is None and time.monotonic() < deadline, said.read_text() + told.read_text()
             time.sleep(0.1)
         children = psutil.Process(command.pid).children(recursive=True)
-        os.killpg(command.pid, signal.SIGINT)
+        (os.killpg if sent == signal.SIGINT else os.kill)(command.pid, sent)
         assert command.wait(timeout=10) == cli.INTERRUPTED
         assert len(children) >= 2
         assert not psutil.wait_procs(children, timeout=5)[1], "processes were left behind"

@@ -586,11 +586,13 @@ def test_the_remaining_time_counts_what_this_start_has_done(capsys):
     with tqdm(total=100, smoothing=0, mininterval=0, unit=" x") as bar:
         bar._time = lambda: 10.0 * next(clock)
         bar.start_t = bar.last_print_t = bar._time()
-        execute._advance(bar, 40, 40)  # of an earlier start
+        execute._advance(bar, 10, 0)  # the first report: the clock starts
+        execute._advance(bar, 30, 30)  # of an earlier start
         execute._advance(bar, 2, 0)  # in the seconds after
         spoken = bar.format_dict
     done = spoken["n"] - spoken["initial"]
     assert (spoken["n"], done) == (42, 2)
+    assert bar.start_t == 10  # the clock's second look, not its first
     left = (100 - 42) * spoken["elapsed"] / done  # tqdm's own rule without smoothing
     assert f"<{tqdm.format_interval(left)}" in tqdm.format_meter(**spoken)
 

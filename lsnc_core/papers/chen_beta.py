@@ -72,9 +72,9 @@ def drawn(found: dict):
 
     rows = []
     for spec, epochs in found.items():
-        chosen = data.load(spec.data).subset(spec.train_size, spec.test_size)
-        T = labels.symmetric_noise(spec.a, chosen.num_classes)
-        noisy = labels.corrupt(chosen.test_labels, T, spec.seed, purpose="test label noise")
+        _, clean = data.truth(spec.data, spec.train_size, spec.test_size)
+        T = labels.symmetric_noise(spec.a, source_of(spec.data).num_classes)
+        noisy = labels.corrupt(clean, T, spec.seed, purpose="test label noise")
         logits = torch.from_numpy(np.array(epochs[-1]["test_logits"]))
         loss = torch.nn.functional.cross_entropy(logits.double(), noisy)
         rows.append({"a": spec.a, "p": spec.p, "seed": spec.seed, "drawn": float(loss)})

@@ -140,10 +140,10 @@ def _beside(spec: RunSpec, tensors: dict, train_loss: float) -> dict:
     """What `table` adds to a network's measured losses."""
     from lsnc_core import data
 
-    chosen = data.load(spec.data).subset(spec.train_size, spec.test_size)
-    way, T = way_of(spec), labels.noise_matrix(spec.noise, spec.a, chosen.num_classes)
+    train, test = data.truth(spec.data, spec.train_size, spec.test_size)
+    way, T = way_of(spec), labels.noise_matrix(spec.noise, spec.a, source_of(spec.data).num_classes)
     other = {}
-    for part, clean in (("test", chosen.test_labels), ("train", chosen.train_labels)):
+    for part, clean in (("test", test), ("train", train)):
         logits = np.asarray(tensors[f"{part}_logits"], dtype=float)  # (N, K)
         loss = np.nan
         if way == "forward":
@@ -151,7 +151,7 @@ def _beside(spec: RunSpec, tensors: dict, train_loss: float) -> dict:
         elif way == "logit":
             loss = _cross_entropy(_softmax(logits @ labels.smoothing_matrix(spec.p, len(T)).T), clean.numpy())
         other[f"corrected_{part}"] = loss
-    excess = train_loss - floor(way, T, labels.corrupt(chosen.train_labels, T, spec.seed).numpy())
+    excess = train_loss - floor(way, T, labels.corrupt(train, T, spec.seed).numpy())
     predicted = label_noise.alpha_loss(smoothing_of(way, T), T)
     return {"predicted": predicted, **other, "excess": excess, "memorised": bool(excess <= MEMORISED)}
 
@@ -202,9 +202,9 @@ def jensen(found: dict):
     for spec, epochs in found.items():
         if spec.noise != "symmetric":
             continue
-        chosen = data.load(spec.data).subset(spec.train_size, spec.test_size)
-        S = labels.symmetric_noise(spec.a, chosen.num_classes)  # its own posterior
-        noisy = labels.corrupt(chosen.train_labels, S, spec.seed).numpy()
+        clean, _ = data.truth(spec.data, spec.train_size, spec.test_size)
+        S = labels.symmetric_noise(spec.a, source_of(spec.data).num_classes)  # its own posterior
+        noisy = labels.corrupt(clean, S, spec.seed).numpy()
         logits = np.asarray(epochs[-1]["train_logits"], dtype=float)  # (N, K)
         terms = objectives(S, logits, noisy)
         row = {"way": way_of(spec), "a": spec.a, "seed": spec.seed, "images": len(noisy)}

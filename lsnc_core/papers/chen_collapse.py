@@ -45,7 +45,7 @@ def table(runs, found: dict):
         last, row = epochs[-1], {"a": spec.a, "p": spec.p, "seed": spec.seed}
         for part in ("train", "test"):
             row |= {f"{part} {name}": value for name, value in collapse.values(last, part).preset("guo").items()}
-        clean = data.load(spec.data).subset(spec.train_size, spec.test_size).test_labels
+        _, clean = data.truth(spec.data, spec.train_size, spec.test_size)
         rows.append(row | {"ECE": ece(torch.from_numpy(np.array(last["test_logits"])), clean)})
     return landscape.merge(pd.DataFrame(rows), on=["a", "p", "seed"])
 

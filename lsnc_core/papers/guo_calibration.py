@@ -4,7 +4,6 @@ Temperatures are fitted twice, and every table says how: by likelihood on valida
 test images themselves, as the authors' released code does, which flatters what is reported afterwards.
 """
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,15 +23,10 @@ HELD_OUT, AS_RELEASED = "validation images, by likelihood", "test images, by ECE
 FITS = (HELD_OUT, AS_RELEASED)
 
 
-@functools.lru_cache(maxsize=8)
-def _truth(name: str, train_size: int, validation_size: int, test_size: int) -> dict[str, torch.Tensor]:
-    chosen = data.load(name).subset(train_size + validation_size, test_size)
-    return {"validation": chosen.train_labels[train_size:], "test": chosen.test_labels}
-
-
 def truth(spec: RunSpec) -> dict[str, torch.Tensor]:
     """Labels of a run's validation and test images, int64 (N,)."""
-    return _truth(spec.data, spec.train_size, spec.validation_size, spec.test_size)
+    train, test = data.truth(spec.data, spec.train_size + spec.validation_size, spec.test_size)
+    return {"validation": train[spec.train_size :], "test": test}
 
 
 def fit(tensors: dict[str, np.ndarray], labels: dict[str, torch.Tensor], how: str) -> Temperature:

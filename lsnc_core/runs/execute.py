@@ -145,7 +145,12 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
 
 
 def _advance(bar, done: int, before: int) -> None:
-    """Move the bar by `done` operations, of which `before` were done by an earlier start and say nothing of this one's speed."""
+    """Move the bar by `done` operations, of which `before` were done by an earlier start and say nothing of this one's speed.
+
+    Nor does the first report: until then processes were being started and images read.
+    """
+    if bar.n == 0:
+        bar.start_t, before = bar._time(), done
     bar.initial += before
     bar.update(done)
 
