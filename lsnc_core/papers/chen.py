@@ -233,6 +233,13 @@ def size_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     ]
 
 
+def recipe(runs: list[RunSpec]) -> str:
+    """How a landscape's networks were trained, in a sentence of numbers."""
+    one = runs[0]
+    network = f"{one.model} of widths {', '.join(map(str, one.widths))}"
+    return f"Networks: {network}; {one.train_size:,} training images, {one.epochs} epochs, rate {one.lr:g}, batch {one.batch}."
+
+
 def beta_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     """All networks of the notebook on noisy test labels: both landscapes; args and raises as for `landscape_runs`."""
     return landscape_runs(profile, data_set) + cifar_runs(profile)
