@@ -1,6 +1,6 @@
 """Training throughput: the fleet against what a user would write, in one run, as ratios.
 
-    .venv/bin/python benchmarks/fleet.py [--device cpu|cuda] [--seconds S] [--only CASE ...] [--output FILE]
+    .venv/bin/python benchmarks/fleet.py [--device cpu|cuda] [--seconds S] [--only CASE ...] [--output FILE] [--autotune]
     .venv/bin/python benchmarks/fleet.py --grid-memory | --accuracy
 
 Rows of a case, all on the same images, network and batch size:
@@ -12,17 +12,22 @@ Rows of a case, all on the same images, network and batch size:
                on a GPU one process with R networks
     threads R  on a CPU: `runs.fleet` with R networks in one process with all threads
     listed R   on a CPU, as fleet R, for networks that can be stacked: side by side instead
+    others R   on a GPU, as fleet R: the ways of `candidates` to hold and update networks, see `KINDS`
 
 The unit is replica-images per second: images times networks that they train; with the arithmetic of one image it gives the share
-of the peak, that of a large matrix product on all cores. Evaluation and start-up are left out: each row is timed between two
-epochs, after a first one. `--grid-memory` trains 100 networks for one epoch of full MNIST on the CPU, evaluation included, and
-tells the largest memory of all processes together; `--accuracy` trains the network of "cnn 28x28" on clean full MNIST for eight
-epochs and tells its test accuracy.
+of the peak, that of a large matrix product in the case's precision on the whole device. Evaluation and start-up are left out: each
+row is timed between two epochs, after a first one, on a GPU after the steps are recorded. In bfloat16 the plain loops have autocast
+and channels_last too; float32 means float32 in all rows (no TF32). A row that fails is written with its error; the table is written
+after every case. `--autotune` lets cuDNN time its algorithms first, for all rows. `--grid-memory` trains 100 networks for one epoch
+of full MNIST on the CPU, evaluation included, and tells the largest memory of all processes together; `--accuracy` trains the network
+of "cnn 28x28" on clean full MNIST for eight epochs and tells its test accuracy.
 """
 
 import argparse
 import contextlib
 import dataclasses
+import functools
+import gc
 import json
 import multiprocessing
 import os
@@ -30,9 +35,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import torch
+from cases import ALONGSIDE, CANDIDATES, CASES, DEFAULT_SIZES, GPU_CASES, KINDS, MOST, SIZES
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,26 +48,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from lsnc_core import data, files, labels, losses, models, provenance
 from lsnc_core.images import standardise
 from lsnc_core.papers import chen
-from lsnc_core.runs import RunSpec, fleet, prepare, replicas
+from lsnc_core.runs import RunSpec, fleet, graphs, prepare
 
-BASE = {"a": 0.8, "p": 0.9, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "epochs": 1, "evaluate_at": (1,), "seed": 0, "order_seed": 0}
-CASES = {
-    "cnn 14x14": RunSpec(data="mnist-subset", train_size=3000, test_size=10, pool=2, model="cnn", widths=(8, 16, 128), batch=64, **BASE),
-    "cnn 28x28": RunSpec(data="mnist-subset", train_size=3000, test_size=10, pool=1, model="cnn", widths=(8, 16, 128), batch=128, **BASE),
-    "wide cnn 28x28": RunSpec(
-        data="mnist-subset", train_size=3000, test_size=10, pool=1, model="cnn", widths=(16, 32, 128), batch=128, **BASE
-    ),
-    "lenet 28x28": RunSpec(
-        data="mnist-subset", train_size=3000, test_size=10, pool=1, model="lenet", widths=(10, 20, 50), batch=128, **BASE
-    ),
-    "mlp 8x8": RunSpec(data="digits", train_size=1200, test_size=10, pool=1, model="mlp", widths=(64,), batch=64, **BASE),
-    "resnet18 width 4": RunSpec(
-        data="mnist-subset", train_size=600, test_size=10, pool=1, model="resnet18", widths=(4,), batch=128, **BASE
-    ),
-}
-SIZES = {"resnet18 width 4": (1, 2, 4), "lenet 28x28": (1, 2, 4, 8)}
-DEFAULT_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-ALONGSIDE = 8  # networks of the rows "threads" and "listed"
+SIDES = {"cpu": 2048, "cuda": 8192}  # of the product that tells the arithmetic peak
 
 
 def prepared(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor, models.Network]:
@@ -68,6 +59,11 @@ def prepared(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor, models.Network]
     images, _ = standardise(chosen, spec.pool)
     noisy = labels.corrupt(chosen.train_labels, labels.symmetric_noise(spec.a, 10), spec.seed)
     return images, labels.soft_targets(noisy, spec.p, 10), prepare.build(spec, tuple(images.shape[1:]), 10)
+
+
+def half(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """The context in which a plain loop makes its products in the spec's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bfloat16")
 
 
 def timed(epoch, images_a_epoch: int, seconds: float) -> float:
@@ -83,7 +79,8 @@ def timed(epoch, images_a_epoch: int, seconds: float) -> float:
 def plain(spec: RunSpec, seconds: float, loader: bool, device: torch.device) -> float:
     """One network at a time, eager, with a DataLoader or with tensors in memory."""
     images, targets, network = prepared(spec)
-    network.to(device)
+    layout = torch.channels_last if spec.precision == "bfloat16" else torch.preserve_format
+    network.to(device, memory_format=layout)
     optimizer = torch.optim.SGD(network.parameters(), lr=spec.lr, momentum=spec.momentum)
     batches = DataLoader(TensorDataset(images, targets), batch_size=spec.batch, shuffle=True)
     if not loader:
@@ -91,7 +88,9 @@ def plain(spec: RunSpec, seconds: float, loader: bool, device: torch.device) -> 
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network(x), y).backward()
+        with half(spec, device):
+            logits = network(x.to(memory_format=layout))
+        nn.functional.cross_entropy(logits.float(), y).backward()
         optimizer.step()
 
     def epoch() -> None:
@@ -123,12 +122,14 @@ def vmapped(spec: RunSpec, seconds: float, device: torch.device, replicas: int =
     optimizer = torch.optim.SGD(parameters.values(), lr=spec.lr, momentum=spec.momentum)
 
     def loss(weights: dict, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return losses.cross_entropy(torch.func.functional_call(networks[0], weights, (x,)), y).mean()
+        with half(spec, device):
+            logits = torch.func.functional_call(networks[0], weights, (x,))
+        return losses.cross_entropy(logits.float(), y).mean()
 
     together = torch.func.vmap(loss, in_dims=(0, None, None))
 
     def epoch() -> None:
-        for rows in torch.randperm(len(images)).split(spec.batch):
+        for rows in torch.randperm(len(images), device=device).split(spec.batch):
             optimizer.zero_grad()
             together(parameters, images[rows], targets[rows]).sum().backward()
             optimizer.step()
@@ -137,12 +138,15 @@ def vmapped(spec: RunSpec, seconds: float, device: torch.device, replicas: int =
     return timed(epoch, replicas * len(images), seconds)
 
 
-def fleet_rate(spec: RunSpec, count: int, seconds: float, device: torch.device, ready=lambda: None) -> tuple[float, float]:
+def fleet_rate(
+    spec: RunSpec, count: int, seconds: float, device: torch.device, kind: str = "fleet", ready=lambda: None
+) -> tuple[float, float]:
     """Replica-images per second of one process that trains `count` networks, and the memory in MiB that it holds while it does.
 
-    `ready` is called before the clock starts.
+    `kind` is one of `KINDS`; `ready` is called before the clock starts.
     """
-    start, done, rate, memory = 0.0, -1, 0.0, 0.0
+    # on a GPU the steps of each size run as they are at first: a last smaller batch once an epoch
+    start, done, rate, memory = 0.0, -1 if device.type == "cpu" else -1 - graphs.WARM_UP, 0.0, 0.0
 
     class Enough(Exception):
         """Ends a training that would go on for ever."""
@@ -160,47 +164,53 @@ def fleet_rate(spec: RunSpec, count: int, seconds: float, device: torch.device, 
             raise Enough
 
     endless = [dataclasses.replace(spec, seed=seed, epochs=10**9, evaluate_at=(10**9,)) for seed in range(count)]
-    with contextlib.suppress(Enough):
+    with contextlib.suppress(Enough), mock.patch.multiple(fleet, **KINDS[kind]):
         fleet.train(endless, data.load(spec.data), device, progress)
     return rate, memory
 
 
-def fleet_process(spec: RunSpec, count: int, seconds: float, barrier, answers, listed: bool) -> None:
-    """One of the fleet's processes on a CPU: answers its rate and its memory in MiB."""
+def fleet_process(spec: RunSpec, count: int, seconds: float, barrier, answers, kind: str) -> None:
+    """One of the fleet's processes on a CPU: answers its rate and its memory in MiB, or the error that ended it."""
     torch.set_num_threads(1)
-    if listed:
-        fleet.hold = replicas.Listed
-    answers.put(fleet_rate(spec, count, seconds, torch.device("cpu"), barrier.wait))
+    try:
+        answers.put(fleet_rate(spec, count, seconds, torch.device("cpu"), kind, barrier.wait))
+    except Exception as error:
+        answers.put(RuntimeError(one_line(error)))
+        barrier.abort()  # nobody else need wait
 
 
-def in_fleet(spec: RunSpec, count: int, seconds: float, device: torch.device, listed: bool = False) -> tuple[float, float]:
+def in_fleet(spec: RunSpec, count: int, seconds: float, device: torch.device, kind: str = "fleet") -> tuple[float, float]:
     """The whole machine: replica-images per second, and the memory in MiB of all processes together (on a GPU: the peak there)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        return fleet_rate(spec, count, seconds, device)
+        return fleet_rate(spec, count, seconds, device, kind)
     context = multiprocessing.get_context("spawn")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     barrier, answers = context.Barrier(cores), context.Queue()
-    workers = [context.Process(target=fleet_process, args=(spec, count, seconds, barrier, answers, listed)) for _ in range(cores)]
+    workers = [context.Process(target=fleet_process, args=(spec, count, seconds, barrier, answers, kind)) for _ in range(cores)]
     for worker in workers:
         worker.start()
     found = [answers.get() for _ in workers]
     for worker in workers:
         worker.join()
+    for answer in found:
+        if isinstance(answer, Exception):
+            raise answer
     return sum(rate for rate, _ in found), sum(memory for _, memory in found)
 
 
 def arithmetic(spec: RunSpec) -> float:
     """Floating-point operations of one training step per image: products and convolutions, forward and backward."""
-    images, targets, network = prepared(spec)
+    images, targets, network = (found.to("meta") for found in prepared(spec))
     with FlopCounterMode(display=False) as counter:
         nn.functional.cross_entropy(network(images[: spec.batch]), targets[: spec.batch]).backward()
     return counter.get_total_flops() / spec.batch
 
 
-def peak(device: torch.device, side: int = 2048) -> float:
-    """Operations per second of a large float32 matrix product on the whole device, the best of ten."""
-    left, right = torch.randn(2, side, side, device=device)
+def peak(device: torch.device, precision: str) -> float:
+    """Operations per second of a large matrix product in "float32" or "bfloat16" on the whole device, the best of ten."""
+    side = SIDES[device.type]
+    left, right = torch.randn(2, side, side, device=device, dtype=getattr(torch, precision))
     rates = []
     for _ in range(10):
         start = time.perf_counter()
@@ -210,35 +220,64 @@ def peak(device: torch.device, side: int = 2048) -> float:
     return max(rates)
 
 
+def rows_of(case: str, seconds: float, device: torch.device) -> dict[str, Callable[[], float | tuple[float, float] | None]]:
+    """The rows of a case by name: functions that measure a rate, or a rate and a memory."""
+    spec, sizes = CASES[case], SIZES[device.type].get(case, DEFAULT_SIZES[device.type])
+    others = [("listed", ALONGSIDE)] if spec.model in ("cnn", "mlp") else []
+    if device.type == "cuda":
+        others = [(kind, size) for kind in CANDIDATES.get(spec.model, ()) for size in sizes if size <= MOST]
+    rows = {
+        "loader": functools.partial(plain, spec, seconds, True, device),
+        "memory": functools.partial(plain, spec, seconds, False, device),
+        "vmap": functools.partial(vmapped, spec, seconds, device),
+    }
+    threads = {f"threads {ALONGSIDE}": functools.partial(fleet_rate, spec, ALONGSIDE, seconds, device)}
+    fleets, others = (
+        {f"{kind} {size}": functools.partial(in_fleet, spec, size, seconds, device, kind) for kind, size in runs}
+        for runs in ([("fleet", size) for size in sizes], others)
+    )
+    return rows | fleets | (threads if device.type == "cpu" else {}) | others
+
+
+def one_line(error: Exception) -> str:
+    """The kind of an error and the beginning of what it says."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def attempt(row: Callable) -> dict:
+    """What a row measures, or why it could not; nothing of it stays on the GPU for the next."""
+    try:
+        found = row()
+        rate, memory = found if isinstance(found, tuple) else (found, None)
+        answer = {"rate": rate, "memory_mib": memory}
+    except Exception as error:
+        answer = {"rate": None, "memory_mib": None, "error": one_line(error)}
+    gc.collect()
+    with contextlib.suppress(RuntimeError):  # after some errors of a kernel every later call fails
+        torch.cuda.empty_cache()
+    return answer
+
+
 def measure_case(case: str, seconds: float, device: torch.device) -> list[dict]:
     """All rows of one case, the plain loop before and after them."""
-    spec = CASES[case]
-    measured = {
-        "loader": plain(spec, seconds, True, device),
-        "memory": plain(spec, seconds, False, device),
-        "vmap": vmapped(spec, seconds, device),
-    }
-    memory = {}
-    for size in SIZES.get(case, DEFAULT_SIZES):
-        measured[f"fleet {size}"], memory[f"fleet {size}"] = in_fleet(spec, size, seconds, device)
-    if device.type == "cpu":
-        row = f"threads {ALONGSIDE}"
-        measured[row], memory[row] = fleet_rate(spec, ALONGSIDE, seconds, device)
-        if spec.model in ("cnn", "mlp"):
-            row = f"listed {ALONGSIDE}"
-            measured[row], memory[row] = in_fleet(spec, ALONGSIDE, seconds, device, listed=True)
-    again = plain(spec, seconds, True, device)  # the machine's drift over the case
-    base, most, work = (measured["loader"] + again) / 2, peak(device), arithmetic(spec)
-    print(f"\n{case}, batch {spec.batch}; the loader loop before and after: {measured['loader']:,.0f} and {again:,.0f} images/s")
-    rows = []
-    for name, rate in measured.items():
-        share = rate and rate * work / most
-        said = "refused by torch.func" if rate is None else f"{rate:>12,.0f} replica-images/s  {rate / base:>5.2f} x  {share:>4.0%} of peak"
-        print(f"  {name:<10} {said}" + (f"  {memory[name]:,.0f} MiB" if name in memory else ""), flush=True)
-        rows.append(
-            {"case": case, "row": name, "rate": rate, "ratio": rate and rate / base, "peak_share": share, "memory_mib": memory.get(name)}
-        )
-    return rows
+    spec, rows = CASES[case], rows_of(case, seconds, device)
+    most = peak(device, spec.precision)
+    print(f"\n{case}, batch {spec.batch}", flush=True)
+    measured = {name: attempt(row) for name, row in rows.items()}
+    again = attempt(rows["loader"])  # the machine's drift over the case
+    loops = [found["rate"] for found in (measured["loader"], again) if found["rate"]]
+    base, work = (sum(loops) / len(loops), arithmetic(spec)) if loops else (None, None)
+    print(f"  the loader loop before and after: {' and '.join(f'{rate:,.0f}' for rate in loops)} images/s")
+    table = []
+    for name, found in measured.items():
+        rate, memory = found["rate"], found["memory_mib"]
+        ratio, share = (rate / base, rate * work / most) if rate and base else (None, None)
+        said = found.get("error", "refused by torch.func")
+        if rate:
+            said = f"{rate:>12,.0f} replica-images/s" + (f"  {ratio:>5.2f} x  {share:>4.0%} of peak" if base else "")
+        print(f"  {name:<20} {said}" + (f"  {memory:,.0f} MiB" if memory else ""), flush=True)
+        table.append({"case": case, "row": name, "rate": rate, "ratio": ratio, "peak_share": share} | found)
+    return table
 
 
 GRID = """
@@ -297,7 +336,8 @@ def main() -> None:
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default cpu)")
     command.add_argument("--seconds", type=float, default=3, help="time of each measurement (default 3)")
-    command.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="cases to measure")
+    command.add_argument("--only", nargs="+", choices=CASES, help="cases to measure (default: all; on a CPU those that are not for a GPU)")
+    command.add_argument("--autotune", action="store_true", help="let cuDNN time its algorithms and take the fastest")
     command.add_argument("--grid-memory", action="store_true", help="measure the memory of a grid of 100 networks instead")
     command.add_argument("--accuracy", action="store_true", help="measure what the patch-wise CNN reaches on full MNIST instead")
     command.add_argument("--output", type=Path, help="where the table goes (default: benchmarks/ of the outputs folder)")
@@ -309,13 +349,18 @@ def main() -> None:
     if given.accuracy:
         accuracy()
         return
-    rows = [row for case in given.only for row in measure_case(case, given.seconds, torch.device(given.device))]
-    report = {"rows": rows, "unit": "replica-images per second", "seconds": given.seconds, "device": given.device}
-    text = json.dumps(
-        report | {"specs": {case: CASES[case].to_dict() for case in given.only}, "provenance": provenance.describe()}, indent=1
-    )
-    output = given.output or folder / f"fleet-{given.device}.json"
-    files.write_whole(output, lambda path: path.write_text(text))
+    if given.device == "cuda" and not torch.cuda.is_available():
+        command.error("torch finds no CUDA device here")
+    device = torch.device(given.device)
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = False, given.autotune
+    output, rows, done = given.output or folder / f"fleet-{given.device}.json", [], []
+    for case in given.only or [case for case in CASES if given.device == "cuda" or case not in GPU_CASES]:
+        rows, done = rows + measure_case(case, given.seconds, device), [*done, case]
+        report = {"rows": rows, "unit": "replica-images per second", "seconds": given.seconds, "device": given.device}
+        report |= {"autotune": True} if given.autotune else {}
+        report |= {"specs": {case: CASES[case].to_dict() for case in done}, "provenance": provenance.describe()}
+        text = json.dumps(report, indent=1)
+        files.write_whole(output, lambda path, text=text: path.write_text(text))
     print(f"\nwritten to {output}")
 
 

@@ -73,6 +73,11 @@ def trained(kind, specs, device):
         return fleet.train(specs, data.load(specs[0].data), device)
 
 
+def losses_of(row):
+    """Of a measured epoch what moves smoothly with the weights: an accuracy jumps by an image at a time."""
+    return {name: value for name, value in row.items() if name.endswith("loss")}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def outputs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
@@ -136,7 +141,8 @@ def test_candidates_train_what_networks_in_turn_train(steps, changes):
         for one, other in zip(found, expected, strict=True):
             assert one.history == other.history or kind != "streamed"
             for row, numbers in zip(one.history, other.history, strict=True):
-                assert row == pytest.approx(numbers, rel=1e-2 if "resnet18" in specs[0].model else 1e-4, abs=1e-6), kind
+                close = 1e-2 if "resnet18" in specs[0].model else 1e-4
+                assert losses_of(row) == pytest.approx(losses_of(numbers), rel=close), kind
             for name in ("weight", "bias"):
                 np.testing.assert_allclose(one.tensors[0][name], other.tensors[0][name], rtol=1e-3, atol=1e-4, err_msg=kind)
 
@@ -293,8 +299,22 @@ def test_candidates_train_the_same_in_recorded_steps(monkeypatch, changes, kind)
     found = trained(kind, specs, CUDA)
     for one, other in zip(found, expected, strict=True):
         for row, numbers in zip(one.history, other.history, strict=True):
-            assert row == pytest.approx(numbers, rel=5e-2 if "resnet18" in specs[0].model else 1e-3, abs=1e-2), row["epoch"]
+            close = 0.1 if "resnet18" in specs[0].model else 1e-3
+            assert losses_of(row) == pytest.approx(losses_of(numbers), rel=close), row["epoch"]
         np.testing.assert_allclose(one.tensors[0]["weight"], other.tensors[0]["weight"], rtol=1e-2, atol=1e-3)
+
+
+@needs_cuda
+@pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
+def test_streams_change_no_bit(monkeypatch, changes):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    specs = company(**changes, batch=10)
+    torch.use_deterministic_algorithms(True)
+    try:
+        streamed, expected = (trained(kind, specs, CUDA) for kind in ("streamed", "listed"))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert [one.history for one in streamed] == [other.history for other in expected]
 
 
 @needs_cuda
@@ -302,7 +322,7 @@ def test_candidates_train_the_same_in_recorded_steps(monkeypatch, changes, kind)
 def test_candidates_train_in_bfloat16(kind):
     spec = dataclasses.replace(SPEC, model="resnet18", widths=(8,), precision="bfloat16", epochs=2, evaluate_at=(1, 2), batch=10)
     for one, other in zip(*(trained(way, [spec, dataclasses.replace(spec, seed=4)], CUDA) for way in (kind, "listed")), strict=True):
-        assert one.history[0] == pytest.approx(other.history[0], rel=0.2, abs=0.2)
+        assert losses_of(one.history[0]) == pytest.approx(losses_of(other.history[0]), rel=0.2)
 
 
 @needs_cuda

@@ -1,0 +1,65 @@
+"""What `benchmarks/fleet.py` measures: networks, numbers of them, and ways to train them together."""
+
+import dataclasses
+
+import candidates
+
+from lsnc_core.runs import RunSpec, replicas
+
+BASE = {"a": 0.8, "p": 0.9, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "epochs": 1, "evaluate_at": (1,), "seed": 0, "order_seed": 0}
+# for a GPU: random images, so that its machine needs no data set, in whole batches
+RANDOM = RunSpec(
+    data="benchmarks/random_images.py",
+    train_size=2560,
+    test_size=10,
+    pool=1,
+    model="resnet18",
+    widths=(64,),
+    batch=128,
+    precision="bfloat16",
+    **BASE,
+)
+GPU_CASES = {
+    "resnet18 width 64 bf16": RANDOM,  # 11,173,962 parameters
+    "resnet18 width 20 bf16": dataclasses.replace(RANDOM, widths=(20,)),  # 1,094,750
+}
+CASES = GPU_CASES | {
+    "cnn 14x14": RunSpec(data="mnist-subset", train_size=3000, test_size=10, pool=2, model="cnn", widths=(8, 16, 128), batch=64, **BASE),
+    "cnn 28x28": RunSpec(data="mnist-subset", train_size=3000, test_size=10, pool=1, model="cnn", widths=(8, 16, 128), batch=128, **BASE),
+    "wide cnn 28x28": RunSpec(
+        data="mnist-subset", train_size=3000, test_size=10, pool=1, model="cnn", widths=(16, 32, 128), batch=128, **BASE
+    ),
+    "lenet 28x28": RunSpec(
+        data="mnist-subset", train_size=3000, test_size=10, pool=1, model="lenet", widths=(10, 20, 50), batch=128, **BASE
+    ),
+    "mlp 8x8": RunSpec(data="digits", train_size=1200, test_size=10, pool=1, model="mlp", widths=(64,), batch=64, **BASE),
+    "resnet18 width 4": RunSpec(
+        data="mnist-subset", train_size=600, test_size=10, pool=1, model="resnet18", widths=(4,), batch=128, **BASE
+    ),
+}
+ALONGSIDE = 8  # networks of the rows "threads" and "listed"
+DEFAULT_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (1, 4, 16, 64, 100, 256)}
+SIZES = {
+    "cpu": {"resnet18 width 4": (1, 2, 4), "lenet 28x28": (1, 2, 4, 8)} | dict.fromkeys(GPU_CASES, (1, 2)),
+    "cuda": {
+        "resnet18 width 4": (1, 4, 16),
+        "lenet 28x28": (1, 4, 16, 64),
+        "resnet18 width 64 bf16": (1, 2, 4),
+        "resnet18 width 20 bf16": (1, 4, 16),
+    },
+}
+# how networks are held and updated: what stands in the place of these names of `runs.fleet`
+KINDS = {
+    "fleet": {"hold": replicas.hold},
+    "listed": {"hold": replicas.Listed},
+    "foreach": {"hold": replicas.Listed, "sgd_step": candidates.sgd_step},
+    "streamed": {"hold": candidates.Streamed},
+    "streamed foreach": {"hold": candidates.Streamed, "sgd_step": candidates.sgd_step},
+    "fused": {"hold": candidates.Fused},
+    "fused nchw": {"hold": candidates.FusedNchw},
+}
+# the candidates of a model, for at most so many networks: those that cannot be stacked have the more to win
+CANDIDATES = {"cnn": ("streamed", "fused")} | dict.fromkeys(
+    ("lenet", "resnet18"), ("foreach", "streamed", "streamed foreach", "fused", "fused nchw")
+)
+MOST = 64
