@@ -368,9 +368,11 @@ def recorded(tmp_path, quick_assets, monkeypatch):
         executed(tmp_path, "one", [bundle(figure), bundle(show.Verdicts(rows))])
 
     there = claims.Verdict(claims.Claim("C1", "A paper", "section 1", "it holds", "below 1"), "full <MNIST>", "0.2", claims.FAILS)
-    shown(2.0, verdict(1, claims.FAILS, measured="0.3"), there)
+    twice = verdict(2, claims.HOLDS, measured="0.5 here and there")
+    nothing = verdict(3, claims.UNDECIDED, measured=f"{claims.NOT_TRAINED}; a GPU would decide it")
+    shown(2.0, verdict(1, claims.FAILS, measured="0.3"), there, twice, nothing)
     record.write(tmp_path / "kept" / "far", tmp_path, "gpu", ["a=1"], ["one"], runs)
-    shown(1.0, verdict(1, claims.HOLDS, measured="0.1"))
+    shown(1.0, verdict(1, claims.HOLDS, measured="0.1"), twice, nothing)
     executed(tmp_path, "two")
     monkeypatch.setattr(record, "FOLDER", tmp_path / "kept")
     return tmp_path
@@ -382,12 +384,13 @@ def test_a_recording_stands_beside_what_this_machine_computed(recorded):
     here = record.recordings(recorded / "kept")[0].where
     assert here.startswith("recorded on ") and here.endswith("profile gpu, a=1")
     # one claim, two rows: the question asked here with the other answer folded away, and the one asked only there
-    (head,) = index.all("th", **{"data-label": "Claim"})
-    assert (head["text"], head["rowspan"]) == ("C1", "2")
+    heads = index.all("th", **{"data-label": "Claim"})
+    assert [(head["text"], head.get("rowspan")) for head in heads] == [("C1", "2"), ("C2", None), ("C3", None)]
     answers = [cell["text"] for cell in index.all("td", **{"data-label": "Measured here"})]
     assert answers[0].startswith("digits: 0.1") and f"{here}: ✗ does not hold" in answers[0] and "0.3" in answers[0]
-    assert answers[1] == f"{here} full <MNIST>: 0.2"
-    assert "A paper100" in index.all("table", class_="tally")[0]["text"]  # what was recorded is not counted
+    assert answers[1] == f"{here}full <MNIST>: 0.2"
+    assert answers[2] == f"digits: 0.5 here and therethe same numbers were {here}" and here not in answers[3]
+    assert "A paper201" in index.all("table", class_="tally")[0]["text"]  # what was recorded is not counted
     assert here[1:] in "".join(cell["text"] for cell in index.all("th", scope="row"))
     # its page: folded away, with picture, table and networks as files of the report
     (part,) = one.all("details", class_="recorded")

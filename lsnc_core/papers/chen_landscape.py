@@ -13,7 +13,7 @@ from lsnc_core.papers.chen_claims import C1_RANGE, C1_TOLERANCE, C2_ERROR, C2_RA
 from lsnc_core.papers.claims import Case, Verdict
 from lsnc_core.theory import label_noise
 
-NO_CIFAR = "not trained in this profile; what would decide it: CIFAR-10 and four seeds of its landscape, profile paper"
+NO_CIFAR = f"{claims.NOT_TRAINED}; what would decide it: CIFAR-10 and four seeds of its landscape, profile paper"
 PROTOCOLS = {"test_loss": "held-out images", "clean_train_loss": "training images, clean labels"}
 
 

@@ -15,6 +15,7 @@ from lsnc_core.errors import UsageError
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decidable here"
 OUTCOMES = (HOLDS, FAILS, UNDECIDED)
+NOT_TRAINED = "not trained in this profile"  # how an open verdict begins that nothing was measured for
 LEVEL = 0.95
 MIN_SEEDS = 4
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lsnc_core import files, provenance
 from lsnc_core.errors import UsageError
+from lsnc_core.papers.claims import NOT_TRAINED
 from lsnc_core.report import show
 
 # Recordings of this checkout, which every report shows.
@@ -94,7 +95,7 @@ def beside(rows: Sequence[dict], recorded: Sequence[Recording]) -> list[dict]:
     """Verdicts of this run, each with `page`, and those of recordings beside them.
 
     One on the same claim, from the same notebook and tried on the same, goes into the `elsewhere` of the row; others become rows, with
-    `recorded`. Recorded verdicts of notebooks without a row here are left out.
+    `recorded`. Left out are recorded verdicts of notebooks without a row here, and those that only say that nothing was tried.
     """
     found = [row | {"elsewhere": []} for row in rows]
     here = {(row["page"], row["id"], row["tried_on"]): row for row in found}
@@ -103,6 +104,8 @@ def beside(rows: Sequence[dict], recorded: Sequence[Recording]) -> list[dict]:
         for name, content in recording.notebooks.items():
             page = f"{name}.html"
             for verdict in content["verdicts"] if page in pages else []:
+                if verdict["measured"].startswith(NOT_TRAINED):
+                    continue
                 row = verdict | {"recorded": recording.where}
                 same = here.get((page, row["id"], row["tried_on"]))
                 if same is None:

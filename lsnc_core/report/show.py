@@ -133,10 +133,13 @@ def _measured_html(row: dict) -> str:
     tried_on = html.escape(row["tried_on"])
     if "page" in row:
         tried_on = f'<a href="{row["page"]}">{tried_on}</a>'
-    origin = f"<small>{html.escape(row['recorded'])}</small> " if "recorded" in row else ""
+    origin = f'<small class="origin">{html.escape(row["recorded"])}</small>' if "recorded" in row else ""
     said = f"{origin}<strong>{tried_on}:</strong> {html.escape(row['measured'])}{_cases_html(row['cases'])}"
     for other in row.get("elsewhere", []):
         where, measured = html.escape(other["recorded"]), html.escape(other["measured"])
+        if (other["measured"], other["cases"]) == (row["measured"], row["cases"]):
+            said += f'<small class="origin">the same numbers were {where}</small>'
+            continue
         summary = f"{where}: {SIGNS[other['outcome']]} {other['outcome']}"
         said += f"<details><summary>{summary}</summary>{measured}{_cases_html(other['cases'])}</details>"
     return said
