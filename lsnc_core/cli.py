@@ -27,7 +27,7 @@ examples:
   ./run_all.sh --list                          the notebooks, their figures and minutes
 
 The report is outputs/PROFILE/report/index.html. Exit status: 0 all done, 1 something failed,
-2 the request cannot be carried out, 130 stopped with Ctrl-C. Whatever had finished is kept."""
+2 the request cannot be carried out, 130 stopped with Ctrl-C or asked to end. Whatever had finished is kept."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--record",
         metavar="DIR",
-        help="keep this run's figures, tables and verdicts in a folder; every report shows what lies in a folder of outputs/recorded/",
+        help="keep this run's figures, tables and verdicts in a folder; every report of this checkout shows those in outputs/recorded/",
     )
     command.add_argument("--offline", action="store_true", help="never download anything")
     return command
@@ -83,10 +83,13 @@ def _say(line: str) -> None:
     print(f"{line}\n", end="", flush=True)
 
 
-def _check_writable(folder: Path) -> None:
-    """Refuse before the training what would be noticed only when its first network is to be stored."""
+def _check_writable(folder: Path, option: str) -> None:
+    """Refuse before the training what would be noticed only when something is to be written; the option that names the folder."""
     probe = folder / ".writable"
-    files.write_whole(probe, lambda path: path.touch())
+    try:
+        files.write_whole(probe, lambda path: path.touch())
+    except UsageError as error:
+        raise UsageError(str(error).replace("--outputs", option)) from error
     probe.unlink(missing_ok=True)
 
 
@@ -98,11 +101,12 @@ def run(arguments: argparse.Namespace) -> int:
     """
     start = time.perf_counter()
     chosen = catalog.choose(arguments.only)
+    if "" in (arguments.outputs, arguments.data, arguments.record):
+        raise UsageError("--outputs, --data and --record take the name of a folder, got nothing.")
     for name, value in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
-        if value == "":
-            raise UsageError("--outputs and --data take the name of a folder, got nothing.")
         if value:
             os.environ[name] = str(Path(value).expanduser().absolute())
+    target = Path(arguments.record).expanduser().absolute() if arguments.record else None
     if arguments.data and not Path(os.environ["LSNC_DATA"]).is_dir():
         raise UsageError(f"the data folder {arguments.data} does not exist: make it, or name another with --data.")
     if arguments.offline:
@@ -129,7 +133,11 @@ def run(arguments: argparse.Namespace) -> int:
         wanted[entry.name] = entry.runs(
             **{name: settings[name] for name in entry.run_parameters if name in settings} or {"profile": profile}
         )
-    _check_writable(files.outputs_root())
+    _check_writable(files.outputs_root(), "--outputs")
+    record.recordings()  # a damaged one is better said now
+    if target:
+        record.check_name(target)
+        _check_writable(target, "--record")
     store = runs.Store()
     union = list(dict.fromkeys(spec for specs in wanted.values() for spec in specs))
     before = {spec for spec in union if store.path(spec).exists()}
@@ -145,9 +153,9 @@ def run(arguments: argparse.Namespace) -> int:
     outcomes = {outcome.name: outcome for outcome in schedule.run_jobs(jobs, folder, arguments.force, _say)}
     failures = {name: outcome.sentence for name, outcome in outcomes.items() if outcome.status == schedule.FAILED}
     last = table[table.epoch == table.epochs] if len(table) else table
-    if arguments.record and not failures:
-        record.write(Path(arguments.record).expanduser(), folder, profile, arguments.parameters, list(wanted), last)
     index = build.build(folder, profile, catalog.NOTEBOOKS, failures, last)
+    if target and not failures:
+        record.write(target, folder, profile, arguments.parameters, list(wanted), last)
 
     print(f"\n{'notebook':<30} {'status':<10} {'networks':<24} {'seconds':>7}")
     for entry in chosen:
@@ -158,8 +166,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{entry.name:<30} {outcome.status:<10} {networks:<24} {outcome.seconds:>7.0f}")
     for name, sentence in failures.items():
         print(f"\n{name} failed: {sentence}")
-    if arguments.record:
-        print(f"\nnothing recorded: {len(failures)} failed" if failures else f"\nrecorded in {arguments.record}")
+    if target:
+        print(f"\nnothing recorded: {len(failures)} failed" if failures else f"\nrecorded in {target}")
     print(f"\n{time.perf_counter() - start:.0f} s in all. Report: {index}")
     return max((outcome.code for outcome in outcomes.values()), default=OK)
 

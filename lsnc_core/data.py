@@ -93,10 +93,11 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
 
 
 def truth(name: str, train_size: int, test_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels of the first training and test images of a set, int64 (N,) each. A process reads a set only once for its labels.
+    """Labels of the first training and test images of a set, int64 (N,) each; a process reads them once for each pair of sizes.
 
     Raises: UsageError, as `load` and `ImageSet.subset`.
     """
+    name = arms.resolve(name) if arms.is_file(name) else name
     return _truth(name, train_size, test_size, files.data_root(), arms.checksum(name) if arms.is_file(name) else "")
 
 

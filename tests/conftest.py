@@ -32,7 +32,7 @@ def report_environment(**changes):
 def report_smoke(tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     outputs = tmp_path_factory.mktemp("smoke") / "outputs of <a> & b"  # a name that pages and shells must survive
-    command = [ROOT / "run_all.sh", "--profile", "smoke", "--outputs", outputs, "--record", outputs / "kept" / "a recording"]
+    command = [ROOT / "run_all.sh", "--profile", "smoke", "--outputs", outputs, "--record", outputs / "kept" / "a-recording"]
     answer = subprocess.run(command, cwd=elsewhere, env=report_environment(), capture_output=True, text=True, timeout=400)
     assert not list(elsewhere.iterdir()), "the run wrote into the working directory"
     return ReportSmoke(outputs, outputs / "smoke", answer.stdout, answer.stderr, answer.returncode)

@@ -89,6 +89,10 @@ def test_a_run_leaves_everything_it_promises_and_nothing_half_done(report_smoke)
     figures = [bundle["data"][show.FIGURE_TYPE]["name"] for bundle in bundles(report_smoke) if show.FIGURE_TYPE in bundle.get("data", {})]
     assert len(set(figures)) == len(figures) and {figure for some in FIGURES.values() for figure in some} <= set(figures)
     expected |= {f"report/files/{figure}.{ending}" for figure in figures for ending in ("svg", "csv")}
+    for made in record.recordings():  # those of this checkout are shown, with what they need
+        for name in set(made.notebooks) & set(NOTEBOOKS):
+            kept = {f"{figure['name']}.{ending}" for figure in made.notebooks[name]["figures"] for ending in ("svg", "csv")}
+            expected |= {f"report/files/recorded/{made.folder.name}/{file}" for file in kept | {"runs.csv"}}
     assert there == expected
     assert not list(report_smoke.outputs.rglob("*.partial")) and not (report_smoke.outputs / "error.log").exists()
     with open(report_smoke.folder / "report/files/runs.csv", newline="", encoding="utf-8") as opened:

@@ -361,7 +361,7 @@ def test_a_report_that_cannot_be_written_is_a_sentence(tmp_path, quick_assets):
 @pytest.fixture
 def recorded(tmp_path, quick_assets, monkeypatch):
     """Notebook "one" with a figure and two verdicts, recorded; then run again with other results and the recording at hand."""
-    table, runs = pd.DataFrame({"p": [0.5]}), pd.DataFrame({"run": ["abc"], "loss": [1 / 3]})
+    table, runs = pd.DataFrame({"p": [0.5]}), pd.DataFrame({"run": ["abc"], "hardware": ["a chip"], "commit": ["123"]})
 
     def shown(height, *rows):
         figure = show.Figure(picture(height), name="fig-1", title="Figure <1>", paper="p", ours="o", alt=AWKWARD, table=table)
@@ -379,7 +379,7 @@ def recorded(tmp_path, quick_assets, monkeypatch):
 
 
 def test_a_recording_stands_beside_what_this_machine_computed(recorded):
-    build.build(recorded, "smoke", (ONE, TWO), {}, NO_RUNS)
+    build.build(recorded, "gpu", (ONE, TWO), {}, NO_RUNS)
     index, one, two = (Elements(read(recorded / "report" / name)) for name in ("index.html", "one.html", "two.html"))
     here = record.recordings(recorded / "kept")[0].where
     assert here.startswith("recorded on ") and here.endswith("profile gpu, a=1")
@@ -406,9 +406,40 @@ def test_a_recording_stands_beside_what_this_machine_computed(recorded):
     assert pd.read_csv(recorded / "report/files/recorded/far/runs.csv").run.tolist() == ["abc"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"profile": "gpu"}'])
+def test_another_profile_or_expectation_is_another_question(recorded):
+    build.build(recorded, "gpu", (ONE,), {}, NO_RUNS)
+    same = Elements(read(recorded / "report/index.html"))
+    assert [head.get("rowspan") for head in same.all("th", **{"data-label": "Claim"})] == ["2", None, None]
+    path = recorded / "kept/far/recording.json"
+    path.write_text(path.read_text().replace("below 1", "below 2"))
+    build.build(recorded, "gpu", (ONE,), {}, NO_RUNS)
+    other = Elements(read(recorded / "report/index.html"))
+    heads = [(head["text"], head.get("rowspan")) for head in other.all("th", **{"data-label": "Claim"})]
+    assert heads == [("C1", None), ("C1", "2"), ("C2", None), ("C2", None), ("C3", None)]
+
+
+def test_a_new_recording_leaves_nothing_of_the_old_and_no_folder_of_a_reader(recorded):
+    runs = pd.DataFrame({"run": ["abc"], "data": ["/home/me/my arms/own.py"], "hardware": ["a chip"], "commit": ["123"]})
+    (recorded / "kept/far/old.csv").write_text("")
+    record.write(recorded / "kept/far", recorded, "gpu", ["data_set=/home/me/own.py", 'noise=["pair", "~/x/other.py"]'], ["one"], runs)
+    (made,) = record.recordings(recorded / "kept")
+    assert made.parameters == ("data_set=own.py", 'noise=["pair", "other.py"]') and not (made.folder / "old.csv").exists()
+    assert made.where.startswith("recorded on a chip, ") and "networks trained at commit 123, recorded at" in made.versions
+    assert pd.read_csv(made.folder / "runs.csv").data.tolist() == ["own.py"]
+    record.write(recorded / "kept/far", recorded, "gpu", [], ["two"], NO_RUNS)
+    assert [path.name for path in made.folder.iterdir()] == ["recording.json"]
+
+
+def test_a_recordings_name_must_do_in_addresses(recorded):
+    (recorded / "kept/far").rename(recorded / "kept/so far")
+    with pytest.raises(UsageError, match=r"letters, digits, '\.', '_' and '-', got 'so far'\.$"):
+        build.build(recorded, "gpu", (ONE,), {}, NO_RUNS)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"profile": "gpu"}', None])
 def test_a_damaged_recording_is_named(recorded, content):
-    (recorded / "kept/far/recording.json").write_text(content)
+    path = recorded / "kept/far/recording.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"provenance": {}}) if content is None else content)
     with pytest.raises(UsageError, match=r"^the recording .*recording\.json is damaged .*restore it from git or delete it\.$"):
         build.build(recorded, "smoke", (ONE,), {}, NO_RUNS)
 

@@ -108,7 +108,7 @@ class DeepSize:
     """What is trained on one image set.
 
     network: the run with delta = 0 and seed 0, all others differ from it in label smoothing and seed. seeds: of delta = 0 and 0.05;
-    other_seeds: of the other strengths. keep_at: epochs whose test features and logits are kept, for those two strengths.
+    other_seeds: of the other strengths. keep_at: epochs of `RunSpec.keep_at`, for those two strengths.
     calibration_decay: weight decay with which all strengths are trained once more for the section on calibration; the paper has a fifth
     of its usual decay in one section, most likely this one.
     """

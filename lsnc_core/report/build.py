@@ -61,7 +61,7 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
     for row in verdicts:
         tallies.setdefault(row["paper"], Counter())[row["outcome"]] += 1
     recorded = record.recordings()
-    verdicts = _in_order(record.beside(verdicts, recorded))
+    verdicts = _in_order(record.beside(verdicts, recorded, profile))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     shared = {
         "profile": profile,

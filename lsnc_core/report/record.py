@@ -5,6 +5,8 @@ verdicts; an SVG and a CSV for each figure; `runs.csv`, a row per network with i
 """
 
 import json
+import operator
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,29 +31,45 @@ class Recording:
     profile: str
     parameters: tuple[str, ...]
     made: str
+    trained: dict[str, list[str]]
     provenance: dict
     notebooks: dict[str, dict]
 
     @property
     def where(self) -> str:
-        """Hardware, day and profile in a few words."""
-        here = self.provenance
-        hardware = here["accelerator"] or f"{here['processor']}, {here['cores']} cores"
+        """Hardware that trained (without networks, that computed), day and profile in a few words."""
+        hardware = ", ".join(self.trained["hardware"]) or self.provenance["processor"]
         settings = "".join(f", {setting}" for setting in self.parameters)
         return f"recorded on {hardware}, {self.made}, profile {self.profile}{settings}"
 
     @property
     def versions(self) -> str:
-        """Commit and the versions that shape a result."""
-        versions = self.provenance["versions"]
-        return f"commit {self.provenance['commit']}, Python {versions['python']}, torch {versions['torch']}"
+        """Commits and the versions that shape a result."""
+        versions, commits = self.provenance["versions"], self.trained["commits"]
+        networks = f"networks trained at commit {', '.join(commits)}, " if commits else ""
+        return f"{networks}recorded at commit {self.provenance['commit']}, Python {versions['python']}, torch {versions['torch']}"
+
+
+def check_name(folder: Path) -> None:
+    """Refuse a name that would not do in addresses. Raises: UsageError."""
+    if not re.fullmatch(r"[\w.-]+", folder.name, re.ASCII):
+        raise UsageError(f"the folder of a recording needs a name of letters, digits, '.', '_' and '-', got {folder.name!r}.")
+
+
+def _without_folders(text: str) -> str:
+    """The text with a reader's files by their names: where they lay is nobody's concern.
+
+    >>> _without_folders('data_set=/home/me/my_arm.py, 1/2')
+    'data_set=my_arm.py, 1/2'
+    """
+    return re.sub(r"""(?:~|\.{1,2})?/(?:[^/,"'\n]+/)*([^/,"'\n]+\.py)\b""", r"\1", text)
 
 
 def write(target: Path, outputs: Path, profile: str, parameters: Sequence[str], names: Sequence[str], runs) -> None:
     """Record executed notebooks.
 
     Args:
-        target: the recording's folder; a recording that is there is replaced, other files are left.
+        target: the recording's folder, see `check_name`; a recording that is there is replaced with its figures and tables.
         outputs: the profile's outputs; executed notebooks are read from `notebooks/` in it.
         profile, parameters: what was asked for; parameters as NAME=VALUE.
         names: the notebooks to record.
@@ -60,19 +78,24 @@ def write(target: Path, outputs: Path, profile: str, parameters: Sequence[str], 
     Raises:
         UsageError: when the folder cannot be written or an executed notebook cannot be read.
     """
-    recorded = {}
+    texts, recorded = {}, {}
     for name in names:
         figures, verdicts = show.carried(show.read(outputs / "notebooks" / f"{name}.ipynb"))
         for figure in figures:
-            for ending in ("svg", "csv"):
-                text = figure.pop(ending)
-                files.write_whole(target / f"{figure['name']}.{ending}", lambda path, text=text: path.write_text(text, encoding="utf-8"))
+            texts |= {f"{figure['name']}.{ending}": figure.pop(ending) for ending in ("svg", "csv")}
         recorded[name] = {"figures": figures, "verdicts": verdicts}
+    trained = {"hardware": [], "commits": []}
     if len(runs):
-        files.write_whole(target / "runs.csv", lambda path: runs.to_csv(path, index=False, float_format="%.9g"))
-    content = {"profile": profile, "parameters": list(parameters), "made": datetime.now(UTC).strftime("%Y-%m-%d")}
-    text = json.dumps(content | {"provenance": provenance.describe(), "notebooks": recorded}, indent=1)
-    files.write_whole(target / CONTENT, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        texts["runs.csv"] = runs.to_csv(index=False, float_format="%.9g")
+        trained = {"hardware": sorted(runs.hardware.unique()), "commits": sorted(runs.commit.unique())}
+    content = {"profile": profile, "parameters": list(parameters), "made": datetime.now(UTC).strftime("%Y-%m-%d"), "trained": trained}
+    texts[CONTENT] = json.dumps(content | {"provenance": provenance.describe(), "notebooks": recorded}, indent=1) + "\n"
+    if (target / CONTENT).exists():
+        for path in [*target.glob("*.svg"), *target.glob("*.csv")]:
+            if path.name not in texts:
+                path.unlink()
+    for name, text in texts.items():
+        files.write_whole(target / name, lambda path, text=text: path.write_text(_without_folders(text), encoding="utf-8"))
 
 
 def recordings(folder: Path | None = None) -> list[Recording]:
@@ -83,22 +106,30 @@ def recordings(folder: Path | None = None) -> list[Recording]:
     """
     found = []
     for path in sorted((folder or FOLDER).glob(f"*/{CONTENT}")):
+        check_name(path.parent)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Recording(folder=path.parent, **content | {"parameters": tuple(content["parameters"])}))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            recording = Recording(folder=path.parent, **content | {"parameters": tuple(content["parameters"])})
+            recording.where, recording.versions  # noqa: B018 - what pages show of it must be there
+            for notebook in recording.notebooks.values():
+                show.verdicts_html(notebook["verdicts"])
+                for figure in notebook["figures"]:
+                    show.figure_html(figure, "x")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"the recording {path} is damaged ({type(error).__name__}): restore it from git or delete it.") from error
+        found.append(recording)
     return found
 
 
-def beside(rows: Sequence[dict], recorded: Sequence[Recording]) -> list[dict]:
+def beside(rows: Sequence[dict], recorded: Sequence[Recording], profile: str) -> list[dict]:
     """Verdicts of this run, each with `page`, and those of recordings beside them.
 
-    One on the same claim, from the same notebook and tried on the same, goes into the `elsewhere` of the row; others become rows, with
-    `recorded`. Left out are recorded verdicts of notebooks without a row here, and those that only say that nothing was tried.
+    One from a recording of this profile, on the same claim, tried on the same, goes into the `elsewhere` of the row; others become
+    rows, with `recorded`. Left out are recorded verdicts of notebooks without a row here, and those that only say that nothing was tried.
     """
     found = [row | {"elsewhere": []} for row in rows]
-    here = {(row["page"], row["id"], row["tried_on"]): row for row in found}
+    question = operator.itemgetter("page", "id", "sentence", "expected", "tried_on")
+    here = {question(row): row for row in found}
     pages = {row["page"] for row in rows}
     for recording in recorded:
         for name, content in recording.notebooks.items():
@@ -106,12 +137,11 @@ def beside(rows: Sequence[dict], recorded: Sequence[Recording]) -> list[dict]:
             for verdict in content["verdicts"] if page in pages else []:
                 if verdict["measured"].startswith(NOT_TRAINED):
                     continue
-                row = verdict | {"recorded": recording.where}
-                same = here.get((page, row["id"], row["tried_on"]))
-                if same is None:
-                    found.append(row | {"page": page})
+                row = verdict | {"recorded": recording.where, "page": page}
+                if recording.profile == profile and question(row) in here:
+                    here[question(row)]["elsewhere"].append(row)
                 else:
-                    same["elsewhere"].append(row)
+                    found.append(row)
     return found
 
 

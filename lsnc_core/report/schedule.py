@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsnc_core import arms, files, provenance
+from lsnc_core import arms, data, files, provenance
 from lsnc_core.report.execute import MISUSED
 from lsnc_core.runs.spec import digest
 
@@ -56,6 +56,8 @@ def fingerprint(job: Job) -> str:
     source = hashlib.sha256(job.source.read_bytes()).hexdigest()
     given = [entry for value in job.parameters.values() for entry in (value if isinstance(value, list) else [value])]
     own = [arms.checksum(entry) for entry in given if arms.is_file(entry)]
+    if arms.is_file(job.parameters.get("data_set")):
+        own.append(data.load(job.parameters["data_set"]).checksum)  # its images may come from other files
     return digest([source, job.parameters, job.runs, own, package_digest(), provenance.versions()])
 
 

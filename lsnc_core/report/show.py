@@ -137,7 +137,7 @@ def _measured_html(row: dict) -> str:
     said = f"{origin}<strong>{tried_on}:</strong> {html.escape(row['measured'])}{_cases_html(row['cases'])}"
     for other in row.get("elsewhere", []):
         where, measured = html.escape(other["recorded"]), html.escape(other["measured"])
-        if (other["measured"], other["cases"]) == (row["measured"], row["cases"]):
+        if all(other[name] == row[name] for name in ("measured", "cases", "outcome")):
             said += f'<small class="origin">the same numbers were {where}</small>'
             continue
         summary = f"{where}: {SIGNS[other['outcome']]} {other['outcome']}"
