@@ -119,6 +119,9 @@ def run(arguments: argparse.Namespace) -> int:
     from lsnc_core import runs
     from lsnc_core.report import build, parameters, record, schedule
 
+    if target:
+        record.check_name(target)
+
     device = runs.choose_device(arguments.device)
     profile, why = profiles.resolve(arguments.profile, arguments.device)
     sources = {entry.name: files.PROJECT / "notebooks" / f"{entry.name}.ipynb" for entry in chosen}
@@ -136,7 +139,6 @@ def run(arguments: argparse.Namespace) -> int:
     _check_writable(files.outputs_root(), "--outputs")
     record.recordings()  # a damaged one is better said now
     if target:
-        record.check_name(target)
         _check_writable(target, "--record")
     store = runs.Store()
     union = list(dict.fromkeys(spec for specs in wanted.values() for spec in specs))

@@ -259,6 +259,8 @@ def refused(command, *arguments, words):
 
 
 MISTAKES = {
+    "a recording's name": (["--only", "explorer", "--record", "a b"], ["letters, digits", "'a b'"]),
+    "a recording without a name": (["--only", "explorer", "--record", ""], ["--record", "got nothing"]),
     "unknown profile": (["--profile", "paperr"], ["'paperr'", "did you mean 'paper'?"]),
     "unknown notebook": (["--only", "explorr"], ["'explorr'", "did you mean 'explorer'?"]),
     "strange notebook": (["--only", "zzz"], ["'zzz'", *NOTEBOOKS]),
@@ -309,6 +311,8 @@ def test_an_outputs_folder_that_cannot_be_written_is_noticed_before_training(com
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("lsnc_core.runs.results", lambda *arguments: pytest.fail("it trained"))
     refused(command, "--profile", "smoke", "--outputs", tmp_path / "file", words=["cannot write", str(tmp_path / "file")])
+    asked = ["--profile", "smoke", "--only", "explorer", "--outputs", tmp_path / "outputs", "--record", tmp_path / "file" / "kept"]
+    refused(command, *asked, words=["cannot write", str(tmp_path / "file"), "another folder with --record."])
 
 
 @pytest.mark.parametrize("arguments", [["--prof", "smoke"], ["--only"], ["--nonsense"], ["explorer"]], ids=" ".join)
