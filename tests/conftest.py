@@ -48,3 +48,25 @@ def run_cells(path, given):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parameters, "refuse_unknown", lambda: None)  # it reads a kernel's history
         exec(compile(code, path.name, "exec"), {"display": lambda shown: None})
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The loss of every replica at every step, float64 (R,) each, as the trainer computes them."""
+    from lsnc_core.runs import fleet
+
+    recorded = []
+    per_replica = fleet.losses.per_replica
+
+    def recording(names, device):
+        def loss_of_a_step(logits, targets):
+            loss = fit(logits, targets)
+            if loss.requires_grad:
+                recorded.append(loss.detach().double().mean(-1))
+            return loss
+
+        fit = per_replica(names, device)
+        return loss_of_a_step
+
+    monkeypatch.setattr(fleet.losses, "per_replica", recording)
+    return recorded

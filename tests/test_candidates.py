@@ -109,26 +109,6 @@ def test_candidates_are_the_modules(kind, shape, make):
     assert all(part.is_leaf and part.requires_grad for part in held.parameters)
 
 
-@pytest.fixture
-def steps(monkeypatch):
-    """The loss of every network at every step, float64 (R,) each, as the trainer computes them."""
-    recorded = []
-    per_replica = fleet.losses.per_replica
-
-    def recording(names, device):
-        def loss_of_a_step(logits, targets):
-            loss = fit(logits, targets)
-            if loss.requires_grad:
-                recorded.append(loss.detach().double().mean(-1))
-            return loss
-
-        fit = per_replica(names, device)
-        return loss_of_a_step
-
-    monkeypatch.setattr(fleet.losses, "per_replica", recording)
-    return recorded
-
-
 @pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
 def test_candidates_train_what_networks_in_turn_train(steps, changes):
     specs = company(**changes)

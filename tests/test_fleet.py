@@ -56,26 +56,6 @@ def digits(tmp_path_factory):
         yield data.load("digits")
 
 
-@pytest.fixture
-def steps(monkeypatch):
-    """The loss of every replica at every step, float64 (R,) each, as the trainer computes them."""
-    recorded = []
-    per_replica = fleet.losses.per_replica
-
-    def recording(names, device):
-        def loss_of_a_step(logits, targets):
-            loss = fit(logits, targets)
-            if loss.requires_grad:
-                recorded.append(loss.detach().double().mean(-1))
-            return loss
-
-        fit = per_replica(names, device)
-        return loss_of_a_step
-
-    monkeypatch.setattr(fleet.losses, "per_replica", recording)
-    return recorded
-
-
 # layers
 
 
