@@ -6,6 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lsnc_core import data
 from lsnc_core.runs import RunSpec, fleet, graphs
@@ -34,6 +36,109 @@ SPECS = {
     "stacked": SPEC,
     "listed": dataclasses.replace(SPEC, model="resnet18", widths=(4,), lr=0.02),
 }
+
+
+SHAPES = {
+    "patches": {},
+    "patches-norm": {"data": "mnist-subset", "pool": 2, "batch_norm": True},
+    "lenet": {"data": "mnist-subset", "model": "lenet"},
+    "mlp-norm": {"model": "mlp", "widths": (12, 8), "feature_norm": True},
+    "resnet18": {"model": "resnet18", "widths": (4,)},
+    "resnet50": {"model": "resnet50", "widths": (4,), "feature_norm": True},
+    "augmented": {"augment": "crop-flip", "schedule": "cosine"},
+    "clipped": {"model": "resnet18", "widths": (4,), "clip": 1.0},
+    "decayed": {"weight_decay": 1e-3, "lambda_H": 1e-3, "lambda_W": 1e-2, "lambda_b": 1e-2},
+}
+# What waits for the device to tell a number: nothing that a graph could record.
+WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "repeat_interleave", "bincount")
+
+
+class Watched(TorchDispatchMode):
+    """Runs a step and keeps, for each number of rows, where every tensor lies that the step found rather than made."""
+
+    def __init__(self, step, device):
+        super().__init__()
+        self.step, self.device, self.found = step, device, []
+
+    def __call__(self, *inputs):
+        self.made = {tensor.untyped_storage()._cdata for tensor in inputs}
+        self.read = {}
+        with self:
+            self.step(*inputs)
+        self.found.append((len(inputs[0]), self.read))
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        tensors = [[leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)] for tree in ((args, kwargs), made)]
+        assert not any(name in str(function) for name in WAITING), function
+        assert {leaf.device.type for leaves in tensors for leaf in leaves} <= {self.device.type}, function
+        read, written = ({leaf.untyped_storage()._cdata: leaf for leaf in leaves} for leaves in tensors)
+        for storage, leaf in read.items():
+            if storage not in self.made:
+                self.read[storage] = leaf  # held, so that nothing else comes to lie there
+        self.made |= written.keys() - read.keys()
+        return made
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Trains a company with its steps watched; gives the watch."""
+
+    def train(company, device):
+        watches = []
+
+        def recorded(step, device):
+            watches.append(Watched(step, device))
+            return watches[0]
+
+        monkeypatch.setattr(fleet, "recorded", recorded)
+        fleet.train(company, data.load(company[0].data), device)
+        return watches[0]
+
+    return train
+
+
+def company_of(shape, epochs, **changes):
+    """Networks of a shape with losses to mix, all of them once; 13 and 7 images a step."""
+    spec = dataclasses.replace(SPEC, train_size=20, epochs=epochs, evaluate_at=(epochs,), keep_at=(epochs,), **SHAPES[shape], **changes)
+    names = ("ce", "focal", "mse", "forward", "logit") if shape == "patches" else ("ce", "mse")
+    return [dataclasses.replace(spec, seed=seed, loss=loss) for seed, loss in enumerate(names)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_could_be_recorded_it_waits_for_nothing_and_stays_on_the_device(monkeypatch, watched, shape):
+    """The meta device stands for a GPU: it computes shapes only, and refuses to mix with the CPU or to tell a number."""
+    cpu = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: torch.zeros_like(tensor, device="cpu") if tensor.is_meta else cpu(tensor))
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())  # it knows no such device
+    assert len(watched(company_of(shape, epochs=1), torch.device("meta")).found) == 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_could_be_recorded_it_finds_everything_where_it_was(watched, shape, precision):
+    watch = watched(company_of(shape, epochs=2, precision=precision), CPU)
+    for size in (13, 7):
+        first, *later = (read.keys() for rows, read in watch.found if rows == size)
+        assert later and all(found == first for found in later)
+
+
+def test_a_step_that_could_not_be_recorded_is_noticed():
+    kept = [torch.zeros(2)]
+
+    def moves(rows):
+        kept[0] = kept[0] + rows
+
+    def waits(rows):
+        rows[rows.sum().item()] = 1
+
+    watch = Watched(moves, CPU)
+    watch(torch.ones(2)), watch(torch.ones(2))
+    assert watch.found[0][1].keys() != watch.found[1][1].keys()
+    with pytest.raises(AssertionError, match="_local_scalar_dense"):
+        Watched(waits, CPU)(torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(AssertionError, match="add"):
+        Watched(moves, torch.device("meta"))(torch.ones(2))
 
 
 class FakeGraph:
@@ -90,7 +195,7 @@ def test_a_recorded_step_is_taken_once_a_call_with_the_rows_of_that_call(monkeyp
 def test_recorded_steps_give_what_eager_steps_give(monkeypatch, spec):
     company = [spec, dataclasses.replace(spec, seed=4, p=0.5, lr=0.03, loss="focal")]
     recorded = fleet.train(company, data.load("digits"), CUDA)
-    monkeypatch.setattr(fleet, "Graphed", lambda step: step)
+    monkeypatch.setattr(fleet, "recorded", lambda step, device: step)
     eager = fleet.train(company, data.load("digits"), CUDA)
     for one, other in zip(recorded, eager, strict=True):
         for row, expected in zip(one.history, other.history, strict=True):

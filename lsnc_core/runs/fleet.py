@@ -15,7 +15,7 @@ from lsnc_core import files, labels, losses
 from lsnc_core.errors import UsageError
 from lsnc_core.images import ImageSet, crops_and_flips, crops_and_flips_of, standardise
 from lsnc_core.runs import prepare
-from lsnc_core.runs.graphs import Graphed
+from lsnc_core.runs.graphs import recorded
 from lsnc_core.runs.measure import Trained, measure, named, of_replica
 from lsnc_core.runs.replicas import hold
 from lsnc_core.runs.spec import PER_REPLICA, RunSpec
@@ -100,7 +100,7 @@ def train(
     rate = base_rate.clone()
     rates, decays = replicas.spread(rate), prepare.decays(specs, replicas, device)
     feature_decay = prepare.column(specs, "lambda_H", device) * shared.train_size / 2  # (R,)
-    penalised = bool(feature_decay.any())
+    penalised = any(spec.lambda_H for spec in specs)
     velocities = [torch.zeros_like(parameter) for parameter in replicas.parameters]
     fit = losses.per_replica([spec.loss for spec in specs], device)
     half = shared.precision == "bfloat16"
@@ -120,8 +120,7 @@ def train(
             gradients = [gradient * factor for gradient, factor in zip(gradients, replicas.spread(shrink), strict=True)]
         sgd_step(replicas.parameters, gradients, velocities, rates, decays, shared.momentum)
 
-    if device.type == "cuda":
-        step = Graphed(step)
+    step = recorded(step, device)
     state = [*replicas.parameters, *replicas.buffers, *velocities]
     order = labels.generator(shared.order_seed, "order")
     first, measured = 1, []

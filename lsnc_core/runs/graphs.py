@@ -9,6 +9,11 @@ import torch
 WARM_UP = 3
 
 
+def recorded(step: Callable[..., None], device: torch.device) -> Callable[..., None]:
+    """The step as it is fastest on a device: on a CUDA device `Graphed`, else as it is."""
+    return Graphed(step) if device.type == "cuda" else step
+
+
 class Graphed:
     """A step `(rows, *others) -> None` on a CUDA device, with the same effect as calling it.
 

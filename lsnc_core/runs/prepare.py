@@ -77,7 +77,7 @@ def column(specs: Sequence[RunSpec], name: str, device: torch.device) -> torch.T
 
 def decays(specs: Sequence[RunSpec], replicas, device: torch.device) -> list[torch.Tensor] | None:
     """The decay of each parameter and replica, shaped for `fleet.sgd_step`; None where there is none."""
-    everywhere, weight, bias = (column(specs, name, device) for name in ("weight_decay", "lambda_W", "lambda_b"))
-    if not any(values.any() for values in (everywhere, weight, bias)):
+    if not any(spec.weight_decay or spec.lambda_W or spec.lambda_b for spec in specs):
         return None
+    everywhere, weight, bias = (column(specs, name, device) for name in ("weight_decay", "lambda_W", "lambda_b"))
     return replicas.spread(everywhere, everywhere + weight, everywhere + bias)
