@@ -137,6 +137,8 @@ def test_a_minimum_beside_a_point_at_infinity_is_the_grid_point():
     x, curve = np.array([0.0, 1.0, 2.0, np.inf]), np.array([3.0, 2.0, 1.0, 9.0])
     assert claims.parabola_argmin(x, curve) == 2.0
     assert claims.argmin_interval(x, np.array([curve] * 4)) == (2.0, 1.5, np.inf)
+    falling = np.array([3.0, 2.0, 1.0, 0.5])  # lowest at infinity itself: the grid cannot tell it from its neighbour
+    assert claims.argmin_interval(x, np.array([falling] * 4)) == (np.inf, 2.0, np.inf)
 
 
 @pytest.mark.parametrize(

@@ -370,6 +370,17 @@ def test_g8_follows_collapse_only_after_learning(sign, outcome):
     assert guo_calibration.follows_collapse(table, "ece") == pytest.approx([sign] * 4)
     few = table[table.epoch.isin(EPOCHS[:4])]
     assert guo_calibration.verdict_g8(few).outcome == UNDECIDED
+    table["ece"] = np.where(table.seed == 0, -table.ece, table.ece)  # one seed says the opposite: mean of one half, wide
+    case = guo_calibration.verdict_g8(table).cases[0]
+    assert case.measured == f"rank correlation {sign * 0.5:.2f} [-1.00, 1.00]"
+    assert case.outcome == UNDECIDED
+
+
+def test_ranges_are_those_of_all_points_of_an_image_set():
+    table = made_up()
+    table["nc2"] = np.linspace(0.25, 1.25, len(table))
+    said = guo_collapse.ranges(pd.concat([table, table.assign(data="digits", nc2=2.0)]))
+    assert said.count("test error") == 2 and "NC2 0.25 to 1.25" in said and "digits: test error" in said and "NC2 2.00 to 2.00" in said
 
 
 # trained networks

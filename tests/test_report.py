@@ -297,7 +297,7 @@ def test_a_report_of_two_notebooks(tmp_path, quick_assets):
     assert [link["text"] for link in page.all("a", href="one.html") if link["text"] == "digits"] == ["digits"] * 3
     (tally,) = page.all("table", class_="tally")
     assert tally["text"].replace("\n", "") == "Answers, by paper✓ holds✗ does not hold? not decidable hereAll111A paper111"
-    assert AWKWARD in next(cell["text"] for cell in page.all("td", **{"data-label": "What the paper says"}) if AWKWARD in cell["text"])
+    assert AWKWARD in next(cell["text"] for cell in page.all("td", **{"data-label": "What is claimed"}) if AWKWARD in cell["text"])
     # the figure once as a file, by address on both pages, with its table
     assert read(tmp_path / "report/files/fig-1.svg") == show.svg_text(picture())
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "report/files/fig-1.csv"), table)

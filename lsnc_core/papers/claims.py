@@ -15,6 +15,7 @@ from lsnc_core.errors import UsageError
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decidable here"
 OUTCOMES = (HOLDS, FAILS, UNDECIDED)
+OURS = "this companion"  # the `paper` of a claim that none of the three makes
 NOT_TRAINED = "not trained in this profile"  # how an open verdict begins that nothing was measured for
 LEVEL = 0.95
 MIN_SEEDS = 4
@@ -137,7 +138,8 @@ def argmin_interval(x: Sequence[float], curves: np.ndarray) -> tuple[float, floa
 
     Every resample with replacement of up to six seeds is enumerated, so nothing is drawn; above six, 10,000 seeded resamples.
     A bootstrap of few seeds is too narrow, and a grid cannot tell more than its steps: the interval is widened to hold, at the
-    least, the points half-way to both neighbours of the mean curve's lowest grid point.
+    least, the points half-way to both neighbours of the mean curve's lowest grid point; where one of the two lies at infinity, the
+    neighbour itself.
 
     Args:
         x: float (points,), increasing, in a coordinate in which the curves are smooth; the ends may be infinite.
@@ -162,7 +164,8 @@ def argmin_interval(x: Sequence[float], curves: np.ndarray) -> tuple[float, floa
     low = np.quantile(lowest, (1 - LEVEL) / 2, method="lower")
     high = np.quantile(lowest, (1 + LEVEL) / 2, method="higher")
     best = int(np.argmin(curves.mean(0)))
-    cell = [(x[best] + x[other]) / 2 for other in (max(best - 1, 0), min(best + 1, len(x) - 1))]
+    neighbours = x[max(best - 1, 0)], x[min(best + 1, len(x) - 1)]
+    cell = [middle if np.isfinite(middle := (x[best] + other) / 2) else other for other in neighbours]
     return parabola_argmin(x, curves.mean(0)), float(min(low, cell[0])), float(max(high, cell[1]))
 
 

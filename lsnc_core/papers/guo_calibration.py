@@ -216,7 +216,8 @@ def verdict_g8(table) -> Verdict:
     """G8 from `over_epochs`: ECE, and the loss of wrong predictions, against collapse."""
     names = {"ece": "ECE", "loss_wrong": "loss(wrong)"}
     cases = [
-        interval_case(f"curve {name}", follows_collapse(table, column), "rank correlation", at_least=0.0) for column, name in names.items()
+        interval_case(f"curve {name}", follows_collapse(table, column), "rank correlation", within=(-1, 1), at_least=0.0)
+        for column, name in names.items()
     ]
-    remark = "; ".join(f"{case.name.removeprefix('measure ')}: {case.measured}" for case in cases)
+    remark = "; ".join(f"{name}: {case.measured}" for name, case in zip(names.values(), cases, strict=True))
     return claims.over_cases(CLAIMS["G8"], where(table), cases, remark, "more epochs whose logits are kept")

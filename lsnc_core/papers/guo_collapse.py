@@ -82,6 +82,18 @@ def seen(table) -> str:
     return f"at the end, means over seeds; {'; '.join(said)}."
 
 
+def ranges(table) -> str:
+    """Where the points of F2 lie, as a sentence of numbers, over all arms, seeds and measured epochs."""
+    said = []
+    for name, part in table.groupby("data", sort=False):
+        error, nc2, nc1 = part.test_error, part.nc2, part.nc1
+        said.append(
+            f"{Path(name).name}: test error {error.min():.2f} to {error.max():.2f}, NC2 {nc2.min():.2f} to {nc2.max():.2f}, "
+            f"NC1 {nc1.min():.2g} to {nc1.max():.2g}"
+        )
+    return "; ".join(said)
+
+
 def pair(table):
     """The rows of cross-entropy and of label smoothing at the paper's strength."""
     return table[(table.loss == "ce") & table.delta.isin((0.0, SMOOTHED))]

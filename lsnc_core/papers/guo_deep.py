@@ -11,7 +11,7 @@ from lsnc_core import arms, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import guo
-from lsnc_core.papers.claims import Claim
+from lsnc_core.papers.claims import OURS, Claim
 from lsnc_core.runs.spec import RunSpec
 
 PAPER, SMOOTHED = guo.PAPER, guo.SMOOTHED
@@ -61,7 +61,8 @@ _CLAIMS = (
         "G5",
         "norms against the strength (F3, F6)",
         "Norms of classifier and features shrink as the smoothing strength grows.",
-        "each norm falls from every strength to the next",
+        "each norm falls from every strength to the next; at δ = 0.05 the released values of STL-10 (ResNet-50, 800 epochs) end at "
+        "0.79 (classifier) and 0.66 (features) of those without smoothing",
     ),
     (
         "G6",
@@ -77,7 +78,7 @@ _CLAIMS = (
     ),
     (
         "G8",
-        "section on calibration (F5); our reading",
+        "section on calibration (F5); our reading of its panels",
         "While a network trained with cross-entropy collapses further, its calibration gets worse.",
         f"rank correlation of ECE with −log NC1 over the epochs after a training error of {ERROR_REACHED:.0%}: above 0",
     ),
@@ -95,12 +96,12 @@ _CLAIMS = (
     ),
     (
         "G14",
-        "collapse against the strength (F6); the direction at large strengths is not known to us",
-        "The collapse of features is strongest at a strength between the ends (what the feature model suggests).",
-        "lowest NC1 inside the range of δ",
+        "asked of F6, whose direction at large strengths is not known to us; in the feature model the speed is best inside",
+        "The features end most collapsed at a strength between the ends.",
+        "lowest NC1 at the end of training inside the range of δ",
     ),
 )
-CLAIMS = {name: Claim(name, PAPER, place, sentence, expected) for name, place, sentence, expected in _CLAIMS}
+CLAIMS = {name: Claim(name, OURS if name == "G14" else PAPER, place, sentence, expected) for name, place, sentence, expected in _CLAIMS}
 
 
 @dataclass(frozen=True)

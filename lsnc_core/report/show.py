@@ -100,7 +100,7 @@ def verdicts_html(rows: Sequence[dict]) -> str:
         rows: as in `Verdicts.data`; with `page`, what a claim was tried on links there; `recorded` says where a row comes from that
             is not of this run; `elsewhere` are rows of other places with the same claim tried on the same.
     """
-    header = ("Claim", "What the paper says", "Expected", "Measured here", "Verdict")
+    header = ("Claim", "What is claimed", "Expected", "Measured here", "Verdict")
 
     def cell(tag: str, number: int, content: str, more: str = "") -> str:
         return f'<{tag}{more} data-label="{header[number]}">{content}</{tag}>'
