@@ -15,7 +15,7 @@ from scipy import stats
 from lsnc_core import runs
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import compute, zhou_deep, zhou_deep_claims, zhou_deep_figures, zhou_deep_tables
-from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
+from lsnc_core.papers.claims import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 from lsnc_core.papers.zhou_deep import LOSSES
 from lsnc_core.papers.zhou_deep_tables import METRICS
 from lsnc_core.runs.store import Store
@@ -45,10 +45,11 @@ def test_a_cell_trains_all_losses_together_from_equal_starts_with_one_recipe(pro
         assert all(found == [("ce", False), ("ce", True), ("focal", False), ("mse", False)] for found in by_seed.values())
         corner = cell in ((size.widths[0], size.epochs[0]), (size.widths[-1], size.epochs[-1]))
         assert len(by_seed) == (size.corner_seeds if corner else size.seeds)
+        assert not corner or len(by_seed) >= MIN_SEEDS  # Z-C1 to Z-C4 rest on these
         assert members[0].validation_size > 0
 
 
-def test_the_quick_grid_is_within_what_was_allowed_and_its_corners_have_the_seeds_of_an_interval():
+def test_the_quick_grid_is_within_what_was_allowed():
     size = zhou_deep.GRID["quick"]
     assert size.widths == ((4, 8, 32), (8, 16, 64), (16, 32, 128)) and len(size.epochs) == 3
     assert size.seeds == 3 and size.corner_seeds == 4 and len(zhou_deep.grid_runs("quick")) == 7 * 12 + 2 * 16
@@ -67,7 +68,8 @@ def test_the_quick_grid_is_within_what_was_allowed_and_its_corners_have_the_seed
 @pytest.mark.parametrize("data_set", ["", "cifar100"])
 def test_the_paper_profile_is_the_papers_setting(data_set):
     specs = zhou_deep.grid_runs("paper", data_set)
-    assert len(specs) == 192 and {run.data for run in specs} == {data_set or "cifar10"}
+    assert len(specs) == 192 + 8 and {run.data for run in specs} == {data_set or "cifar10"}  # a fourth seed in the two corners
+    assert sum(run.seed < 3 for run in specs) == 192 and len(zhou_deep.collapse_runs("paper", data_set)) == 16
     assert {run.widths for run in specs} == {(16,), (32,), (64,), (128,)} and {run.epochs for run in specs} == {100, 200, 400, 800}
     one = specs[0]
     assert (one.model, one.train_size, one.validation_size, one.test_size) == ("resnet50", 45000, 5000, 10000)
@@ -257,15 +259,19 @@ def test_a_network_that_diverged_has_no_collapse_and_decides_nothing(trained):
 def test_the_spreads_interval_covers_all_differences_at_once_in_95_percent_of_simulations():
     draws = np.random.default_rng(0)
     values = draws.standard_normal((4, 4))
-    spread, low, high = zhou_deep_claims.spread_interval(values)
+    found = zhou_deep_claims.spread(values)
     left = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
-    factor = (high - spread) / np.sqrt((left**2).sum() / 9)
+    factor = (found.high - found.value) / np.sqrt((left**2).sum() / 9)
     assert 2 * factor == pytest.approx(4.415, abs=2e-3)  # the printed tables' q(0.95; 4, 9), by the root of four seeds
-    assert spread == pytest.approx(np.ptp(values.mean(0))) and low == max(0, 2 * spread - high)
+    assert found.value == pytest.approx(np.ptp(values.mean(0))) and found.low == max(0, 2 * found.value - found.high)
     samples = draws.standard_normal((40000, 4, 4)) + 5 * draws.standard_normal((40000, 4, 1))  # no loss better, seeds very different
     left = samples - samples.mean(2, keepdims=True) - samples.mean(1, keepdims=True) + samples.mean((1, 2), keepdims=True)
-    inside = np.ptp(samples.mean(1), axis=1) <= factor * np.sqrt((left**2).sum((1, 2)) / 9)
-    assert inside.mean() == pytest.approx(0.95, abs=0.004)
+    ranges, deviation = np.ptp(samples.mean(1), axis=1), np.sqrt((left**2).sum((1, 2)) / 9)
+    assert (ranges <= factor * deviation).mean() == pytest.approx(0.95, abs=0.004)
+    # what 2 standard errors of a difference of two means are worth, for a best and a worst picked after the fact
+    assert (ranges > 2 * deviation * np.sqrt(1 / 4 + 1 / 4)).mean() == pytest.approx(found.chance, abs=0.007)
+    error = np.diff(samples[..., :2].mean(1), axis=1).std()
+    assert np.sqrt(np.mean([zhou_deep_claims.spread(sample).error ** 2 for sample in samples[:500]])) == pytest.approx(error, rel=0.05)
 
 
 @given(st.permutations(range(9)))
@@ -343,20 +349,33 @@ def chosen(small, large, noise=0.02, seeds=4, widths=(4, 16), epochs=(10, 160)):
         ({"small": 2, "large": 1}, (FAILS, HOLDS, FAILS)),
         ({"small": 0.1, "large": 2}, (FAILS, FAILS, FAILS)),
         ({"small": 0.1, "large": 0.4}, (FAILS, FAILS, HOLDS)),
-        ({"small": 2, "large": 0.5, "noise": 0.5}, (UNDECIDED, HOLDS, UNDECIDED)),
+        ({"small": 2, "large": 2}, (FAILS, UNDECIDED, FAILS)),
+        ({"small": 2, "large": 0.6, "noise": 1}, (UNDECIDED, UNDECIDED, HOLDS)),  # more than half a point, within 2 standard errors
     ],
 )
-def test_z3_asks_for_a_spread_that_falls_and_ends_small(table, outcomes):
+def test_z3_asks_for_a_spread_that_falls_and_ends_at_0_or_small(table, outcomes):
     verdict = zhou_deep_claims.verdict_z3(chosen(**table))
     assert (verdict.outcome, *(case.outcome for case in verdict.cases)) == outcomes
     assert "width 2, 160 epochs against width 0.5, 10 epochs" in verdict.tried_on
+    assert ("not below 0.5" in verdict.cases[1].measured) == (table["large"] > 0.5)
+
+
+def test_z3_takes_the_range_of_means_over_seeds_and_pairs_its_change():
+    def accuracy(width, length, loss, seed):  # in the last cell every seed has another best loss, and all losses one mean
+        return 90 + (1.0 + seed) * (loss == "MSE") if length == 10 else 90 + 2.0 * (LOSSES.index(loss) == seed)
+
+    table = zhou_deep_tables.selected(zhou_deep_tables.histories(made_up(accuracy, (4, 16), (10, 160))))
+    falls, end = zhou_deep_claims.verdict_z3(table).cases
+    low, high = stats.ttest_1samp([-1.0, -2.0, -3.0, -4.0], 0).confidence_interval(0.95)
+    assert falls.measured == f"2.50 to 0.00 points, -2.50 [{low:+.2f}, {high:+.2f}]" and falls.outcome == HOLDS
+    assert end.outcome == HOLDS and end.measured.endswith("within them of 0, below 0.5")
 
 
 @pytest.mark.parametrize(
     ("settings", "outcome"),
     [({"small": 1}, HOLDS), ({"small": 0}, FAILS), ({"small": 0.2, "noise": 0.5}, UNDECIDED), ({"small": 1, "seeds": 3}, UNDECIDED)],
 )
-def test_z4_asks_for_a_spread_above_0_and_fails_where_it_is_surely_small(settings, outcome):
+def test_z4_asks_for_a_spread_above_2_standard_errors_and_fails_where_it_is_surely_small(settings, outcome):
     verdict = zhou_deep_claims.verdict_z4(chosen(large=0, **settings))
     assert verdict.outcome == outcome and verdict.tried_on.endswith("width 0.5, 10 epochs")
 
