@@ -428,7 +428,10 @@ def test_erratum_7_eq10_holds_for_symmetric_noise_only():
     np.testing.assert_allclose(errata.printed_eq10(T), theory.optimal_smoothing_alpha(T), atol=1e-14)
     T = labels.pair_noise(0.7, 4)
     assert theory.alpha_loss(theory.optimal_smoothing_alpha(T), T) < theory.alpha_loss(errata.printed_eq10(T), T)
-    np.testing.assert_array_equal(errata.printed_eq10(T).T, theory.optimal_smoothing_alpha(T))  # read row-wise, doubly stochastic
+    by_rows = errata.printed_eq10(T, by_rows=True)
+    np.testing.assert_array_equal(by_rows, theory.optimal_smoothing_alpha(T))  # for this T is doubly stochastic
+    skewed = np.array([[0.8, 0.1, 0.0], [0.2, 0.6, 0.3], [0.0, 0.3, 0.7]])
+    assert np.abs(errata.printed_eq10(skewed, by_rows=True).sum(0) - 1).max() == pytest.approx(0.1)  # and this one is not
 
 
 def test_erratum_8_size_of_the_large_M_error():

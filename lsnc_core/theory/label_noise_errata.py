@@ -18,12 +18,17 @@ from lsnc_core.labels import check_classes, check_noise, check_smoothing, check_
 from lsnc_core.theory.label_noise import beta_loss, loss
 
 
-def printed_eq10(T) -> np.ndarray:
+def printed_eq10(T, by_rows: bool = False) -> np.ndarray:
     """Printed optimum for clean test labels: S* = T; right only for symmetric doubly stochastic T.
 
-    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M). Raises: UsageError. Source: Chen eq. 10.
+    Args: T, float64 (M, M), columns sum to 1; by_rows, whether the printed T_ij is read as P(clean i becomes j), against the paper's own
+    convention: then S* = T^t, right only for doubly stochastic T. Returns: float64 (M, M). Raises: UsageError. Source: Chen eq. 10.
+
+    >>> printed_eq10([[1.0, 0.5], [0.0, 0.5]], by_rows=True).tolist()  # columns sum to 1.5 and 0.5
+    [[1.0, 0.0], [0.5, 0.5]]
     """
-    return check_noise(T).copy()
+    T = check_noise(T)
+    return (T.T if by_rows else T).copy()
 
 
 def printed_eq12_loss(S, T) -> float:
