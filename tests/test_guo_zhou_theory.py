@@ -6,13 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from lsnc_core import profiles
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import guo, guo_dynamics, guo_figures, guo_theory, zhou, zhou_figures
+from lsnc_core.papers import guo, guo_dynamics, guo_figures, guo_theory, zhou, zhou_figures, zhou_problems
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
 from lsnc_core.theory import ufm_spectra
 
@@ -203,9 +204,16 @@ def test_saddles_are_strict_and_a_hidden_minimum_would_be_seen(tables):
     table = tables["saddles"]
     assert zhou.verdict_z7(table).outcome == HOLDS
     assert (table[table["rank"] < 3].least < -1e-3).all() and table[table["rank"] == 3].globally.all()
+    np.testing.assert_allclose(table.bound, 2e-3)  # both decays
     hidden = table.copy()
     hidden.loc[(hidden.loss == "FL(3)") & (hidden["rank"] == 2), "least"] = 1e-3
     assert outcomes(zhou.verdict_z7(hidden))["FL(3)"] == FAILS and outcomes(zhou.verdict_z7(hidden))["CE"] == HOLDS
+    # the criterion of a global minimiser, either way: a saddle that passes it, a least value that does not
+    for chosen, factor in (((table.loss == "FL(3)") & (table["rank"] == 2), 1.0), ((table.loss == "CE") & table.globally, 1.001)):
+        wrong = table.copy()
+        wrong.loc[chosen, "data_gradient"] = factor * table.bound
+        found = outcomes(zhou.verdict_z7(wrong))
+        assert [name for name, outcome in found.items() if outcome == FAILS] == table.loss[chosen].tolist()
     off = table.assign(least=table.least - 1e-6)
     assert outcomes(zhou.verdict_z7(off))["CE"] == FAILS  # the formula at the origin
 
@@ -221,6 +229,25 @@ def test_the_focal_region_and_the_contrastive_bound(tables, monkeypatch):
     for wrong in (lambda gap: np.where(gap > 1e-3, -1e-8, gap), lambda gap: gap + 1e-8):  # below the bound; never equal to it
         monkeypatch.setattr(zhou.ufm_landscape, "contrastive_gap", lambda *given, wrong=wrong: wrong(true(*given)))
         assert zhou.verdict_z9("smoke").outcome == FAILS
+
+
+# ------------------------------------------------------------------------------------------------ problems found
+
+
+def test_what_the_released_normalisation_and_aliasing_do():
+    from torchvision import transforms
+
+    image = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
+    train, test = (transforms.Normalize(*pair)(image).numpy() for pair in (
+        (zhou_problems.TRAIN_MEAN, zhou_problems.TRAIN_STD), (zhou_problems.TEST_MEAN, zhou_problems.TEST_STD)
+    ))  # fmt: skip
+    scale, shift = (part[:, None, None] for part in zhou_problems.mismatch())
+    np.testing.assert_allclose(scale * train + shift, test, atol=1e-6)
+    features, labels = np.random.default_rng(1).standard_normal((30, 4)), np.arange(30) % 3
+    squares = [np.square(features[labels == k] - features[labels == k].mean(0)).sum(1) for k in range(3)]
+    assert zhou_problems.aliased_scatter(features, labels, on_cpu=False) == pytest.approx(sum(part.sum() for part in squares) / 30)
+    assert zhou_problems.aliased_scatter(features, labels, on_cpu=True) == pytest.approx(sum(part[1:].sum() for part in squares) / 30)
+    assert len(zhou_problems.problems()) == 6 and "0.011752" in zhou_problems.problems()[4][2]
 
 
 # ------------------------------------------------------------------------------------------------ claims, sizes, figures, notebooks

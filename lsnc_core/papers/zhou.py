@@ -40,7 +40,8 @@ _CLAIMS = (
         "Z-C7",
         "theorems on the landscape",
         "Every critical point that is no global minimiser is a strict saddle.",
-        "least Hessian eigenvalue below 0 and at most the curvature of the constructed direction; at the origin the closed form",
+        "least Hessian eigenvalue below 0 and at most the curvature of the constructed direction, at the origin the closed form; "
+        "‖∇g‖ at most √(λ_W λ_H) at the global minimisers and at no other critical point (g: data loss, in the logits)",
     ),
     (
         "Z-C8",
@@ -148,7 +149,8 @@ def saddles(profile: str):
     """Critical points of rank 0 to K - 1 of every loss, and of LS 0.5.
 
     Returns: pandas.DataFrame with loss, rank, value, gap (relative to the least value), gradient (largest entry), data_gradient
-    (spectral norm), escape (curvature of the constructed direction), least (smallest eigenvalue), globally (whether global).
+    (spectral norm), bound (what it is at most at a global minimiser), escape (curvature of the constructed direction), least (smallest
+        eigenvalue), globally (whether the value is the least).
     """
     import pandas as pd
 
@@ -158,20 +160,26 @@ def saddles(profile: str):
         for rank in range(model.K):
             for point in ufm_landscape.critical_points(model, loss, rank, landscape_size(profile).searches):
                 found = {"value": point.value, "gap": point.value / least - 1, "gradient": point.gradient}
-                found |= {"data_gradient": point.data_gradient, "escape": point.escape, "least": point.least}
+                found |= {"data_gradient": point.data_gradient, "bound": point.global_bound, "escape": point.escape, "least": point.least}
                 rows.append({"loss": name, "rank": rank} | found | {"globally": bool(point.value / least - 1 < VALUE_TOLERANCE)})
     return pd.DataFrame(rows)
 
 
 def verdict_z7(table) -> Verdict:
-    """Z-C7 from the table `saddles`, a case for each loss; the origin against its closed form under CE and LS."""
+    """Z-C7 from the table `saddles`, a case for each loss; the origin against its closed form under CE and LS.
+
+    Formula: a critical point is global if and only if ||grad g||_2 <= sqrt(lambda_W lambda_H), with equality at global ones (Zhou,
+    theorem on the global landscape); whether it is global is told by its value alone.
+    """
     parts = []
     for name, part in table.groupby("loss", sort=False):
         saddle = part[~part.globally]
         strict = (saddle.least < -CURVATURE_TOLERANCE).all() and (saddle.least <= saddle.escape + CURVATURE_TOLERANCE).all()
         others = part[part.globally].least.min()
         said = f"{len(saddle)} points with f above the least, curvatures {saddle.least.min():.4f} to {saddle.least.max():.4f}"
-        good = bool(strict and len(saddle) and others > -CURVATURE_TOLERANCE)
+        small, ratio = part.data_gradient <= part.bound + CURVATURE_TOLERANCE, part.data_gradient / part.bound
+        good = bool(strict and len(saddle) and others > -CURVATURE_TOLERANCE and (small == part.globally).all())
+        said += f"; ‖∇g‖/√(λ_W λ_H) {ratio[~part.globally].min():.4g} or more there, {ratio[part.globally].max():.6f} where f is least"
         if name in ("CE", "LS(0.1)", "LS(0.5)"):
             delta = 0.0 if name == "CE" else float(name[3:-1])
             formula = float(ufm_landscape.origin_spectrum(small_model(), delta)[-1].value)

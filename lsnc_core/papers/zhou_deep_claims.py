@@ -209,7 +209,9 @@ def verdict_z4(table) -> Verdict:
     found = spread(values)
     outcome = HOLDS if found.value > 2 * found.error else FAILS if found.high <= EQUAL else UNDECIDED
     means = ", ".join(f"{loss} {mean:.2f}" for loss, mean in zip(LOSSES, values.mean(0), strict=True))
-    measured = f"spread {found} ({len(LOSSES)} equal losses exceed them in {found.chance:.0%} of trials); mean test accuracies in percent: {means}"
+    measured = (
+        f"spread {found} ({len(LOSSES)} equal losses exceed them in {found.chance:.0%} of trials); mean test accuracies in percent: {means}"
+    )
     return Verdict(CLAIMS["Z-C4"], where, measured + _open(outcome, "more seeds, more test images"), outcome)
 
 

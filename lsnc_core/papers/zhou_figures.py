@@ -47,16 +47,23 @@ def margins(table: pd.DataFrame) -> Figure:
 
 @styled
 def saddles(table: pd.DataFrame) -> Figure:
-    """Downward curvature at critical points by rank: crosses constructed from the data loss's gradient, marks least eigenvalue."""
-    figure, axes = plt.subplots(figsize=(6.2, 4), layout="constrained")
+    """Critical points by rank. Left: downward curvature, crosses constructed from the data loss's gradient, marks least eigenvalue.
+
+    Right: that gradient's norm by its bound, which only global minimisers keep.
+    """
+    figure, (axes, right) = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
     losses = list(table.groupby("loss", sort=False))
     for number, (name, part) in enumerate(losses):
-        part = part[~part.globally]
         x = part["rank"] + 0.12 * (number - (len(losses) - 1) / 2)  # side by side
+        right.plot(x, part.data_gradient / part.bound, MARKS[number], color=COLOURS[number], ms=7, mfc="none", label=name)
+        x, part = x[~part.globally], part[~part.globally]
         axes.plot(x, -part.least, MARKS[number], color=COLOURS[number], ms=8, mfc="none", label=name)
         axes.plot(x, -part.escape, "x", color=COLOURS[number], ms=5)
     axes.set(yscale="log", xlabel="rank of W and H at the critical point", ylabel="downward curvature")
     axes.set_xticks(range(zhou.small_model().K - 1))
+    right.axhline(1, color="grey", lw=0.8)
+    right.set(yscale="log", xlabel="rank of W and H at the critical point", ylabel=r"$\|\nabla g\| / \sqrt{\lambda_W \lambda_H}$")
+    right.set_xticks(range(zhou.small_model().K))
     axes.legend(frameon=False, fontsize="small")
     return figure
 
