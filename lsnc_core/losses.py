@@ -100,7 +100,8 @@ def logit_smoothing(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
     _check(logits, targets)
     most, label = targets.max(-1, keepdim=True)
     scaled = (most - targets.min(-1, keepdim=True).values) * logits
-    return -scaled.log_softmax(-1).gather(-1, label)[..., 0]
+    chosen = label == torch.arange(targets.shape[-1], device=targets.device)
+    return -scaled.log_softmax(-1).where(chosen, 0).sum(-1)  # the gradient of gather would wait for a GPU where it must be repeatable
 
 
 LOSSES = {"ce": cross_entropy, "focal": focal, "mse": mse, "forward": forward_correction, "logit": logit_smoothing}
@@ -121,9 +122,10 @@ def per_replica(names: Sequence[str], device: torch.device) -> Callable[[torch.T
         return find(names[0])
     rows = {name: torch.tensor([row for row, other in enumerate(names) if other == name], device=device) for name in dict.fromkeys(names)}
     back = torch.cat(list(rows.values())).argsort()  # (R,)
+    parts = [(find(name), row) for name, row in rows.items()]
 
     def mixed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        found = [find(name)(logits.index_select(0, row), targets.index_select(0, row)) for name, row in rows.items()]
+        found = [loss(logits.index_select(0, row), targets.index_select(0, row)) for loss, row in parts]
         return torch.cat(found).index_select(0, back)
 
     return mixed

@@ -444,6 +444,9 @@ def test_the_fingerprint_sees_code_but_not_comments_and_docstrings():
     found = {store.fingerprint({"a.py": other, "b.py": "x = 1"}) for other in others}
     found |= {store.fingerprint({"a.py": source, "b.py": "x = '1'"}), store.fingerprint({"b.py": source, "a.py": "x = 1"}), base}
     assert len(found) == 7
+    # the same on every version of Python, whose trees differ in what is empty
+    source = "def f(x, *, y=None):\n    return {**x, 'a': f'{y!r:>3}'}\n\n\nclass A:\n    pass\n"
+    assert store.fingerprint({"a.py": source}).startswith("603441abfd21b06b")
 
 
 def test_the_code_fingerprint_is_of_the_files_that_train():
@@ -567,7 +570,7 @@ def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, ca
         assert row["run"] == shelf.path(spec).stem and row["device"] == "cpu" and row["seconds"] == meta["provenance"]["seconds"]
 
 
-def test_the_cut_into_blocks():
+def test_the_cut_into_blocks(monkeypatch):
     specs = [like(seed=seed, batch=batch) for seed in range(5) for batch in (10, 20)]
     cut = execute.blocks([*specs, specs[0], specs[3]], lambda spec: 2)
     assert [[(spec.batch, spec.seed) for spec in block] for block in cut] == [
@@ -577,6 +580,17 @@ def test_the_cut_into_blocks():
     deep = [like(seed=seed, model="resnet18", widths=(4,)) for seed in range(6)]
     cut = execute.blocks([*deep, *specs], lambda spec: execute.block_size(spec, "cuda"))
     assert [len(block) for block in cut] == [4, 2, 5, 5]  # each network's activations are held at once
+    monkeypatch.setattr(execute, "KEPT_BYTES", 2 * prepare.kept_bytes(deep[0].company))
+    assert execute.block_size(deep[0].company, "cuda") == 2 and execute.block_size(deep[0].company, "cpu") == 1
+    monkeypatch.setattr(execute, "KEPT_BYTES", 1)
+    assert execute.block_size(deep[0].company, "cuda") == 1
+
+
+def test_what_a_network_keeps_for_the_backward_pass():
+    """A linear layer keeps its input, a ReLU its output, which is the next one's input."""
+    spec = like(widths=(8, 5), batch=20)
+    assert prepare.kept_bytes(spec) == 20 * (64 + 8 + 5) * 4
+    assert prepare.kept_bytes(dataclasses.replace(spec, precision="bfloat16")) == 20 * (64 + 8 + 5) * 2
 
 
 def test_the_remaining_time_counts_what_this_start_has_done(capsys):
@@ -797,7 +811,8 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
     specs = [like(seed=seed, epochs=60, evaluate_at=(20, 40, 60)) for seed in range(4)]
     start = time.monotonic()
-    undisturbed = numbers(execute.results(specs, "cpu", store.Store(tmp_path / "undisturbed")))
+    alone = store.Store(tmp_path / "undisturbed")
+    undisturbed = numbers(execute.results(specs, "cpu", alone))
     usual = time.monotonic() - start
     moments, kills, fleets = random.Random(0), 0, 0
     context = multiprocessing.get_context("fork")  # everything is imported already
@@ -807,8 +822,9 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             execute.results(specs, "cpu", shelf)
 
+    went_on = 0  # fleets that a later start found begun
     while kills < 30:
-        shelf, went_on = store.Store(tmp_path / f"fleet {fleets}"), False
+        shelf, begun = store.Store(tmp_path / f"fleet {fleets}"), False
         for _ in range(6):
             child = context.Process(target=request, args=(shelf,))
             child.start()
@@ -820,12 +836,15 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
             else:
                 assert child.exitcode == 0
                 break
-            went_on |= bool(list(shelf.folder.glob("unfinished/*.pt"))) or stored(shelf.folder) > 0
+            begun |= bool(list(shelf.folder.glob("unfinished/*.pt"))) or stored(shelf.folder) > 0
             assert all(store.Store._read(path) is not None for path in shelf.folder.glob("*.parquet"))
         assert numbers(execute.results(specs, "cpu", shelf)).equals(undisturbed)
+        for spec in specs:
+            for kept, whole in zip(shelf.tensors(spec), alone.tensors(spec), strict=True):
+                assert {name: value.tobytes() for name, value in kept.items()} == {name: value.tobytes() for name, value in whole.items()}
         assert not list(shelf.folder.glob("*.damaged")) and not list(shelf.folder.glob("unfinished/*.pt"))
-        fleets += 1
-    assert went_on or fleets > 1
+        fleets, went_on = fleets + 1, went_on + begun
+    assert went_on > fleets / 2
 
 
 def test_the_readmes_loss_trains(shelf, tmp_path):

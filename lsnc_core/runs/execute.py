@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
@@ -20,14 +20,14 @@ from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.runs.store import Store
 
-# Networks per block on a CPU core. Measured on the 14x14 CNN: 6, 13, 26 and 104 replicas take the same time per network;
-# small blocks keep all cores busy to the end and lose little when a run is stopped.
+# Networks per block on a CPU core. In the recorded benchmark every network that can be stacked runs at 16 within the machine's noise of
+# its best R, and slower from 64 or 128 on; small blocks keep all cores busy to the end and lose little when a run is stopped.
 BLOCK = 16
 # A GPU is filled by one large block.
 BLOCK_CUDA = 128
-# Of networks that are run in turn each keeps all its activations for the backward pass. Counted in float32 at batch 128 and width 64:
-# 0.6 GB a ResNet-18 on 32x32 pixels, 3.3 GB a ResNet-50 there, 13 GB on 64x64.
-BLOCK_DEEP = 4
+# ResNets are run in turn: on a CPU none gained by company. On a GPU each keeps its activations for the backward pass, at batch 128 and
+# width 64 in float32 0.6 GB a ResNet-18 on 32x32 pixels, 13 GB a ResNet-50 on 64x64; so many together keep at most so much.
+BLOCK_DEEP, KEPT_BYTES = 4, 2**34
 
 _progress_queue = None
 
@@ -44,9 +44,11 @@ def choose_device(device: str = "auto") -> str:
 
 
 def block_size(spec: RunSpec, device: str) -> int:
-    """How many networks of a spec's company train together at most."""
+    """How many networks of a spec's company train together at most; what memory is free does not matter, for the bits depend on it."""
+    from lsnc_core.runs import prepare
+
     if spec.model.startswith("resnet"):
-        return BLOCK_DEEP
+        return max(1, min(BLOCK_DEEP, KEPT_BYTES // prepare.kept_bytes(spec))) if device == "cuda" else 1
     return BLOCK_CUDA if device == "cuda" else BLOCK
 
 
@@ -75,7 +77,8 @@ def results(specs: Sequence[RunSpec], device: str = "auto", store: Store | None 
         time of one network), then what `runs.fleet.train` measures.
 
     Raises:
-        UsageError: when a data set is missing, the store cannot be written, or a training process was killed.
+        UsageError: when a data set is missing, the store cannot be written, memory is too small, a training process was killed, or a
+            reader's file was changed while networks were trained with it.
     """
     import pandas as pd
 
@@ -163,11 +166,9 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
     from lsnc_core import data
     from lsnc_core.runs import fleet, prepare
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    _settle(device)
     start = time.perf_counter()
-    checkpoint = store.unfinished(block)
+    contexts = [store.context(spec) for spec in block]
+    checkpoint = store.unfinished(block, device)
     resumed = checkpoint.exists()
     work = prepare.operations(block[0])  # networks of very different size train under one bar
     unsaid = resumed  # the first report of a training that goes on is of the epochs before
@@ -178,9 +179,15 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
         unsaid = False
 
     try:
-        trained = fleet.train(block, data.load(block[0].data), torch.device(device), report, checkpoint)
-    finally:
-        torch.set_num_threads(threads)
+        with _settled(device):
+            trained = fleet.train(block, data.load(block[0].data), torch.device(device), report, checkpoint)
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"the GPU's memory is too small for {len(block)} networks ({block[0].model}, batch {block[0].batch}) and what else is there; "
+            "what had finished is stored: free it of other programs, or use --device cpu."
+        ) from error
+    if [store.context(spec) for spec in block] != contexts:
+        raise UsageError("a file of your own was changed while networks were trained with it, so they are not kept: start again.")
     made = {
         "device": device,
         "seconds": round((time.perf_counter() - start) / len(block), 3),
@@ -195,15 +202,25 @@ def _train_block(block: list[RunSpec], missing: set[RunSpec], device: str, store
     checkpoint.unlink(missing_ok=True)
 
 
-def _settle(device: str) -> None:
-    """What the numbers of a GPU depend on beside the program: float32 means float32, and, if asked for, no algorithm that may vary."""
+@contextlib.contextmanager
+def _settled(device: str) -> Iterator[None]:
+    """What numbers depend on beside the program, for as long as networks train: one thread; on a GPU float32 means float32, and, if asked
+    for, no algorithm that may vary."""
     import torch
 
+    threads, tf32, repeatable = torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = False
         if files.deterministic():
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
         torch.use_deterministic_algorithms(files.deterministic())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.use_deterministic_algorithms(repeatable)
 
 
 def _train_in_processes(todo: list[list[RunSpec]], missing: set[RunSpec], store: Store, bar) -> None:

@@ -4,24 +4,24 @@ One definition of the training step serves every kind of network (see `replicas`
 may differ per replica. R replicas, B images, K classes.
 """
 
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from lsnc_core import files, labels, losses
+from lsnc_core import labels, losses
 from lsnc_core.errors import UsageError
 from lsnc_core.images import ImageSet, crops_and_flips, crops_and_flips_of, standardise
+from lsnc_core.runs import checkpoint as checkpoints
 from lsnc_core.runs import prepare
 from lsnc_core.runs.graphs import recorded
 from lsnc_core.runs.measure import Trained, measure, named, of_replica
 from lsnc_core.runs.replicas import hold
 from lsnc_core.runs.spec import PER_REPLICA, RunSpec
 
-# A run that is stopped loses at most this much work.
-CHECKPOINT_SECONDS = 60
+# A run that is stopped loses at most this much work, or where writing takes long so many times as long as that.
+CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 60, 20
 
 
 @torch.no_grad()
@@ -127,12 +127,12 @@ def train(
     if checkpoint and (found := _resume(checkpoint, state, order)):
         first, measured = found
         progress((first - 1) * len(specs))
-    saved = time.monotonic()
+    due = time.monotonic() + CHECKPOINT_SECONDS
     for epoch in range(first, shared.epochs + 1):
         rate.copy_(base_rate * prepare.rate_factor(shared, epoch))
-        for rows in torch.randperm(len(train_images), generator=order).split(shared.batch):
+        for rows in torch.randperm(len(train_images), generator=order).to(device).split(shared.batch):
             moves = crops_and_flips(len(rows), order) if shared.augment == "crop-flip" else ()
-            step(*(tensor.to(device) for tensor in (rows, *moves)))
+            step(rows, *(tensor.to(device) for tensor in moves))
         if epoch in shared.evaluate_at:
             found, keep = {}, epoch in shared.keep_at
             for part, (images, truth) in parts.items():
@@ -141,24 +141,20 @@ def train(
             logits_of = parts if epoch == shared.epochs else set(parts) - {"train"} if keep else ()
             measured.append({"epoch": epoch} | named(found, replicas.classifier(), logits_of))
         progress(len(specs))
-        if checkpoint and epoch < shared.epochs and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+        if checkpoint and epoch < shared.epochs and (start := time.monotonic()) >= due:
             content = {"epoch": epoch, "state": [tensor.detach() for tensor in state], "order": order.get_state(), "measured": measured}
-            files.write_whole(checkpoint, lambda path, content=content: torch.save(content, path))
-            saved = time.monotonic()
+            checkpoints.write(checkpoint, content)
+            due = time.monotonic() + max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (time.monotonic() - start))
     return [of_replica(measured, replica, {"kept": kept[replica]}) for replica in range(len(specs))]
 
 
 @torch.no_grad()
 def _resume(checkpoint: Path, state: Sequence[torch.Tensor], order: torch.Generator) -> tuple[int, list[dict]] | None:
-    """Put a checkpoint's tensors and batch order in place; the next epoch and the measurements so far, or None without a readable one."""
-    try:
-        found = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        epoch, kept, measured, draws = found["epoch"], found["state"], found["measured"], found["order"]
-        if [tensor.shape for tensor in kept] != [tensor.shape for tensor in state]:
-            return None
-    except (OSError, EOFError, RuntimeError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+    """Put a checkpoint's tensors and batch order in place; the next epoch and the measurements so far, or None without one of these."""
+    found = checkpoints.read(checkpoint)
+    if found is None or [tensor.shape for tensor in found["state"]] != [tensor.shape for tensor in state]:
         return None
-    for tensor, value in zip(state, kept, strict=True):
+    for tensor, value in zip(state, found["state"], strict=True):
         tensor.copy_(value)
-    order.set_state(draws)
-    return epoch + 1, measured
+    order.set_state(found["order"])
+    return found["epoch"] + 1, found["measured"]

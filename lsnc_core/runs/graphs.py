@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from lsnc_core.errors import UsageError
+
 # eager steps of a size before it is recorded: libraries choose their algorithms and make their workspaces in them
 WARM_UP = 3
 
@@ -22,6 +24,9 @@ class Graphed:
     Args:
         step: reads its arguments, tensors (B, ...) on the device, and changes tensors in place; every other tensor that it reads
             or changes must stay where it is in memory.
+
+    Raises:
+        UsageError: on a call, where the step cannot be recorded.
     """
 
     def __init__(self, step: Callable[..., None]):
@@ -29,6 +34,7 @@ class Graphed:
         self.calls: Counter[int] = Counter()
         self.recorded: dict[int, tuple[list[torch.Tensor], torch.cuda.CUDAGraph]] = {}
         self.stream = torch.cuda.Stream()
+        self.pool = torch.cuda.graph_pool_handle()  # the graphs are replayed in turn and keep nothing: one memory serves all
 
     def __call__(self, *inputs: torch.Tensor) -> None:
         """Take one step with these rows, and what else the step reads of them."""
@@ -41,11 +47,27 @@ class Graphed:
             torch.cuda.current_stream().wait_stream(self.stream)
             return
         if size not in self.recorded:
-            buffers, graph = [tensor.clone() for tensor in inputs], torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # records without running
-                self.step(*buffers)
-            self.recorded[size] = buffers, graph
+            self.recorded[size] = self._record([tensor.clone() for tensor in inputs])
         buffers, graph = self.recorded[size]
         for buffer, tensor in zip(buffers, inputs, strict=True):
             buffer.copy_(tensor)
         graph.replay()
+
+    def _record(self, buffers: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.cuda.CUDAGraph]:
+        graph, failure = torch.cuda.CUDAGraph(), None
+        try:
+            with torch.cuda.graph(graph, pool=self.pool):  # records without running
+                try:
+                    self.step(*buffers)
+                except Exception as error:
+                    failure = error  # ending the recording fails then, too, with an error that says nothing
+                    raise
+        except Exception as error:
+            failure = failure or error
+            if isinstance(failure, torch.OutOfMemoryError):
+                raise failure from None
+            raise UsageError(
+                f"a training step cannot be recorded on the GPU ({' '.join(str(failure).split())[:200]}): a loss of your own must neither "
+                "ask for a number (.item(), if) nor make tensors of Python numbers; with --device cpu it may."
+            ) from failure
+        return buffers, graph

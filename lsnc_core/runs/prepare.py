@@ -1,5 +1,6 @@
 """From specs to what training needs: networks, noisy labels and their targets, rates and decays. R replicas, N images, K classes."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -43,6 +44,27 @@ def forward_operations(spec: RunSpec) -> int:
 def operations(spec: RunSpec) -> int:
     """Operations of one epoch of one network's training: a step counts as three forward passes. Measuring is left out."""
     return 3 * spec.train_size * forward_operations(spec)
+
+
+@functools.cache
+def kept_bytes(spec: RunSpec) -> int:
+    """Bytes that one network keeps of a step's forward pass for the backward one, weights left out.
+
+    Raises: UsageError, for an unknown image set.
+    """
+    source, kept = source_of(spec.data), {}
+    shape = source.shape[0], source.shape[1] // spec.pool, source.shape[2] // spec.pool
+    network = build(spec, shape, source.num_classes).to("meta")
+    weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(torch.zeros(spec.batch, *shape, device="meta"))
+    total = sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in weights)
+    return total // 2 if spec.precision == "bfloat16" else total
 
 
 def noisy_labels(spec: RunSpec, clean: torch.Tensor, classes: int) -> torch.Tensor:

@@ -127,6 +127,8 @@ class RunSpec:
         self._check(self.smoothing == "uniform" or self.p == 1, "p", "1 where the smoothing is the posterior")
         resnet = self.model.startswith("resnet")
         self._check(not (self.batch_norm and (resnet or self.model == "lenet")), "batch_norm", "False but for the CNN and the MLP")
+        alone = (self.train_size % self.batch or self.batch) == 1 and (self.batch_norm or self.feature_norm or resnet)
+        self._check(not alone, "train_size", f"such that no batch of {self.batch} holds a single image, which batch norm cannot take")
 
     def _check_type(self, field: dataclasses.Field) -> None:
         value = getattr(self, field.name)

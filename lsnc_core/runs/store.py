@@ -30,6 +30,7 @@ TRAINING_CODE = (
     "models.py",
     "images.py",
     "runs/spec.py",
+    "runs/checkpoint.py",
     "runs/fleet.py",
     "runs/graphs.py",
     "runs/measure.py",
@@ -58,8 +59,18 @@ def fingerprint(sources: dict[str, str]) -> str:
             documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None
             if documented:
                 node.body = node.body[1:]
-        trees.append([name, ast.dump(tree)])
+        trees.append([name, _plain(tree)])
     return digest(trees)
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as lists and text, without fields that are empty: those differ between versions of Python."""
+    if isinstance(node, list):
+        return [_plain(entry) for entry in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    return [type(node).__name__, *([name, _plain(value)] for name, value in sorted(fields))]
 
 
 def _tensor_sum(columns: dict[str, list[bytes | None]]) -> str:
@@ -75,6 +86,15 @@ def _tensor_sum(columns: dict[str, list[bytes | None]]) -> str:
 def _content_sum(history: list[dict], about: str) -> bytes:
     """sha256 over all that a file says; Parquet's own checksums leave out its footer, where the columns' names stand."""
     return hashlib.sha256(json.dumps([history, about]).encode()).hexdigest().encode()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies at a path, None without one: a file that is written anew is another."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 class Store:
@@ -101,9 +121,9 @@ class Store:
         """The file that holds, or will hold, the spec's history."""
         return self.folder / f"{digest(spec.to_dict())[:24]}-{digest(self.context(spec))[:16]}.parquet"
 
-    def unfinished(self, block: Sequence[RunSpec]) -> Path:
-        """Where the checkpoint of runs that train together lies while they do."""
-        return self.folder / "unfinished" / f"{digest([self.path(spec).stem for spec in block])[:24]}.pt"
+    def unfinished(self, block: Sequence[RunSpec], device: str) -> Path:
+        """Where the checkpoint of runs that train together on a device lies while they do."""
+        return self.folder / "unfinished" / f"{digest([device, *(self.path(spec).stem for spec in block)])[:24]}.pt"
 
     def why_missing(self, spec: RunSpec) -> str:
         """Why a spec is not in the store: never trained, or which part of its context changed since."""
@@ -142,22 +162,23 @@ class Store:
     def get(self, spec: RunSpec) -> tuple[list[dict], dict] | None:
         """The spec's history and metadata, or None when it is not there; a damaged file is set aside with a notice."""
         path = self.path(spec)
-        if not path.exists():
+        seen = _identity(path)
+        if seen is None:
             return None
         found = self._read(path)
         if found is None or found[1]["spec"] != json.loads(json.dumps(spec.to_dict())):
-            self._set_aside(path)
+            self._set_aside(path, seen)
             return None
         return found
 
     def tensors(self, spec: RunSpec) -> list[dict[str, np.ndarray]] | None:
         """The spec's arrays by name, one mapping per measured epoch, or None as `get` does."""
-        found = self.get(spec)
+        seen, found = _identity(self.path(spec)), self.get(spec)
         if found is None:
             return None
         columns = self._read_tensors(self.path(spec), found[1])
         if columns is None:
-            self._set_aside(self.path(spec))
+            self._set_aside(self.path(spec), seen)
             return None
         forms = found[1]["tensors"]
         return [
@@ -170,11 +191,15 @@ class Store:
         ]
 
     @staticmethod
-    def _set_aside(path: Path) -> None:
-        """Move a damaged file out of the way, with a notice."""
+    def _set_aside(path: Path, seen: tuple[int, int] | None) -> None:
+        """Move a damaged file out of the way, with a notice, unless another process has done so, or has put a new one there, since."""
         aside = path.with_suffix(".damaged")
+        if _identity(path) != seen:
+            return
         try:
             path.replace(aside)
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise UsageError(f"{path} is damaged and cannot be set aside: {error.strerror}; delete it.") from error
         print(f"the stored run {path.name} is damaged: it is set aside as {aside.name} and trained again", file=sys.stderr, flush=True)
