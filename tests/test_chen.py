@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import optimize, stats
 
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import chen, chen_claims, chen_figures, chen_landscape, chen_theory
+from lsnc_core.papers import chen, chen_claims, chen_figures, chen_landscape, chen_minima, chen_theory
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED, Verdict
 from lsnc_core.theory import label_noise
 
@@ -89,6 +89,16 @@ def test_every_landscape_trains_together_without_repetition_and_has_seeds_enough
     assert len({frozenset(ps) for ps in per_cell.values()}) == 1  # every curve has all p
 
 
+def test_the_grids_are_those_that_the_claims_ask_for():
+    from lsnc_core.papers.chen_claims import C10_WEAK
+
+    grids = {profile: sorted({run.p for run in chen.landscape_runs(profile)}) for profile in ("quick", "gpu", "paper")}
+    assert all(set(C10_WEAK) <= set(grid) for grid in grids.values())
+    for grid in (grids["paper"], sorted({run.p for run in chen.cifar_runs("paper")})):
+        assert grid == [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]
+    assert len(chen.landscape_runs("gpu")) == 11 * (11 + 3 * 3)
+
+
 def test_the_paper_profile_is_the_papers_setting():
     run = chen.landscape_runs("paper")[0]
     assert (run.data, run.train_size, run.epochs, run.batch, run.lr, run.momentum, run.weight_decay) == (
@@ -128,7 +138,7 @@ def test_the_table_has_the_last_epoch_of_each_run_and_the_formula_beside_it():
 
 def test_the_minima_of_the_formula_itself_are_found_between_the_grid_points():
     rates = (0.3, 0.45, 0.5, 0.6, 0.65, 0.7, 0.8, 0.85, 0.9, 0.95)
-    found = chen_landscape.minima(landscape(rates=rates, noise=0), "test_loss")
+    found = chen_minima.minima(landscape(rates=rates, noise=0), "test_loss")
     np.testing.assert_allclose(found.argmin, rates, atol=0.006)
     assert (found.low <= found.a + 1e-3).all() and (found.high >= found.a - 1e-3).all()
     assert ((found.high - found.low) > 0.04).all()  # never finer than the grid
@@ -137,7 +147,7 @@ def test_the_minima_of_the_formula_itself_are_found_between_the_grid_points():
 def test_minima_and_agreement_are_what_a_direct_computation_gives():
     table = landscape(noise=0.02)
     for column in COLUMNS:
-        minima, agreement = chen_landscape.minima(table, column), chen_landscape.agreement(table, column)
+        minima, agreement = chen_minima.minima(table, column), chen_landscape.agreement(table, column)
         assert list(minima.a) == [0.5, 0.8] and list(minima.seeds) == [4, 4] and minima.memorised.all()
         assert list(zip(agreement.a, agreement.seed, strict=True)) == [(a, seed) for a in (0.5, 0.8) for seed in range(4)]
         for row in minima.itertuples():
@@ -161,7 +171,7 @@ def test_minima_and_agreement_are_what_a_direct_computation_gives():
 
 
 def test_single_seeds_have_a_minimum_but_no_interval():
-    minima = chen_landscape.minima(landscape(rates=(0.5, 0.7), seeds={0.5: 4, 0.7: 1}), "test_loss")
+    minima = chen_minima.minima(landscape(rates=(0.5, 0.7), seeds={0.5: 4, 0.7: 1}), "test_loss")
     assert minima.low.notna().tolist() == minima.high.notna().tolist() == [True, False]
     assert minima.argmin.tolist() == pytest.approx([0.5, 0.7], abs=0.03)
 
@@ -246,7 +256,7 @@ def test_a_diverged_network_decides_nothing_and_breaks_nothing(rates, value):
     agreement = chen_landscape.agreement(table, "test_loss").set_index(["a", "seed"])
     assert not np.isfinite(agreement.loc[(0.5, 2), ["error", "residual"]]).any() and np.isnan(agreement["rank"][0.5, 2])
     assert np.isfinite(agreement.drop((0.5, 2))).all(axis=None)  # no cell is left out in silence
-    found = chen_landscape.minima(table, "test_loss")
+    found = chen_minima.minima(table, "test_loss")
     assert np.isnan(found.low[0]) and found.argmin[0] == pytest.approx(0.5, abs=0.03)
     assert chen_landscape.seen(table) and chen_landscape.nearest_theory(table).notna().all(axis=None)
     for figure in (chen_figures.figure_5(table), chen_figures.figure_5_residual(table), chen_figures.figure_6(table, rates)):
@@ -258,7 +268,7 @@ def test_nothing_but_diverged_networks_decides_nothing():
     runs[[*COLUMNS, "train_loss"]] = math.nan
     table = chen_landscape.landscape_table(runs)
     assert [verdict.outcome for verdict in both(table)] == [UNDECIDED] * 4
-    assert chen_landscape.minima(table, "test_loss").argmin.isna().all()
+    assert chen_minima.minima(table, "test_loss").argmin.isna().all()
     draw(chen_figures.figure_5(table))
     draw(chen_figures.figure_6(table, (0.5,)))
 
@@ -277,7 +287,7 @@ def test_the_nearest_theory_is_the_one_the_minima_were_made_from():
 
     rates, kinds = (0.5, 0.6, 0.7, 0.8), ["alpha", "beta", "gamma"]
     found = chen_landscape.nearest_theory(landscape(rates=rates, measured=beta)).xs("mean", axis=1, level=1)
-    assert found.loc[kinds].idxmin().tolist() == ["beta", "beta"] and list(found.index) == [*kinds, "gamma - alpha"]
+    assert found.loc[kinds].idxmin().tolist() == ["beta", "beta"] and list(found.index) == [*kinds, "gamma - alpha", "gamma - beta"]
     distance = np.mean([a - a * a - (1 - a) ** 2 / 9 for a in rates])
     assert found.loc["alpha"].to_numpy() == pytest.approx(distance, abs=0.02) and (found.loc["beta"] < 0.03).all()
     alphas = chen_landscape.nearest_theory(landscape(rates=rates))
@@ -286,6 +296,52 @@ def test_the_nearest_theory_is_the_one_the_minima_were_made_from():
         difference = alphas[place].loc["gamma - alpha"]
         assert 0 < difference["low"] < difference["mean"] < difference["high"]
         assert difference["mean"] == pytest.approx(alphas[place]["mean"]["gamma"] - alphas[place]["mean"]["alpha"])
+
+
+def gamma(a, p):
+    """A loss with its minima where gamma's are: equation 11 at gamma's best p, by the search of `gamma_argmin`."""
+    return eq11(gamma_argmin(a, 10), p)
+
+
+@pytest.mark.parametrize(
+    "measured, outcome, cases",
+    [(gamma, HOLDS, [HOLDS, HOLDS]), (eq11, FAILS, [FAILS, HOLDS]), (lambda a, p: eq11(a * a, p), FAILS, [FAILS] * 2)],
+)
+def test_c17_asks_that_gammas_best_p_is_nearest(measured, outcome, cases):
+    table = landscape(rates=(0.6, 0.7, 0.8), measured=measured)
+    verdict = chen_landscape.verdict_c17(table, "test_loss")
+    assert verdict.outcome == outcome and [case.outcome for case in verdict.cases] == cases
+    nearest = chen_landscape.nearest_theory(table)["held-out images"]
+    for case, kind in zip(verdict.cases, ("alpha", "beta"), strict=True):
+        row = nearest.loc[f"gamma - {kind}"]
+        assert row["mean"] == pytest.approx(nearest["mean"]["gamma"] - nearest["mean"][kind])
+        assert case.measured == f"{row['mean']:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    assert chen_landscape.verdict_c17(landscape(measured=measured, excess=0.06), "test_loss").outcome == UNDECIDED
+    few = chen_landscape.verdict_c17(landscape(measured=measured, seeds=3), "test_loss")
+    assert few.outcome == UNDECIDED and "4 seeds" in few.measured
+
+
+def test_what_a_bare_grid_point_leaves_open_widens_the_distance_to_a_theory():
+    """All seeds are lowest at the first grid point, p = .5, whose place is known to half a step above."""
+    grid = (0.5, 0.6, 0.9)
+    table = landscape(rates=(0.7,), ps=grid, noise=0, measured=lambda a, p: 1 + p)
+    row = chen_landscape.nearest_theory(table)["held-out images"].loc["gamma - alpha"]
+    best = gamma_argmin(0.7, 10)
+    ends = [abs(p - best) - abs(p - 0.7) for p in (0.5, 0.55)]
+    assert (row["mean"], row.low, row.high) == pytest.approx((ends[0], min(ends), max(ends)), abs=1e-3)
+    assert row.high - row.low == pytest.approx(0, abs=1e-9)  # below both: the difference does not depend on where
+    inside = landscape(rates=(0.55,), ps=grid, noise=0, measured=lambda a, p: 1 + p)
+    row = chen_landscape.nearest_theory(inside)["held-out images"].loc["gamma - alpha"]
+    assert row.high - row.low == pytest.approx(0, abs=1e-9)
+    between = landscape(rates=(0.52,), ps=grid, noise=0, measured=lambda a, p: 1 + p)
+    row = chen_landscape.nearest_theory(between)["held-out images"].loc["gamma - alpha"]
+    assert row.high - row.low == pytest.approx(0.06, abs=1e-6)  # .52 lies within [.5, .55], gamma's .64 beyond
+
+
+def test_c1_says_where_its_grid_is_coarser_than_asked_for():
+    fine = tuple(k / 20 for k in range(2, 21))
+    assert "not 0.05" not in chen_landscape.verdict_c1(landscape(ps=fine), "test_loss").measured
+    assert "steps up to 0.1, not 0.05" in chen_landscape.verdict_c1(landscape(), "test_loss").measured
 
 
 # verdicts on the formulas, errata
@@ -570,7 +626,7 @@ def test_figure_5_draws_infinite_cells_hatches_and_marks(grid):
         assert [text.get_text() for text in theory.get_yticklabels()] == [f"{p:g}" for p in PS]
         assert panel in theory.get_shared_y_axes().get_siblings(theory)
         (marks,) = (line for line in panel.lines if line.get_marker() == "o")
-        rows = np.interp(chen_landscape.minima(grid, "test_loss").argmin, PS, range(13))
+        rows = np.interp(chen_minima.minima(grid, "test_loss").argmin, PS, range(13))
         np.testing.assert_allclose(marks.get_ydata()[:2], rows[:2], atol=0.6)
     np.testing.assert_allclose(theory.lines[0].get_ydata(), [PS.index(a) for a in (0.5, 0.8, 1.0)])
 

@@ -179,7 +179,15 @@ def test_verdicts_on_memorising_networks_are_those_of_the_theory(networks, table
 def test_verdicts_change_with_the_numbers(networks, table):
     terms = chen_beyond.jensen(networks[1])
     _, held_out, training = chen_beyond.verdict_c11(table.assign(corrected_test=1.5 * table.corrected_test))
-    assert (held_out.outcome, training.outcome) == (FAILS, HOLDS) and "+0.500" in told(held_out)
+    assert (held_out.outcome, training.outcome) == (FAILS, HOLDS) and "1.500 [1.500, 1.500]" in told(held_out)
+    # on the log scale: the seeds' ratios .5 and 2 are 1 together, and decide nothing
+    apart = table.assign(corrected_test=table.corrected_test * np.where(table.seed % 2, 0.5, 2.0))
+    smoothed = table[(table.noise == "symmetric") & (table.way == "mean field")].set_index("seed").test_loss
+    forward = apart[(apart.noise == "symmetric") & (apart.way == "forward")].set_index("seed").corrected_test
+    middle, low, high = np.exp(t_interval(np.log(forward / smoothed)))
+    held_out = chen_beyond.verdict_c11(apart)[1]
+    assert held_out.outcome == UNDECIDED and f"{middle:.3f} [{low:.3f}, {high:.3f}]" in told(held_out)
+    assert chen_beyond.verdict_c11(table.assign(corrected_test=0.0))[1].outcome == UNDECIDED
     assert chen_beyond.verdict_c12(terms.assign(above_forward=1)).outcome == FAILS
     assert chen_beyond.verdict_c14(terms.assign(above_logit=0)).outcome == HOLDS
     worse = table.copy()
@@ -188,7 +196,14 @@ def test_verdicts_change_with_the_numbers(networks, table):
     assert "does not hold in 2" in chen_beyond.verdict_c13(worse, "test_loss").measured
     good = table.copy()
     good.loc[good.way == "logit", "corrected_test"] = good.test_loss[good.way == "mean field"].iloc[:4].to_numpy()
-    assert chen_beyond.verdict_c15(good).outcome == HOLDS and "a = 0.8: +1.000" in told(chen_beyond.verdict_c15(good))
+    assert chen_beyond.verdict_c15(good).outcome == HOLDS
+    losses = good[good.noise == "symmetric"].pivot(index="seed", columns="way", values="test_loss")
+    gain = losses["none"] - losses["mean field"]
+    middle, low, high = t_interval(gain / 2)  # all of the gain, less half of it
+    assert f"a = 0.8: {middle:+.3f} [{low:+.3f}, {high:+.3f}]; gains {gain.mean():+.3f} of logits" in told(chen_beyond.verdict_c15(good))
+    idle = good.assign(test_loss=good.test_loss.where(good.way != "mean field", 99.0))
+    nothing = chen_beyond.verdict_c15(idle)  # more than half of a loss is no success
+    assert nothing.outcome == UNDECIDED and "none to compare with" in told(nothing)
     rough = table.assign(memorised=False)
     for verdict in (*chen_beyond.verdict_c11(rough)[1:], chen_beyond.verdict_c13(rough, "test_loss"), chen_beyond.verdict_c15(rough)):
         assert verdict.outcome == UNDECIDED and "more epochs" in verdict.measured and "not memorised" in told(verdict)

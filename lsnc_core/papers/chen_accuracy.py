@@ -1,10 +1,11 @@
-"""Chen, Ziyin et al. 2020: test accuracy beside test loss over the landscape (Figures 8 to 11, C7 to C10), and the quoted Table 1."""
+"""Chen, Ziyin et al. 2020: test accuracy beside test loss over the landscape (Figures 8 to 11, C7 to C10, C16), and the quoted Table 1."""
 
 import numpy as np
 
 from lsnc_core.papers import claims
-from lsnc_core.papers.chen_claims import C8_RATIO, C9_UP_TO, C10_FROM, CLAIMS
-from lsnc_core.papers.chen_landscape import argmin_differences, case, decider, landscape_table, learned, minima, where
+from lsnc_core.papers.chen_claims import C8_RATIO, C9_SMALL, C9_UP_TO, C10_FROM, C10_WEAK, CLAIMS
+from lsnc_core.papers.chen_landscape import case, decider, landscape_table, learned, where, with_seeds
+from lsnc_core.papers.chen_minima import argmin_differences, argmin_slope, minima
 from lsnc_core.papers.claims import Verdict
 
 HELD_OUT = "held-out images"
@@ -38,17 +39,19 @@ def table(runs):
 
 
 def weak(table):
-    """Accuracy of the weakest smoothing of the grid minus that of none, paired by seed.
+    """Accuracy with weak smoothing minus that with none, paired by seed.
 
-    Args: table, from `table`. Returns: pandas.DataFrame with epoch ("last" or "best"), a, seed, p (the weakest) and gain (share).
+    Args: table, from `table`.
+    Returns: pandas.DataFrame with epoch ("last" or "best"), a, seed, p (those of `C10_WEAK` on the grid, else its weakest), gain (share).
     """
     import pandas as pd
 
-    p = table.p[table.p < 1].max()
+    on_grid = [p for p in C10_WEAK if p in set(table.p)] or [table.p[table.p < 1].max()]
     parts = []
-    for epoch, column in (("last", "test_accuracy"), ("best", "best_accuracy")):
-        with_, without = (table[table.p == value].set_index(["a", "seed"])[column] for value in (p, 1.0))
-        parts.append((with_ - without).rename("gain").reset_index().assign(epoch=epoch, p=p))
+    for p in on_grid:
+        for epoch, column in (("last", "test_accuracy"), ("best", "best_accuracy")):
+            with_, without = (table[table.p == value].set_index(["a", "seed"])[column] for value in (p, 1.0))
+            parts.append((with_ - without).rename("gain").reset_index().assign(epoch=epoch, p=p))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -59,7 +62,7 @@ def _noisy(table):
 
 def seen(table) -> str:
     """What Figure 8 shows, in numbers: the best p for the loss and for the accuracy, by clean rate."""
-    both = minima(table, "test_loss").merge(minima(table, "test_error"), on="a", suffixes=("_loss", "_accuracy"))
+    both = minima(table, "test_loss").merge(minima(learned(table), "test_error"), on="a", suffixes=("_loss", "_accuracy"))
     said = ", ".join(f"{row.argmin_loss:.2f} and {row.argmin_accuracy:.2f} at a = {row.a:g}" for row in both.itertuples())
     return f"the best p for the loss and for the accuracy: {said}. Intervals: bootstrap over seeds, never narrower than the grid."
 
@@ -74,7 +77,8 @@ def seen_spread(table) -> str:
 
 def verdict_c7(table) -> Verdict:
     """C7: p of highest accuracy minus p of lowest loss, paired by seed; "most" means more than half of the clean rates below 1."""
-    found = argmin_differences(_noisy(table), "test_error", "test_loss")
+    noisy = _noisy(table)
+    found = argmin_differences(learned(noisy), "test_error", "test_loss", noisy)
     cases = []
     for row in found.itertuples():
         said = f"difference {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
@@ -83,6 +87,21 @@ def verdict_c7(table) -> Verdict:
     summed = claims.over_cases(CLAIMS["C7"], where(table, HELD_OUT), cases)
     remark = f"; what would decide it: {decider(table, cases)}" if outcome == claims.UNDECIDED else ""
     return Verdict(CLAIMS["C7"], summed.tried_on, summed.measured + remark, outcome, summed.cases)
+
+
+def verdict_c16(table) -> Verdict:
+    """C16: slope over the clean rates below 1 of the p of lowest loss and of that of highest accuracy, of the `learned` rows."""
+    noisy = with_seeds(_noisy(table))
+    rates = sorted(set(noisy.a))
+    cases = []
+    if len(rates) > 1:
+        for part, column, name in ((noisy, "test_loss", "lowest loss"), (learned(noisy), "test_error", "highest accuracy")):
+            mean, low, high = argmin_slope(part, column)
+            said = f"slope {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+            cases.append(case(name, said, claims.decide(low, high, at_least=0.0), bool(noisy.memorised.all())))
+    remark = f"slopes of the best p over a = {', '.join(f'{a:g}' for a in rates)}" if cases else ""
+    what = f"{decider(noisy, cases)}, or a finer grid of p" if cases else f"{claims.MIN_SEEDS} seeds at two clean rates below 1"
+    return claims.over_cases(CLAIMS["C16"], where(table, HELD_OUT), cases, remark, what)
 
 
 def most(outcomes: list[str]) -> str:
@@ -108,8 +127,7 @@ def spread(table):
 
 def verdict_c8(table) -> Verdict:
     """C8: ratio of the two variances of `spread`, on the log scale over seeds: of their means over the clean rates, and at each."""
-    noisy = _noisy(table)
-    noisy = noisy[noisy.groupby("a").seed.transform("nunique") >= claims.MIN_SEEDS]
+    noisy = with_seeds(_noisy(table))
     found = spread(table)
     found = found[found.a.isin(noisy.a)]
 
@@ -130,56 +148,73 @@ def verdict_c8(table) -> Verdict:
 
 
 def two_minima(curves) -> dict[str, np.ndarray]:
-    """How high the hump of an error curve stands above its end at p = 1, and that end above the lowest point, one value a seed.
+    """How high the hump of an error curve stands above its end at p = 1, that end above the lowest point, and large p above small p.
 
-    Where lowest point and hump lie is read off the other seeds' mean, so that no seed's noise chooses the place where it counts.
+    Where lowest points and hump lie is read off the other seeds' mean, so that no seed's noise chooses the place where it counts.
 
-    Args: curves, pandas.DataFrame of errors, a row for each seed, a column for each p, the last p = 1.
+    Args: curves, pandas.DataFrame of errors, a row for each seed, a column for each p, on both sides of `C9_SMALL`, the last p = 1.
 
     Returns:
-        end (error at p = 1 minus the lowest) and hump (error at the hump minus that at p = 1), float (seeds,).
+        small (lowest error between C9_SMALL and 1 minus the lowest up to C9_SMALL), end (error at p = 1 minus the lowest), hump (error
+        at the hump minus that at p = 1) and at (p of the hump), float (seeds,).
     """
-    values = curves.to_numpy()
-    found = {"end": [], "hump": []}
+    values, split = curves.to_numpy(), int((curves.columns <= C9_SMALL).sum())
+    found = {"small": [], "end": [], "hump": [], "at": []}
     for seed, curve in enumerate(values):
         others = np.delete(values, seed, axis=0).mean(0)
         low = int(others[:-1].argmin())
         top = low + int(others[low:-1].argmax())
+        found["small"].append(curve[split + others[split:-1].argmin()] - curve[others[:split].argmin()])
         found["end"].append(curve[-1] - curve[low])
         found["hump"].append(curve[top] - curve[-1])
+        found["at"].append(curves.columns[top])
     return {name: np.array(differences) for name, differences in found.items()}
 
 
 def verdict_c9(table) -> Verdict:
-    """C9 at each clean rate up to the paper's that has four seeds or more."""
+    """C9 at each clean rate up to the paper's that has four seeds or more: the three differences of `two_minima`."""
     cases = []
     found = learned(table)
     for a, part in found[found.a <= C9_UP_TO].groupby("a"):
         curves = part.pivot(index="seed", columns="p", values="test_error")
         if len(curves) < claims.MIN_SEEDS:
             continue
-        intervals = {name: claims.t_interval(100 * values) for name, values in two_minima(curves).items()}
-        outcome = claims.every([claims.decide(*interval[1:], at_least=0.0) for interval in intervals.values()])
-        (end, *end_in), (hump, *hump_in) = intervals["end"], intervals["hump"]
+        if curves.columns[0] > C9_SMALL or not ((curves.columns > C9_SMALL) & (curves.columns < 1)).any():
+            cases.append(case(a, f"no kept masses on both sides of {C9_SMALL}", claims.UNDECIDED))
+            continue
+        differences = two_minima(curves)
+        humps = " or ".join(f"{p:g}" for p in np.unique(differences.pop("at")))
+        intervals = {name: claims.t_interval(100 * values) for name, values in differences.items()}
+        small, end, hump = (f"{middle:+.2f} [{low:+.2f}, {high:+.2f}]" for middle, low, high in intervals.values())
+        (lowest,) = minima(part, "test_error").itertuples()
         said = (
-            f"p = 1 above the lowest by {end:+.2f} [{end_in[0]:+.2f}, {end_in[1]:+.2f}] points, "
-            f"the hump above p = 1 by {hump:+.2f} [{hump_in[0]:+.2f}, {hump_in[1]:+.2f}]"
+            f"lowest at p = {lowest.argmin:.2f} [{lowest.low:.2f}, {lowest.high:.2f}], p above {C9_SMALL} above smaller p by {small} "
+            f"points, p = 1 above the lowest by {end}, the hump at p = {humps} above p = 1 by {hump}"
         )
+        outcome = claims.every([claims.decide(*interval[1:], at_least=0.0) for interval in intervals.values()])
         cases.append(case(a, said, outcome, bool(part.memorised.all())))
     return claims.over_cases(CLAIMS["C9"], where(table, HELD_OUT), cases, decider=decider(table, cases))
 
 
-def verdict_c10(table) -> Verdict:
-    """C10: sign of the gain of weak smoothing at each clean rate with four seeds or more, last epoch."""
+def verdict_c10(table, p: float) -> Verdict:
+    """C10 at one p of `C10_WEAK`: sign of the gain of weak smoothing at each clean rate with four seeds or more, last epoch."""
+    place = f"{where(table, HELD_OUT)}, p = {p:g}"
+    if p not in set(table.p):
+        return Verdict(CLAIMS["C10"], place, f"{claims.NOT_TRAINED}; what would decide it: a grid with p = {p:g}", claims.UNDECIDED)
     found = weak(table)
     cases, worst = [], (0.0, "")
-    for a, part in found[found.epoch == "last"].groupby("a"):
+    for a, part in found[(found.epoch == "last") & (found.p == p)].groupby("a"):
         if len(part) < claims.MIN_SEEDS:
             continue
         middle, low, high = claims.t_interval(100 * part.gain)
-        worst = min(worst, (middle, f"; the largest cost is {-middle:.1f} points at a = {a:g}"))
+        worst = min(worst, (middle, f"the largest cost is {-middle:.1f} points at a = {a:g}"))
         outcome = claims.decide(low, high, at_least=0.0) if a >= C10_FROM else claims.decide(low, high, at_most=0.0)
-        memorised = bool(table[(table.a == a) & table.p.isin([found.p.iloc[0], 1.0])].memorised.all())
+        memorised = bool(table[(table.a == a) & table.p.isin([p, 1.0])].memorised.all())
         cases.append(case(a, f"{middle:+.2f} [{low:+.2f}, {high:+.2f}] points", outcome, memorised))
-    remark = f"weak smoothing is p = {found.p.iloc[0]:g}{worst[1]}"
-    return claims.over_cases(CLAIMS["C10"], where(table, HELD_OUT), cases, remark, decider(table, cases))
+    return claims.over_cases(CLAIMS["C10"], place, cases, worst[1], decider(table, cases))
+
+
+def verdicts(table) -> list[Verdict]:
+    """C7 to C10 and C16, from `table`."""
+    one_each = [verdict(table) for verdict in (verdict_c7, verdict_c16, verdict_c8, verdict_c9)]
+    return [*one_each, *(verdict_c10(table, p) for p in C10_WEAK)]

@@ -9,7 +9,8 @@ from lsnc_core import labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.papers import claims
 from lsnc_core.papers.chen_claims import C2_RANGE, C3_RATES, CLAIMS
-from lsnc_core.papers.chen_landscape import NO_CIFAR, PROTOCOLS, argmin_differences, case, decider, formula_cases, landscape_table, where
+from lsnc_core.papers.chen_landscape import NO_CIFAR, PROTOCOLS, case, decider, formula_cases, landscape_table, where
+from lsnc_core.papers.chen_minima import argmin_differences
 from lsnc_core.papers.claims import Case, Verdict
 from lsnc_core.theory import label_noise
 

@@ -13,7 +13,7 @@ from lsnc_core import arms, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, claims
-from lsnc_core.papers.chen_claims import C11_TOLERANCE, CLAIMS, MEMORISED
+from lsnc_core.papers.chen_claims import C11_TOLERANCE, C15_SHARE, CLAIMS, MEMORISED
 from lsnc_core.papers.chen_landscape import PROTOCOLS, decider, where
 from lsnc_core.papers.claims import Case, Verdict
 from lsnc_core.runs.spec import RunSpec
@@ -269,17 +269,20 @@ def _memorised(table, noise: str, a: float, ways: tuple[str, ...]) -> bool:
     return bool(part.memorised.all())
 
 
-def _case(name: str, values, memorised: bool, sign: str = "+", **limits) -> Case:
-    """A case from one value a seed: mean, interval, and the outcome against the limits; undecided where labels are not memorised."""
+def _case(name: str, values, memorised: bool, sign: str = "+", shown=float, **limits) -> Case:
+    """A case from one value a seed: mean, interval, and the outcome against the limits; undecided where labels are not memorised.
+
+    `shown` makes what is told of what is averaged, as np.exp does of logarithms of ratios.
+    """
     if not np.isfinite(values).all():
-        return Case(name, "a loss is not finite", claims.UNDECIDED)
+        return Case(name, "a loss is not finite, or zero", claims.UNDECIDED)
     middle, low, high = claims.t_interval(values)
-    said = f"{middle:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]" + ("" if memorised else ", not memorised")
+    said = f"{shown(middle):{sign}.3f} [{shown(low):{sign}.3f}, {shown(high):{sign}.3f}]" + ("" if memorised else ", not memorised")
     return Case(name, said, claims.decide(low, high, **limits) if memorised else claims.UNDECIDED)
 
 
 def verdict_c11(table) -> list[Verdict]:
-    """C11 on the formulas, and on trained networks: relative difference of T f's loss to that of label smoothing, paired by seed."""
+    """C11 on the formulas, and on trained networks: ratio of T f's loss to that of label smoothing, paired by seed, on the log scale."""
     M, a = source_of(table.data.iloc[0]).num_classes, 0.8
     apart = {}
     for noise in table.noise.unique():
@@ -300,10 +303,12 @@ def verdict_c11(table) -> list[Verdict]:
         cases = []
         for rate in sorted(set(table.a)):
             smoothed, other = (_paired(table, "symmetric", rate, name) for name in (column, corrected))
-            values = (other["forward"] / smoothed["mean field"] - 1).to_numpy()
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = np.log((other["forward"] / smoothed["mean field"]).to_numpy())
             memorised = _memorised(table, "symmetric", rate, ("mean field", "forward"))
-            cases.append(_case(f"a = {rate:g}", values, memorised, at_least=-C11_TOLERANCE, at_most=C11_TOLERANCE))
-        remark = "relative differences"
+            limits = {"at_least": np.log(1 - C11_TOLERANCE), "at_most": np.log(1 + C11_TOLERANCE)}
+            cases.append(_case(f"a = {rate:g}", values, memorised, "", np.exp, **limits))
+        remark = "ratios of T f's loss to label smoothing's"
         found.append(claims.over_cases(CLAIMS["C11"], where(table, PROTOCOLS[column]), cases, remark, decider(table, cases)))
     return found
 
@@ -347,14 +352,22 @@ def verdict_c14(terms) -> Verdict:
 
 
 def verdict_c15(table) -> Verdict:
-    """C15: what logit smoothing gains on no smoothing as a share of what label smoothing gains; of its two outputs the better one."""
+    """C15: gain of logit smoothing on no smoothing, of its two outputs the better one, minus half of label smoothing's; paired by seed."""
     cases = []
     for a in sorted(set(table.a)):
         losses, other = (_paired(table, "symmetric", a, column) for column in ("test_loss", "corrected_test"))
-        gain = losses["none"] - np.minimum(losses["logit"], other["logit"])
+        logit = (losses["none"] - np.minimum(losses["logit"], other["logit"])).to_numpy()
+        smoothed = (losses["none"] - losses["mean field"]).to_numpy()
         memorised = _memorised(table, "symmetric", a, ("none", "mean field", "logit"))
-        cases.append(_case(f"a = {a:g}", (gain / (losses["none"] - losses["mean field"])).to_numpy(), memorised, at_least=0.5))
-    remark = "share of label smoothing's gain in test loss"
+        case = _case(f"a = {a:g}", logit - C15_SHARE * smoothed, memorised, at_least=0.0)
+        if np.isfinite(logit + smoothed).all():
+            _, least, _ = claims.t_interval(smoothed)
+            said = f"{case.measured}; gains {logit.mean():+.3f} of logits, {smoothed.mean():+.3f} of labels"
+            # half of no gain is reached by doing nothing
+            outcome = case.outcome if least > 0 else claims.UNDECIDED
+            case = Case(case.name, said + ("" if least > 0 else ", which is none to compare with"), outcome)
+        cases.append(case)
+    remark = f"gain in test loss minus {C15_SHARE} of label smoothing's, nats"
     return claims.over_cases(CLAIMS["C15"], where(table, PROTOCOLS["test_loss"]), cases, remark, decider(table, cases))
 
 

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from lsnc_core.papers import chen_beyond, chen_collapse, claims
 from lsnc_core.papers.chen_figures import CLEAN_RATE, KEPT, heat, means, position, rough_cells, seed_points, slice_title, top
-from lsnc_core.papers.chen_landscape import PROTOCOLS, minima
+from lsnc_core.papers.chen_landscape import PROTOCOLS
 from lsnc_core.papers.chen_measured_figures import MARKERS, argmins
+from lsnc_core.papers.chen_minima import minima
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, styled
 
 WAY_NAMES = {

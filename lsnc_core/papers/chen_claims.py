@@ -38,6 +38,7 @@ C9_UP_TO, C9_SMALL = 0.85, 0.5
 # The kept masses of weak smoothing, and from which clean rate on it helps.
 C10_WEAK, C10_FROM = (0.95, 0.9), 0.9
 C11_TOLERANCE = 0.1
+C15_SHARE = 0.5
 B1_TOLERANCE = 0.1
 
 _CHEN = (
@@ -87,7 +88,7 @@ _CHEN = (
         "C7",
         "section 6.1, Figure 8, and appendix A, Figure 9",
         "The p that is best for the test accuracy is not the one that is best for the test loss; it is smaller, for most clean rates.",
-        "p of highest accuracy − p of lowest loss below 0, for more than half of the clean rates below 1",
+        f"p of highest accuracy, from {LEARNS_FROM} on, − p of lowest loss below 0, for more than half of the clean rates below 1",
     ),
     (
         "C8",
@@ -100,8 +101,9 @@ _CHEN = (
         "C9",
         "appendix B, Figure 10",
         "With much label noise the test error has two minima in p: the lowest at a small p, and a local one at p = 1.",
-        f"for every a up to {C9_UP_TO}: the lowest error at a p of at most {C9_SMALL} (the paper has no number for small, this one is "
-        "ours), that at p = 1 above it, and that at some p between them above both; how wide a plateau is remains undecided",
+        f"for every a up to {C9_UP_TO}: the lowest error up to p = {C9_SMALL} below that at larger p < 1 (the paper has no number for "
+        "small, this one is ours), that at p = 1 above the lowest, and that at some p between them above both; it has none for a wide "
+        "plateau either, which is left undecided",
     ),
     (
         "C10",
@@ -131,7 +133,7 @@ _CHEN = (
         "C16",
         "section 6.1, Figure 8",
         "The p of lowest test loss and the p of highest test accuracy both rise with the clean rate.",
-        "slope of either p over the clean rates below 1 above 0",
+        f"slope of either p over the clean rates below 1 above 0, that of highest accuracy taken from p = {LEARNS_FROM} on",
     ),
     (
         "C17",
@@ -153,7 +155,7 @@ _OURS = (
         "C15",
         "a question that Chen et al. leave open, section 6.2",
         "Does smoothing the logits work against label noise as smoothing the labels does? Decided as the statement that it does.",
-        "test loss at least half as far below that without smoothing as label smoothing's; "
+        "test loss below that without smoothing, at least half as far as label smoothing's; "
         "derived: S h is a temperature and a shift, which a network undoes by larger logits",
     ),
     (

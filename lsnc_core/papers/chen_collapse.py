@@ -7,7 +7,8 @@ import numpy as np
 
 from lsnc_core.papers import claims, collapse
 from lsnc_core.papers.chen_claims import B1_TOLERANCE, C1_RANGE, CLAIMS
-from lsnc_core.papers.chen_landscape import argmin_differences, case, decider, landscape_table, learned, minima, where
+from lsnc_core.papers.chen_landscape import case, decider, landscape_table, learned, where
+from lsnc_core.papers.chen_minima import argmin_differences, minima
 from lsnc_core.papers.claims import Verdict
 
 # metric columns of `table`, and their names on figures

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import chen_landscape, claims
+from lsnc_core.papers import chen_landscape, chen_minima, claims
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, RESIDUAL_MAP, styled
 from lsnc_core.theory import label_noise
 
@@ -164,10 +164,10 @@ def figure_5(table: pd.DataFrame) -> Figure:
     colours = {"cmap": LOSS_MAP, "vmin": 0, "vmax": top(table)}
     image = heat(panels[0], theory, rough_cells(table) & False, **colours)
     panels[0].plot(across, position(kept, rates), "o", **mark)
-    panels[0].set(title="theory, equation 11", ylabel=KEPT)
+    panels[0].set(title="theory, equation 11, in these cells", ylabel=KEPT)
     for panel, (column, where) in zip(panels[1:], chen_landscape.PROTOCOLS.items(), strict=True):
         heat(panel, means(table, column), rough_cells(table), **colours)
-        found = chen_landscape.minima(table, column)
+        found = chen_minima.minima(table, column)
         panel.vlines(across, position(kept, found.low), position(kept, found.high), color="white", lw=2)
         panel.plot(across, position(kept, found.argmin), "o", **mark)
         panel.set_title(f"measured: {where}")

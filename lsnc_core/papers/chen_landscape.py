@@ -1,4 +1,4 @@
-"""Chen, Ziyin et al. 2020: the table of the a-p landscape, its minima, and the claims C1 and C2 about it.
+"""Chen, Ziyin et al. 2020: the table of the a-p landscape, and the claims C1, C2 and C17 about it.
 
 a is the clean rate of the training labels, p the kept mass of the smoothed label, M the number of classes. Losses in nats.
 """
@@ -9,7 +9,8 @@ import numpy as np
 
 from lsnc_core.data_sources import source_of
 from lsnc_core.papers import claims
-from lsnc_core.papers.chen_claims import C1_RANGE, C1_TOLERANCE, C2_ERROR, C2_RANGE, C2_RANK, CLAIMS, LEARNS_FROM, MEMORISED
+from lsnc_core.papers.chen_claims import C1_RANGE, C1_STEP, C1_TOLERANCE, C2_ERROR, C2_RANGE, C2_RANK, CLAIMS, LEARNS_FROM, MEMORISED
+from lsnc_core.papers.chen_minima import argmins, minima
 from lsnc_core.papers.claims import Case, Verdict
 from lsnc_core.theory import label_noise
 
@@ -57,84 +58,6 @@ def learned(table):
     return table[(table.p >= LEARNS_FROM) & (table.p > 1 / source_of(table.data.iloc[0]).num_classes)]
 
 
-def _odds(kept) -> np.ndarray:
-    """Kept masses as log-odds: a loss is no parabola in p, least of all near p = 1 where it diverges; in log-odds it is smooth."""
-    p = np.asarray(kept, dtype=float)
-    with np.errstate(divide="ignore"):
-        return np.log(p) - np.log1p(-p)
-
-
-def _lowest(odds: np.ndarray, curve: np.ndarray) -> float:
-    """The argmin of one curve in log-odds; a cell where a network diverged is no minimum, NaN where all have."""
-    there = np.isfinite(curve)
-    return claims.parabola_argmin(odds[there], curve[there]) if there.any() else np.nan
-
-
-def _kept(odds) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-np.asarray(odds, dtype=float)))
-
-
-def minima(table, column: str):
-    """Where each clean rate's curve is lowest: one row per a with the argmin over p, its 95 % interval where there are four seeds or more.
-
-    Args:
-        table: from `landscape_table`, or with its columns a, p, seed and memorised.
-        column: what is minimised.
-
-    Returns:
-        pandas.DataFrame with a, seeds, argmin (NaN without a finite cell), low, high (NaN without an
-        interval) and memorised (all cells of the row).
-    """
-    import pandas as pd
-
-    rows = []
-    for a, part in table.groupby("a"):
-        curves = part.pivot(index="seed", columns="p", values=column)
-        odds, values = _odds(curves.columns), curves.to_numpy()
-        if len(curves) >= claims.MIN_SEEDS and np.isfinite(values).all():
-            found = claims.argmin_interval(odds, values)
-        else:
-            found = _lowest(odds, values.mean(0)), np.nan, np.nan
-        argmin, low, high = _kept(found).tolist()
-        rows.append({"a": a, "seeds": len(curves), "argmin": argmin, "low": low, "high": high, "memorised": bool(part.memorised.all())})
-    return pd.DataFrame(rows)
-
-
-def argmin_differences(table, first: str, second: str):
-    """Argmin over p of one column minus that of another, paired by seed, at each clean rate of four seeds or more.
-
-    Args: table, as for `minima`; first, second, columns.
-
-    Returns:
-        pandas.DataFrame with a, mean, low, high and memorised. The interval is a 95 % t-interval over seeds, widened by half a step of
-        the grid to each side for an argmin that is a bare grid point, where no parabola can be laid; NaN where a value is not finite.
-    """
-    import pandas as pd
-
-    rows = []
-    for a, part in table.groupby("a"):
-        curves = [part.pivot(index="seed", columns="p", values=column) for column in (first, second)]
-        if len(curves[0]) < claims.MIN_SEEDS:
-            continue
-        found = (np.nan, np.nan, np.nan)
-        if all(np.isfinite(each).all(axis=None) for each in curves):
-            (one, below_one, above_one), (other, below, above) = (_argmins(each) for each in curves)
-            mean, low, high = claims.t_interval(one - other)
-            found = mean, low - below_one - above, high + above_one + below
-        rows.append(dict(zip(("a", "mean", "low", "high"), (a, *found), strict=True)) | {"memorised": bool(part.memorised.all())})
-    return pd.DataFrame(rows, columns=["a", "mean", "low", "high", "memorised"])
-
-
-def _argmins(curves) -> tuple[np.ndarray, float, float]:
-    """Each seed's argmin in p, (seeds,), and by how much the bare grid points among them leave it open below and above, on average."""
-    kept, odds = curves.columns.to_numpy(dtype=float), _odds(curves.columns)
-    lowest = np.array([_lowest(odds, curve) for curve in curves.to_numpy()])
-    half = np.concatenate([[0.0], np.diff(kept) / 2, [0.0]])  # half the step before each grid point, and after the last
-    bare = [int(np.flatnonzero(odds == value)[0]) for value in lowest if value in odds]
-    return _kept(lowest), half[bare].sum() / len(curves), half[[at + 1 for at in bare]].sum() / len(curves)
-
-
 def agreement(table, column: str, predicted: str = "predicted"):
     """How close the formula comes at each clean rate and seed over p in [.2, .95]; `predicted` may be "predicted_as_drawn".
 
@@ -171,6 +94,8 @@ def where(table, name: str) -> str:
 
 def verdict_c1(table, column: str) -> Verdict:
     """C1 on trained networks: the argmin's interval against a - 0.1 ... a + 0.1 at each clean rate with four seeds or more."""
+    grid = np.unique(table.p)
+    step = np.diff(grid[grid >= C1_RANGE[0] - C1_TOLERANCE]).max(initial=0)
     found = minima(table, column)
     found = found[found.a.between(*C1_RANGE)]
     cases = []
@@ -182,8 +107,9 @@ def verdict_c1(table, column: str) -> Verdict:
             cases.append(case(row.a, "a loss is missing or not finite", claims.UNDECIDED))
     single = found[found.seeds < claims.MIN_SEEDS]
     near = int(((single.argmin - single.a).abs() <= C1_TOLERANCE).sum())
-    remark = f"without an interval, {near} of {len(single)} other clean rates within {C1_TOLERANCE}" if len(single) else ""
-    return claims.over_cases(CLAIMS["C1"], where(table, PROTOCOLS[column]), cases, remark, decider(table, cases))
+    remarks = [f"without an interval, {near} of {len(single)} other clean rates within {C1_TOLERANCE}"] if len(single) else []
+    remarks += [f"on a grid with steps up to {step:.2g}, not {C1_STEP}"] if step > C1_STEP + 1e-9 else []
+    return claims.over_cases(CLAIMS["C1"], where(table, PROTOCOLS[column]), cases, "; ".join(remarks), decider(table, cases))
 
 
 def formula_cases(table, column: str, predicted: str) -> list[Case]:
@@ -213,9 +139,13 @@ def verdict_c2(table, column: str, predicted: str = "predicted") -> Verdict:
     return claims.over_cases(CLAIMS["C2"], where(table, PROTOCOLS[column]) + drawn, cases, decider=decider(table, cases))
 
 
-def case(a: float, measured: str, outcome: str, memorised: bool = True) -> Case:
-    """What was found at one clean rate; the theory presumes memorised labels, so without them nothing is decided."""
-    return Case(f"a = {a:g}", measured + ("" if memorised else ", not memorised"), outcome if memorised else claims.UNDECIDED)
+def case(a: float | str, measured: str, outcome: str, memorised: bool = True) -> Case:
+    """What was found at one clean rate, or under a name; the theory presumes memorised labels, so without them nothing is decided."""
+    return Case(
+        a if isinstance(a, str) else f"a = {a:g}",
+        measured + ("" if memorised else ", not memorised"),
+        outcome if memorised else claims.UNDECIDED,
+    )
 
 
 def decider(table, cases: list[Case]) -> str:
@@ -226,9 +156,10 @@ def decider(table, cases: list[Case]) -> str:
 
 
 def verdicts(table, cifar=None) -> list[Verdict]:
-    """C1 and C2 on the landscape and on CIFAR-10's, which None says was not trained here."""
+    """C1, C2 and C17 on the landscape, the first two on CIFAR-10's too, which None says was not trained here."""
     found = [verdict(table, column) for verdict in (verdict_c1, verdict_c2) for column in PROTOCOLS]
     found.append(verdict_c2(table, "clean_train_loss", "predicted_as_drawn"))
+    found += [verdict_c17(table, column) for column in PROTOCOLS]
     if cifar is not None:
         found += [verdict(cifar, column) for verdict in (verdict_c1, verdict_c2) for column in PROTOCOLS]
     elif table.data.iloc[0] != "cifar10":
@@ -253,23 +184,45 @@ def nearest_theory(table):
     """Which assumption's best p lies closest to the measured minima, over the clean rates that have four seeds or more.
 
     Returns:
-        pandas.DataFrame with rows alpha, beta, gamma (mean distance over clean rates and seeds) and "gamma - alpha" (its paired
-        difference), columns mean, low, high (95 % t-interval over seeds) for each protocol, as a two-level index.
+        pandas.DataFrame with rows alpha, beta, gamma (mean distance over clean rates and seeds), "gamma - alpha" and "gamma - beta" (the
+        paired differences), columns mean, low, high for each protocol, as a two-level index. The intervals are 95 % t-intervals over
+        seeds; those of the differences are widened by what a minimum that is a bare grid point leaves open, half a step to each side.
     """
     import pandas as pd
 
     M = source_of(table.data.iloc[0]).num_classes
-    enough = table[table.groupby("a").seed.transform("nunique") >= claims.MIN_SEEDS]
+    enough = with_seeds(table)
     found = {}
     for column, place in PROTOCOLS.items():
-        rows = {kind: [] for kind in label_noise.KINDS}
-        for _, part in enough.groupby("seed"):
-            lowest = minima(part, column)
-            for kind, distances in rows.items():
-                distances.append((lowest.argmin - label_noise.optimum(kind, lowest.a, M)).abs().mean())
-        rows["gamma - alpha"] = np.subtract(rows["gamma"], rows["alpha"])
-        found[place] = pd.DataFrame({name: claims.t_interval(values) for name, values in rows.items()}, index=["mean", "low", "high"]).T
+        curves = [part.pivot(index="seed", columns="p", values=column) for _, part in enough.groupby("a")]
+        lowest, below, above = (np.array(part) for part in zip(*(argmins(each) for each in curves), strict=True))  # (rates, seeds)
+        best = {kind: label_noise.optimum(kind, np.unique(enough.a), M)[:, None] for kind in label_noise.KINDS}
+        rows = {kind: claims.t_interval(np.nanmean(np.abs(lowest - p), axis=0)) for kind, p in best.items()}
+        for kind in ("alpha", "beta"):
+            # |x - p| - |x - q| is monotone in x: the ends of what is left open are the ends of the difference
+            ends = [np.abs(x - best["gamma"]) - np.abs(x - best[kind]) for x in (lowest, lowest - below, lowest + above)]
+            least, most = (np.nanmean(each) - np.nanmean(ends[0]) for each in (np.minimum(*ends[1:]), np.maximum(*ends[1:])))
+            mean, low, high = claims.t_interval(np.nanmean(ends[0], axis=0))
+            rows[f"gamma - {kind}"] = mean, low + least, high + most
+        found[place] = pd.DataFrame(rows, index=["mean", "low", "high"]).T
     return pd.concat(found, axis=1)
+
+
+def with_seeds(table):
+    """The rows of the clean rates that have four seeds or more."""
+    return table[table.groupby("a").seed.transform("nunique") >= claims.MIN_SEEDS]
+
+
+def verdict_c17(table, column: str) -> Verdict:
+    """C17: distance of the measured minima to gamma's best p minus that to alpha's and to beta's, paired by seed."""
+    enough, cases = with_seeds(table), []
+    if len(enough):
+        nearest = nearest_theory(table)[PROTOCOLS[column]]
+        for name in ("gamma - alpha", "gamma - beta"):
+            mean, low, high = nearest.loc[name]
+            said = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+            cases.append(case(name.replace("-", "−"), said, claims.decide(low, high, at_most=0.0), bool(enough.memorised.all())))
+    return claims.over_cases(CLAIMS["C17"], where(table, PROTOCOLS[column]), cases, "", decider(enough, cases))
 
 
 def held_out(table) -> str:

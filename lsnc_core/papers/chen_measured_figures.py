@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lsnc_core.data_sources import source_of
-from lsnc_core.papers import chen_accuracy, chen_beta, chen_landscape
+from lsnc_core.papers import chen_accuracy, chen_beta, chen_landscape, chen_minima
 from lsnc_core.papers.chen_figures import CLEAN_RATE, KEPT, check_rates, heat, means, position, seed_points, slice_title, top
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, styled
 from lsnc_core.theory import label_noise
@@ -52,7 +52,7 @@ def beta_minima(table: pd.DataFrame) -> Figure:
             colour = COLOURS[number]
             panel.plot(a, label_noise.optimum(kind, a, M), "-" if number == 0 else "--", color=colour, lw=1.4)
             label = f"lowest loss on {labels} labels"
-            argmins(panel, chen_landscape.minima(table, column), color=colour, fmt=MARKERS[number], label=label)
+            argmins(panel, chen_minima.minima(table, column), color=colour, fmt=MARKERS[number], label=label)
         panel.plot([], [], "-", color="black", lw=1.2, label="lines: " + r"$p^*_\alpha$, $p^*_\beta$ (dashed)")
         panel.set(xlabel=CLEAN_RATE, title=place.replace(", clean labels", ""), xlim=(table.a.min() - 0.05, 1.02), ylim=(0, 1.04))
     panels[0].set_ylabel("best kept mass")
@@ -71,9 +71,10 @@ def figure_8(table: pd.DataFrame) -> Figure:
     """The p of lowest test loss and the p of highest test accuracy, against a; `table` from `chen_accuracy.table`."""
     figure, axes = plt.subplots(figsize=(5.8, 4.2), layout="constrained")
     axes.plot([0, 1], [0, 1], color="black", lw=1, ls=":", label="p = a")
-    looks = (("test_loss", "lowest test loss"), ("test_error", "highest test accuracy, last epoch"))
-    for number, (column, label) in enumerate(looks):
-        found = chen_landscape.minima(table, column)
+    learned = chen_landscape.learned(table)
+    looks = ((table, "test_loss", "lowest test loss"), (learned, "test_error", "highest test accuracy, last epoch"))
+    for number, (part, column, label) in enumerate(looks):
+        found = chen_minima.minima(part, column)
         argmins(axes, found, shift=0.004 * (2 * number - 1), fmt=MARKERS[number] + "-", color=COLOURS[number], lw=1, label=label)
     axes.set(xlabel=CLEAN_RATE, ylabel=KEPT, xlim=(table.a.min() - 0.05, 1.02), ylim=(0, 1.04))
     axes.legend(frameon=False, fontsize="small", loc="upper left")
@@ -89,13 +90,14 @@ def figure_9(table: pd.DataFrame) -> Figure:
         ("test_accuracy", "test_error", "b: test accuracy, last epoch", "cividis"),
         ("best_accuracy", "best_error", "c: test accuracy, best epoch (oracle)", "cividis"),
     )
-    lowest = min(means(chen_landscape.learned(table), column).min(axis=None) for column in ("test_accuracy", "best_accuracy"))
+    learned = chen_landscape.learned(table)
+    lowest = min(means(learned, column).min(axis=None) for column in ("test_accuracy", "best_accuracy"))
     for panel, (column, minimised, title, colours) in zip(panels, panes, strict=True):
         grid = means(table, column)
         loss = column == "test_loss"
         limits = {"vmin": 0, "vmax": top(table)} if loss else {"vmin": np.floor(lowest * 10) / 10, "vmax": 1.0}
         image = heat(panel, grid, grid.isna(), cmap=colours, **limits)
-        found = chen_landscape.minima(table, minimised)
+        found = chen_minima.minima(table if loss else learned, minimised)
         mark = {"color": "white" if loss else COLOURS[0], "mec": "black", "ms": 9, "mew": 0.8}
         panel.plot(np.arange(len(found)), position(grid.index.to_numpy(), found.argmin), "P", **mark)
         panel.set_title(title)
@@ -125,11 +127,12 @@ def figure_11(table: pd.DataFrame) -> Figure:
     """Accuracy with weak smoothing minus without, against a, at the last epoch and at the best; `table` from `chen_accuracy.weak`."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     axes.axhline(0, color="black", lw=0.8)
-    for number, (epoch, part) in enumerate(table.groupby("epoch", sort=False)):
+    for number, ((p, epoch), part) in enumerate(table.groupby(["p", "epoch"], sort=False)):
         curves = 100 * part.pivot(index="seed", columns="a", values="gain")
         curves.columns = curves.columns + 0.006 * number  # side by side
-        seed_points(axes, curves, fmt=MARKERS[number] + "-", color=COLOURS[number], lw=1, ms=5, label=f"{epoch} epoch")
+        look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1, "ms": 5, "label": f"p = {p:g}, {epoch} epoch"}
+        seed_points(axes, curves, **look)
     axes.axvline(chen_accuracy.C10_FROM, color="grey", lw=0.8, ls=":", label="claimed: helps from here on")
-    axes.set(xlabel=CLEAN_RATE, ylabel=f"accuracy at p = {table.p.iloc[0]:g} minus p = 1 (points)")
+    axes.set(xlabel=CLEAN_RATE, ylabel="accuracy minus that at p = 1 (points)")
     axes.legend(frameon=False, fontsize="small")
     return figure

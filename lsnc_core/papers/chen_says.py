@@ -10,7 +10,8 @@ FIGURES = {
     "Alpha's is a for every M; beta's tends to a limit and no longer changes visibly beyond 100 classes.",
     "4": "the best kept mass for gamma and several numbers of classes: it sits at 1/M and jumps at a critical clean rate.",
     "5": "test-loss heat maps over (a, p) with clean test labels: theory and measurement on MNIST (a, b) and on CIFAR-10 (c, d). "
-    "Theory and measurement are said to look alike. Both theory panels are equation 11 with M = 10, so (a) and (c) are one function.",
+    "Theory and measurement are said to look alike. The granularity is given as 0.01/0.1 for a and p, without saying of which panels. "
+    "Both theory panels are equation 11 with M = 10, so (a) and (c) are one function.",
     "6": "predicted and measured test loss against p at two clean rates (which ones is not recorded; ours are in the titles). "
     "Said to agree in trend and in absolute value.",
     "7": "predicted and measured test loss against p where test labels are corrupted like the training labels, at a = 0.5 and 0.95, "
