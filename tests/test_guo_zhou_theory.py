@@ -1,5 +1,6 @@
 """The feature model's tables, verdicts and figures of Guo and Zhou: on what is computed, and on made-up tables that must fail."""
 
+import itertools
 import json
 
 import matplotlib.pyplot as plt
@@ -13,9 +14,21 @@ from scipy import stats
 
 from lsnc_core import profiles
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import guo, guo_dynamics, guo_figures, guo_theory, zhou, zhou_figures, zhou_problems
-from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
-from lsnc_core.theory import ufm_spectra
+from lsnc_core.papers import (
+    guo,
+    guo_dynamics,
+    guo_figures,
+    guo_norms,
+    guo_seen,
+    guo_theory,
+    guo_variants,
+    zhou,
+    zhou_figures,
+    zhou_problems,
+)
+from lsnc_core.papers.claims import FAILS, HOLDS, OURS, UNDECIDED
+from lsnc_core.theory import ufm, ufm_dynamics, ufm_objective, ufm_spectra
+from lsnc_core.theory.ufm import FeatureModel, Loss
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +186,10 @@ def test_speeds_and_summary(tables):
     part = runs[(runs.spread == guo_dynamics.START) & (runs.delta == 0.1)].groupby("iteration").nc1
     np.testing.assert_allclose(one["median"], part.median())
     np.testing.assert_allclose(one.high, part.quantile(0.75))
-    rows = guo_dynamics.speed_rows(guo_dynamics.speeds(runs))
-    assert len(rows) == 4 * len(guo.STRENGTHS)
-    assert [row[2] for row in rows if row[0].startswith("NC2")] == ["not reached by all"] * 6
+    rows = guo_variants.speed_rows(guo_dynamics.speeds(runs))
+    assert len(rows) == 5 * len(guo.STRENGTHS) and [row[3] for row in rows if row[1] == "0.3"] == [""] * 5
+    assert next(row[2:] for row in rows if row[0] == "NC1 below 0.0001") == ["not reached by all", "3600", ""]
+    assert {row[3] for row in rows if row[1] == "0.05"} == {"540", "220", "740", "1820", "2200"}
 
 
 def test_curves_are_what_the_theory_module_computes(tables):
@@ -185,6 +199,92 @@ def test_curves_are_what_the_theory_module_computes(tables):
     usual = runs[(runs.spread == guo_dynamics.START) & (runs.iteration == 800)].groupby("delta")[["gap", "nc1", "nc3"]].mean()
     assert (usual.loc[0.05:, ["gap", "nc1"]] < usual.loc[0.0, ["gap", "nc1"]]).all(axis=None)  # sooner with smoothing
     assert (usual.loc[0.05:, "nc3"] > usual.loc[0.0, "nc3"]).all()  # later
+
+
+def test_the_model_is_the_notes_and_the_variants_are_plain_descent():
+    """The notes' table, at eight starts and 900 iterations, within what starts differ by; momentum and no decay against loops."""
+    runs = guo_dynamics.descent(guo.dynamics_model(), [(guo_dynamics.START, delta) for delta in (0.05, 0.2)], 8, 900)
+    speeds = guo_dynamics.speeds(pd.concat([runs, runs[runs.delta == 0.05].assign(delta=0.0)]))
+    for row in speeds[(speeds.metric == "nc1") & (speeds.delta > 0)].itertuples():
+        assert row.iterations == pytest.approx(guo_variants.NOTED[row.delta][guo.REACHED.index((row.metric, row.level))], rel=0.1)
+    model = guo.dynamics_model(K=3, n=2, D=4)
+    found = guo_dynamics.descent(model, [(0.3, 0.1)], 1, 5, momentum=0.9).set_index("iteration").gap
+    x, v = ufm_objective.random_starts(model, 1, 0, 0.3)[0], 0.0
+    rate = np.r_[np.full(12, 0.5), np.full(24, 0.5 * 6), np.full(3, 0.5)]
+    for _ in range(5):
+        v = 0.9 * v + ufm_objective.value_and_gradient(model, Loss("ls", 0.1), x)[1]
+        x = x - rate * v
+    value = ufm_objective.value_and_gradient(model, Loss("ls", 0.1), x)[0]
+    assert found[5] == pytest.approx(value - ufm.minimiser(model, Loss("ls", 0.1)).value, rel=1e-9)
+
+
+def test_without_decay_cross_entropy_stalls(tables, monkeypatch):
+    table = guo_variants.without_decay("smoke")
+    assert sorted(set(table.iteration)) == [400, 800] and table.groupby(["delta", "iteration"]).size().eq(4).all()
+    last = table[table.iteration == 800].groupby("delta").nc1.median()
+    assert last[0.0] > 30 * last[0.05]
+    rows = guo_variants.stall_rows(table)
+    assert [row[0] for row in rows] == ["0", "0.05"] and rows[0][2] == f"{last[0.0]:.1e}" and rows[0][3] == rows[0][6] == ""
+    assert guo_variants.stall_rows(table.replace({"iteration": {800: 6000}}))[1][3::3] == ["6e-05", "0.17"]
+    # f without decay, by autograd: one step of the loop
+    model = FeatureModel(10, 8, 12, 0.0, 0.0, 0.0)
+    x = torch.tensor(ufm_objective.random_starts(model, 1, 0, 0.3)[0], requires_grad=True)
+    logits = x[120:1080].reshape(80, 12) @ x[:120].reshape(10, 12).T + x[1080:]
+    torch.nn.functional.cross_entropy(logits, torch.arange(10).repeat_interleave(8), label_smoothing=0.05).backward()
+    step = torch.cat([torch.full((120,), 0.5), torch.full((960,), 0.5 * 80), torch.full((10,), 0.5)])
+    nc1 = ufm_dynamics.collapse(model, (x - step * x.grad).detach().numpy()[None])[0].item()
+    monkeypatch.setattr(guo_variants, "STALL_AT", 2)
+    found = guo_variants.without_decay("smoke")
+    assert found[(found.iteration == 1) & (found.delta == 0.05) & (found.start == 0)].nc1.item() == pytest.approx(nc1, rel=1e-9)
+
+
+def test_variants_are_told_without_and_with_smoothing():
+    speeds = guo_dynamics.speeds(made_up(lambda delta, t: t**-0.5, lambda delta, t: (1 if delta == 0 else 0.1) / t))
+    tables = {"one": speeds, "two": speeds.assign(iterations=np.where(speeds.delta == 0, np.nan, 7), ratio=np.nan)}
+    rows = guo_variants.variant_rows(tables)
+    assert len(rows) == 5 and rows[0][0] == "f − min f (nats) below 0.001" and {row[2] for row in rows} == {"not reached by all → 7"}
+    before, after = rows[0][1].split("  ")[0].split(" → ")
+    assert float(before) == pytest.approx(1000, rel=0.05) and float(after) == pytest.approx(100, rel=0.05)
+    assert rows[0][1].split("  ")[1].startswith("0.1")
+    found = guo_variants.variants("smoke")
+    assert list(found) == ["K = 10, momentum 0.9", "K = 50, momentum 0.9"] and all(len(table) == 10 for table in found.values())
+
+
+def test_captions_follow_their_tables(tables):
+    spectra = tables["spectra"]
+    flipped = spectra.assign(delta=spectra.delta.map({0.0: 0.2, 0.05: 0.05, 0.2: 0.0}))
+    assert "17 of 28 eigenspaces rise, 0 fall" in guo_seen.spectra(spectra) and "0 of 28 eigenspaces rise, 17 fall" in guo_seen.spectra(
+        flipped
+    )
+    conditions = tables["conditions"]
+    said = guo_seen.conditions(conditions)
+    assert "K = 10: D1 everywhere" in said and "D4 nowhere, D5 nowhere; K = 100" in said and "D1 changes by -4.6%" in said
+    assert f"D1 {guo_seen._below_one(pd.DataFrame({'delta': [0, 0.1, 0.2], 'ratio': [1, 1.1, 0.9]}))}" == "D1 from δ = 0.2 on"
+    assert guo_seen._below_one(pd.DataFrame({"delta": [0.1, 0.2, 0.3], "ratio": [0.9, 1.1, 0.9]})) == "at 2 of 3 strengths"
+    assert "4.0 (K = 3" in guo_seen.rates(tables["rates"])
+    made = made_up(lambda delta, t: t**-0.5 * (1 if delta == 0 else 2), lambda delta, t: (1 if delta == 0 else 0.1) / t)
+    made.loc[(made.iteration < 50) & (made.delta == 0.1), "error"] = 0.5
+    said = guo_seen.curves(made, guo_dynamics.speeds(made))
+    sooner, later = said.split("later: ")
+    assert "f − min f (nats) below 0.001 (0.1" in sooner and "NC2 below 0.1 (4." in later and "NC1" not in sooner
+    assert said.endswith("Last recorded training error above 0: 31.6228 (δ = 0.1).")
+    at = guo_dynamics.nc2_at_nc1(made)
+    assert "NC2 with smoothing higher (grey) at NC1 = 0.1, 0.03" in guo_seen.nc2_at_nc1(at) and "lower" not in guo_seen.nc2_at_nc1(at)
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(0.01, HOLDS), (0.05, FAILS)])
+def test_g9_is_open_either_way_while_networks_move_or_have_not_collapsed(error, outcome):
+    def table(late=error, nc1=0.01):
+        rows = [
+            {"data": "digits", "model": "cnn", "weight_decay": 0.0, "train_size": 200, "epochs": 100, "nc1": nc1, "delta": delta}
+            | {"epoch": epoch, "seed": seed, "error_w": off + 1e-3 * seed, "error_h": off - 1e-3 * seed}
+            for delta, seed, (epoch, off) in itertools.product((0.0, 0.05), range(4), ((80, late), (100, error)))
+        ]
+        return pd.DataFrame(rows)
+
+    assert guo_norms.verdict_g9(table()).outcome == outcome
+    for unsettled in (table(late=error + 0.02), table(nc1=0.3)):
+        assert {case.outcome for case in guo_norms.verdict_g9(unsettled).cases} == {UNDECIDED}
 
 
 # ------------------------------------------------------------------------------------------------ landscape
@@ -255,6 +355,7 @@ def test_what_the_released_normalisation_and_aliasing_do():
 
 def test_claims_are_named_and_every_profile_has_a_size():
     assert set(guo.CLAIMS) == {"G4", "G10", "G11", "G12", "G13"} and set(zhou.CLAIMS) == {"Z-C6", "Z-C7", "Z-C8", "Z-C9"}
+    assert [name for name, claim in guo.CLAIMS.items() if claim.paper == OURS] == ["G13"]
     for claim in [*guo.CLAIMS.values(), *zhou.CLAIMS.values()]:
         assert claim.sentence.endswith(".") and claim.expected and claim.place
     assert set(guo.MODEL) == set(zhou.LANDSCAPE) == set(profiles.PROFILES)

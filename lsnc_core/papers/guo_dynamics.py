@@ -1,12 +1,14 @@
 """Guo et al. 2025: training of the feature model, curve by curve, the rate of NC1, and their verdicts."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lsnc_core.papers import claims, guo
 from lsnc_core.papers.claims import UNDECIDED, Case, Verdict
 from lsnc_core.papers.guo_theory import MODEL
 from lsnc_core.theory import ufm, ufm_dynamics, ufm_objective, ufm_spectra
-from lsnc_core.theory.ufm import Loss
+from lsnc_core.theory.ufm import FeatureModel, Loss
 
 START = 0.3  # standard deviation of the starts' entries
 OTHER_STARTS = (0.1, 1.0)  # without and with the paper's strength only
@@ -14,7 +16,21 @@ METRICS = {"gap": "f − min f (nats)", "error": "training error", "nc1": "NC1",
 
 
 def curves(profile: str):
-    """Gradient descent of the feature model from equal starts at each strength (step 0.5, features 0.5 N).
+    """Training curves of the model: every strength from starts of the usual spread, the paper's also from the other spreads. `descent`."""
+    size = guo.model_size(profile)
+    cells = [(START, delta) for delta in guo.STRENGTHS] + [(spread, delta) for spread in OTHER_STARTS for delta in (0.0, guo.SMOOTHED)]
+    return descent(guo.dynamics_model(), cells, size.runs, size.iterations)
+
+
+def descent(model: FeatureModel, cells: Sequence[tuple[float, float]], starts: int, iterations: int, momentum: float = 0.0):
+    """Gradient descent of the feature model from equal starts in each cell (step 0.5, features 0.5 N).
+
+    Args:
+        model: with decay, so that f has a minimiser at every strength.
+        cells: pairs of the starts' spread and delta.
+        starts: of each cell.
+        iterations: at most 110 of them are recorded, evenly in their logarithm.
+        momentum: of the heavy ball.
 
     Returns:
         pandas.DataFrame, a row per start, strength and recorded iteration: spread (of the start), delta, start, iteration, gap
@@ -22,17 +38,15 @@ def curves(profile: str):
     """
     import pandas as pd
 
-    size, model = guo.model_size(profile), guo.dynamics_model()
-    cells = [(START, delta) for delta in guo.STRENGTHS] + [(spread, delta) for spread in OTHER_STARTS for delta in (0.0, guo.SMOOTHED)]
-    x = np.concatenate([ufm_objective.random_starts(model, size.runs, 0, spread) for spread, _ in cells])
-    delta = np.repeat([delta for _, delta in cells], size.runs)
-    record_at = np.unique(np.round(np.geomspace(1, size.iterations, 110)).astype(int))
-    run = ufm_dynamics.trajectories(model, Loss("ls", delta), x, record_at)
+    x = np.concatenate([ufm_objective.random_starts(model, starts, 0, spread) for spread, _ in cells])
+    delta = np.repeat([delta for _, delta in cells], starts)
+    record_at = np.unique(np.round(np.geomspace(1, iterations, 110)).astype(int))
+    run = ufm_dynamics.trajectories(model, Loss("ls", delta), x, record_at, momentum=momentum)
     least = ufm.minimiser(model, Loss("ls", delta)).value
     rows = {
-        "spread": np.repeat([spread for spread, _ in cells], size.runs),
+        "spread": np.repeat([spread for spread, _ in cells], starts),
         "delta": delta,
-        "start": np.tile(np.arange(size.runs), len(cells)),
+        "start": np.tile(np.arange(starts), len(cells)),
     }
     columns = {name: np.tile(values, len(record_at)) for name, values in rows.items()}
     columns["iteration"] = np.repeat(record_at, len(delta))
@@ -85,34 +99,22 @@ def _runs(table, column: str):
 def speeds(table):
     """Iterations until each metric stays small, and how they compare with no smoothing.
 
-    Returns: pandas.DataFrame with metric, delta, iterations (median over starts), ratio, low, high (geometric mean over starts of the
-    paired ratio to delta = 0, 95 % t-interval on the log scale; NaN where a run never gets there).
+    Returns: pandas.DataFrame with metric, level, delta, iterations (median over starts), ratio, low, high (geometric mean over starts of
+    the paired ratio to delta = 0, 95 % t-interval on the log scale; NaN where a run never gets there).
     """
     import pandas as pd
 
     usual, rows = table[table.spread == START], []
-    for metric, level in {"gap": guo.GAP_TO, **guo.REACHED}.items():
+    for metric, level in guo.REACHED:
         reached = first_below(usual, metric, level).droplevel("spread").unstack("start")  # (strengths, starts)
         for delta, here in reached.iterrows():
             with np.errstate(invalid="ignore"):
                 logs = np.log(here / reached.loc[0.0])
             known = np.isfinite(logs).all() and delta > 0
             ratio, low, high = np.exp(claims.t_interval(logs)) if known else (np.nan, np.nan, np.nan)
-            rows.append(
-                {"metric": metric, "delta": delta, "iterations": here.median(skipna=False), "ratio": ratio, "low": low, "high": high}
-            )
+            row = {"metric": metric, "level": level, "delta": delta, "iterations": here.median(skipna=False)}
+            rows.append(row | {"ratio": ratio, "low": low, "high": high})
     return pd.DataFrame(rows)
-
-
-def speed_rows(table) -> list[list[str]]:
-    """The table `speeds` as text: what is reached, at which strength, after how many iterations, ratio with its interval."""
-    until = {metric: f"{METRICS[metric]} below {level:g}" for metric, level in {"gap": guo.GAP_TO, **guo.REACHED}.items()}
-    rows = []
-    for row in table.itertuples():
-        ratio = f"{row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}]" if np.isfinite(row.ratio) else ""
-        taken = f"{row.iterations:.0f}" if np.isfinite(row.iterations) else "not reached by all"
-        rows.append([until[row.metric], f"{row.delta:g}", taken, ratio])
-    return rows
 
 
 def nc2_at_nc1(table):

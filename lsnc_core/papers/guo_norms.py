@@ -99,7 +99,7 @@ def _late_and_last(part) -> tuple[int, int]:
 
 
 def verdict_g9(table) -> Verdict:
-    """G9 from `norms`: both norms within 2 % at the end; open while they still move, or while features have not collapsed."""
+    """G9 from `norms`: both norms within 2 % at the end; open either way while they still move, or while features have not collapsed."""
     cases = []
     for norm, name in (("w", "‖w‖"), ("h", "‖h‖")):
         for delta, part in table.groupby("delta"):
@@ -111,8 +111,7 @@ def verdict_g9(table) -> Verdict:
             moved = (end[f"error_{norm}"] - late[f"error_{norm}"]).abs().max() > guo_deep.SETTLED
             loose = end.nc1.max() > guo_deep.COLLAPSED
             why = [text for text, so in (("still moving", moved), (f"features not collapsed, NC1 {end.nc1.mean():.2f}", loose)) if so]
-            outcome = UNDECIDED if why and case.outcome == claims.FAILS else case.outcome
-            cases.append(Case(case.name, ", ".join([case.measured, *why]), outcome))
+            cases.append(Case(case.name, ", ".join([case.measured, *why]), UNDECIDED if why else case.outcome))
     found = "; ".join(f"{case.name}: {case.measured}" for case in cases if case.name.endswith(f" {SMOOTHED:g}"))
     tried_on = f"{where(table).rsplit(', decay', 1)[0]}, {table.train_size.iloc[0]:,} training images, the theorem's decays"
     return claims.over_cases(CLAIMS["G9"], tried_on, cases, found, "more epochs, or a network wide enough that its features are free")
