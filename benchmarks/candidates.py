@@ -44,13 +44,15 @@ class Streamed(replicas.Listed):
         here, features, logits = torch.cuda.current_stream(), [], []
         for stream in self.streams:
             stream.wait_stream(here)
-        for network, stream in zip(self.networks, itertools.cycle(self.streams), strict=False):
-            with torch.cuda.stream(stream):
-                features.append(network.features(images))
-                logits.append(network.classifier(features[-1]))
-        # no tensor needs record_stream: what a stream frees it reuses itself, and not before its next wait for this one
-        for stream in self.streams:
-            here.wait_stream(stream)
+        try:
+            for network, stream in zip(self.networks, itertools.cycle(self.streams), strict=False):
+                with torch.cuda.stream(stream):
+                    features.append(network.features(images))
+                    logits.append(network.classifier(features[-1]))
+        finally:  # a recording that a failure ends must find no stream apart
+            # no tensor needs record_stream: what a stream frees it reuses itself, and not before its next wait for this one
+            for stream in self.streams:
+                here.wait_stream(stream)
         return torch.stack(features), torch.stack(logits)
 
 

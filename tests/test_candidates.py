@@ -1,12 +1,10 @@
-"""The benchmark's candidates for a GPU train what `replicas.Listed` trains; their streams fork and join; the benchmark itself runs."""
+"""The benchmark's candidates for a GPU train what `replicas.Listed` trains; their streams fork and join."""
 
 import contextlib
 import copy
 import dataclasses
 import functools
 import importlib
-import json
-import os
 import sys
 from unittest import mock
 
@@ -21,7 +19,7 @@ from lsnc_core.errors import UsageError
 from lsnc_core.runs import RunSpec, fleet, prepare, replicas
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-benchmark, candidates, cases = (importlib.import_module(name) for name in ("fleet", "candidates", "cases"))
+candidates, cases = (importlib.import_module(name) for name in ("candidates", "cases"))
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -59,6 +57,9 @@ NETWORKS = {
     "resnet18 with normed features": ((1, 8, 8), lambda shape: models.resnet18(shape, 7, 4, feature_norm=True)),
 }
 OTHERS = [kind for kind in cases.KINDS if kind not in ("fleet", "listed")]
+# without a CUDA device there are no streams: those of `Streamed` would be compared with themselves
+ON_CPU = [kind for kind in OTHERS if "streamed" not in kind]
+DEVICES = [CPU, pytest.param(CUDA, marks=needs_cuda)]
 
 
 def company(**changes):
@@ -85,14 +86,41 @@ def outputs(tmp_path_factory):
         yield
 
 
+class FakeStreams:
+    """Streams that only write down what happens: who waits for whom, and on which one something runs."""
+
+    def __init__(self, monkeypatch):
+        self.happened, self.current = [], [self.named("here")]
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self.current[-1])
+        monkeypatch.setattr(torch.cuda, "stream", self.entered)
+
+    def named(self, name):
+        return mock.Mock(wait_stream=lambda other: self.happened.append((name, "waits for", other.label)), label=name)
+
+    @contextlib.contextmanager
+    def entered(self, stream):
+        self.current.append(stream)
+        try:
+            yield
+        finally:
+            self.current.pop()
+
+    def runs(self, number):
+        self.happened.append((self.current[-1].label, "runs", number))
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
 @pytest.mark.parametrize("kind", [candidates.Streamed, candidates.Fused, candidates.FusedNchw])
 @pytest.mark.parametrize("shape, make", NETWORKS.values(), ids=NETWORKS)
-def test_candidates_are_the_modules(kind, shape, make):
-    networks = [models.initialise(make(shape), labels.generator(seed, "weights")).double() for seed in range(3)]
-    held, draws = kind(copy.deepcopy(networks), shape, CPU), torch.Generator().manual_seed(0)
+def test_candidates_are_the_modules(monkeypatch, kind, shape, make, device):
+    networks = [models.initialise(make(shape), labels.generator(seed, "weights")).double().to(device) for seed in range(3)]
+    held, draws = kind(copy.deepcopy(networks), shape, device), torch.Generator().manual_seed(0)
+    if kind is candidates.Streamed and device is CPU:
+        fakes = FakeStreams(monkeypatch)
+        held.streams = [fakes.named(name) for name in "ab"]
     for mode in (True, True, False):
         held.train(mode)
-        x = 2 * torch.randn(6, *shape, generator=draws, dtype=torch.float64) + 1
+        x = (2 * torch.randn(6, *shape, generator=draws, dtype=torch.float64) + 1).to(device)
         for network, h, q in zip(networks, *held.forward(x), strict=True):
             network.train(mode)
             expected = network.features(x)
@@ -114,12 +142,11 @@ def test_candidates_train_what_networks_in_turn_train(steps, changes):
     specs = company(**changes)
     expected = trained("listed", specs, CPU)
     expected_steps = torch.stack(steps)
-    for kind in OTHERS:
+    for kind in ON_CPU:
         steps.clear()
         found = trained(kind, specs, CPU)
         np.testing.assert_allclose(torch.stack(steps)[:5], expected_steps[:5], rtol=1e-5, err_msg=kind)
         for one, other in zip(found, expected, strict=True):
-            assert one.history == other.history or kind != "streamed"
             for row, numbers in zip(one.history, other.history, strict=True):
                 close = 1e-2 if "resnet18" in specs[0].model else 1e-4
                 assert losses_of(row) == pytest.approx(losses_of(numbers), rel=close), kind
@@ -145,35 +172,32 @@ def test_layers_that_cannot_be_fused_are_refused(features, sentence):
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
-def test_streams_fork_before_and_join_after_all_passes(monkeypatch):
-    happened, current = [], ["here"]
-
-    class FakeStream(str):
-        def wait_stream(self, other):
-            happened.append((str(self), "waits for", str(other)))
-
-    @contextlib.contextmanager
-    def entered(stream):
-        current.append(stream)
-        yield
-        current.pop()
-
+@pytest.mark.parametrize("fails", [None, 2])
+def test_streams_fork_before_and_join_after_all_passes(monkeypatch, fails):
     networks = [prepare.build(dataclasses.replace(SPEC, seed=seed), (1, 8, 8), 10) for seed in range(5)]
     held = candidates.Streamed(networks, (1, 8, 8), CPU)
     assert held.streams == []
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = held.forward(x)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: FakeStream(current[-1]))
-    monkeypatch.setattr(torch.cuda, "stream", entered)
-    held.streams = [FakeStream(name) for name in "abc"]
+    fakes = FakeStreams(monkeypatch)
+    held.streams = [fakes.named(name) for name in "abc"]
+
+    def seen(number):
+        fakes.runs(number)
+        if number == fails:
+            raise torch.OutOfMemoryError("no more")
+
     for number, network in enumerate(networks):
-        for part in (network.features, network.classifier):
-            part.register_forward_hook(lambda *_, number=number: happened.append((current[-1], "runs", number)))
-    for found, wanted in zip(held.forward(x), expected, strict=True):
-        assert torch.equal(found, wanted)
-    assert happened == [
+        network.features.register_forward_hook(lambda *_, number=number: seen(number))
+    if fails is None:
+        for found, wanted in zip(held.forward(x), expected, strict=True):
+            assert torch.equal(found, wanted)
+    else:
+        with pytest.raises(torch.OutOfMemoryError):
+            held.forward(x)
+    assert fakes.happened == [
         *((name, "waits for", "here") for name in "abc"),
-        *((name, "runs", number) for number, name in enumerate("abcab") for _ in range(2)),
+        *((name, "runs", number) for number, name in enumerate("abcab") if fails is None or number <= fails),
         *(("here", "waits for", name) for name in "abc"),
     ]
 
@@ -195,75 +219,6 @@ def test_the_update_of_many_tensors_takes_gradients_of_any_layout():
         fleet.sgd_step(*there, spread[0], some and spread[1], 0.9)
         for one, other in zip(here[0] + here[2], there[0] + there[2], strict=True):
             torch.testing.assert_close(one, other)
-
-
-# the benchmark
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """The name of a small case like those for a GPU, in the benchmark while the test lasts."""
-    spec = dataclasses.replace(cases.CASES["resnet18 width 20 bf16"], widths=(2,), train_size=40, batch=20)
-    monkeypatch.setitem(cases.CASES, "tiny", spec)
-    monkeypatch.setitem(cases.SIZES["cpu"], "tiny", (1,))
-    monkeypatch.setattr(benchmark, "ALONGSIDE", 2)
-    monkeypatch.setitem(benchmark.SIDES, "cpu", 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
-    for name in ("allow_tf32", "benchmark"):
-        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))  # put back afterwards
-    return "tiny"
-
-
-def test_the_benchmark_writes_its_rows_and_the_errors_of_those_that_failed(tiny, monkeypatch, tmp_path, capsys):
-    def fails(*arguments):
-        raise RuntimeError("out of\nmemory")
-
-    monkeypatch.setattr(benchmark, "vmapped", fails)
-    output = tmp_path / "table.json"
-    monkeypatch.setattr(sys, "argv", ["fleet.py", "--only", tiny, "--seconds", "0.05", "--output", str(output)])
-    benchmark.main()
-    report, printed = json.loads(output.read_text()), capsys.readouterr().out
-    rows = {row["row"]: row for row in report["rows"]}
-    assert list(rows) == ["loader", "memory", "vmap", "fleet 1", "threads 2"]
-    assert rows.pop("vmap") == {
-        **{"case": tiny, "row": "vmap", "rate": None, "ratio": None, "peak_share": None, "memory_mib": None},
-        "error": "RuntimeError: out of memory",
-    }
-    assert "RuntimeError: out of memory\n" in printed
-    for name, row in rows.items():
-        assert list(row) == ["case", "row", "rate", "ratio", "peak_share", "memory_mib"]
-        assert row["rate"] > 0 and row["ratio"] > 0 and row["peak_share"] > 0 and f"{row['rate']:,.0f}" in printed
-        assert (row["memory_mib"] is None) == (name in ("loader", "memory"))
-    assert report.keys() == {"rows", "unit", "seconds", "device", "specs", "provenance"}
-    assert report["specs"] == {tiny: json.loads(json.dumps(cases.CASES[tiny].to_dict()))}
-
-
-@pytest.mark.parametrize("kind", cases.KINDS)
-def test_every_kind_of_row_runs(tiny, kind):
-    hold, step = fleet.hold, fleet.sgd_step
-    rate, memory = benchmark.fleet_rate(cases.CASES[tiny], 2, 0.01, CPU, kind)
-    assert rate > 0 and memory >= 0 and (fleet.hold, fleet.sgd_step) == (hold, step)
-
-
-def test_a_process_that_fails_ends_its_row_alone(tiny, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
-    with pytest.raises(RuntimeError, match="KeyError: 'unknown'"):
-        benchmark.in_fleet(cases.CASES[tiny], 1, 0.01, CPU, "unknown")
-
-
-def test_rows_on_a_gpu():
-    rows = {case: list(benchmark.rows_of(case, 1, CUDA)) for case in cases.CASES}
-    assert {"fleet 1", "fleet 100", "streamed 4", "fused 64"} <= set(rows["wide cnn 28x28"])
-    assert not {"fused 100", "streamed 256", "foreach 4", "threads 8", "listed 8"} & set(rows["wide cnn 28x28"])
-    assert rows["mlp 8x8"] == ["loader", "memory", "vmap", *(f"fleet {size}" for size in cases.DEFAULT_SIZES["cuda"])]
-    assert {f"{kind} 4" for kind in cases.KINDS if kind != "listed"} <= set(rows["resnet18 width 64 bf16"])
-
-
-@pytest.mark.parametrize("case, count", [("resnet18 width 64 bf16", 11_173_962), ("resnet18 width 20 bf16", 1_094_750)])
-def test_parameters_of_the_cases_for_a_gpu(case, count):
-    with torch.device("meta"):
-        network = models.resnet18((3, 32, 32), 10, *cases.CASES[case].widths)
-    assert sum(weight.numel() for weight in network.parameters()) == count
 
 
 # on a CUDA device
