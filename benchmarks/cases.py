@@ -37,7 +37,9 @@ CASES = GPU_CASES | {
         data="mnist-subset", train_size=600, test_size=10, pool=1, model="resnet18", widths=(4,), batch=128, **BASE
     ),
 }
-ALONGSIDE = 8  # networks of the rows "threads" and "listed"
+ALONGSIDE = 8  # networks of the rows "threads" and "listed", and of one row "vmap"
+LONG = 120  # seconds at least of the row as used of a case for a GPU, there: the hours of a grid are told from it
+# numbers of networks besides the one that is used, `execute.block_size`
 DEFAULT_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (1, 4, 16, 64, 100, 256)}
 SIZES = {
     "cpu": {"resnet18 width 4": (1, 2, 4), "lenet 28x28": (1, 2, 4, 8)} | dict.fromkeys(GPU_CASES, (1, 2)),

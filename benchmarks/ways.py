@@ -1,0 +1,195 @@
+"""The ways to train that `benchmarks/fleet.py` compares, each timed: rates in replica-images per second, times in seconds."""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from unittest import mock
+
+import torch
+from cases import KINDS
+from memory import peak_memory
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lsnc_core import data, labels, losses, models
+from lsnc_core.images import standardise
+from lsnc_core.runs import RunSpec, fleet, graphs, prepare
+
+_barrier = None  # of the fleet's processes on a CPU
+
+
+def prepared(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor, models.Network]:
+    """Standardised training images (N, C, H, W), smoothed targets (N, K) and the network of a spec."""
+    chosen = data.load(spec.data).subset(spec.train_size, spec.test_size)
+    images, _ = standardise(chosen, spec.pool)
+    noisy = labels.corrupt(chosen.train_labels, labels.symmetric_noise(spec.a, 10), spec.seed)
+    return images, labels.soft_targets(noisy, spec.p, 10), prepare.build(spec, tuple(images.shape[1:]), 10)
+
+
+def half(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """The context in which a plain loop makes its products in the spec's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bfloat16")
+
+
+def timed(epoch, images_a_epoch: int, seconds: float) -> float:
+    """Replica-images per second of a function that trains one epoch: a warm-up, then epochs for at least `seconds`."""
+    epoch()
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        epoch()
+        done += images_a_epoch
+    return done / (time.perf_counter() - start)
+
+
+def plain(spec: RunSpec, seconds: float, loader: bool, device: torch.device) -> float:
+    """One network at a time, eager, with a DataLoader or with tensors in memory."""
+    images, targets, network = prepared(spec)
+    layout = torch.channels_last if spec.precision == "bfloat16" else torch.preserve_format
+    network.to(device, memory_format=layout)
+    optimizer = torch.optim.SGD(network.parameters(), lr=spec.lr, momentum=spec.momentum)
+    batches = DataLoader(TensorDataset(images, targets), batch_size=spec.batch, shuffle=True)
+    if not loader:
+        images, targets = images.to(device), targets.to(device)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        with half(spec, device):
+            logits = network(x.to(memory_format=layout))
+        nn.functional.cross_entropy(logits.float(), y).backward()
+        optimizer.step()
+
+    def epoch() -> None:
+        if loader:
+            for x, y in batches:
+                step(x.to(device), y.to(device))
+        else:
+            for rows in torch.randperm(len(images), device=device).split(spec.batch):
+                step(images[rows], targets[rows])
+        finish(device)
+
+    return timed(epoch, len(images), seconds)
+
+
+@contextlib.contextmanager
+def cudnn(tf32: bool, autotune: bool) -> Iterator[None]:
+    """cuDNN's settings for a while: whether float32 convolutions may round to TF32, whether algorithms are timed first."""
+    chosen = torch.backends.cudnn
+    before = chosen.allow_tf32, chosen.benchmark
+    chosen.allow_tf32, chosen.benchmark = tf32, autotune
+    try:
+        yield
+    finally:
+        chosen.allow_tf32, chosen.benchmark = before
+
+
+def by_default(spec: RunSpec, seconds: float, device: torch.device) -> float:
+    """The DataLoader loop with torch's default settings."""
+    with cudnn(tf32=True, autotune=False):
+        return plain(spec, seconds, True, device)
+
+
+def finish(device: torch.device) -> None:
+    """Wait for what a GPU still has to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def vmapped(spec: RunSpec, replicas: int, seconds: float, device: torch.device) -> float | None:
+    """`replicas` networks through torch.func; None for networks that it refuses (batch norm's running statistics)."""
+    images, targets, _ = prepared(spec)
+    networks = [prepare.build(dataclasses.replace(spec, seed=seed), tuple(images.shape[1:]), 10) for seed in range(replicas)]
+    images, targets, networks = images.to(device), targets.to(device), [network.to(device) for network in networks]
+    parameters, buffers = torch.func.stack_module_state(networks)
+    if buffers:
+        return None
+    optimizer = torch.optim.SGD(parameters.values(), lr=spec.lr, momentum=spec.momentum)
+
+    def loss(weights: dict, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        with half(spec, device):
+            logits = torch.func.functional_call(networks[0], weights, (x,))
+        return losses.cross_entropy(logits.float(), y).mean()
+
+    together = torch.func.vmap(loss, in_dims=(0, None, None))
+
+    def epoch() -> None:
+        for rows in torch.randperm(len(images), device=device).split(spec.batch):
+            optimizer.zero_grad()
+            together(parameters, images[rows], targets[rows]).sum().backward()
+            optimizer.step()
+        finish(device)
+
+    return timed(epoch, replicas * len(images), seconds)
+
+
+def fleet_rate(
+    spec: RunSpec, count: int, seconds: float, device: torch.device, kind: str = "fleet", ready: Callable = lambda: None
+) -> float:
+    """Replica-images per second of one process that trains `count` networks.
+
+    `kind` is one of `KINDS`; `ready` is called before the clock starts.
+    """
+    # on a GPU the steps of each size run as they are at first: a last smaller batch once an epoch
+    start, done, rate = 0.0, -1 if device.type == "cpu" else -1 - graphs.WARM_UP, 0.0
+
+    class Enough(Exception):
+        """Ends a training that would go on for ever."""
+
+    def progress(_: int) -> None:
+        nonlocal start, done, rate
+        done += 1
+        finish(device)
+        if done == 0:
+            ready()
+            start = time.perf_counter()
+        elif time.perf_counter() - start >= seconds:
+            rate = done * count * spec.train_size / (time.perf_counter() - start)
+            raise Enough
+
+    endless = [dataclasses.replace(spec, seed=seed, epochs=10**9, evaluate_at=(10**9,)) for seed in range(count)]
+    with contextlib.suppress(Enough), mock.patch.multiple(fleet, **KINDS[kind]):
+        fleet.train(endless, data.load(spec.data), device, progress)
+    return rate
+
+
+def _join(barrier, threads: int) -> None:
+    """Make this process one of the fleet's on a CPU."""
+    global _barrier
+    _barrier = barrier
+    torch.set_num_threads(threads)
+
+
+def _member(spec: RunSpec, count: int, seconds: float, kind: str) -> tuple[float, float]:
+    """The rate of one of the fleet's processes on a CPU and its peak memory in MiB; nobody waits for one that fails."""
+    try:
+        rate = fleet_rate(spec, count, seconds, torch.device("cpu"), kind, _barrier.wait)
+        _barrier.wait()  # pages are shared until all have looked
+        memory = peak_memory(os.getpid())
+        _barrier.wait()
+    except BaseException:
+        _barrier.abort()
+        raise
+    return rate, memory
+
+
+def in_processes(spec: RunSpec, count: int, seconds: float, kind: str = "fleet", processes: int = 0) -> tuple[float, float]:
+    """Replica-images per second and peak memory in MiB of processes that share the CPU's cores, by default one per core."""
+    context = multiprocessing.get_context("spawn")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = processes or cores
+    with ProcessPoolExecutor(processes, context, _join, (context.Barrier(processes), cores // processes)) as pool:
+        members = [pool.submit(_member, spec, count, seconds, kind) for _ in range(processes)]
+    errors = [member.exception() for member in members if member.exception()]
+    if errors:  # that others waited in vain is none of its own
+        raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
+    found = [member.result() for member in members]
+    return sum(rate for rate, _ in found), sum(memory for _, memory in found)
+
+
+def in_fleet(spec: RunSpec, count: int, seconds: float, device: torch.device, kind: str = "fleet") -> float | tuple[float, float]:
+    """The whole machine: replica-images per second, on a CPU with the peak memory in MiB."""
+    return fleet_rate(spec, count, seconds, device, kind) if device.type == "cuda" else in_processes(spec, count, seconds, kind)
