@@ -388,6 +388,7 @@ def test_the_numbers_of_the_verdicts_on_formulas(theory):
     reversed_by = max((beta[M] - rates)[rates < 1 / M].max() for M in classes[:3])  # no rate is below 1/100
     assert f"for a < 1/M, not claimed, p*(β) is larger, by up to {reversed_by:.2g}" in theory["C4"].measured
     _, limit, near = theory["C5"].cases
+    assert theory["C5"].measured.startswith("holds at the closed form, the limit a², a ≥ 0.8; ")
     for M in (10, 100, 1000):
         assert f"{(beta[M] - rates**2).max():.4f} at M = {M}" in limit.measured
     # registered: .020, .036, .040

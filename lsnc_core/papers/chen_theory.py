@@ -76,9 +76,9 @@ def _verdict_c5(beta: dict[int, np.ndarray], tried: str) -> Verdict:
     gap = {M: np.abs(best - RATES**2).max() for M, best in beta.items() if M >= 10}
     near = {M: np.abs(best - beta[2])[RATES >= C5_FROM - 1e-12].max() for M, best in beta.items() if M > 2}
     cases = [
-        Case("formula", f"largest |p* − a² − (1−a)²/(M−1)| {exact:.1e}", _outcome(exact < TOLERANCE)),
+        Case("the closed form", f"largest |p* − a² − (1−a)²/(M−1)| {exact:.1e}", _outcome(exact < TOLERANCE)),
         Case(
-            "limit",
+            "the limit a²",
             "largest |p* − a²|: " + ", ".join(f"{value:.4f} at M = {M}" for M, value in gap.items()),
             _outcome(all(value <= 1 / (M - 1) + TOLERANCE for M, value in gap.items())),
         ),
