@@ -70,7 +70,8 @@ class Spread:
     chance: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] points, 2 standard errors {2 * self.error:.2f}"
+        errors = f"2 standard errors {2 * self.error:.2f} (exceeded by equal losses in {self.chance:.0%} of trials)"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] points, {errors}"
 
 
 def spread(values: np.ndarray) -> Spread:
@@ -81,9 +82,8 @@ def spread(values: np.ndarray) -> Spread:
     lie within q s / sqrt(seeds) of the true ones at once, q the quantile of the studentised range. chance = P(range > 2 sqrt(2)) of the
     same distribution. Args: values, float (seeds, losses), at least 2 x 2, finite.
 
-    >>> found = spread(np.array([[1.0, 2.0], [1.0, 2.2], [1.4, 2.3]]))
-    >>> print(found, round(found.chance, 3))  # two losses: a t-test at 2 degrees of freedom
-    1.03 [0.65, 1.41] points, 2 standard errors 0.18 0.184
+    >>> print(spread(np.array([[1.0, 2.0], [1.0, 2.2], [1.4, 2.3]])))  # two losses: P(|t| > 2) at 2 degrees of freedom
+    1.03 [0.65, 1.41] points, 2 standard errors 0.18 (exceeded by equal losses in 18% of trials)
     """
     from scipy import stats
 
@@ -209,9 +209,7 @@ def verdict_z4(table) -> Verdict:
     found = spread(values)
     outcome = HOLDS if found.value > 2 * found.error else FAILS if found.high <= EQUAL else UNDECIDED
     means = ", ".join(f"{loss} {mean:.2f}" for loss, mean in zip(LOSSES, values.mean(0), strict=True))
-    measured = (
-        f"spread {found} ({len(LOSSES)} equal losses exceed them in {found.chance:.0%} of trials); mean test accuracies in percent: {means}"
-    )
+    measured = f"spread {found}; mean test accuracies in percent: {means}"
     return Verdict(CLAIMS["Z-C4"], where, measured + _open(outcome, "more seeds, more test images"), outcome)
 
 
