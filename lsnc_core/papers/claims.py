@@ -69,12 +69,14 @@ def over_cases(claim: Claim, tried_on: str, cases: Sequence[Case], remark: str =
     >>> cases = [Case("a = 0.5", "", HOLDS), Case("a = 0.8", "", FAILS), Case("a = 0.9", "", HOLDS)]
     >>> over_cases(None, "digits", cases).measured
     'holds at a = 0.5, 0.9; does not hold at a = 0.8'
+    >>> over_cases(None, "digits", [Case("formula", "", HOLDS)]).measured
+    'holds at formula'
     """
     outcome = every([case.outcome for case in cases])
     said = []
     for each in OUTCOMES:
         names = [case.name for case in cases if case.outcome == each]
-        shared = names[0].rsplit(" ", 1)[0] + " " if names else ""
+        shared = "".join(names[0].rpartition(" ")[:2]) if names else ""
         if names:
             said.append(f"{each} at {shared}{', '.join(name.removeprefix(shared) for name in names)}")
     said += [part for part in (remark, f"what would decide it: {decider}" if outcome == UNDECIDED and decider else "") if part]

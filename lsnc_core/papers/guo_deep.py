@@ -54,7 +54,7 @@ _CLAIMS = (
     (
         "G4",
         "abstract; NC1 against NC2 (F2)",
-        "At the same level of NC1, label smoothing has the smaller NC2.",
+        "At the same level of NC1, label smoothing has the smaller NC2 (collapse of class means and classifier to a simplex).",
         "NC2(LS) − NC2(CE), mean over log NC1 where both networks have been, below 0",
     ),
     (
