@@ -120,7 +120,7 @@ def interval_case(
     """
     values = np.asarray(values, dtype=float)
     if len(values) < claims.MIN_SEEDS:
-        return Case(name, f"{len(values)} seeds, an interval needs {claims.MIN_SEEDS}", UNDECIDED)
+        return Case(name, f"seeds: {len(values)}, an interval needs {claims.MIN_SEEDS}", UNDECIDED)
     if not np.isfinite(values).all():
         return Case(name, f"{said}: not there for every seed", UNDECIDED)
     found = claims.t_interval(values)

@@ -98,7 +98,7 @@ NOTEBOOKS = (
         0.4,
         _from("guo_norms", "theorem_runs"),
     ),
-    Notebook("guo_5_conditioning", "Conditioning and the speed of collapse", _GUO, "Theorem 2, F8, F9; G10, G12, G13", 0.4),
+    Notebook("guo_5_conditioning", "Conditioning and the speed of collapse", _GUO, "Theorem 2, F8, F9; G4, G10, G12, G13", 0.6),
     Notebook(
         "zhou_1_losses_collapse",
         "Four losses, one geometry?",
