@@ -187,9 +187,12 @@ def test_speeds_and_summary(tables):
     np.testing.assert_allclose(one["median"], part.median())
     np.testing.assert_allclose(one.high, part.quantile(0.75))
     rows = guo_variants.speed_rows(guo_dynamics.speeds(runs))
-    assert len(rows) == 5 * len(guo.STRENGTHS) and [row[3] for row in rows if row[1] == "0.3"] == [""] * 5
-    assert next(row[2:] for row in rows if row[0] == "NC1 below 0.0001") == ["not reached by all", "3600", ""]
-    assert {row[3] for row in rows if row[1] == "0.05"} == {"540", "220", "740", "1820", "2200"}
+    assert len(rows) == 5 and {len(row) for row in rows} == {1 + len(guo.STRENGTHS)}
+    assert rows[2][:2] == ["NC1 below 0.0001", "not reached by all"]  # after 800 iterations
+    smoothed = gap.loc[0.05]
+    assert (
+        guo_variants.speed_rows(speeds)[0][2] == f"{smoothed.iterations:.0f} {smoothed.ratio:.2f} [{smoothed.low:.2f}, {smoothed.high:.2f}]"
+    )
 
 
 def test_curves_are_what_the_theory_module_computes(tables):
@@ -201,12 +204,16 @@ def test_curves_are_what_the_theory_module_computes(tables):
     assert (usual.loc[0.05:, "nc3"] > usual.loc[0.0, "nc3"]).all()  # later
 
 
-def test_the_model_is_the_notes_and_the_variants_are_plain_descent():
-    """The notes' table, at eight starts and 900 iterations, within what starts differ by; momentum and no decay against loops."""
+# iterations to NC1 below 1e-2 and 1e-4 that other code found for the same model and steps, medians over three starts
+FOUND_BEFORE = {0.05: {1e-2: 220, 1e-4: 740}, 0.2: {1e-2: 95, 1e-4: 360}}
+
+
+def test_the_model_is_that_of_other_code_and_the_variants_are_plain_descent():
+    """What other code found, at eight starts and 900 iterations, within what starts differ by; momentum and no decay against loops."""
     runs = guo_dynamics.descent(guo.dynamics_model(), [(guo_dynamics.START, delta) for delta in (0.05, 0.2)], 8, 900)
     speeds = guo_dynamics.speeds(pd.concat([runs, runs[runs.delta == 0.05].assign(delta=0.0)]))
     for row in speeds[(speeds.metric == "nc1") & (speeds.delta > 0)].itertuples():
-        assert row.iterations == pytest.approx(guo_variants.NOTED[row.delta][guo.REACHED.index((row.metric, row.level))], rel=0.1)
+        assert row.iterations == pytest.approx(FOUND_BEFORE[row.delta][row.level], rel=0.1)
     model = guo.dynamics_model(K=3, n=2, D=4)
     found = guo_dynamics.descent(model, [(0.3, 0.1)], 1, 5, momentum=0.9).set_index("iteration").gap
     x, v = ufm_objective.random_starts(model, 1, 0, 0.3)[0], 0.0
@@ -224,8 +231,7 @@ def test_without_decay_cross_entropy_stalls(tables, monkeypatch):
     last = table[table.iteration == 800].groupby("delta").nc1.median()
     assert last[0.0] > 30 * last[0.05]
     rows = guo_variants.stall_rows(table)
-    assert [row[0] for row in rows] == ["0", "0.05"] and rows[0][2] == f"{last[0.0]:.1e}" and rows[0][3] == rows[0][6] == ""
-    assert guo_variants.stall_rows(table.replace({"iteration": {800: 6000}}))[1][3::3] == ["6e-05", "0.17"]
+    assert [row[0] for row in rows] == ["0", "0.05"] and rows[0][2] == f"{last[0.0]:.1e}" and {len(row) for row in rows} == {5}
     # f without decay, by autograd: one step of the loop
     model = FeatureModel(10, 8, 12, 0.0, 0.0, 0.0)
     x = torch.tensor(ufm_objective.random_starts(model, 1, 0, 0.3)[0], requires_grad=True)

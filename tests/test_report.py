@@ -281,6 +281,16 @@ def quick_assets(monkeypatch):
     monkeypatch.setattr(record, "FOLDER", Path("nowhere"))
 
 
+def test_what_is_claimed_by_none_of_the_papers_stands_last(tmp_path, quick_assets):
+    ours = claims.Verdict(claims.Claim("B1", claims.OURS, "here", "it holds", "below 1"), "digits", "0.1", claims.HOLDS)
+    executed(tmp_path, "one", [bundle(show.Verdicts([ours, verdict(2, claims.FAILS)]))])
+    executed(tmp_path, "two", [bundle(show.Verdicts([verdict(1, claims.FAILS)]))])
+    page = Elements(read(build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)))
+    assert [head["text"] for head in page.all("th", **{"data-label": "Claim"})] == ["C1", "C2", "B1"]
+    (tally,) = page.all("table", class_="tally")
+    assert tally["text"].replace("\n", "").endswith("All120A paper020this companion100")
+
+
 def test_a_report_of_two_notebooks(tmp_path, quick_assets):
     table = pd.DataFrame({"p": [0.5, 1.0], "loss": [0.25, np.inf]})
     figure = show.Figure(picture(), name="fig-1", title="Figure <1>", paper="p", ours="o", alt='seen: "x" < y', table=table)

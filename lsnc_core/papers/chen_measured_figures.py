@@ -118,7 +118,7 @@ def figure_10(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
             axes, curves, fmt=MARKERS[number % len(MARKERS)] + "-", color=COLOURS[number % len(COLOURS)], lw=1.2, ms=4.5, label=f"a = {a:g}"
         )
     axes.set(xlabel=KEPT, ylabel="test error, last epoch (share of images)", ylim=(0, None))
-    axes.legend(frameon=False, fontsize="small", ncols=2)
+    figure.legend(frameon=False, fontsize="small", ncols=4, loc="outside lower center")
     return figure
 
 

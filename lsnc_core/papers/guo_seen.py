@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lsnc_core.papers import guo, guo_variants
+from lsnc_core.papers import guo
 from lsnc_core.papers.guo_dynamics import METRICS, START
 from lsnc_core.theory import ufm_spectra
 
@@ -68,11 +68,10 @@ def curves(runs, speeds) -> str:
 
 
 def nc2_at_nc1(table) -> str:
-    """Of `guo_dynamics.nc2_at_nc1`: at which levels of NC1 smoothing has the lower and the higher NC2, by spread of the starts; notes."""
+    """Of `guo_dynamics.nc2_at_nc1`: at which levels of NC1 smoothing has the lower and the higher NC2, by spread of the starts."""
     said = []
     for spread, part in table.groupby("spread"):
         found = {"lower": part.nc1[part.high < 0], "higher (grey)": part.nc1[part.low > 0]}
         words = [f"{word} at NC1 = {', '.join(f'{level:g}' for level in levels)}" for word, levels in found.items() if len(levels)]
         said.append(f"starts of spread {spread:g}: NC2 with smoothing {' and '.join(words) or 'not told apart'}")
-    noted = ", ".join(f"{plain:.2f}/{smooth:.2f} at {level:g}" for level, (plain, smooth) in guo_variants.NOTED_NC2.items())
-    return f"{'; '.join(said)} (95 % over starts). This project's notes, without/with smoothing: {noted}."
+    return f"{'; '.join(said)} (95 % over starts)."

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lsnc_core import files, profiles, provenance
 from lsnc_core.data_sources import SOURCES
+from lsnc_core.papers.claims import OURS
 from lsnc_core.report import record, schedule, show
 from lsnc_core.report.catalog import Notebook
 
@@ -58,7 +59,7 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
             )
             verdicts += [row | {"page": page} for row in found]
     tallies = {"All": Counter(row["outcome"] for row in verdicts)}
-    for row in verdicts:
+    for row in _in_order(verdicts):
         tallies.setdefault(row["paper"], Counter())[row["outcome"]] += 1
     recorded = record.recordings()
     verdicts = _in_order(record.beside(verdicts, recorded, profile))
@@ -104,7 +105,8 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
 
 
 def _in_order(rows: Sequence[dict]) -> list[dict]:
-    """Verdicts by paper, in the order of the notebooks, and by the number in the claim's id; those on one claim together, as they came."""
+    """Verdicts by paper, in the order of the notebooks, our own last, and by the number in the claim's id; those on one claim together, as
+    they came."""
     papers, first = {}, {}
     for number, row in enumerate(rows):
         papers.setdefault(row["paper"], number)
@@ -112,7 +114,7 @@ def _in_order(rows: Sequence[dict]) -> list[dict]:
 
     def place(row: dict) -> tuple:
         number = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["id"])]
-        return papers[row["paper"]], number, first[row["id"], row["sentence"], row["expected"]]
+        return row["paper"] == OURS, papers[row["paper"]], number, first[row["id"], row["sentence"], row["expected"]]
 
     return sorted(rows, key=place)
 
