@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lsnc_core import data, labels, losses, models
 from lsnc_core.images import standardise
-from lsnc_core.runs import RunSpec, fleet, graphs, prepare
+from lsnc_core.runs import RunSpec, execute, fleet, graphs, prepare
 
 _barrier = None  # of the fleet's processes on a CPU
 
@@ -160,6 +160,7 @@ def _join(barrier, threads: int) -> None:
     """Make this process one of the fleet's on a CPU."""
     global _barrier
     _barrier = barrier
+    execute.keep_memory()
     torch.set_num_threads(threads)
 
 
