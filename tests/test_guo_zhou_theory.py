@@ -191,7 +191,8 @@ def test_speeds_and_summary(tables):
     assert rows[2][:2] == ["NC1 below 0.0001", "not reached by all"]  # after 800 iterations
     smoothed = gap.loc[0.05]
     assert (
-        guo_variants.speed_rows(speeds)[0][2] == f"{smoothed.iterations:.0f} {smoothed.ratio:.2f} [{smoothed.low:.2f}, {smoothed.high:.2f}]"
+        guo_variants.speed_rows(speeds)[0][2]
+        == f"{smoothed.iterations:.0f} ({smoothed.ratio:.2f} [{smoothed.low:.2f}, {smoothed.high:.2f}])"
     )
 
 
@@ -249,9 +250,9 @@ def test_variants_are_told_without_and_with_smoothing():
     tables = {"one": speeds, "two": speeds.assign(iterations=np.where(speeds.delta == 0, np.nan, 7), ratio=np.nan)}
     rows = guo_variants.variant_rows(tables)
     assert len(rows) == 5 and rows[0][0] == "f − min f (nats) below 0.001" and {row[2] for row in rows} == {"not reached by all → 7"}
-    before, after = rows[0][1].split("  ")[0].split(" → ")
+    before, after = rows[0][1].split(" (")[0].split(" → ")
     assert float(before) == pytest.approx(1000, rel=0.05) and float(after) == pytest.approx(100, rel=0.05)
-    assert rows[0][1].split("  ")[1].startswith("0.1")
+    assert rows[0][1].split(" (")[1].startswith("0.1") and rows[0][1].endswith("])")
     found = guo_variants.variants("smoke")
     assert list(found) == ["K = 10, momentum 0.9", "K = 50, momentum 0.9"] and all(len(table) == 10 for table in found.values())
 

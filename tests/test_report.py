@@ -302,6 +302,7 @@ def test_a_report_of_two_notebooks(tmp_path, quick_assets):
     index = build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)
     assert index == tmp_path / "report" / "index.html"
     page, one, two = (Elements(read(tmp_path / "report" / name)) for name in ("index.html", "one.html", "two.html"))
+    assert "the order of the batches is shared and not covered" in " ".join(read(index).split())  # what intervals leave out
     # the claims, in the order a reader counts, linked to their page
     assert [head["text"] for head in page.all("th", **{"data-label": "Claim"})] == ["C1", "C2", "C12"]
     assert [link["text"] for link in page.all("a", href="one.html") if link["text"] == "digits"] == ["digits"] * 3

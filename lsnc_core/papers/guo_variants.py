@@ -17,7 +17,7 @@ def speed_rows(table) -> list[list[str]]:
     rows = []
     for metric, level in guo.REACHED:
         at = table[(table.metric == metric) & (table.level == level)].sort_values("delta")
-        rows.append([f"{METRICS[metric]} below {level:g}", *(f"{_taken(row.iterations)} {_ratio(row)}".strip() for row in at.itertuples())])
+        rows.append([f"{METRICS[metric]} below {level:g}", *(_taken(row.iterations) + _ratio(row) for row in at.itertuples())])
     return rows
 
 
@@ -26,7 +26,7 @@ def _taken(iterations: float) -> str:
 
 
 def _ratio(row) -> str:
-    return f"{row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}]" if np.isfinite(row.ratio) else ""
+    return f" ({row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}])" if np.isfinite(row.ratio) else ""
 
 
 def variants(profile: str) -> dict:
@@ -50,7 +50,7 @@ def variant_rows(tables: dict) -> list[list[str]]:
         for table in tables.values():
             at = table[(table.metric == metric) & (table.level == level)].set_index("delta")
             plain, smooth = at.loc[0.0], at.loc[guo.SMOOTHED]
-            cells.append(f"{_taken(plain.iterations)} → {_taken(smooth.iterations)}  {_ratio(smooth)}".rstrip())
+            cells.append(f"{_taken(plain.iterations)} → {_taken(smooth.iterations)}{_ratio(smooth)}")
         rows.append([f"{METRICS[metric]} below {level:g}", *cells])
     return rows
 
