@@ -152,7 +152,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps memory on request")
 def test_memory_that_is_kept_is_not_asked_for_again():
     usual, kept = (int(subprocess.check_output([sys.executable, "-c", FAULTS, way], cwd=files.PROJECT)) for way in ("usual", "kept"))
-    assert kept < 50 < 10 * 5 * 20_000_000 / 2**22 < usual  # of pages of 2 MiB at most half are given back each time
+    assert usual > 4 * kept  # the usual gives pages back each time; what is kept may still grow once
 
 
 # two processes on one store
