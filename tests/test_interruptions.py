@@ -140,7 +140,7 @@ from lsnc_core.runs import execute
 if sys.argv[1] == "kept":
     execute.keep_memory()
 def step():
-    return [torch.ones(5_000_000) for _ in range(5)] and None
+    torch.ones(15_000_000)  # 60 MB: above 32 the system is always asked
 step(), step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
