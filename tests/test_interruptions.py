@@ -3,18 +3,15 @@
 import dataclasses
 import multiprocessing
 import os
-import platform
 import random
 import resource
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 from test_runs import SPEC, like, numbers, one_sentence
 
-from lsnc_core import data, files
+from lsnc_core import data
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import checkpoint, execute, fleet, store
 
@@ -132,27 +129,6 @@ def test_training_leaves_torch_as_it_was(shelf, monkeypatch):
         within = torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
     assert within == (1, False, True)
     assert (torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()) == before
-
-
-FAULTS = """
-import resource, sys, torch
-from lsnc_core.runs import execute
-if sys.argv[1] == "kept":
-    execute.keep_memory()
-def step():
-    torch.ones(15_000_000)  # 60 MB: above 32 the system is always asked
-step(), step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps memory on request")
-def test_memory_that_is_kept_is_not_asked_for_again():
-    usual, kept = (int(subprocess.check_output([sys.executable, "-c", FAULTS, way], cwd=files.PROJECT)) for way in ("usual", "kept"))
-    assert usual > 4 * kept  # the usual gives pages back each time; what is kept may still grow once
 
 
 # two processes on one store
