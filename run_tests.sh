@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the code with ruff and runs the tests; arguments go to pytest, e.g. ./run_tests.sh -k bootstrap.
+# Checks the code with ruff and runs the tests, on up to four cores; arguments go to pytest, e.g. ./run_tests.sh -k bootstrap.
 set -euo pipefail
 
 if ! command -v python3 >/dev/null; then
@@ -11,6 +11,7 @@ python=$(python3 lsnc_core/bootstrap.py)
 
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 export MPLBACKEND=Agg
+export OMP_NUM_THREADS=1 # workers whose threads share cores wait for each other
 
 lint=0
 "$python" -m ruff check . || lint=$?
@@ -19,7 +20,7 @@ if [ "$lint" -ne 0 ]; then
 fi
 
 tests=0
-"$python" -m pytest "$@" || tests=$?
+"$python" -m pytest -n logical --maxprocesses 4 --dist loadgroup "$@" || tests=$?
 if [ "$tests" -eq 0 ]; then
     exit "$lint"
 fi

@@ -11,6 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Spread the tests over pytest-xdist's workers: a file, or all that look at the smoke run, on one.
+
+    So no fixture of a file or of the session is made twice. The smoke run takes longest and starts first.
+    """
+
+    def group(item):
+        return "report_smoke" if "report_smoke" in item.fixturenames else item.path.stem
+
+    items.sort(key=lambda item: group(item) != "report_smoke")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
 @dataclass(frozen=True)
 class ReportSmoke:
     """What `./run_all.sh --profile smoke` left: the outputs folder, the profile's folder in it, what it printed, its exit status."""
@@ -25,6 +39,7 @@ class ReportSmoke:
 def report_environment(**changes):
     """The environment of a user who set nothing: what run_tests.sh or a shell set for tests would hide faults."""
     hidden = ("LSNC_OUTPUTS", "LSNC_DATA", "LSNC_OFFLINE", "MPLBACKEND", "PYTHONPATH", "PYTHONWARNINGS", "PYTEST_CURRENT_TEST")
+    hidden += ("OMP_NUM_THREADS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID")
     return {name: value for name, value in os.environ.items() if name not in hidden} | changes
 
 
