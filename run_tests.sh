@@ -15,8 +15,9 @@ export OMP_NUM_THREADS=1 # workers whose threads share cores wait for each other
 
 lint=0
 "$python" -m ruff check . || lint=$?
+"$python" -m ruff format --check --quiet . || lint=$?
 if [ "$lint" -ne 0 ]; then
-    echo "run_tests.sh: ruff is not content (see above); the tests follow, and this run counts as failed."
+    echo "run_tests.sh: ruff is not content (see above; \`ruff format .\` mends the layout); the tests follow, and this run counts as failed."
 fi
 
 tests=0

@@ -1,6 +1,8 @@
-"""Other ways to hold and to update networks on a GPU, for `benchmarks/fleet.py` to measure beside those of `lsnc_core.runs`.
+"""Other ways to hold and to update networks on a GPU, for `benchmarks/fleet.py` to measure beside
+those of `lsnc_core.runs`.
 
-These are candidates: whichever wins on a GPU moves into the package (`runs.replicas`, `runs.fleet.sgd_step`), the others go.
+These are candidates: whichever wins on a GPU moves into the package (`runs.replicas`,
+`runs.fleet.sgd_step`), the others go.
 
     Streamed            networks side by side as in `replicas.Listed`, their passes on several CUDA streams
     Fused, FusedNchw    networks as one of R-fold channels, the images' channels last or first in memory
@@ -26,18 +28,31 @@ STREAMS = 8
 
 
 class Streamed(replicas.Listed):
-    """As `replicas.Listed`, but on a CUDA device the networks are dealt to a few streams, so that small ones run at the same time.
+    """As `replicas.Listed`, but on a CUDA device the networks are dealt to a few streams, so that
+    small ones run at the same time.
 
-    The streams fork from the current one and join it again within `forward`, as recording a graph demands; autograd runs each
-    backward operation on the stream of its forward operation and joins them itself. Args and methods as there.
+    The streams fork from the current one and join it again within `forward`, as recording a graph
+    demands; autograd runs each backward operation on the stream of its forward operation and joins
+    them itself. Args and methods as there.
     """
 
-    def __init__(self, networks: Sequence[models.Network], image_shape: tuple[int, int, int], device: torch.device):
+    def __init__(
+        self,
+        networks: Sequence[models.Network],
+        image_shape: tuple[int, int, int],
+        device: torch.device,
+    ):
         super().__init__(networks, image_shape, device)
-        self.streams = [torch.cuda.Stream() for _ in range(min(len(networks), STREAMS))] if device.type == "cuda" else []
+        self.streams = (
+            [torch.cuda.Stream() for _ in range(min(len(networks), STREAMS))]
+            if device.type == "cuda"
+            else []
+        )
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (R, B, D) and logits (R, B, K) of all networks for the same images, float (B, C, H, W)."""
+        """Features (R, B, D) and logits (R, B, K) of all networks for the same images, float (B, C,
+        H, W).
+        """
         if not self.streams:
             return super().forward(images)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -50,18 +65,20 @@ class Streamed(replicas.Listed):
                     features.append(network.features(images))
                     logits.append(network.classifier(features[-1]))
         finally:  # a recording that a failure ends must find no stream apart
-            # no tensor needs record_stream: what a stream frees it reuses itself, and not before its next wait for this one
+            # no tensor needs record_stream: what a stream frees it reuses itself, and not before
+            # its next wait for this one
             for stream in self.streams:
                 here.wait_stream(stream)
         return torch.stack(features), torch.stack(logits)
 
 
 class Fused:
-    """Networks of convolutions, batch norm and residual blocks as one network whose channels are those of all networks in turn.
+    """Networks of convolutions, batch norm and residual blocks as one network whose channels are
+    those of all networks in turn.
 
-    The first convolution has the outputs of all networks on the shared images, later ones are grouped, batch norm is one call over
-    R*C channels, linear layers are batched products; what works channel by channel is left as it is. Methods as for
-    `replicas.Stacked`.
+    The first convolution has the outputs of all networks on the shared images, later ones are
+    grouped, batch norm is one call over R*C channels, linear layers are batched products; what
+    works channel by channel is left as it is. Methods as for `replicas.Stacked`.
 
     Args:
         networks: R of one shape, see `fused`; they must begin with a convolution.
@@ -69,7 +86,8 @@ class Fused:
         device: where their weights go.
 
     Attributes:
-        parameters: those of one network in turn, each of all networks (R, ...), leaves that require gradients.
+        parameters: those of one network in turn, each of all networks (R, ...), leaves that require
+            gradients.
         buffers: running means and variances (R, C) of each batch norm.
 
     Raises:
@@ -78,18 +96,30 @@ class Fused:
 
     memory_format = torch.channels_last
 
-    def __init__(self, networks: Sequence[models.Network], image_shape: tuple[int, int, int], device: torch.device):
+    def __init__(
+        self,
+        networks: Sequence[models.Network],
+        image_shape: tuple[int, int, int],
+        device: torch.device,
+    ):
         first, *others = zip(*(network.features for network in networks), strict=True)
         if not isinstance(first[0], nn.Conv2d):
-            raise UsageError(f"the fused trainer needs a convolution as the first layer, got {_line(first[0])}.")
-        body = [_Convolution(first, self.memory_format, shared=True), *(fused(parts, self.memory_format) for parts in others)]
+            raise UsageError(
+                f"the fused trainer needs a convolution as the first layer, got {_line(first[0])}."
+            )
+        body = [
+            _Convolution(first, self.memory_format, shared=True),
+            *(fused(parts, self.memory_format) for parts in others),
+        ]
         self.features = nn.Sequential(*body).to(device)
         self.last = _Products([network.classifier for network in networks]).to(device)
         self.parameters = [*self.features.parameters(), *self.last.parameters()]
         self.buffers = list(self.features.buffers())
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (R, B, D) and logits (R, B, K) of all networks for the same images, float (B, C, H, W)."""
+        """Features (R, B, D) and logits (R, B, K) of all networks for the same images, float (B, C,
+        H, W).
+        """
         hidden = self.features(images.contiguous(memory_format=self.memory_format))  # (B, R*D)
         return _apart(hidden, len(self.last.weight)), self.last.products(hidden)
 
@@ -97,11 +127,21 @@ class Fused:
         """Weights (R, K, D) and biases (R, K) of the last layers, as they are now."""
         return self.last.weight.detach(), self.last.bias.detach()
 
-    def spread(self, values: torch.Tensor, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """One number per network, float (R,), shaped to multiply each of the parameters, as views; others for the classifier's if given."""
+    def spread(
+        self,
+        values: torch.Tensor,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        """One number per network, float (R,), shaped to multiply each of the parameters, as views;
+        others for the classifier's if given.
+        """
         own = [values if weight is None else weight, values if bias is None else bias]
         numbers = [values] * (len(self.parameters) - 2) + own
-        return [number.view(-1, *[1] * (part.ndim - 1)) for number, part in zip(numbers, self.parameters, strict=True)]
+        return [
+            number.view(-1, *[1] * (part.ndim - 1))
+            for number, part in zip(numbers, self.parameters, strict=True)
+        ]
 
     def square_norms(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """Each network's sum of squares over tensors shaped as the parameters, (R,)."""
@@ -113,16 +153,19 @@ class Fused:
 
 
 class FusedNchw(Fused):
-    """As `Fused` with channels first in memory: for grouped convolutions a library may be faster so."""
+    """As `Fused` with channels first in memory: for grouped convolutions a library may be faster
+    so.
+    """
 
     memory_format = torch.contiguous_format
 
 
 def fused(parts: Sequence[nn.Module], memory_format: torch.memory_format) -> nn.Module:
-    """One module, (B, R*C, ...) -> (B, R*C', ...), that does what R modules of one shape do to their own channels.
+    """One module, (B, R*C, ...) -> (B, R*C', ...), that does what R modules of one shape do to
+    their own channels.
 
-    Convolutions, batch norm and linear layers are built anew, in torchvision's BasicBlock and in sequences each part by itself; ReLU,
-    pooling and flattening are kept.
+    Convolutions, batch norm and linear layers are built anew, in torchvision's BasicBlock and in
+    sequences each part by itself; ReLU, pooling and flattening are kept.
 
     Raises:
         UsageError: for a module of any other kind.
@@ -147,20 +190,31 @@ def fused(parts: Sequence[nn.Module], memory_format: torch.memory_format) -> nn.
 
 
 class _Convolution(nn.Module):
-    """R convolutions: (B, C, H, W) that all of them share, or (B, R*C, H, W) -> (B, R*C', H', W')."""
+    """R convolutions: (B, C, H, W) that all of them share, or (B, R*C, H, W) -> (B, R*C', H',
+    W').
+    """
 
-    def __init__(self, layers: Sequence[nn.Conv2d], memory_format: torch.memory_format, shared: bool = False):
+    def __init__(
+        self, layers: Sequence[nn.Conv2d], memory_format: torch.memory_format, shared: bool = False
+    ):
         super().__init__()
         one = layers[0]
         if one.groups != 1 or one.padding_mode != "zeros":
             raise UsageError(f"the fused trainer cannot train the layer {_line(one)}.")
-        weight = torch.cat([layer.weight.detach() for layer in layers]).contiguous(memory_format=memory_format)  # (R*C', C, k, k)
+        weight = torch.cat([layer.weight.detach() for layer in layers]).contiguous(
+            memory_format=memory_format
+        )  # (R*C', C, k, k)
         self.weight = nn.Parameter(weight.unflatten(0, (len(layers), -1)))  # (R, C', C, k, k)
         self.bias = None if one.bias is None else nn.Parameter(_stacked(layers, "bias"))
         self.how = (one.stride, one.padding, one.dilation, 1 if shared else len(layers))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(images, self.weight.flatten(0, 1), None if self.bias is None else self.bias.flatten(), *self.how)
+        return F.conv2d(
+            images,
+            self.weight.flatten(0, 1),
+            None if self.bias is None else self.bias.flatten(),
+            *self.how,
+        )
 
 
 class _Norm(nn.Module):
@@ -171,13 +225,18 @@ class _Norm(nn.Module):
         one = norms[0]
         if not (one.affine and one.track_running_stats and one.momentum is not None):
             raise UsageError(f"the fused trainer cannot train the layer {_line(one)}.")
-        self.weight, self.bias = (nn.Parameter(_stacked(norms, name)) for name in ("weight", "bias"))  # (R, C)
+        self.weight, self.bias = (
+            nn.Parameter(_stacked(norms, name)) for name in ("weight", "bias")
+        )  # (R, C)
         for name in ("running_mean", "running_var"):
             self.register_buffer(name, _stacked(norms, name))
         self.settings = (one.momentum, one.eps)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        running, own = (self.running_mean.view(-1), self.running_var.view(-1)), (self.weight.flatten(), self.bias.flatten())
+        running, own = (
+            (self.running_mean.view(-1), self.running_var.view(-1)),
+            (self.weight.flatten(), self.bias.flatten()),
+        )
         return F.batch_norm(hidden, *running, *own, self.training, *self.settings)
 
 
@@ -188,7 +247,9 @@ class _Products(nn.Module):
         super().__init__()
         if layers[0].bias is None:
             raise UsageError(f"the fused trainer cannot train the layer {_line(layers[0])}.")
-        self.weight, self.bias = (nn.Parameter(_stacked(layers, name)) for name in ("weight", "bias"))  # (R, D', D), (R, D')
+        self.weight, self.bias = (
+            nn.Parameter(_stacked(layers, name)) for name in ("weight", "bias")
+        )  # (R, D', D), (R, D')
 
     def products(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, R*D) -> (R, B, D')."""
@@ -221,21 +282,27 @@ def sgd_step(
     decays: Sequence[torch.Tensor] | None,
     momentum: float,
 ) -> None:
-    """As `fleet.sgd_step` for networks side by side, each with numbers of its own: a few kernels a network instead of three a tensor.
+    """As `fleet.sgd_step` for networks side by side, each with numbers of its own: a few kernels a
+    network instead of three a tensor.
 
     Args: as there; rates and decays float (), those of one network views of one number.
     """
     # these kernels want equal strides; gradients of 1x1 convolutions can have others
     gradients = [
-        own if own.stride() == v.stride() else torch.empty_like(v).copy_(own) for own, v in zip(gradients, velocities, strict=True)
+        own if own.stride() == v.stride() else torch.empty_like(v).copy_(own)
+        for own, v in zip(gradients, velocities, strict=True)
     ]
     torch._foreach_mul_(velocities, momentum)
     torch._foreach_add_(velocities, gradients)
     if decays is not None:
         for decay, places in _alike(decays):
-            torch._foreach_add_(_at(velocities, places), torch._foreach_mul(_at(parameters, places), decay))
+            torch._foreach_add_(
+                _at(velocities, places), torch._foreach_mul(_at(parameters, places), decay)
+            )
     for rate, places in _alike(rates):
-        torch._foreach_sub_(_at(parameters, places), torch._foreach_mul(_at(velocities, places), rate))
+        torch._foreach_sub_(
+            _at(parameters, places), torch._foreach_mul(_at(velocities, places), rate)
+        )
 
 
 def _alike(numbers: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, list[int]]]:

@@ -1,4 +1,6 @@
-"""What `benchmarks/fleet.py` measures: networks, numbers of them, and ways to train them together."""
+"""What `benchmarks/fleet.py` measures: networks, numbers of them, and ways to train them
+together.
+"""
 
 import dataclasses
 
@@ -6,7 +8,17 @@ import candidates
 
 from lsnc_core.runs import RunSpec, replicas
 
-BASE = {"a": 0.8, "p": 0.9, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "epochs": 1, "evaluate_at": (1,), "seed": 0, "order_seed": 0}
+BASE = {
+    "a": 0.8,
+    "p": 0.9,
+    "lr": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "epochs": 1,
+    "evaluate_at": (1,),
+    "seed": 0,
+    "order_seed": 0,
+}
 # for a GPU: random images, so that its machine needs no data set, in whole batches
 RANDOM = RunSpec(
     data="benchmarks/random_images.py",
@@ -24,17 +36,65 @@ GPU_CASES = {
     "resnet18 width 20 bf16": dataclasses.replace(RANDOM, widths=(20,)),  # 1,094,750
 }
 CASES = GPU_CASES | {
-    "cnn 14x14": RunSpec(data="mnist-subset", train_size=3000, test_size=10, pool=2, model="cnn", widths=(8, 16, 128), batch=64, **BASE),
-    "cnn 28x28": RunSpec(data="mnist-subset", train_size=3000, test_size=10, pool=1, model="cnn", widths=(8, 16, 128), batch=128, **BASE),
+    "cnn 14x14": RunSpec(
+        data="mnist-subset",
+        train_size=3000,
+        test_size=10,
+        pool=2,
+        model="cnn",
+        widths=(8, 16, 128),
+        batch=64,
+        **BASE,
+    ),
+    "cnn 28x28": RunSpec(
+        data="mnist-subset",
+        train_size=3000,
+        test_size=10,
+        pool=1,
+        model="cnn",
+        widths=(8, 16, 128),
+        batch=128,
+        **BASE,
+    ),
     "wide cnn 28x28": RunSpec(
-        data="mnist-subset", train_size=3000, test_size=10, pool=1, model="cnn", widths=(16, 32, 128), batch=128, **BASE
+        data="mnist-subset",
+        train_size=3000,
+        test_size=10,
+        pool=1,
+        model="cnn",
+        widths=(16, 32, 128),
+        batch=128,
+        **BASE,
     ),
     "lenet 28x28": RunSpec(
-        data="mnist-subset", train_size=3000, test_size=10, pool=1, model="lenet", widths=(10, 20, 50), batch=128, **BASE
+        data="mnist-subset",
+        train_size=3000,
+        test_size=10,
+        pool=1,
+        model="lenet",
+        widths=(10, 20, 50),
+        batch=128,
+        **BASE,
     ),
-    "mlp 8x8": RunSpec(data="digits", train_size=1200, test_size=10, pool=1, model="mlp", widths=(64,), batch=64, **BASE),
+    "mlp 8x8": RunSpec(
+        data="digits",
+        train_size=1200,
+        test_size=10,
+        pool=1,
+        model="mlp",
+        widths=(64,),
+        batch=64,
+        **BASE,
+    ),
     "resnet18 width 4": RunSpec(
-        data="mnist-subset", train_size=600, test_size=10, pool=1, model="resnet18", widths=(4,), batch=128, **BASE
+        data="mnist-subset",
+        train_size=600,
+        test_size=10,
+        pool=1,
+        model="resnet18",
+        widths=(4,),
+        batch=128,
+        **BASE,
     ),
 }
 ALONGSIDE = 8  # networks of the rows "threads" and "listed", and of one row "vmap"
@@ -42,7 +102,8 @@ LONG = 120  # seconds at least of the row as used of a case for a GPU, there: th
 # numbers of networks besides the one that is used, `execute.block_size`
 DEFAULT_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (1, 4, 16, 64, 100, 256)}
 SIZES = {
-    "cpu": {"resnet18 width 4": (1, 2, 4), "lenet 28x28": (1, 2, 4, 8)} | dict.fromkeys(GPU_CASES, (1, 2)),
+    "cpu": {"resnet18 width 4": (1, 2, 4), "lenet 28x28": (1, 2, 4, 8)}
+    | dict.fromkeys(GPU_CASES, (1, 2)),
     "cuda": {
         "resnet18 width 4": (1, 4, 16),
         "lenet 28x28": (1, 4, 16, 64),
@@ -60,7 +121,8 @@ KINDS = {
     "fused": {"hold": candidates.Fused},
     "fused nchw": {"hold": candidates.FusedNchw},
 }
-# the candidates of a model, for at most so many networks: those that cannot be stacked have the more to win
+# the candidates of a model, for at most so many networks: those that cannot be stacked have the
+# more to win
 CANDIDATES = {"cnn": ("streamed", "fused")} | dict.fromkeys(
     ("lenet", "resnet18"), ("foreach", "streamed", "streamed foreach", "fused", "fused nchw")
 )

@@ -1,4 +1,6 @@
-"""Whole trainings for `benchmarks/fleet.py`: the paper's grid, the memory of a hundred networks, what the patch-wise CNN reaches."""
+"""Whole trainings for `benchmarks/fleet.py`: the paper's grid, the memory of a hundred networks,
+what the patch-wise CNN reaches.
+"""
 
 import dataclasses
 import json
@@ -22,13 +24,21 @@ TENTHS = {tenth / 10 for tenth in range(1, 11)}
 
 
 def ten_by_ten(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """One seed's 10 x 10 networks among those of a landscape: clean rates and kept masses in tenths."""
+    """One seed's 10 x 10 networks among those of a landscape: clean rates and kept masses in
+    tenths.
+    """
     return [spec for spec in specs if spec.seed == 0 and {spec.a, spec.p} <= TENTHS]
 
 
 def cifar_grid_hours(rate: float) -> float:
-    """Hours of training of the paper's CIFAR-10 grid, all its epochs, at a rate in replica-images per second."""
-    return sum(spec.train_size * spec.epochs for spec in ten_by_ten(chen.cifar_runs("paper"))) / rate / 3600
+    """Hours of training of the paper's CIFAR-10 grid, all its epochs, at a rate in replica-images
+    per second.
+    """
+    return (
+        sum(spec.train_size * spec.epochs for spec in ten_by_ten(chen.cifar_runs("paper")))
+        / rate
+        / 3600
+    )
 
 
 def write(output: Path, report: dict) -> None:
@@ -38,16 +48,18 @@ def write(output: Path, report: dict) -> None:
 
 
 def grid(specs: Sequence[RunSpec], device: str) -> dict:
-    """Train a grid as the companion does, into a store of its own, and tell how long it took and what it memorised.
+    """Train a grid as the companion does, into a store of its own, and tell how long it took and
+    what it memorised.
 
     Args:
         specs: the networks, one with a = .5 and p = 1 among them.
         device: "cpu" or "cuda".
 
     Returns:
-        networks; seconds of wall time from the call to the table, measuring and storing included; rate, replica-images per second of
-        them; train_error, the share in [0, 1] of the noisy training labels that the network at a = .5, p = 1 has wrong at the end,
-        and train_loss, in nats, there; device; spec of the first network.
+        networks; seconds of wall time from the call to the table, measuring and storing included;
+        rate, replica-images per second of them; train_error, the share in [0, 1] of the noisy
+        training labels that the network at a = .5, p = 1 has wrong at the end, and train_loss, in
+        nats, there; device; spec of the first network.
     """
     data.load(specs[0].data)  # a download is no part of it
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +68,10 @@ def grid(specs: Sequence[RunSpec], device: str) -> dict:
         seconds = time.perf_counter() - start
     passes = sum(spec.train_size * spec.epochs for spec in specs)
     cell = table[(table.a == 0.5) & (table.p == 1) & (table.epoch == table.epochs)].iloc[0]
-    memorised = {"train_error": 1 - float(cell.train_accuracy), "train_loss": float(cell.train_loss)}
+    memorised = {
+        "train_error": 1 - float(cell.train_accuracy),
+        "train_loss": float(cell.train_loss),
+    }
     found = {"networks": len(specs), "seconds": seconds, "rate": passes / seconds}
     return found | memorised | {"device": device, "spec": specs[0].to_dict()}
 
@@ -65,8 +80,12 @@ def paper_grid(device: str, output: Path) -> None:
     """Train the paper's MNIST grid, print what `grid` tells and write it."""
     found = grid(ten_by_ten(chen.landscape_runs("paper")), device)
     write(output, found)
-    print(f"{found['networks']} networks: {found['seconds']:,.0f} s, {found['rate']:,.0f} replica-images/s")
-    print(f"a = 0.5, p = 1: training error {found['train_error']:.2%}, training loss {found['train_loss']:.4f}; written to {output}")
+    print(
+        f"{found['networks']} networks: {found['seconds']:,.0f} s, {found['rate']:,.0f} replica-images/s"
+    )
+    print(
+        f"a = 0.5, p = 1: training error {found['train_error']:.2%}, training loss {found['train_loss']:.4f}; written to {output}"
+    )
 
 
 HUNDRED = """
@@ -78,14 +97,17 @@ runs.results([dataclasses.replace(runs.RunSpec.from_dict(values), seed=seed) for
 
 
 def grid_memory(output: Path) -> None:
-    """Train 100 networks of the `gpu` profile's grid for one epoch on the CPU in processes of their own and tell their memory.
+    """Train 100 networks of the `gpu` profile's grid for one epoch on the CPU in processes of their
+    own and tell their memory.
 
     Told is the sum of all processes' peaks, which need not fall together: an upper bound.
     """
     spec = dataclasses.replace(chen.landscape_runs("gpu")[0], epochs=1, evaluate_at=(1,))
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"LSNC_OUTPUTS": folder, "LSNC_DATA": str(files.data_root())}
-        child = subprocess.Popen([sys.executable, "-c", HUNDRED], stdin=subprocess.PIPE, env=environment, text=True)
+        child = subprocess.Popen(
+            [sys.executable, "-c", HUNDRED], stdin=subprocess.PIPE, env=environment, text=True
+        )
         child.stdin.write(json.dumps(spec.to_dict()))
         child.stdin.close()
         most, start = 0.0, time.perf_counter()
@@ -94,14 +116,37 @@ def grid_memory(output: Path) -> None:
             time.sleep(0.5)
     if child.returncode:
         sys.exit(child.returncode)
-    report = {"networks": 100, "memory_mib": most, "seconds": time.perf_counter() - start, "spec": spec.to_dict()}
+    report = {
+        "networks": 100,
+        "memory_mib": most,
+        "seconds": time.perf_counter() - start,
+        "spec": spec.to_dict(),
+    }
     write(output, report)
-    print(f"100 networks, one epoch of MNIST and its evaluation: {most:,.0f} MiB, {report['seconds']:.0f} s; written to {output}")
+    print(
+        f"100 networks, one epoch of MNIST and its evaluation: {most:,.0f} MiB, {report['seconds']:.0f} s; written to {output}"
+    )
 
 
 def accuracy() -> None:
-    """Train the patch-wise CNN on clean full MNIST with the smoothing p = .9, four seeds, on the CPU, and print its test accuracy."""
-    changes = {"data": "mnist", "train_size": 60000, "test_size": 10000, "a": 1.0, "p": 0.9, "lr": 0.03, "epochs": 8, "evaluate_at": (8,)}
+    """Train the patch-wise CNN on clean full MNIST with the smoothing p = .9, four seeds, on the
+    CPU, and print its test accuracy.
+    """
+    changes = {
+        "data": "mnist",
+        "train_size": 60000,
+        "test_size": 10000,
+        "a": 1.0,
+        "p": 0.9,
+        "lr": 0.03,
+        "epochs": 8,
+        "evaluate_at": (8,),
+    }
     specs = [dataclasses.replace(CASES["cnn 28x28"], **changes, seed=seed) for seed in range(4)]
-    found = [trained.history[-1]["test_accuracy"] for trained in fleet.train(specs, data.load("mnist"), torch.device("cpu"))]
-    print(f"test accuracy after 8 epochs: {', '.join(f'{value:.2%}' for value in found)}; mean {sum(found) / len(found):.2%}")
+    found = [
+        trained.history[-1]["test_accuracy"]
+        for trained in fleet.train(specs, data.load("mnist"), torch.device("cpu"))
+    ]
+    print(
+        f"test accuracy after 8 epochs: {', '.join(f'{value:.2%}' for value in found)}; mean {sum(found) / len(found):.2%}"
+    )

@@ -5,16 +5,23 @@ from pathlib import Path
 
 
 def peak_memory(process: int) -> float:
-    """The most memory in MiB that a process has held since it started; 0 for one that has ended, and where there is no Linux.
+    """The most memory in MiB that a process has held since it started; 0 for one that has ended,
+    and where there is no Linux.
 
-    VmHWM, the kernel's own record of the largest resident set, less what other processes' share of common pages is now (Rss - Pss):
-    nothing is sampled, so no step's peak is missed and no timing disturbed. Whoever adds up processes reads all while all run.
+    VmHWM, the kernel's own record of the largest resident set, less what other processes' share of
+    common pages is now (Rss - Pss):
+    nothing is sampled, so no step's peak is missed and no timing disturbed. Whoever adds up
+    processes reads all while all run.
     """
     try:
-        held, status = (_sizes(Path(f"/proc/{process}/{name}")) for name in ("smaps_rollup", "status"))
+        held, status = (
+            _sizes(Path(f"/proc/{process}/{name}")) for name in ("smaps_rollup", "status")
+        )
     except OSError:
         return 0.0
-    return (status["VmHWM"] - (held["Rss"] - held["Pss"])) / 1024 if "VmHWM" in status else 0.0  # a zombie has none
+    return (
+        (status["VmHWM"] - (held["Rss"] - held["Pss"])) / 1024 if "VmHWM" in status else 0.0
+    )  # a zombie has none
 
 
 def family(process: int) -> list[int]:

@@ -1,17 +1,20 @@
-"""Collapse and calibration metrics: time, memory and the value of NC1, against what one would write at first, in one run.
+"""Collapse and calibration metrics: time, memory and the value of NC1, against what one would write
+at first, in one run.
 
     .venv/bin/python benchmarks/metrics.py [--rounds N] [--only CASE ...] [--output FILE]
 
-Rows of a case, all on the same float32 features in memory, all of NC1, NC2, NC3, NC4 and the accuracies:
+Rows of a case, all on the same float32 features in memory, all of NC1, NC2, NC3, NC4 and the
+accuracies:
 
     two reads      `neural_collapse`: every convention, NC1 by class too
     one pass       `NeuralCollapse` in batches of 256: everything but NC4 and the accuracies
     dense          class means by masks, D x D covariances by one product each, torch.linalg.pinv, one convention, float32
 
-and of the calibration case, ECE with 15 bins of 50,000 x 100 logits: `ece`, a loop over the bins, torchmetrics where it is installed.
-The rows take turns, so a machine that drifts drifts for all of them. Seconds are the fastest of the rounds, ratios those of the
-fastest, for whatever else runs on the machine only adds; the median is given beside them. Memory is the peak over the loaded
-features, of a process of its own.
+and of the calibration case, ECE with 15 bins of 50,000 x 100 logits: `ece`, a loop over the bins,
+torchmetrics where it is installed. The rows take turns, so a machine that drifts drifts for all of
+them. Seconds are the fastest of the rounds, ratios those of the fastest, for whatever else runs on
+the machine only adds; the median is given beside them. Memory is the peak over the loaded features,
+of a process of its own.
 """
 
 import argparse
@@ -34,7 +37,9 @@ REFERENCE = "two reads"
 
 @dataclass(frozen=True)
 class Case:
-    """h = mu_G + vertex of a simplex of this radius + sigma times noise; `decades`: over how many Sigma_B's eigenvalues fall."""
+    """h = mu_G + vertex of a simplex of this radius + sigma times noise; `decades`: over how many
+    Sigma_B's eigenvalues fall.
+    """
 
     N: int
     D: int
@@ -53,7 +58,9 @@ CASES = {
 
 
 def made(case: Case) -> tuple[torch.Tensor, ...]:
-    """Features float32 (N, D), labels int64 (N,), W (K, D), b (K,), made in place, a few rows at a time."""
+    """Features float32 (N, D), labels int64 (N,), W (K, D), b (K,), made in place, a few rows at a
+    time.
+    """
     torch.manual_seed(0)
     directions = torch.linalg.qr(torch.randn(case.D, case.K)).Q.T  # (K, D)
     falling = torch.logspace(0, -case.decades / 2, case.K - 1)
@@ -70,7 +77,9 @@ def made(case: Case) -> tuple[torch.Tensor, ...]:
 
 
 def dense(H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> float:
-    """The definitions written down: NC1 with 1/K; NC2, NC3, NC4 and the accuracies are computed and dropped."""
+    """The definitions written down: NC1 with 1/K; NC2, NC3, NC4 and the accuracies are computed and
+    dropped.
+    """
     N, K = len(H), len(W)
     mu = torch.stack([H[y == k].mean(0) for k in range(K)])
     centred = mu - mu.mean(0)
@@ -111,7 +120,10 @@ def looped_ece(logits: torch.Tensor, labels: torch.Tensor) -> float:
     for lower, upper in itertools.pairwise(edges):
         inside = (confidence > lower) & (confidence <= upper)
         if inside.any():
-            error += inside.float().mean() * (hit[inside].float().mean() - confidence[inside].mean()).abs()
+            error += (
+                inside.float().mean()
+                * (hit[inside].float().mean() - confidence[inside].mean()).abs()
+            )
     return float(error)
 
 
@@ -123,7 +135,11 @@ def ece_rows() -> dict:
     except ImportError:
         print("torchmetrics: not installed, left out")
         return rows
-    return rows | {"torchmetrics": lambda z, y: float(multiclass_calibration_error(z, y, num_classes=z.shape[1], n_bins=15))}
+    return rows | {
+        "torchmetrics": lambda z, y: float(
+            multiclass_calibration_error(z, y, num_classes=z.shape[1], n_bins=15)
+        )
+    }
 
 
 def in_turns(rows: dict, given: tuple, rounds: int) -> dict[str, dict]:
@@ -137,7 +153,12 @@ def in_turns(rows: dict, given: tuple, rounds: int) -> dict[str, dict]:
                 seconds[name].append(time.perf_counter() - start)
     base = min(seconds[next(iter(rows))])
     return {
-        name: {"seconds": min(took), "median": statistics.median(took), "ratio": min(took) / base, "value": values[name]}
+        name: {
+            "seconds": min(took),
+            "median": statistics.median(took),
+            "ratio": min(took) / base,
+            "value": values[name],
+        }
         for name, took in seconds.items()
     }
 
@@ -151,7 +172,9 @@ def _high_water() -> float:
 def peak(case_name: str, row: str) -> float:
     """MiB beyond the features at the peak of a row."""
     given = made(CASES[case_name])
-    ROWS[row](torch.randn(30, 8), torch.arange(30) % 3, torch.randn(3, 8), torch.zeros(3))  # the libraries' own buffers
+    ROWS[row](
+        torch.randn(30, 8), torch.arange(30) % 3, torch.randn(3, 8), torch.zeros(3)
+    )  # the libraries' own buffers
     Path("/proc/self/clear_refs").write_text("5")
     before = _high_water()
     ROWS[row](*given)
@@ -167,11 +190,28 @@ def memory(case_name: str, row: str) -> float | None:
 
 
 def main() -> None:
-    """Measure the chosen cases, print a table, write it with the hardware and versions to a file."""
-    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_argument("--rounds", type=int, default=5, help="times that every row is run (default 5)")
-    command.add_argument("--only", nargs="+", choices=[*CASES, "ece"], default=[*CASES, "ece"], help="cases to measure")
-    command.add_argument("--output", type=Path, default=files.outputs_root() / "benchmarks" / "metrics.json", help="where the table goes")
+    """Measure the chosen cases, print a table, write it with the hardware and versions to a
+    file.
+    """
+    command = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument(
+        "--rounds", type=int, default=5, help="times that every row is run (default 5)"
+    )
+    command.add_argument(
+        "--only",
+        nargs="+",
+        choices=[*CASES, "ece"],
+        default=[*CASES, "ece"],
+        help="cases to measure",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=files.outputs_root() / "benchmarks" / "metrics.json",
+        help="where the table goes",
+    )
     command.add_argument("--peak", nargs=2, metavar=("CASE", "ROW"), help=argparse.SUPPRESS)
     given = command.parse_args()
     if given.peak:
@@ -181,7 +221,11 @@ def main() -> None:
     for name in given.only:
         if name == "ece":
             torch.manual_seed(0)
-            found = in_turns(ece_rows(), (3 * torch.randn(50_000, 100), torch.randint(100, (50_000,))), given.rounds)
+            found = in_turns(
+                ece_rows(),
+                (3 * torch.randn(50_000, 100), torch.randint(100, (50_000,))),
+                given.rounds,
+            )
         else:
             case = CASES[name]
             found = in_turns(ROWS, made(case), given.rounds)
@@ -195,7 +239,12 @@ def main() -> None:
             print(f"  {row:<15}{said}  value {measured['value']:.9g}", flush=True)
             report.append({"case": name, "row": row, **measured})
     text = json.dumps(
-        {"rows": report, "rounds": given.rounds, "device": "cpu", "threads": torch.get_num_threads()}
+        {
+            "rows": report,
+            "rounds": given.rounds,
+            "device": "cpu",
+            "threads": torch.get_num_threads(),
+        }
         | {"provenance": provenance.describe()},
         indent=1,
     )

@@ -1,19 +1,24 @@
-"""The feature model: many starts and strengths in one batched run against one at a time, and a sweep of the closed forms.
+"""The feature model: many starts and strengths in one batched run against one at a time, and a
+sweep of the closed forms.
 
     .venv/bin/python benchmarks/ufm.py [--starts N] [--sample N] [--output FILE]
 
-Minimisation, K = 10, n = 2, D = 12, six strengths, to a loss within 1e-6 of the least (relative; the closed form says which that is):
+Minimisation, K = 10, n = 2, D = 12, six strengths, to a loss within 1e-6 of the least (relative;
+the closed form says which that is):
 
     batched   `ufm_dynamics.minimise`, all starts and strengths at once, all cores
     scipy     scipy's L-BFGS-B, one at a time, with the same objective and gradient
     torch     torch's L-BFGS with autograd, one at a time: what a user would write
 
-One at a time the libraries are held to one thread: for problems this small their own threads only wait for each other (scipy's loop was
-sixty times slower with two). A sample of the starts is run, and the median time of a run (other work on the machine moves it less than
-the mean) is multiplied by their number. Each row stops by its own gradient; the benchmark then checks the gap of every run. Two decays:
+One at a time the libraries are held to one thread: for problems this small their own threads only
+wait for each other (scipy's loop was sixty times slower with two). A sample of the starts is run,
+and the median time of a run (other work on the machine moves it less than the mean) is multiplied
+by their number. Each row stops by its own gradient; the benchmark then checks the gap of every run.
+Two decays:
 those of Guo's code, and ten times less.
 
-The sweep: minimiser, full spectrum and all condition numbers for 300 strengths, in closed form, as behind a slider.
+The sweep: minimiser, full spectrum and all condition numbers for 300 strengths, in closed form, as
+behind a slider.
 """
 
 import argparse
@@ -40,9 +45,16 @@ def by_scipy(model: FeatureModel, start: np.ndarray, strength: float, tolerance:
     """The value that scipy's L-BFGS-B finds from one start."""
     from scipy import optimize
 
-    options, loss = {"gtol": tolerance, "ftol": 0, "maxiter": 5000, "maxfun": 10000}, Loss("ls", strength)
+    options, loss = (
+        {"gtol": tolerance, "ftol": 0, "maxiter": 5000, "maxfun": 10000},
+        Loss("ls", strength),
+    )
     return optimize.minimize(
-        lambda p: ufm_objective.value_and_gradient(model, loss, p), start, jac=True, method="L-BFGS-B", options=options
+        lambda p: ufm_objective.value_and_gradient(model, loss, p),
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options=options,
     ).fun
 
 
@@ -52,15 +64,26 @@ def by_torch(model: FeatureModel, start: np.ndarray, strength: float, tolerance:
 
     torch.set_num_threads(1)
     labels = torch.arange(model.K).repeat_interleave(model.n)
-    W, H, b = (torch.tensor(part.copy(), requires_grad=True) for part in ufm_objective.split(model, start))
+    W, H, b = (
+        torch.tensor(part.copy(), requires_grad=True) for part in ufm_objective.split(model, start)
+    )
     optimizer = torch.optim.LBFGS(
-        [W, H, b], max_iter=5000, max_eval=10000, tolerance_grad=tolerance, tolerance_change=0, line_search_fn="strong_wolfe"
+        [W, H, b],
+        max_iter=5000,
+        max_eval=10000,
+        tolerance_grad=tolerance,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(H @ W.T + b, labels, label_smoothing=strength)
-        decays = model.lambda_W * W.square().sum() + model.lambda_H * H.square().sum() + model.lambda_b * b.square().sum()
+        decays = (
+            model.lambda_W * W.square().sum()
+            + model.lambda_H * H.square().sum()
+            + model.lambda_b * b.square().sum()
+        )
         value = loss + decays / 2
         value.backward()
         return value
@@ -69,7 +92,9 @@ def by_torch(model: FeatureModel, start: np.ndarray, strength: float, tolerance:
     return closure().item()
 
 
-def each(solve, model: FeatureModel, x: np.ndarray, delta: np.ndarray, tolerance: float) -> tuple[np.ndarray, float]:
+def each(
+    solve, model: FeatureModel, x: np.ndarray, delta: np.ndarray, tolerance: float
+) -> tuple[np.ndarray, float]:
     """Values found row after row, and the median seconds of a row."""
     from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
@@ -95,21 +120,41 @@ def sweep(strengths: int = 300) -> float:
 
 def main() -> None:
     """Measure, print a table, write it with the hardware and versions to a file."""
-    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_argument("--starts", type=int, default=1000, help="starts of each strength in the batched run (default 1000)")
-    command.add_argument("--sample", type=int, default=10, help="starts of each strength one at a time (default 10)")
-    command.add_argument("--output", type=Path, default=files.outputs_root() / "benchmarks" / "ufm.json", help="where the table goes")
+    command = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument(
+        "--starts",
+        type=int,
+        default=1000,
+        help="starts of each strength in the batched run (default 1000)",
+    )
+    command.add_argument(
+        "--sample", type=int, default=10, help="starts of each strength one at a time (default 10)"
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=files.outputs_root() / "benchmarks" / "ufm.json",
+        help="where the table goes",
+    )
     given = command.parse_args()
     rows = []
     for name, model in MODELS.items():
         seconds = {}
         print(f"\n{name}: {given.starts} starts x {len(STRENGTHS)} strengths")
-        for way, solve, starts in (("batched", None, given.starts), ("scipy", by_scipy, given.sample), ("torch", by_torch, given.sample)):
+        for way, solve, starts in (
+            ("batched", None, given.starts),
+            ("scipy", by_scipy, given.sample),
+            ("torch", by_torch, given.sample),
+        ):
             x = np.tile(ufm_objective.random_starts(model, starts, 0), (len(STRENGTHS), 1))
             delta = np.repeat(STRENGTHS, starts)
             if solve is None:
                 begin = time.perf_counter()
-                values = ufm_dynamics.minimise(model, Loss("ls", delta), x, tolerance=TOLERANCES[name]).values
+                values = ufm_dynamics.minimise(
+                    model, Loss("ls", delta), x, tolerance=TOLERANCES[name]
+                ).values
                 seconds[way] = time.perf_counter() - begin
             else:
                 each(solve, model, x[:1], delta[:1], TOLERANCES[name])  # imports and first touches
@@ -118,12 +163,30 @@ def main() -> None:
             gap = float((values / ufm.minimiser(model, Loss("ls", delta)).value - 1).max())
             ratio = seconds[way] / seconds["batched"]
             said = "within" if gap <= GAP else "MISSES"
-            print(f"  {way:<8} {seconds[way]:>8.1f} s  {ratio:>6.1f} x  {said} the gap: {gap:.1e}, {starts} starts run", flush=True)
-            rows.append({"case": name, "way": way, "seconds": seconds[way], "ratio": ratio, "gap": gap, "starts_run": starts})
+            print(
+                f"  {way:<8} {seconds[way]:>8.1f} s  {ratio:>6.1f} x  {said} the gap: {gap:.1e}, {starts} starts run",
+                flush=True,
+            )
+            rows.append(
+                {
+                    "case": name,
+                    "way": way,
+                    "seconds": seconds[way],
+                    "ratio": ratio,
+                    "gap": gap,
+                    "starts_run": starts,
+                }
+            )
     sweep()
     fastest = min(sweep() for _ in range(5))
     print(f"\nsweep of 300 strengths: {1e3 * fastest:.1f} ms")
-    report = {"rows": rows, "starts": given.starts, "strengths": STRENGTHS, "gap": GAP, "sweep_seconds": fastest}
+    report = {
+        "rows": rows,
+        "starts": given.starts,
+        "strengths": STRENGTHS,
+        "gap": GAP,
+        "sweep_seconds": fastest,
+    }
     text = json.dumps(report | {"provenance": provenance.describe()}, indent=1)
     files.write_whole(given.output, lambda path: path.write_text(text))
     print(f"written to {given.output}")

@@ -1,4 +1,6 @@
-"""The ways to train that `benchmarks/fleet.py` compares, each timed: rates in replica-images per second, times in seconds."""
+"""The ways to train that `benchmarks/fleet.py` compares, each timed: rates in replica-images per
+second, times in seconds.
+"""
 
 import contextlib
 import dataclasses
@@ -24,11 +26,17 @@ _barrier = None  # of the fleet's processes on a CPU
 
 
 def prepared(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor, models.Network]:
-    """Standardised training images (N, C, H, W), smoothed targets (N, K) and the network of a spec."""
+    """Standardised training images (N, C, H, W), smoothed targets (N, K) and the network of a
+    spec.
+    """
     chosen = data.load(spec.data).subset(spec.train_size, spec.test_size)
     images, _ = standardise(chosen, spec.pool)
     noisy = labels.corrupt(chosen.train_labels, labels.symmetric_noise(spec.a, 10), spec.seed)
-    return images, labels.soft_targets(noisy, spec.p, 10), prepare.build(spec, tuple(images.shape[1:]), 10)
+    return (
+        images,
+        labels.soft_targets(noisy, spec.p, 10),
+        prepare.build(spec, tuple(images.shape[1:]), 10),
+    )
 
 
 def half(spec: RunSpec, device: torch.device) -> torch.autocast:
@@ -37,7 +45,9 @@ def half(spec: RunSpec, device: torch.device) -> torch.autocast:
 
 
 def timed(epoch, images_a_epoch: int, seconds: float) -> float:
-    """Replica-images per second of a function that trains one epoch: a warm-up, then epochs for at least `seconds`."""
+    """Replica-images per second of a function that trains one epoch: a warm-up, then epochs for at
+    least `seconds`.
+    """
     epoch()
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
@@ -77,7 +87,9 @@ def plain(spec: RunSpec, seconds: float, loader: bool, device: torch.device) -> 
 
 @contextlib.contextmanager
 def cudnn(tf32: bool, autotune: bool) -> Iterator[None]:
-    """cuDNN's settings for a while: whether float32 convolutions may round to TF32, whether algorithms are timed first."""
+    """cuDNN's settings for a while: whether float32 convolutions may round to TF32, whether
+    algorithms are timed first.
+    """
     chosen = torch.backends.cudnn
     before = chosen.allow_tf32, chosen.benchmark
     chosen.allow_tf32, chosen.benchmark = tf32, autotune
@@ -100,10 +112,19 @@ def finish(device: torch.device) -> None:
 
 
 def vmapped(spec: RunSpec, replicas: int, seconds: float, device: torch.device) -> float | None:
-    """`replicas` networks through torch.func; None for networks that it refuses (batch norm's running statistics)."""
+    """`replicas` networks through torch.func; None for networks that it refuses (batch norm's
+    running statistics).
+    """
     images, targets, _ = prepared(spec)
-    networks = [prepare.build(dataclasses.replace(spec, seed=seed), tuple(images.shape[1:]), 10) for seed in range(replicas)]
-    images, targets, networks = images.to(device), targets.to(device), [network.to(device) for network in networks]
+    networks = [
+        prepare.build(dataclasses.replace(spec, seed=seed), tuple(images.shape[1:]), 10)
+        for seed in range(replicas)
+    ]
+    images, targets, networks = (
+        images.to(device),
+        targets.to(device),
+        [network.to(device) for network in networks],
+    )
     parameters, buffers = torch.func.stack_module_state(networks)
     if buffers:
         return None
@@ -127,7 +148,12 @@ def vmapped(spec: RunSpec, replicas: int, seconds: float, device: torch.device) 
 
 
 def fleet_rate(
-    spec: RunSpec, count: int, seconds: float, device: torch.device, kind: str = "fleet", ready: Callable = lambda: None
+    spec: RunSpec,
+    count: int,
+    seconds: float,
+    device: torch.device,
+    kind: str = "fleet",
+    ready: Callable = lambda: None,
 ) -> float:
     """Replica-images per second of one process that trains `count` networks.
 
@@ -150,7 +176,10 @@ def fleet_rate(
             rate = done * count * spec.train_size / (time.perf_counter() - start)
             raise Enough
 
-    endless = [dataclasses.replace(spec, seed=seed, epochs=10**9, evaluate_at=(10**9,)) for seed in range(count)]
+    endless = [
+        dataclasses.replace(spec, seed=seed, epochs=10**9, evaluate_at=(10**9,))
+        for seed in range(count)
+    ]
     with contextlib.suppress(Enough), mock.patch.multiple(fleet, **KINDS[kind]):
         fleet.train(endless, data.load(spec.data), device, progress)
     return rate
@@ -165,7 +194,9 @@ def _join(barrier, threads: int) -> None:
 
 
 def _member(spec: RunSpec, count: int, seconds: float, kind: str) -> tuple[float, float]:
-    """The rate of one of the fleet's processes on a CPU and its peak memory in MiB; nobody waits for one that fails."""
+    """The rate of one of the fleet's processes on a CPU and its peak memory in MiB; nobody waits
+    for one that fails.
+    """
     try:
         rate = fleet_rate(spec, count, seconds, torch.device("cpu"), kind, _barrier.wait)
         _barrier.wait()  # pages are shared until all have looked
@@ -177,20 +208,37 @@ def _member(spec: RunSpec, count: int, seconds: float, kind: str) -> tuple[float
     return rate, memory
 
 
-def in_processes(spec: RunSpec, count: int, seconds: float, kind: str = "fleet", processes: int = 0) -> tuple[float, float]:
-    """Replica-images per second and peak memory in MiB of processes that share the CPU's cores, by default one per core."""
+def in_processes(
+    spec: RunSpec, count: int, seconds: float, kind: str = "fleet", processes: int = 0
+) -> tuple[float, float]:
+    """Replica-images per second and peak memory in MiB of processes that share the CPU's cores, by
+    default one per core.
+    """
     context = multiprocessing.get_context("spawn")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     processes = processes or cores
-    with ProcessPoolExecutor(processes, context, _join, (context.Barrier(processes), cores // processes)) as pool:
+    with ProcessPoolExecutor(
+        processes, context, _join, (context.Barrier(processes), cores // processes)
+    ) as pool:
         members = [pool.submit(_member, spec, count, seconds, kind) for _ in range(processes)]
     errors = [member.exception() for member in members if member.exception()]
     if errors:  # that others waited in vain is none of its own
-        raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
+        raise next(
+            (error for error in errors if not isinstance(error, threading.BrokenBarrierError)),
+            errors[0],
+        )
     found = [member.result() for member in members]
     return sum(rate for rate, _ in found), sum(memory for _, memory in found)
 
 
-def in_fleet(spec: RunSpec, count: int, seconds: float, device: torch.device, kind: str = "fleet") -> float | tuple[float, float]:
+def in_fleet(
+    spec: RunSpec, count: int, seconds: float, device: torch.device, kind: str = "fleet"
+) -> float | tuple[float, float]:
     """The whole machine: replica-images per second, on a CPU with the peak memory in MiB."""
-    return fleet_rate(spec, count, seconds, device, kind) if device.type == "cuda" else in_processes(spec, count, seconds, kind)
+    return (
+        fleet_rate(spec, count, seconds, device, kind)
+        if device.type == "cuda"
+        else in_processes(spec, count, seconds, kind)
+    )

@@ -1,13 +1,16 @@
-"""A reader's own arm: one small Python file outside the package that adds a loss, a noise model or an image set.
+"""A reader's own arm: one small Python file outside the package that adds a loss, a noise model or
+an image set.
 
-Where a run or a notebook's parameter names a loss, a noise or a data set, the path of such a file may stand instead. What it must define:
+Where a run or a notebook's parameter names a loss, a noise or a data set, the path of such a file
+may stand instead. What it must define:
 
     loss(logits, targets)   float (..., K) twice -> float (...), one loss per sample, as in `lsnc_core.losses`
     noise(a, K)             -> float (K, K), T_ij = P(clean class j becomes i), columns sum to 1, as in `lsnc_core.labels`
     images()                -> train_images, train_labels, test_images, test_labels: whole numbers 0..255 (N, C, H, W) and 0..K-1 (N,)
 
-The content of a loss or noise file, and the images of the third, enter the key under which results are kept. `images` is called twice in
-each process and must return the same every time; `__file__` is the file's own path.
+The content of a loss or noise file, and the images of the third, enter the key under which results
+are kept. `images` is called twice in each process and must return the same every time; `__file__`
+is the file's own path.
 """
 
 import functools
@@ -28,7 +31,9 @@ def is_file(name: object) -> bool:
 
 
 def resolve(name: str) -> str:
-    """The absolute path of a reader's file: from the working directory or, where it is not there, from the project's folder."""
+    """The absolute path of a reader's file: from the working directory or, where it is not there,
+    from the project's folder.
+    """
     places = Path(name).expanduser(), files.PROJECT / name
     return str(next((path for path in places if path.exists()), places[0]).absolute())
 
@@ -45,7 +50,8 @@ def load(path: str, function: str) -> Callable:
     """The function of that name ("loss", "noise" or "images") in the reader's file.
 
     Raises:
-        UsageError: when the file cannot be read, fails, or does not define the function; the function itself, when it fails.
+        UsageError: when the file cannot be read, fails, or does not define the function; the
+            function itself, when it fails.
     """
     return _load(str(Path(path).expanduser().absolute()), function, checksum(path))
 
@@ -57,7 +63,9 @@ def _load(path: str, function: str, content: str) -> Callable:
     except Exception as error:
         raise UsageError(f"the file {path} fails with {_one_line(error)}.") from error
     if not callable(found):
-        raise UsageError(f"the file {path} must define a function {function}(...), see `lsnc_core.arms`.")
+        raise UsageError(
+            f"the file {path} must define a function {function}(...), see `lsnc_core.arms`."
+        )
 
     @functools.wraps(found)
     def guarded(*arguments):
@@ -72,11 +80,12 @@ def _load(path: str, function: str, content: str) -> Callable:
 def images(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What `images` of the reader's file returns, read once a process.
 
-    Returns: train_images uint8 (N, C, H, W), train_labels int64 (N,) in 0..K-1, K >= 2, test_images and test_labels likewise.
+    Returns: train_images uint8 (N, C, H, W), train_labels int64 (N,) in 0..K-1, K >= 2, test_images
+    and test_labels likewise.
 
     Raises:
-        UsageError: as `load`, when what is returned is not as the module says, and when it differs from call to call, for the training
-            processes would then each have images of their own.
+        UsageError: as `load`, when what is returned is not as the module says, and when it differs
+            from call to call, for the training processes would then each have images of their own.
     """
     return _images(str(Path(path).expanduser().absolute()), checksum(path))
 
@@ -88,25 +97,41 @@ def _images(path: str, content: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
         parts, again = ([np.asarray(part) for part in (*found,)] for found in (first, second))
         train_images, train_labels, test_images, test_labels = parts
     except (TypeError, ValueError) as error:
-        raise UsageError(f"images() of {path} must return train_images, train_labels, test_images, test_labels: {error}.") from error
-    for part, pictures, truth in (("training", train_images, train_labels), ("test", test_images, test_labels)):
-        fits = pictures.ndim == 4 and pictures.shape[1:] == train_images.shape[1:] and truth.shape == (len(pictures),) and pictures.size
+        raise UsageError(
+            f"images() of {path} must return train_images, train_labels, test_images, test_labels: {error}."
+        ) from error
+    for part, pictures, truth in (
+        ("training", train_images, train_labels),
+        ("test", test_images, test_labels),
+    ):
+        fits = (
+            pictures.ndim == 4
+            and pictures.shape[1:] == train_images.shape[1:]
+            and truth.shape == (len(pictures),)
+            and pictures.size
+        )
         whole = fits and pictures.dtype.kind in "iu" and truth.dtype.kind in "iu"
         K = int(train_labels.max()) + 1 if whole else 0
-        named = whole and K == len(np.unique(train_labels)) > 1 and truth.min() >= 0 and truth.max() < K
+        named = (
+            whole and K == len(np.unique(train_labels)) > 1 and truth.min() >= 0 and truth.max() < K
+        )
         if not named or pictures.min() < 0 or pictures.max() > 255:
             raise UsageError(
                 f"images() of {path}: the {part} part has {_described(pictures)} as images and {_described(truth)} as labels; wanted are "
                 "uint8 images (N, C, H, W), of one size in both parts, and N labels in 0..K-1, every class among the training labels."
             )
     if not all(map(np.array_equal, parts, again)):
-        raise UsageError(f"images() of {path} returns other images at every call: draw them by a generator with a seed.")
+        raise UsageError(
+            f"images() of {path} returns other images at every call: draw them by a generator with a seed."
+        )
     kinds = (np.uint8, np.int64) * 2
     return tuple(np.ascontiguousarray(part, kind) for part, kind in zip(parts, kinds, strict=True))
 
 
 def _described(array: np.ndarray) -> str:
-    span = f", {array.min():g} to {array.max():g}" if array.size and array.dtype.kind in "iuf" else ""
+    span = (
+        f", {array.min():g} to {array.max():g}" if array.size and array.dtype.kind in "iuf" else ""
+    )
     return f"{array.dtype} of shape {array.shape}{span}"
 
 

@@ -33,7 +33,11 @@ The report is outputs/PROFILE/report/index.html. Exit status: 0 all done, 1 some
 def parser() -> argparse.ArgumentParser:
     """The command line, in words that a stranger understands."""
     command = argparse.ArgumentParser(
-        "run_all.sh", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        "run_all.sh",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     texts = "; ".join(f"{name}: {text}" for name, text in profiles.PROFILES.items())
     command.add_argument(
@@ -43,7 +47,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"how much to compute: auto (the default: gpu where CUDA, MNIST and CIFAR-10 are there, else quick); {texts}",
     )
     command.add_argument(
-        "--only", nargs="+", action="extend", default=[], metavar="NOTEBOOK", help="only these notebooks (names as in --list)"
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NOTEBOOK",
+        help="only these notebooks (names as in --list)",
     )
     command.add_argument(
         "-p",
@@ -54,13 +63,32 @@ def parser() -> argparse.ArgumentParser:
         help="set a parameter in every chosen notebook that has it",
     )
     command.add_argument("--list", action="store_true", help="show the notebooks and stop")
-    command.add_argument("--force", action="store_true", help="run notebooks again even if nothing changed (stored networks are kept)")
-    command.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where to train; auto takes CUDA where torch finds it")
     command.add_argument(
-        "--deterministic", action="store_true", help="on a GPU: the same bits every time, slower (on one CPU machine they always are)"
+        "--force",
+        action="store_true",
+        help="run notebooks again even if nothing changed (stored networks are kept)",
     )
-    command.add_argument("--data", metavar="DIR", help="folder of downloaded image sets (default: LSNC_DATA, else outputs/data)")
-    command.add_argument("--outputs", metavar="DIR", help="folder for everything generated (default: LSNC_OUTPUTS, else outputs/)")
+    command.add_argument(
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda",
+        help="where to train; auto takes CUDA where torch finds it",
+    )
+    command.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU: the same bits every time, slower (on one CPU machine they always are)",
+    )
+    command.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder of downloaded image sets (default: LSNC_DATA, else outputs/data)",
+    )
+    command.add_argument(
+        "--outputs",
+        metavar="DIR",
+        help="folder for everything generated (default: LSNC_OUTPUTS, else outputs/)",
+    )
     command.add_argument(
         "--record",
         metavar="DIR",
@@ -75,7 +103,9 @@ def list_notebooks() -> None:
     print(f"{'notebook':<30} {'paper':<18} {'minutes':>7}  shows")
     for entry in catalog.NOTEBOOKS:
         print(f"{entry.name:<30} {entry.paper:<18} {entry.quick_minutes:>7g}  {entry.shows}")
-    print("\nMinutes of a first run of the quick profile on 2 CPU cores; later runs take seconds. Not measured for gpu and paper.")
+    print(
+        "\nMinutes of a first run of the quick profile on 2 CPU cores; later runs take seconds. Not measured for gpu and paper."
+    )
 
 
 def _say(line: str) -> None:
@@ -84,7 +114,9 @@ def _say(line: str) -> None:
 
 
 def _check_writable(folder: Path, option: str) -> None:
-    """Refuse before the training what would be noticed only when something is to be written; the option that names the folder."""
+    """Refuse before the training what would be noticed only when something is to be written; the
+    option that names the folder.
+    """
     probe = folder / ".writable"
     try:
         files.write_whole(probe, lambda path: path.touch())
@@ -108,7 +140,9 @@ def run(arguments: argparse.Namespace) -> int:
             os.environ[name] = str(Path(value).expanduser().absolute())
     target = Path(arguments.record).expanduser().absolute() if arguments.record else None
     if arguments.data and not Path(os.environ["LSNC_DATA"]).is_dir():
-        raise UsageError(f"the data folder {arguments.data} does not exist: make it, or name another with --data.")
+        raise UsageError(
+            f"the data folder {arguments.data} does not exist: make it, or name another with --data."
+        )
     if arguments.offline:
         os.environ["LSNC_OFFLINE"] = "1"
     if arguments.deterministic:
@@ -125,16 +159,23 @@ def run(arguments: argparse.Namespace) -> int:
     device = runs.choose_device(arguments.device)
     profile, why = profiles.resolve(arguments.profile, arguments.device)
     sources = {entry.name: files.PROJECT / "notebooks" / f"{entry.name}.ipynb" for entry in chosen}
-    given = parameters.assign(arguments.parameters, {name: parameters.defaults(path) for name, path in sources.items()})
+    given = parameters.assign(
+        arguments.parameters, {name: parameters.defaults(path) for name, path in sources.items()}
+    )
     print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {device}")
     print(f"profile {profile} ({why}): {profiles.PROFILES[profile]}", flush=True)
 
     wanted = {}
     for entry in chosen:
         settings = given[entry.name]
-        settings |= {name: value for name, value in (("profile", profile), ("device", device)) if name in settings}
+        settings |= {
+            name: value
+            for name, value in (("profile", profile), ("device", device))
+            if name in settings
+        }
         wanted[entry.name] = entry.runs(
-            **{name: settings[name] for name in entry.run_parameters if name in settings} or {"profile": profile}
+            **{name: settings[name] for name in entry.run_parameters if name in settings}
+            or {"profile": profile}
         )
     _check_writable(files.outputs_root(), "--outputs")
     record.recordings()  # a damaged one is better said now
@@ -146,14 +187,26 @@ def run(arguments: argparse.Namespace) -> int:
     table = runs.results(union, device, store)
     trained = time.perf_counter()
     if union:
-        print(f"networks: {len(union) - len(before)} trained, {len(before)} from the store, {trained - start:.0f} s", flush=True)
+        print(
+            f"networks: {len(union) - len(before)} trained, {len(before)} from the store, {trained - start:.0f} s",
+            flush=True,
+        )
 
     folder = files.outputs_root() / profile
-    jobs = [schedule.Job(sources[name], given[name], tuple(store.path(spec).stem for spec in specs)) for name, specs in wanted.items()]
+    jobs = [
+        schedule.Job(sources[name], given[name], tuple(store.path(spec).stem for spec in specs))
+        for name, specs in wanted.items()
+    ]
     minutes = {entry.name: entry.quick_minutes for entry in chosen}
     jobs.sort(key=lambda job: -minutes[job.name])  # the longest first
-    outcomes = {outcome.name: outcome for outcome in schedule.run_jobs(jobs, folder, arguments.force, _say)}
-    failures = {name: outcome.sentence for name, outcome in outcomes.items() if outcome.status == schedule.FAILED}
+    outcomes = {
+        outcome.name: outcome for outcome in schedule.run_jobs(jobs, folder, arguments.force, _say)
+    }
+    failures = {
+        name: outcome.sentence
+        for name, outcome in outcomes.items()
+        if outcome.status == schedule.FAILED
+    }
     last = table[table.epoch == table.epochs] if len(table) else table
     index = build.build(folder, profile, catalog.NOTEBOOKS, failures, last)
     if target and not failures:
@@ -163,13 +216,17 @@ def run(arguments: argparse.Namespace) -> int:
     for entry in chosen:
         specs, outcome = wanted[entry.name], outcomes[entry.name]
         networks = (
-            f"{sum(spec not in before for spec in specs)} trained, {sum(spec in before for spec in specs)} stored" if specs else "none"
+            f"{sum(spec not in before for spec in specs)} trained, {sum(spec in before for spec in specs)} stored"
+            if specs
+            else "none"
         )
         print(f"{entry.name:<30} {outcome.status:<10} {networks:<24} {outcome.seconds:>7.0f}")
     for name, sentence in failures.items():
         print(f"\n{name} failed: {sentence}")
     if target:
-        print(f"\nnothing recorded: {len(failures)} failed" if failures else f"\nrecorded in {target}")
+        print(
+            f"\nnothing recorded: {len(failures)} failed" if failures else f"\nrecorded in {target}"
+        )
     print(f"\n{time.perf_counter() - start:.0f} s in all. Report: {index}")
     return max((outcome.code for outcome in outcomes.values()), default=OK)
 
@@ -186,7 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
-        print("\nrun_all.sh: stopped; what had finished is kept, start again to go on.", file=sys.stderr)
+        print(
+            "\nrun_all.sh: stopped; what had finished is kept, start again to go on.",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except Exception as error:
         log = files.outputs_root() / "error.log"

@@ -1,8 +1,10 @@
-"""Image sets held in memory as uint8 tensors: two that installed packages carry, six that are downloaded, and readers' own.
+"""Image sets held in memory as uint8 tensors: two that installed packages carry, six that are
+downloaded, and readers' own.
 
-`load(name)` returns an `ImageSet`. Each part of every set is in one fixed, class-interleaved order: the first image of each class in
-the order of the classes, then the second of each, and so on, each class in the order of its files. So a prefix whose length is a
-multiple of K is class-balanced for as long as no class has run out.
+`load(name)` returns an `ImageSet`. Each part of every set is in one fixed, class-interleaved order:
+the first image of each class in the order of the classes, then the second of each, and so on, each
+class in the order of its files. So a prefix whose length is a multiple of K is class-balanced for
+as long as no class has run out.
 """
 
 import contextlib
@@ -63,17 +65,22 @@ def interleaved(labels: np.ndarray) -> np.ndarray:
 
 
 def load(name: str, *, root: str | Path | None = None, offline: bool | None = None) -> ImageSet:
-    """Read the image set `name` into memory; download it first where it is missing and torchvision can.
+    """Read the image set `name` into memory; download it first where it is missing and torchvision
+    can.
 
-    Args: name: one of `data_sources.NAMES`, or the path of a reader's file, see `lsnc_core.arms`; root: the folder of downloaded
-    sets, `files.data_root()` if None; offline: whether to refuse to download, by default as `files.offline` says. Both are without
-    effect on the embedded sets and readers' own.
+    Args: name: one of `data_sources.NAMES`, or the path of a reader's file, see `lsnc_core.arms`;
+    root: the folder of downloaded sets, `files.data_root()` if None; offline: whether to refuse to
+    download, by default as `files.offline` says. Both are without effect on the embedded sets and
+    readers' own.
     Returns: an `ImageSet` in class-interleaved order.
-    Raises: `UsageError` for an unknown name and for files that are missing, damaged, or cannot be downloaded.
+    Raises: `UsageError` for an unknown name and for files that are missing, damaged, or cannot be
+    downloaded.
     """
     source = source_of(name)
     if arms.is_file(name):
-        return _ordered(source, (*arms.images(source.name), tuple(map(str, range(source.num_classes)))))
+        return _ordered(
+            source, (*arms.images(source.name), tuple(map(str, range(source.num_classes))))
+        )
     root = files.data_root() if root is None else Path(root).expanduser().absolute()
     offline = files.offline() if offline is None else offline
     try:
@@ -88,21 +95,32 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
     except UsageError:
         raise
     except BROKEN as error:
-        raise UsageError(f"{name} cannot be read from {root}: {one_line(error)}; make its files readable or fetch them again.") from error
+        raise UsageError(
+            f"{name} cannot be read from {root}: {one_line(error)}; make its files readable or fetch them again."
+        ) from error
     return _assemble(source, parts, root)
 
 
 def truth(name: str, train_size: int, test_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels of the first training and test images of a set, int64 (N,) each; a process reads them once for each pair of sizes.
+    """Labels of the first training and test images of a set, int64 (N,) each; a process reads them
+    once for each pair of sizes.
 
     Raises: UsageError, as `load` and `ImageSet.subset`.
     """
     name = arms.resolve(name) if arms.is_file(name) else name
-    return _truth(name, train_size, test_size, files.data_root(), arms.checksum(name) if arms.is_file(name) else "")
+    return _truth(
+        name,
+        train_size,
+        test_size,
+        files.data_root(),
+        arms.checksum(name) if arms.is_file(name) else "",
+    )
 
 
 @functools.lru_cache(maxsize=16)
-def _truth(name: str, train_size: int, test_size: int, root: Path, content: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _truth(
+    name: str, train_size: int, test_size: int, root: Path, content: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     chosen = load(name, root=root).subset(train_size, test_size)
     # copies: views would keep the whole set in memory
     return chosen.train_labels.clone(), chosen.test_labels.clone()
@@ -110,10 +128,20 @@ def _truth(name: str, train_size: int, test_size: int, root: Path, content: str)
 
 def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:
     """Check the sizes against the table, then as `_ordered`."""
-    for part, images, labels, size in zip(("training", "test"), parts[0:3:2], parts[1:4:2], source.sizes, strict=True):
-        found = f"{len(images):,} images and {len(labels):,} labels in {len(np.unique(labels))} classes"
-        labels_fit = len(labels) == size and np.array_equal(np.unique(labels), np.arange(source.num_classes))
-        if images.shape != (size, *source.shape) or not labels_fit or len(parts[4]) != source.num_classes:
+    for part, images, labels, size in zip(
+        ("training", "test"), parts[0:3:2], parts[1:4:2], source.sizes, strict=True
+    ):
+        found = (
+            f"{len(images):,} images and {len(labels):,} labels in {len(np.unique(labels))} classes"
+        )
+        labels_fit = len(labels) == size and np.array_equal(
+            np.unique(labels), np.arange(source.num_classes)
+        )
+        if (
+            images.shape != (size, *source.shape)
+            or not labels_fit
+            or len(parts[4]) != source.num_classes
+        ):
             expected = f"{size:,} images of {source.shape} in {source.num_classes} classes"
             raise UsageError(
                 f"{source.name} is incomplete: its {part} part in {root} holds {found}, of shape {images.shape[1:]}, "
@@ -129,7 +157,9 @@ def _ordered(source: Source, parts: Parts) -> ImageSet:
         order = interleaved(labels)
         tensors += [np.ascontiguousarray(images[order]), labels[order]]
     checksum = sha256(*tensors)
-    return ImageSet(source.name, source.title, *map(torch.from_numpy, tensors), tuple(parts[4]), checksum)
+    return ImageSet(
+        source.name, source.title, *map(torch.from_numpy, tensors), tuple(parts[4]), checksum
+    )
 
 
 def _unchanged(package: str, images: np.ndarray, labels: np.ndarray, expected: str) -> None:
@@ -141,16 +171,26 @@ def _unchanged(package: str, images: np.ndarray, labels: np.ndarray, expected: s
 
 
 def _split(images: np.ndarray, labels: np.ndarray, train: int, test: int) -> Parts:
-    """In each class, of `train` + `test` images or more, the first `train` for training and the next `test` for testing."""
+    """In each class, of `train` + `test` images or more, the first `train` for training and the
+    next `test` for testing.
+    """
     rank = class_rank(labels)
     first, then = rank < train, (rank >= train) & (rank < train + test)
     return images[first], labels[first], images[then], labels[then], DIGITS
 
 
-def _embedded(name: str, package: str, expected: str, read: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels that an installed package carries, checked; a file under the outputs saves parsing them again (2 s)."""
+def _embedded(
+    name: str, package: str, expected: str, read: Callable[[], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels that an installed package carries, checked; a file under the outputs saves
+    parsing them again (2 s).
+    """
     cache = files.outputs_root() / "cache" / f"{name}-{metadata.version(package)}.npz"
-    with contextlib.suppress(*BROKEN), open(cache, "rb") as file, np.load(file, allow_pickle=False) as kept:
+    with (
+        contextlib.suppress(*BROKEN),
+        open(cache, "rb") as file,
+        np.load(file, allow_pickle=False) as kept,
+    ):
         images, labels = kept["images"], kept["labels"]
         if sha256(images, labels) == expected:
             return images, labels
@@ -167,13 +207,17 @@ def _embedded(name: str, package: str, expected: str, read: Callable[[], tuple[n
 
 
 def _read_digits() -> Parts:
-    """scikit-learn's digits, pixels 0..16 brought to 0..255; of each class 120 for training, 54 for testing, the rest left out."""
+    """scikit-learn's digits, pixels 0..16 brought to 0..255; of each class 120 for training, 54 for
+    testing, the rest left out.
+    """
 
     def read() -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
-        return ((bunch.images.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)[:, None], bunch.target.astype(np.int64)
+        return ((bunch.images.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)[
+            :, None
+        ], bunch.target.astype(np.int64)
 
     return _split(*_embedded("digits", "scikit-learn", DIGITS_SHA256, read), 120, 54)
 

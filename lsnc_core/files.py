@@ -12,7 +12,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def outputs_root() -> Path:
-    """The folder for everything generated: `LSNC_OUTPUTS` if set, else `outputs/` of the checkout, else of the working directory."""
+    """The folder for everything generated: `LSNC_OUTPUTS` if set, else `outputs/` of the checkout,
+    else of the working directory.
+    """
     if os.environ.get("LSNC_OUTPUTS"):
         return Path(os.environ["LSNC_OUTPUTS"]).expanduser().absolute()
     return (PROJECT if (PROJECT / "pyproject.toml").exists() else Path.cwd()) / "outputs"
@@ -31,14 +33,18 @@ def offline() -> bool:
 
 
 def deterministic() -> bool:
-    """Whether training on a GPU must repeat to the last bit: `LSNC_DETERMINISTIC` is set, and not to 0."""
+    """Whether training on a GPU must repeat to the last bit: `LSNC_DETERMINISTIC` is set, and not
+    to 0.
+    """
     return os.environ.get("LSNC_DETERMINISTIC", "") not in ("", "0")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary_path)` and move the result to `path`: a reader sees the whole file or none.
+    """Call `write(temporary_path)` and move the result to `path`: a reader sees the whole file or
+    none.
 
-    Raises `UsageError` when the folder cannot be written or the disk is full; what stood at `path` before is untouched then.
+    Raises `UsageError` when the folder cannot be written or the disk is full; what stood at `path`
+    before is untouched then.
     """
     temporary = None
     try:
@@ -56,8 +62,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        remedy = "free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose"
-        raise UsageError(f"cannot write {path}: {error.strerror or error}; {remedy} another folder with --outputs.") from error
+        remedy = (
+            "free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose"
+        )
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}; {remedy} another folder with --outputs."
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

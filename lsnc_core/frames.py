@@ -1,4 +1,6 @@
-"""A slider over pictures made beforehand: works in a page without a kernel, by mouse, touch and keyboard."""
+"""A slider over pictures made beforehand: works in a page without a kernel, by mouse, touch and
+keyboard.
+"""
 
 import html
 import json
@@ -26,10 +28,13 @@ def slider_html(title: str, labels: Sequence[str], svgs: Sequence[str], start: i
         start: the frame shown first.
 
     Raises:
-        UsageError: when there are no frames, or labels and frames differ in number, or start is none of them.
+        UsageError: when there are no frames, or labels and frames differ in number, or start is
+            none of them.
     """
     if not svgs or len(labels) != len(svgs) or not 0 <= start < len(svgs):
-        raise UsageError(f"a slider needs as many labels as frames and a start among them, got {len(labels)}, {len(svgs)} and {start}.")
+        raise UsageError(
+            f"a slider needs as many labels as frames and a start among them, got {len(labels)}, {len(svgs)} and {start}."
+        )
     frames = "".join(
         f'<div class="lsnc-frame"{"" if number == start else " hidden"}>{svg_image(svg, f"{title}: {label}")}</div>'
         for number, (label, svg) in enumerate(zip(labels, svgs, strict=True))

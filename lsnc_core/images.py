@@ -1,6 +1,7 @@
 """An image set in memory: its two parts, prefixes of them, and pixels ready for a network.
 
-What is here decides, with the images themselves, what a network is trained on; where images come from is `data`'s.
+What is here decides, with the images themselves, what a network is trained on; where images come
+from is `data`'s.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ CHUNK = 250  # images that are standardised at a time
 class ImageSet:
     """A training and a test part in memory, each in the class-interleaved order of `data`.
 
-    train_images, test_images: uint8 (N, C, H, W), 0..255; train_labels, test_labels: int64 (N,), 0..K-1; classes: K names;
+    train_images, test_images: uint8 (N, C, H, W), 0..255; train_labels, test_labels: int64 (N,),
+    0..K-1; classes: K names;
     checksum: sha256 over dtype, shape and bytes of the four tensors.
     """
 
@@ -41,19 +43,29 @@ class ImageSet:
         """The first `train` training and `test` test images; None keeps the whole part.
 
         Args: train, test: whole numbers of at least 1, or None.
-        Returns: a set of its own with its own checksum, class-balanced where the number is a multiple of K and no class ran out.
+        Returns: a set of its own with its own checksum, class-balanced where the number is a
+        multiple of K and no class ran out.
         Raises: `UsageError` for a number below 1 or above the images there are.
         """
         parts = {}
         for part, count in (("train", train), ("test", test)):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(labels)):
+            if count is not None and (
+                isinstance(count, bool)
+                or not isinstance(count, int)
+                or not 1 <= count <= len(labels)
+            ):
                 part_name = "training" if part == "train" else "test"
                 raise UsageError(
                     f"{self.name} has no subset of {count!r} {part_name} images: ask for a whole number from 1 to {len(labels):,}."
                 )
-            parts[f"{part}_images"], parts[f"{part}_labels"] = images[:count].clone(), labels[:count].clone()
-        return replace(self, **parts, checksum=sha256(*(tensor.numpy() for tensor in parts.values())))
+            parts[f"{part}_images"], parts[f"{part}_labels"] = (
+                images[:count].clone(),
+                labels[:count].clone(),
+            )
+        return replace(
+            self, **parts, checksum=sha256(*(tensor.numpy() for tensor in parts.values()))
+        )
 
 
 def sha256(*arrays: np.ndarray) -> str:
@@ -66,18 +78,29 @@ def sha256(*arrays: np.ndarray) -> str:
 
 
 def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels ready for a network: averaged over pool x pool squares, scaled to 0..1, less the mean, divided by the deviation.
+    """Pixels ready for a network: averaged over pool x pool squares, scaled to 0..1, less the mean,
+    divided by the deviation.
 
-    x = (a / 255 - mean_c) / std_c, a: the averaged pixel; mean_c and std_c (divided by the number of pixels, not one less) are
-    those of channel c over the training images of `image_set` itself, after pooling, and serve for the test images too. The sums
-    behind them are sums of whole numbers in float64, hence exact.
+    x = (a / 255 - mean_c) / std_c, a: the averaged pixel; mean_c and std_c (divided by the number
+    of pixels, not one less) are those of channel c over the training images of `image_set` itself,
+    after pooling, and serve for the test images too. The sums behind them are sums of whole numbers
+    in float64, hence exact.
     Args: pool: a whole number that divides H and W.
-    Returns: train float32 (N_train, C, H/pool, W/pool), per channel of mean 0 and deviation 1, and test float32 (N_test, ...).
+    Returns: train float32 (N_train, C, H/pool, W/pool), per channel of mean 0 and deviation 1, and
+    test float32 (N_test, ...).
     Raises: `UsageError` for another pool, or where a channel has the same value everywhere.
     """
     height, width = image_set.train_images.shape[2:]
-    if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or height % pool or width % pool:
-        raise UsageError(f"{image_set.name} cannot be pooled by {pool!r}: give a whole number that divides {height} and {width}.")
+    if (
+        isinstance(pool, bool)
+        or not isinstance(pool, int)
+        or pool < 1
+        or height % pool
+        or width % pool
+    ):
+        raise UsageError(
+            f"{image_set.name} cannot be pooled by {pool!r}: give a whole number that divides {height} and {width}."
+        )
     count = image_set.train_labels.numel() * (height // pool) * (width // pool)
     total, squares = torch.zeros(2, image_set.train_images.shape[1], dtype=torch.float64)
     for sums in _window_sums(image_set.train_images, pool):
@@ -87,7 +110,9 @@ def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch
     mean = total / count
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
     if not deviation.all():
-        raise UsageError(f"{image_set.name} cannot be standardised: a channel has the same value in all its training images.")
+        raise UsageError(
+            f"{image_set.name} cannot be standardised: a channel has the same value in all its training images."
+        )
     mean, deviation = mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
     standardised = []
     for images in (image_set.train_images, image_set.test_images):
@@ -101,27 +126,49 @@ def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch
 PADDING = 4
 
 
-def crops_and_flips(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random crops of padded images and random flips: top and left int64 (count,) in 0..2 PADDING, flip bool (count,)."""
+def crops_and_flips(
+    count: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random crops of padded images and random flips: top and left int64 (count,) in 0..2 PADDING,
+    flip bool (count,).
+    """
     top, left = torch.randint(2 * PADDING + 1, (2, count), generator=generator)
     return top, left, torch.rand(count, generator=generator) < 0.5
 
 
-def crops_and_flips_of(images: torch.Tensor, rows: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """The images of these rows, each padded with PADDING zeros (the mean of standardised images), cropped to size and flipped.
+def crops_and_flips_of(
+    images: torch.Tensor,
+    rows: torch.Tensor,
+    top: torch.Tensor,
+    left: torch.Tensor,
+    flip: torch.Tensor,
+) -> torch.Tensor:
+    """The images of these rows, each padded with PADDING zeros (the mean of standardised images),
+    cropped to size and flipped.
 
-    Args: images float (N, C, H, W); rows int64 (B,); top, left, flip: from `crops_and_flips`, of B images. Returns: (B, C, H, W).
+    Args: images float (N, C, H, W); rows int64 (B,); top, left, flip: from `crops_and_flips`, of B
+    images. Returns: (B, C, H, W).
     """
     height, width = images.shape[2:]
-    padded = torch.nn.functional.pad(images.index_select(0, rows), [PADDING] * 4)  # (B, C, H+8, W+8)
+    padded = torch.nn.functional.pad(
+        images.index_select(0, rows), [PADDING] * 4
+    )  # (B, C, H+8, W+8)
     down = top[:, None] + torch.arange(height, device=top.device)  # (B, H)
     across = torch.arange(width, device=left.device)
     across = left[:, None] + torch.where(flip[:, None], width - 1 - across, across)  # (B, W)
     batch = torch.arange(len(rows), device=rows.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[batch, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)  # (B, C, H, W)
+    return padded.permute(0, 2, 3, 1)[batch, down[:, :, None], across[:, None, :]].permute(
+        0, 3, 1, 2
+    )  # (B, C, H, W)
 
 
 def _window_sums(images: torch.Tensor, pool: int) -> Iterator[torch.Tensor]:
-    """Sums over pool x pool squares, float32 (up to CHUNK, C, H/pool, W/pool), whole numbers in 0..255 pool^2, chunk by chunk."""
+    """Sums over pool x pool squares, float32 (up to CHUNK, C, H/pool, W/pool), whole numbers in
+    0..255 pool^2, chunk by chunk.
+    """
     for chunk in images.split(CHUNK):
-        yield torch.nn.functional.avg_pool2d(chunk.float(), pool, divisor_override=1) if pool > 1 else chunk.float()
+        yield (
+            torch.nn.functional.avg_pool2d(chunk.float(), pool, divisor_override=1)
+            if pool > 1
+            else chunk.float()
+        )

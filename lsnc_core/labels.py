@@ -1,9 +1,10 @@
 """Labels: smoothing strengths and matrices, label noise, and the seeded draws that corrupt labels.
 
-Column convention throughout (Chen's S and T): labels are one-hot columns y, a smoothed label is S y, E[noisy label] = T y,
-so T_ij = P(clean class j becomes i) and columns sum to 1. Matrices are numpy float64; labels are torch int64 (N,).
-`p` is the mass kept on the label, `delta` the usual smoothing strength, `a` the clean rate, K the number of classes.
-torch is imported only where a tensor is made, so that the theory modules can use the checks here without it.
+Column convention throughout (Chen's S and T): labels are one-hot columns y, a smoothed label is S
+y, E[noisy label] = T y, so T_ij = P(clean class j becomes i) and columns sum to 1. Matrices are
+numpy float64; labels are torch int64 (N,). `p` is the mass kept on the label, `delta` the usual
+smoothing strength, `a` the clean rate, K the number of classes. torch is imported only where a
+tensor is made, so that the theory modules can use the checks here without it.
 """
 
 from __future__ import annotations
@@ -28,14 +29,19 @@ def _quote(x) -> str:
 
 
 def check_classes(K, name: str = "K") -> int:
-    """Return K as an int, or raise UsageError unless it is a whole number of classes, at least 2."""
+    """Return K as an int, or raise UsageError unless it is a whole number of classes, at least
+    2.
+    """
     if isinstance(K, (bool, np.bool_)) or not isinstance(K, (int, np.integer)) or K < 2:
-        raise UsageError(f"The number of classes {name} must be an integer of at least 2, not {K!r}.")
+        raise UsageError(
+            f"The number of classes {name} must be an integer of at least 2, not {K!r}."
+        )
     return int(K)
 
 
 def check_unit(x, name: str, slack: float = 0.0) -> np.ndarray:
-    """Return x (number or array, any shape) as float64, or raise UsageError unless every value lies in [0, 1].
+    """Return x (number or array, any shape) as float64, or raise UsageError unless every value lies
+    in [0, 1].
 
     Values outside by no more than `slack` are moved to the nearer end.
     """
@@ -44,7 +50,9 @@ def check_unit(x, name: str, slack: float = 0.0) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         v = np.empty(0, dtype=object)
     if v.dtype.kind not in "fiu":
-        raise UsageError(f"{name} must be a real number in [0, 1] or an array of them, not {_quote(x)}.")
+        raise UsageError(
+            f"{name} must be a real number in [0, 1] or an array of them, not {_quote(x)}."
+        )
     v = v.astype(np.float64)
     bad = ~((v >= -slack) & (v <= 1 + slack))  # true for NaN
     if bad.any():
@@ -62,7 +70,8 @@ def _one(x, name: str) -> float:
 def strength_from_kept(p, K: int):
     """Smoothing strength of a label that keeps mass p: delta = (1 - p) K / (K - 1).
 
-    Args: p, float or float64 array in [0, 1]; K, int >= 2. Returns: float64 of p's shape in [0, K/(K-1)]; p < 1/K gives delta > 1.
+    Args: p, float or float64 array in [0, 1]; K, int >= 2. Returns: float64 of p's shape in [0,
+    K/(K-1)]; p < 1/K gives delta > 1.
     Raises: UsageError. Source: Chen eq. 1 (p), the usual y = (1-delta) onehot + delta/K (delta).
 
     >>> round(float(strength_from_kept(0.91, 10)), 12)
@@ -73,9 +82,11 @@ def strength_from_kept(p, K: int):
 
 
 def kept_from_strength(delta, K: int):
-    """Mass on the label at smoothing strength delta: p = 1 - delta (K - 1)/K = (1 - delta) + delta/K.
+    """Mass on the label at smoothing strength delta: p = 1 - delta (K - 1)/K = (1 - delta) +
+    delta/K.
 
-    Args: delta, float or float64 array in [0, 1]; K, int >= 2. Returns: float64 of delta's shape in [1/K, 1].
+    Args: delta, float or float64 array in [0, 1]; K, int >= 2. Returns: float64 of delta's shape in
+    [1/K, 1].
     Raises: UsageError (1e-12 beyond [0, 1] is taken for rounding). Source: Chen eq. 1.
 
     >>> round(float(kept_from_strength(0.1, 10)), 12)
@@ -89,7 +100,8 @@ def kept_from_strength(delta, K: int):
 def smoothing_matrix(p: float, K: int) -> np.ndarray:
     """Symmetric smoothing: S_ii = p, S_ij = (1 - p)/(K - 1); the smoothed label is S y.
 
-    Args: p, float in [0, 1]; K, int >= 2. Returns: float64 (K, K) in [0, 1], columns (and rows) sum to 1.
+    Args: p, float in [0, 1]; K, int >= 2. Returns: float64 (K, K) in [0, 1], columns (and rows) sum
+    to 1.
     Raises: UsageError. Source: Chen eq. 1.
 
     >>> smoothing_matrix(0.5, 3).tolist()
@@ -116,7 +128,8 @@ def symmetric_noise(a: float, K: int) -> np.ndarray:
 def pair_noise(a: float, K: int) -> np.ndarray:
     """Pair label noise: class j stays with probability a and becomes (j + 1) mod K otherwise.
 
-    Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K, K), T_ij = P(clean j becomes i), columns sum to 1.
+    Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K, K), T_ij = P(clean j
+    becomes i), columns sum to 1.
     Raises: UsageError. Source: the common class-conditional benchmark; Chen's general T.
 
     >>> pair_noise(0.75, 3).tolist()
@@ -128,9 +141,11 @@ def pair_noise(a: float, K: int) -> np.ndarray:
 
 
 def block_noise(a: float, K: int) -> np.ndarray:
-    """Block label noise: the first K // 2 classes are mistaken for one another, and so are the others.
+    """Block label noise: the first K // 2 classes are mistaken for one another, and so are the
+    others.
 
-    Args: a, clean rate, float in [0, 1]; K, int >= 4. Returns: float64 (K, K), T_ii = a, (1 - a)/(block size - 1) inside a block.
+    Args: a, clean rate, float in [0, 1]; K, int >= 4. Returns: float64 (K, K), T_ii = a, (1 -
+    a)/(block size - 1) inside a block.
     Raises: UsageError. Source: this project's; Chen's general T.
 
     >>> block_noise(0.8, 4)[:, 0].round(12).tolist()
@@ -138,17 +153,22 @@ def block_noise(a: float, K: int) -> np.ndarray:
     """
     K, a = check_classes(K), _one(a, "The clean rate a")
     if K < 4:
-        raise UsageError(f"Block noise needs at least 4 classes, two for each block, not {K}: name other noises.")
+        raise UsageError(
+            f"Block noise needs at least 4 classes, two for each block, not {K}: name other noises."
+        )
     T, half = np.zeros((K, K)), K // 2
     T[:half, :half], T[half:, half:] = smoothing_matrix(a, half), smoothing_matrix(a, K - half)
     return T
 
 
 def mixed_noise(a: float, K: int) -> np.ndarray:
-    """A doubly stochastic noise matrix drawn at random, the same for every a: T = a I + (1 - a) sum_m w_m P_m.
+    """A doubly stochastic noise matrix drawn at random, the same for every a: T = a I + (1 - a)
+    sum_m w_m P_m.
 
-    The P_m are the K - 1 cyclic shifts of the classes in a random order of them, the weights w_m uniform on the simplex; the draw
-    is that of the seed 0. Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K, K), T_ii = a, rows and columns
+    The P_m are the K - 1 cyclic shifts of the classes in a random order of them, the weights w_m
+    uniform on the simplex; the draw
+    is that of the seed 0. Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K,
+    K), T_ii = a, rows and columns
     sum to 1. Raises: UsageError. Source: this project's; Chen's doubly stochastic T.
 
     >>> T = mixed_noise(0.7, 5)
@@ -158,15 +178,23 @@ def mixed_noise(a: float, K: int) -> np.ndarray:
     K, a = check_classes(K), _one(a, "The clean rate a")
     draws = np.random.default_rng(0)
     weights, order = draws.dirichlet(np.ones(K - 1)), draws.permutation(K)
-    away = sum(weight * np.roll(np.eye(K), shift, axis=0) for shift, weight in enumerate(weights, 1))  # (K, K)
+    away = sum(
+        weight * np.roll(np.eye(K), shift, axis=0) for shift, weight in enumerate(weights, 1)
+    )  # (K, K)
     return a * np.eye(K) + (1.0 - a) * away[np.ix_(order, order)]
 
 
-NOISES = {"symmetric": symmetric_noise, "pair": pair_noise, "block": block_noise, "mixed": mixed_noise}
+NOISES = {
+    "symmetric": symmetric_noise,
+    "pair": pair_noise,
+    "block": block_noise,
+    "mixed": mixed_noise,
+}
 
 
 def noise_matrix(name: str, a: float, K: int) -> np.ndarray:
-    """The noise matrix T of that name, one of `NOISES`, or of a reader's file; raises UsageError where it is none.
+    """The noise matrix T of that name, one of `NOISES`, or of a reader's file; raises UsageError
+    where it is none.
 
     >>> noise_matrix("pair", 1.0, 3).tolist() == np.eye(3).tolist()
     True
@@ -179,10 +207,12 @@ def noise_matrix(name: str, a: float, K: int) -> np.ndarray:
 
 
 def posterior(T) -> np.ndarray:
-    """P(clean class c | noisy class k) under uniform classes: S* = T^t diag(1/(T 1)), the best smoothing for clean test labels.
+    """P(clean class c | noisy class k) under uniform classes: S* = T^t diag(1/(T 1)), the best
+    smoothing for clean test labels.
 
-    Args: T, float (K, K), T_ij = P(clean j becomes i). Returns: float64 (K, K), S*_ck, columns sum to 1 (uniform for a noisy class
-    that never occurs). Raises: UsageError. Source: Chen eq. 10, corrected.
+    Args: T, float (K, K), T_ij = P(clean j becomes i). Returns: float64 (K, K), S*_ck, columns sum
+    to 1 (uniform for a noisy class that never occurs). Raises: UsageError. Source: Chen eq. 10,
+    corrected.
 
     >>> posterior(pair_noise(0.75, 3)).tolist() == pair_noise(0.75, 3).T.tolist()
     True
@@ -193,7 +223,8 @@ def posterior(T) -> np.ndarray:
 
 
 def check_noise(T, name: str = "T", K: int | None = None) -> np.ndarray:
-    """Return the noise matrix T as float64, or raise UsageError unless its columns are distributions.
+    """Return the noise matrix T as float64, or raise UsageError unless its columns are
+    distributions.
 
     Formula: T_ij >= 0, sum_i T_ij = 1 within 1e-9.
     Args: T, (K, K) real array-like; name, for the message; K, the size wanted (any if None).
@@ -207,7 +238,9 @@ def check_noise(T, name: str = "T", K: int | None = None) -> np.ndarray:
         raise UsageError(f"{name} must be a square matrix of real numbers, not {_quote(T)}.")
     M = M.astype(np.float64)
     if M.ndim != 2 or M.shape[0] != M.shape[1] or M.shape[0] < 2:
-        raise UsageError(f"{name} must be a square matrix of at least 2 classes, not of shape {M.shape}.")
+        raise UsageError(
+            f"{name} must be a square matrix of at least 2 classes, not of shape {M.shape}."
+        )
     if K is not None and M.shape[0] != K:
         raise UsageError(f"{name} must be a {K} x {K} matrix, not of shape {M.shape}.")
     if not np.isfinite(M).all() or (M < 0).any():
@@ -217,12 +250,16 @@ def check_noise(T, name: str = "T", K: int | None = None) -> np.ndarray:
     worst = int(np.abs(sums - 1).argmax())
     if abs(sums[worst] - 1) > COLUMN_SUM_TOLERANCE:
         total = float(sums[worst])
-        raise UsageError(f"Each column of {name} must sum to 1 ({name}_ij = P(class j becomes i)), but column {worst} sums to {total!r}.")
+        raise UsageError(
+            f"Each column of {name} must sum to 1 ({name}_ij = P(class j becomes i)), but column {worst} sums to {total!r}."
+        )
     return M
 
 
 def check_smoothing(S, M: int) -> np.ndarray:
-    """Return S as float64 (M, M), or raise UsageError unless its entries lie in [0, 1]; its columns need not sum to 1."""
+    """Return S as float64 (M, M), or raise UsageError unless its entries lie in [0, 1]; its columns
+    need not sum to 1.
+    """
     S = check_unit(S, "Every entry of S")
     if S.shape != (M, M):
         raise UsageError(f"S must have the shape of T, {(M, M)}, not {S.shape}.")
@@ -230,16 +267,24 @@ def check_smoothing(S, M: int) -> np.ndarray:
 
 
 def check_labels(labels, K: int) -> torch.Tensor:
-    """Return labels unchanged, or raise UsageError unless they are a torch int64 tensor (N,) of classes 0..K-1."""
+    """Return labels unchanged, or raise UsageError unless they are a torch int64 tensor (N,) of
+    classes 0..K-1.
+    """
     import torch
 
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
         is_tensor = isinstance(labels, torch.Tensor)
-        got = f"{labels.dtype} of shape {tuple(labels.shape)}" if is_tensor else f"{type(labels).__name__} {_quote(labels)}"
+        got = (
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
+            if is_tensor
+            else f"{type(labels).__name__} {_quote(labels)}"
+        )
         raise UsageError(f"Labels must be a one-dimensional torch int64 tensor, not {got}.")
     bad = (labels < 0) | (labels >= K)
     if bool(bad.any()):
-        raise UsageError(f"Labels must lie in 0..{K - 1} for {K} classes, but one of them is {int(labels[bad][0])}.")
+        raise UsageError(
+            f"Labels must lie in 0..{K - 1} for {K} classes, but one of them is {int(labels[bad][0])}."
+        )
     return labels
 
 
@@ -247,7 +292,8 @@ def soft_targets(labels: torch.Tensor, p: float, K: int) -> torch.Tensor:
     """Smoothed training targets: p on the label, (1 - p)/(K - 1) on every other class.
 
     Args: labels, int64 (N,) in 0..K-1; p, float in [0, 1]; K, int >= 2.
-    Returns: float32 (N, K) on the labels' device, rows are distributions (row n = S y_n). Raises: UsageError. Source: Chen eq. 1.
+    Returns: float32 (N, K) on the labels' device, rows are distributions (row n = S y_n). Raises:
+    UsageError. Source: Chen eq. 1.
 
     >>> import torch
     >>> soft_targets(torch.tensor([1]), 0.5, 3).tolist()
@@ -257,17 +303,21 @@ def soft_targets(labels: torch.Tensor, p: float, K: int) -> torch.Tensor:
 
     K, p = check_classes(K), _one(p, "The kept mass p")
     check_labels(labels, K)
-    out = torch.full((len(labels), K), (1.0 - p) / (K - 1), dtype=torch.float32, device=labels.device)  # (N, K)
+    out = torch.full(
+        (len(labels), K), (1.0 - p) / (K - 1), dtype=torch.float32, device=labels.device
+    )  # (N, K)
     return out.scatter_(1, labels[:, None], p)
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator seeded from (seed, purpose), the same on every machine, so that draws for different purposes are unrelated.
+    """A CPU generator seeded from (seed, purpose), the same on every machine, so that draws for
+    different purposes are unrelated.
 
-    Formula: manual_seed(first 8 bytes, big-endian, of sha256(f"{purpose}:{seed}"), shifted right by one: 63 bits).
-    torch's CPU generator uses the low 32 of these bits.
+    Formula: manual_seed(first 8 bytes, big-endian, of sha256(f"{purpose}:{seed}"), shifted right by
+    one: 63 bits). torch's CPU generator uses the low 32 of these bits.
     Args: seed, int >= 0; purpose, a non-empty str such as "weights", "order", "label noise".
-    Returns: a fresh torch.Generator on the CPU. Raises: UsageError. Source: this project's convention on randomness.
+    Returns: a fresh torch.Generator on the CPU. Raises: UsageError. Source: this project's
+    convention on randomness.
 
     >>> generator(0, "weights").initial_seed() == generator(0, "weights").initial_seed() != generator(0, "order").initial_seed()
     True
@@ -277,7 +327,9 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise UsageError(f"The seed must be a whole number of at least 0, not {seed!r}.")
     if not isinstance(purpose, str) or not purpose:
-        raise UsageError(f"The purpose of a random draw must be a non-empty string, not {purpose!r}.")
+        raise UsageError(
+            f"The purpose of a random draw must be a non-empty string, not {purpose!r}."
+        )
     digest = hashlib.sha256(f"{purpose}:{int(seed)}".encode()).digest()
     return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -285,12 +337,15 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 def corrupt(labels: torch.Tensor, T, seed: int, purpose: str = "label noise") -> torch.Tensor:
     """Draw noisy labels: clean class j becomes i with probability T_ij, independently per sample.
 
-    Formula: uniforms u, v per sample from `generator(seed, purpose)`; the label y stays iff u < T_yy, otherwise it becomes the first
-    class i != y, in order of number, whose cumulated T_iy / (sum over k != y of T_ky) exceeds v. So one seed gives nested corruption:
-    a label kept at one T is kept at every T with larger T_yy, and under symmetric noise a moved label goes to the same class at every a.
-    Two corruptions of the same labels (training and test, Chen's beta) are independent when seed or purpose differ.
+    Formula: uniforms u, v per sample from `generator(seed, purpose)`; the label y stays iff u <
+    T_yy, otherwise it becomes the first class i != y, in order of number, whose cumulated T_iy /
+    (sum over k != y of T_ky) exceeds v. So one seed gives nested corruption:
+    a label kept at one T is kept at every T with larger T_yy, and under symmetric noise a moved
+    label goes to the same class at every a. Two corruptions of the same labels (training and test,
+    Chen's beta) are independent when seed or purpose differ.
     Args: labels, int64 (N,) in 0..K-1; T, (K, K), columns sum to 1; seed, int >= 0; purpose, str.
-    Returns: int64 (N,) on the labels' device. Raises: UsageError. Source: Chen's general T, sampled.
+    Returns: int64 (N,) on the labels' device. Raises: UsageError. Source: Chen's general T,
+    sampled.
 
     >>> import torch
     >>> corrupt(torch.tensor([0, 1, 2]), pair_noise(0.0, 3), seed=0).tolist()
@@ -301,7 +356,9 @@ def corrupt(labels: torch.Tensor, T, seed: int, purpose: str = "label noise") ->
     T = check_noise(T)
     check_labels(labels, len(T))
     y = labels.cpu()
-    draws = torch.rand((len(y), 2), generator=generator(seed, purpose), dtype=torch.float64)  # (N, 2)
+    draws = torch.rand(
+        (len(y), 2), generator=generator(seed, purpose), dtype=torch.float64
+    )  # (N, 2)
     away = T.copy()  # (K, K): the mass that leaves each class
     np.fill_diagonal(away, 0.0)
     moved = draws[:, 0] >= torch.from_numpy(T.diagonal().copy())[y]  # (N,)
@@ -310,5 +367,7 @@ def corrupt(labels: torch.Tensor, T, seed: int, purpose: str = "label noise") ->
         cdf = away[:, c].cumsum()  # (K,)
         if cdf[-1] > 0:  # a kept mass of 1 up to rounding has nowhere to go
             where = (moved & (y == c)).nonzero()[:, 0]  # (n_c,)
-            out[where] = torch.searchsorted(torch.from_numpy(cdf / cdf[-1]), draws[where, 1].contiguous(), right=True)
+            out[where] = torch.searchsorted(
+                torch.from_numpy(cdf / cdf[-1]), draws[where, 1].contiguous(), right=True
+            )
     return out.to(labels.device)

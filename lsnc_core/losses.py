@@ -11,8 +11,9 @@ from lsnc_core.errors import UsageError
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of softmax(logits) against target distributions: `-sum_k y_k log softmax(z)_k`.
 
-    With one-hot targets this is the usual cross-entropy; with `labels.soft_targets` it is label smoothing
-    (Chen eq. 1, kept mass p; equivalently strength delta, see `labels.strength_from_kept`).
+    With one-hot targets this is the usual cross-entropy; with `labels.soft_targets` it is label
+    smoothing (Chen eq. 1, kept mass p; equivalently strength delta, see
+    `labels.strength_from_kept`).
 
     Args:
         logits: float, (..., K); leading axes may be samples, or replicas and samples.
@@ -32,9 +33,11 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 3.0) -> torch.Tensor:
-    """Focal loss against target distributions: `-sum_k y_k (1 - q_k)^gamma log q_k`, q = softmax(logits).
+    """Focal loss against target distributions: `-sum_k y_k (1 - q_k)^gamma log q_k`, q =
+    softmax(logits).
 
-    With one-hot targets this is the focal loss of Zhou et al. 2022 (section 2); their gamma is 3. With gamma 0 it is `cross_entropy`.
+    With one-hot targets this is the focal loss of Zhou et al. 2022 (section 2); their gamma is 3.
+    With gamma 0 it is `cross_entropy`.
 
     Args, raises: as for `cross_entropy`; gamma: at least 0.
 
@@ -54,7 +57,8 @@ def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 3.0) -> to
 def mse(logits: torch.Tensor, targets: torch.Tensor, scale: float = 15.0) -> torch.Tensor:
     """Rescaled mean squared error: `(1/K) sum_k (z_k - scale y_k)^2`.
 
-    With one-hot targets this is the loss of Zhou et al. 2022 (section 2), with the mean over the classes; their scale is 15.
+    With one-hot targets this is the loss of Zhou et al. 2022 (section 2), with the mean over the
+    classes; their scale is 15.
 
     Args, raises: as for `cross_entropy`; scale: the logit that a target of 1 asks for.
 
@@ -69,14 +73,15 @@ def mse(logits: torch.Tensor, targets: torch.Tensor, scale: float = 15.0) -> tor
 
 
 def forward_correction(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of a noisy label under a noise model: `-log sum_j t_j q_j`, q = softmax(logits).
+    """Negative log-likelihood of a noisy label under a noise model: `-log sum_j t_j q_j`, q =
+    softmax(logits).
 
-    Args, raises: as for `cross_entropy`; but targets (..., K) are t_j = T_ij = P(clean class j becomes the observed i), rows of T,
-    in [0, 1].
+    Args, raises: as for `cross_entropy`; but targets (..., K) are t_j = T_ij = P(clean class j
+    becomes the observed i), rows of T, in [0, 1].
 
     Returns:
-        float, (...), >= 0, in nats. By Jensen's inequality at most the cross-entropy against the same numbers where they sum to 1
-        (Chen eq. 18).
+        float, (...), >= 0, in nats. By Jensen's inequality at most the cross-entropy against the
+        same numbers where they sum to 1 (Chen eq. 18).
 
     >>> forward_correction(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))
     tensor([0.6931])
@@ -86,9 +91,11 @@ def forward_correction(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 
 def logit_smoothing(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the label after its logits were smoothed: `-log softmax(S h)_y`, S symmetric smoothing with p >= 1/K.
+    """Cross-entropy of the label after its logits were smoothed: `-log softmax(S h)_y`, S symmetric
+    smoothing with p >= 1/K.
 
-    S h is `(p - (1-p)/(K-1)) h` and the same number added to all logits, so that logit smoothing is a temperature.
+    S h is `(p - (1-p)/(K-1)) h` and the same number added to all logits, so that logit smoothing is
+    a temperature.
     Args, raises: as for `cross_entropy`; targets are the smoothed labels S y.
 
     Returns:
@@ -101,14 +108,24 @@ def logit_smoothing(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
     most, label = targets.max(-1, keepdim=True)
     scaled = (most - targets.min(-1, keepdim=True).values) * logits
     chosen = label == torch.arange(targets.shape[-1], device=targets.device)
-    return -scaled.log_softmax(-1).where(chosen, 0).sum(-1)  # the gradient of gather would wait for a GPU where it must be repeatable
+    return (
+        -scaled.log_softmax(-1).where(chosen, 0).sum(-1)
+    )  # the gradient of gather would wait for a GPU where it must be repeatable
 
 
-LOSSES = {"ce": cross_entropy, "focal": focal, "mse": mse, "forward": forward_correction, "logit": logit_smoothing}
+LOSSES = {
+    "ce": cross_entropy,
+    "focal": focal,
+    "mse": mse,
+    "forward": forward_correction,
+    "logit": logit_smoothing,
+}
 
 
 def find(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss of that name, one of `LOSSES`, or of a reader's file; raises UsageError where it is none."""
+    """The loss of that name, one of `LOSSES`, or of a reader's file; raises UsageError where it is
+    none.
+    """
     if arms.is_file(name):
         return arms.load(name, "loss")
     if name not in LOSSES:
@@ -116,16 +133,25 @@ def find(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     return LOSSES[name]
 
 
-def per_replica(names: Sequence[str], device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """One function for R networks, each with the loss it names: (logits (R, B, K), targets (R, B, K)) -> losses float (R, B)."""
+def per_replica(
+    names: Sequence[str], device: torch.device
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """One function for R networks, each with the loss it names: (logits (R, B, K), targets (R, B,
+    K)) -> losses float (R, B).
+    """
     if len(set(names)) == 1:
         return find(names[0])
-    rows = {name: torch.tensor([row for row, other in enumerate(names) if other == name], device=device) for name in dict.fromkeys(names)}
+    rows = {
+        name: torch.tensor([row for row, other in enumerate(names) if other == name], device=device)
+        for name in dict.fromkeys(names)
+    }
     back = torch.cat(list(rows.values())).argsort()  # (R,)
     parts = [(find(name), row) for name, row in rows.items()]
 
     def mixed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        found = [loss(logits.index_select(0, row), targets.index_select(0, row)) for loss, row in parts]
+        found = [
+            loss(logits.index_select(0, row), targets.index_select(0, row)) for loss, row in parts
+        ]
         return torch.cat(found).index_select(0, back)
 
     return mixed
@@ -134,6 +160,10 @@ def per_replica(names: Sequence[str], device: torch.device) -> Callable[[torch.T
 def _check(logits: torch.Tensor, targets: torch.Tensor) -> None:
     """Refuse what would broadcast or truncate silently."""
     if logits.shape != targets.shape:
-        raise UsageError(f"logits have shape {tuple(logits.shape)} and targets {tuple(targets.shape)}: they must be equal.")
+        raise UsageError(
+            f"logits have shape {tuple(logits.shape)} and targets {tuple(targets.shape)}: they must be equal."
+        )
     if not (logits.is_floating_point() and targets.is_floating_point()):
-        raise UsageError(f"logits and targets must be floating-point tensors, got {logits.dtype} and {targets.dtype}.")
+        raise UsageError(
+            f"logits and targets must be floating-point tensors, got {logits.dtype} and {targets.dtype}."
+        )

@@ -13,7 +13,8 @@ PROFILES = {
 
 
 def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
-    """The profile that a request means, and why, in words: "auto" is "gpu" where CUDA, MNIST and CIFAR-10 are there, else "quick".
+    """The profile that a request means, and why, in words: "auto" is "gpu" where CUDA, MNIST and
+    CIFAR-10 are there, else "quick".
 
     Raises:
         UsageError: for an unknown profile.
@@ -23,7 +24,9 @@ def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
     if profile != "auto":
         close = difflib.get_close_matches(str(profile), PROFILES, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
-        raise UsageError(f"unknown profile {profile!r}: the profiles are auto, {', '.join(PROFILES)}{hint}")
+        raise UsageError(
+            f"unknown profile {profile!r}: the profiles are auto, {', '.join(PROFILES)}{hint}"
+        )
     if device == "cpu":
         return "quick", "the CPU was asked for"
     import torch

@@ -24,11 +24,20 @@ PACKAGES = (
 
 
 def commit() -> str:
-    """The checkout's commit, with "+ changes" when tracked files differ from it; "unknown" outside a checkout."""
+    """The checkout's commit, with "+ changes" when tracked files differ from it; "unknown" outside
+    a checkout.
+    """
     try:
         git = ["git", "-C", str(PROJECT)]
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + (" + changes" if changed.strip() else "")
@@ -38,7 +47,9 @@ def processor() -> str:
     """The processor's name as the system gives it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+            return next(
+                line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -52,7 +63,9 @@ def accelerator() -> str | None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that shape a result; "absent" for one that is not installed."""
+    """Python's version and those of the packages that shape a result; "absent" for one that is not
+    installed.
+    """
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -12,9 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """Spread the tests over pytest-xdist's workers: a file, or all that look at the smoke run, on one.
+    """Spread the tests over pytest-xdist's workers: a file, or all that look at the smoke run, on
+    one.
 
-    So no fixture of a file or of the session is made twice. The smoke run takes longest and starts first.
+    So no fixture of a file or of the session is made twice. The smoke run takes longest and starts
+    first.
     """
 
     def group(item):
@@ -27,7 +29,9 @@ def pytest_collection_modifyitems(items):
 
 @dataclass(frozen=True)
 class ReportSmoke:
-    """What `./run_all.sh --profile smoke` left: the outputs folder, the profile's folder in it, what it printed, its exit status."""
+    """What `./run_all.sh --profile smoke` left: the outputs folder, the profile's folder in it,
+    what it printed, its exit status.
+    """
 
     outputs: Path
     folder: Path
@@ -37,29 +41,70 @@ class ReportSmoke:
 
 
 def report_environment(**changes):
-    """The environment of a user who set nothing: what run_tests.sh or a shell set for tests would hide faults."""
-    hidden = ("LSNC_OUTPUTS", "LSNC_DATA", "LSNC_OFFLINE", "MPLBACKEND", "PYTHONPATH", "PYTHONWARNINGS", "PYTEST_CURRENT_TEST")
-    hidden += ("OMP_NUM_THREADS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID")
+    """The environment of a user who set nothing: what run_tests.sh or a shell set for tests would
+    hide faults.
+    """
+    hidden = (
+        "LSNC_OUTPUTS",
+        "LSNC_DATA",
+        "LSNC_OFFLINE",
+        "MPLBACKEND",
+        "PYTHONPATH",
+        "PYTHONWARNINGS",
+        "PYTEST_CURRENT_TEST",
+    )
+    hidden += (
+        "OMP_NUM_THREADS",
+        "PYTEST_XDIST_WORKER",
+        "PYTEST_XDIST_WORKER_COUNT",
+        "PYTEST_XDIST_TESTRUNUID",
+    )
     return {name: value for name, value in os.environ.items() if name not in hidden} | changes
 
 
 @pytest.fixture(scope="session")
 def report_smoke(tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    outputs = tmp_path_factory.mktemp("smoke") / "outputs of <a> & b"  # a name that pages and shells must survive
-    command = [ROOT / "run_all.sh", "--profile", "smoke", "--outputs", outputs, "--record", outputs / "kept" / "a-recording"]
-    answer = subprocess.run(command, cwd=elsewhere, env=report_environment(), capture_output=True, text=True, timeout=400)
+    outputs = (
+        tmp_path_factory.mktemp("smoke") / "outputs of <a> & b"
+    )  # a name that pages and shells must survive
+    command = [
+        ROOT / "run_all.sh",
+        "--profile",
+        "smoke",
+        "--outputs",
+        outputs,
+        "--record",
+        outputs / "kept" / "a-recording",
+    ]
+    answer = subprocess.run(
+        command,
+        cwd=elsewhere,
+        env=report_environment(),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
     assert not list(elsewhere.iterdir()), "the run wrote into the working directory"
     return ReportSmoke(outputs, outputs / "smoke", answer.stdout, answer.stderr, answer.returncode)
 
 
 def run_cells(path, given):
-    """Run a notebook's code here, without a kernel, with these parameters in the place of its own."""
+    """Run a notebook's code here, without a kernel, with these parameters in the place of its
+    own.
+    """
     from lsnc_core.report import parameters
 
-    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    cells = [
+        cell
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
     put = "\n".join(f"{name} = {value!r}" for name, value in given.items())
-    code = "\n".join(put if "parameters" in cell["metadata"].get("tags", []) else "".join(cell["source"]) for cell in cells)
+    code = "\n".join(
+        put if "parameters" in cell["metadata"].get("tags", []) else "".join(cell["source"])
+        for cell in cells
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parameters, "refuse_unknown", lambda: None)  # it reads a kernel's history
         exec(compile(code, path.name, "exec"), {"display": lambda shown: None})

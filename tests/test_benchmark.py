@@ -1,4 +1,6 @@
-"""The benchmark of the trainers runs: its rows, what it tells of those that fail, memory, whole grids."""
+"""The benchmark of the trainers runs: its rows, what it tells of those that fail, memory, whole
+grids.
+"""
 
 import dataclasses
 import functools
@@ -17,7 +19,9 @@ from lsnc_core.papers import chen
 from lsnc_core.runs import execute, fleet, prepare
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-benchmark, cases, grids, memory, ways = (importlib.import_module(name) for name in ("fleet", "cases", "grids", "memory", "ways"))
+benchmark, cases, grids, memory, ways = (
+    importlib.import_module(name) for name in ("fleet", "cases", "grids", "memory", "ways")
+)
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -33,7 +37,9 @@ def outputs(tmp_path_factory):
 @pytest.fixture
 def tiny(monkeypatch):
     """The name of a small case like those for a GPU, in the benchmark while the test lasts."""
-    spec = dataclasses.replace(cases.CASES["resnet18 width 20 bf16"], widths=(2,), train_size=40, batch=20)
+    spec = dataclasses.replace(
+        cases.CASES["resnet18 width 20 bf16"], widths=(2,), train_size=40, batch=20
+    )
     monkeypatch.setitem(cases.CASES, "tiny", spec)
     monkeypatch.setitem(cases.SIZES["cpu"], "tiny", (1,))
     monkeypatch.setattr(benchmark, "ALONGSIDE", 2)
@@ -42,20 +48,33 @@ def tiny(monkeypatch):
     return "tiny"
 
 
-def test_the_benchmark_writes_its_rows_and_the_errors_of_those_that_failed(tiny, monkeypatch, tmp_path, capsys):
+def test_the_benchmark_writes_its_rows_and_the_errors_of_those_that_failed(
+    tiny, monkeypatch, tmp_path, capsys
+):
     def fails(*arguments):
         raise RuntimeError("no\nluck")
 
     monkeypatch.setattr(benchmark, "vmapped", fails)
     monkeypatch.setitem(cases.GPU_CASES, tiny, None)
     output, before = tmp_path / "table.json", torch.backends.cudnn.allow_tf32
-    monkeypatch.setattr(sys, "argv", ["fleet.py", "--only", tiny, "--seconds", "0.05", "--output", str(output)])
+    monkeypatch.setattr(
+        sys, "argv", ["fleet.py", "--only", tiny, "--seconds", "0.05", "--output", str(output)]
+    )
     benchmark.main()
     assert torch.backends.cudnn.allow_tf32 == before
     report, printed = json.loads(output.read_text()), capsys.readouterr().out
     rows = {row["row"]: row for row in report["rows"]}
     assert list(rows) == ["loader", "memory", "vmap 2", "fleet 1", "threads 2"]
-    columns = ["case", "row", "as_used", "rate", "ratio", "peak_share", "cifar_grid_hours", "memory_mib"]
+    columns = [
+        "case",
+        "row",
+        "as_used",
+        "rate",
+        "ratio",
+        "peak_share",
+        "cifar_grid_hours",
+        "memory_mib",
+    ]
     assert rows.pop("vmap 2") == dict.fromkeys(columns) | {
         **{"case": tiny, "row": "vmap 2", "as_used": False},
         "error": "RuntimeError: no luck",
@@ -63,7 +82,12 @@ def test_the_benchmark_writes_its_rows_and_the_errors_of_those_that_failed(tiny,
     assert "RuntimeError: no luck\n" in printed
     for name, row in rows.items():
         assert list(row) == columns
-        assert row["rate"] > 0 and row["ratio"] > 0 and row["peak_share"] > 0 and f"{row['rate']:,.0f}" in printed
+        assert (
+            row["rate"] > 0
+            and row["ratio"] > 0
+            and row["peak_share"] > 0
+            and f"{row['rate']:,.0f}" in printed
+        )
         assert row["cifar_grid_hours"] == pytest.approx(100 * 100 * 50_000 / row["rate"] / 3600)
         assert row["as_used"] == (name == "fleet 1")  # ResNets train alone on a CPU
         assert (row["memory_mib"] is None) == (name in ("loader", "memory"))
@@ -91,7 +115,9 @@ def test_a_process_that_fails_ends_its_row_alone_and_by_its_own_error(tiny, monk
 
 def test_memory_is_a_peak():
     code = "x = bytearray(300 << 20); x = 0; print('ready', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
         child.stdout.readline()
         if not memory.peak_memory(os.getpid()):
             pytest.skip("this system has no smaps_rollup")
@@ -118,29 +144,54 @@ def follows_from_want_of_memory():
     "fails, said, stops",
     [
         (out_of_memory, "OutOfMemoryError: no more", False),
-        (functools.partial(out_of_memory, RuntimeError("not joined")), "OutOfMemoryError: no more", True),  # as `graphs` tells it
+        (
+            functools.partial(out_of_memory, RuntimeError("not joined")),
+            "OutOfMemoryError: no more",
+            True,
+        ),  # as `graphs` tells it
         (follows_from_want_of_memory, "OutOfMemoryError: no more", True),
         (lambda: {}["misaligned address"], "KeyError: 'misaligned address'", True),
     ],
 )
-def test_an_error_that_leaves_a_gpu_in_doubt_ends_the_case(tiny, monkeypatch, capsys, fails, said, stops):
+def test_an_error_that_leaves_a_gpu_in_doubt_ends_the_case(
+    tiny, monkeypatch, capsys, fails, said, stops
+):
     for name in ("empty_cache", "reset_peak_memory_stats", "max_memory_reserved"):
         monkeypatch.setattr(torch.cuda, name, lambda: 2**21)
     monkeypatch.setattr(benchmark, "peak", lambda device, precision: 1e9)
-    rows = {"loader": lambda: 10.0, "default": lambda: 20.0, "fleet 4": fails, "fleet 8": lambda: 60.0}
+    rows = {
+        "loader": lambda: 10.0,
+        "default": lambda: 20.0,
+        "fleet 4": fails,
+        "fleet 8": lambda: 60.0,
+    }
     monkeypatch.setattr(benchmark, "rows_of", lambda case, seconds, device: rows)
     table = {row["row"]: row for row in benchmark.measure_case(tiny, 1, CUDA)}
-    assert list(table) == list(rows) and table["fleet 4"]["error"] == said and table["fleet 4"]["as_used"]
+    assert (
+        list(table) == list(rows)
+        and table["fleet 4"]["error"] == said
+        and table["fleet 4"]["as_used"]
+    )
     if stops:
         assert "'fleet 4'" in table["fleet 8"]["error"] and table["fleet 8"]["rate"] is None
     else:
-        assert (table["fleet 8"]["ratio"], table["fleet 8"]["ratio_default"], table["fleet 8"]["memory_mib"]) == (6, 3, 2)
+        assert (
+            table["fleet 8"]["ratio"],
+            table["fleet 8"]["ratio_default"],
+            table["fleet 8"]["memory_mib"],
+        ) == (6, 3, 2)
     assert said in capsys.readouterr().out
 
 
 def test_a_user_s_loop_has_torch_s_defaults(tiny, monkeypatch):
     seen = []
-    monkeypatch.setattr(ways, "plain", lambda *given: seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark)))
+    monkeypatch.setattr(
+        ways,
+        "plain",
+        lambda *given: seen.append(
+            (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark)
+        ),
+    )
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     with ways.cudnn(tf32=False, autotune=True):
         ways.by_default(cases.CASES[tiny], 1, CUDA)
@@ -166,38 +217,78 @@ def test_every_case_is_measured_as_it_is_used(device):
 def test_rows_on_a_gpu():
     rows = {case: list(benchmark.rows_of(case, 1, CUDA)) for case in cases.CASES}
     assert {"fleet 1", "fleet 100", "streamed 4", "fused 64"} <= set(rows["wide cnn 28x28"])
-    assert not {"fused 100", "streamed 256", "foreach 4", "threads 8", "listed 8"} & set(rows["wide cnn 28x28"])
-    fleets = [f"fleet {size}" for size in sorted([*cases.DEFAULT_SIZES["cuda"], execute.BLOCK_CUDA])]
-    assert rows["mlp 8x8"] == ["loader", "default", "memory", "vmap 8", f"vmap {execute.BLOCK_CUDA}", *fleets]
-    assert {f"{kind} 4" for kind in cases.KINDS if kind != "listed"} <= set(rows["resnet18 width 64 bf16"])
+    assert not {"fused 100", "streamed 256", "foreach 4", "threads 8", "listed 8"} & set(
+        rows["wide cnn 28x28"]
+    )
+    fleets = [
+        f"fleet {size}" for size in sorted([*cases.DEFAULT_SIZES["cuda"], execute.BLOCK_CUDA])
+    ]
+    assert rows["mlp 8x8"] == [
+        "loader",
+        "default",
+        "memory",
+        "vmap 8",
+        f"vmap {execute.BLOCK_CUDA}",
+        *fleets,
+    ]
+    assert {f"{kind} 4" for kind in cases.KINDS if kind != "listed"} <= set(
+        rows["resnet18 width 64 bf16"]
+    )
 
 
 def test_the_paper_s_grids_are_ten_by_ten():
     for runs in (chen.landscape_runs("paper"), chen.cifar_runs("paper")):
         found = grids.ten_by_ten(runs)
-        assert len(found) == 100 and {spec.epochs for spec in found} == {100} and len({spec.company for spec in found}) == 1
+        assert (
+            len(found) == 100
+            and {spec.epochs for spec in found} == {100}
+            and len({spec.company for spec in found}) == 1
+        )
         assert any((spec.a, spec.p) == (0.5, 1.0) for spec in found)
     network = prepare.build(grids.ten_by_ten(chen.landscape_runs("paper"))[0], (1, 28, 28), 10)
     assert sum(weight.numel() for weight in network.parameters()) >= 140_000
 
 
 def test_the_grid_tells_what_was_memorised(monkeypatch, tmp_path, capsys):
-    changes = {"data": "digits", "train_size": 60, "test_size": 50, "widths": (4, 6, 16), "epochs": 40, "evaluate_at": (1, 40)}
+    changes = {
+        "data": "digits",
+        "train_size": 60,
+        "test_size": 50,
+        "widths": (4, 6, 16),
+        "epochs": 40,
+        "evaluate_at": (1, 40),
+    }
     one = dataclasses.replace(cases.CASES["cnn 14x14"], pool=1, **changes)
     specs = [dataclasses.replace(one, a=a, p=p) for a in (0.8, 0.5) for p in (0.3, 1.0)]
-    found, alone = grids.grid(specs, "cpu"), fleet.train(specs[-1:], data.load("digits"), CPU)[0].history[-1]
+    found, alone = (
+        grids.grid(specs, "cpu"),
+        fleet.train(specs[-1:], data.load("digits"), CPU)[0].history[-1],
+    )
     assert found["train_error"] == pytest.approx(1 - alone["train_accuracy"])
     assert found["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
     assert found["networks"] == 4 and found["rate"] == pytest.approx(4 * 60 * 40 / found["seconds"])
-    monkeypatch.setattr(grids, "grid", lambda specs, device: found | {"networks": len(specs), "device": device})
-    monkeypatch.setattr(sys, "argv", ["fleet.py", "--grid", "--output", str(tmp_path / "grid.json")])
+    monkeypatch.setattr(
+        grids, "grid", lambda specs, device: found | {"networks": len(specs), "device": device}
+    )
+    monkeypatch.setattr(
+        sys, "argv", ["fleet.py", "--grid", "--output", str(tmp_path / "grid.json")]
+    )
     benchmark.main()
     report = json.loads((tmp_path / "grid.json").read_text())
-    assert (report["networks"], report["device"], report["train_error"]) == (100, "cpu", found["train_error"])
-    assert "provenance" in report and f"training error {found['train_error']:.2%}" in capsys.readouterr().out
+    assert (report["networks"], report["device"], report["train_error"]) == (
+        100,
+        "cpu",
+        found["train_error"],
+    )
+    assert (
+        "provenance" in report
+        and f"training error {found['train_error']:.2%}" in capsys.readouterr().out
+    )
 
 
-@pytest.mark.parametrize("case, count", [("resnet18 width 64 bf16", 11_173_962), ("resnet18 width 20 bf16", 1_094_750)])
+@pytest.mark.parametrize(
+    "case, count", [("resnet18 width 64 bf16", 11_173_962), ("resnet18 width 20 bf16", 1_094_750)]
+)
 def test_parameters_of_the_cases_for_a_gpu(case, count):
     with torch.device("meta"):
         network = models.resnet18((3, 32, 32), 10, *cases.CASES[case].widths)

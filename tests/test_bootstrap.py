@@ -1,4 +1,6 @@
-"""Finding and making the environment: every decision and every sentence, without a network and without an installation."""
+"""Finding and making the environment: every decision and every sentence, without a network and
+without an installation.
+"""
 
 import errno
 import os
@@ -17,7 +19,9 @@ SCRIPT = Path(bootstrap.__file__)
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A checkout with one requirement that this Python meets; neither an environment nor an offline wish is set."""
+    """A checkout with one requirement that this Python meets; neither an environment nor an offline
+    wish is set.
+    """
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "LSNC_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     write_project(tmp_path, ["numpy>=1"])
@@ -28,7 +32,9 @@ def project(tmp_path, monkeypatch):
 def write_project(folder, dependencies, test=(), python=">=3.11,<3.14"):
     """A pyproject.toml of the least that bootstrap reads."""
     lines = ["[project]", f'requires-python = "{python}"', f"dependencies = {list(dependencies)!r}"]
-    (folder / "pyproject.toml").write_text("\n".join([*lines, "[project.optional-dependencies]", f"test = {list(test)!r}"]))
+    (folder / "pyproject.toml").write_text(
+        "\n".join([*lines, "[project.optional-dependencies]", f"test = {list(test)!r}"])
+    )
 
 
 def fake_venv(project, stamp=None):
@@ -40,7 +46,10 @@ def fake_venv(project, stamp=None):
 
 
 def good_stamp(project):
-    return [bootstrap.digest(project, bootstrap.dotted(sys.version_info)), os.path.realpath(project / ".venv")]
+    return [
+        bootstrap.digest(project, bootstrap.dotted(sys.version_info)),
+        os.path.realpath(project / ".venv"),
+    ]
 
 
 def executable(path, text):
@@ -55,7 +64,9 @@ def executable(path, text):
 
 def test_the_environment_of_the_tests_is_used_as_it_is():
     began = time.monotonic()
-    answer = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, cwd="/", check=True)
+    answer = subprocess.run(
+        [sys.executable, str(SCRIPT)], capture_output=True, text=True, cwd="/", check=True
+    )
     seconds = time.monotonic() - began
     found = Path(answer.stdout.strip())
     assert answer.stdout.count("\n") == 1
@@ -75,7 +86,11 @@ def test_a_satisfying_python_is_printed_with_one_line_of_comment(project, capsys
     [
         (["numpy>=1", "pytest"], [], []),
         (["numpy>=1000"], [], [r"numpy is [\d.]+, not >=1000"]),
-        (["no-such-thing>=1"], ["nor-this"], ["no-such-thing is not installed", "nor-this is not installed"]),
+        (
+            ["no-such-thing>=1"],
+            ["nor-this"],
+            ["no-such-thing is not installed", "nor-this is not installed"],
+        ),
         (["no-such-thing; sys_platform == 'elsewhere'"], [], []),
     ],
 )
@@ -88,7 +103,9 @@ def test_unmet_names_what_fails(project, dependencies, test, expected):
 
 
 def test_torch_and_torchvision_must_be_a_pair(project, monkeypatch):
-    monkeypatch.setattr(bootstrap, "requires", lambda name: ["numpy", "torch==2.11.0", "torch-something>=3"])
+    monkeypatch.setattr(
+        bootstrap, "requires", lambda name: ["numpy", "torch==2.11.0", "torch-something>=3"]
+    )
     monkeypatch.setattr(bootstrap, "installed", {"numpy": "2.0", "torch": "2.15.0+cpu"}.get)
     assert bootstrap.unmet(project) == ["torch is 2.15.0+cpu, not ==2.11.0"]
     monkeypatch.setattr(bootstrap, "installed", {"numpy": "2.0", "torch": "2.11.0+cu130"}.get)
@@ -129,12 +146,16 @@ def test_too_old_a_python_and_no_other_is_one_sentence(project, monkeypatch, cap
     monkeypatch.setattr(bootstrap, "PROJECT", project)
     assert bootstrap.main([]) == 1
     told = capsys.readouterr()
-    assert told.out == "" and told.err.splitlines()[-1].startswith("Python 3.11 to 3.13 is needed and python3 is 3.8.18: install")
+    assert told.out == "" and told.err.splitlines()[-1].startswith(
+        "Python 3.11 to 3.13 is needed and python3 is 3.8.18: install"
+    )
     assert not (project / ".venv").exists()
 
 
 def test_a_python_without_venv_names_the_package(project, monkeypatch):
-    base = executable(project / "bin" / "python3", '#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\necho 12\n')
+    base = executable(
+        project / "bin" / "python3", '#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\necho 12\n'
+    )
     monkeypatch.setattr(bootstrap, "right_python", lambda _: str(base))
     with pytest.raises(bootstrap.SetupError, match=r"python3\.12-venv"):
         bootstrap.make(project, project / ".venv", "build", "")
@@ -157,7 +178,10 @@ def test_a_venv_made_by_hand_is_used_when_it_has_everything(project):
     fake_venv(project)
     assert bootstrap.look(project, project / ".venv") == ("ready", "")
     write_project(project, ["no-such-thing"])
-    assert bootstrap.look(project, project / ".venv") == ("update", "no-such-thing is not installed")
+    assert bootstrap.look(project, project / ".venv") == (
+        "update",
+        "no-such-thing is not installed",
+    )
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
@@ -165,15 +189,22 @@ def test_changed_requirements_are_an_update(project, name):
     fake_venv(project, good_stamp(project))
     with open(project / name, "a") as file:
         file.write("\n# changed\n")
-    assert bootstrap.look(project, project / ".venv") == ("update", "the requirements or its Python changed")
+    assert bootstrap.look(project, project / ".venv") == (
+        "update",
+        "the requirements or its Python changed",
+    )
 
 
 def test_another_python_version_is_an_update(project):
-    fake_venv(project, [bootstrap.digest(project, "3.11.0rc1"), os.path.realpath(project / ".venv")])
+    fake_venv(
+        project, [bootstrap.digest(project, "3.11.0rc1"), os.path.realpath(project / ".venv")]
+    )
     assert bootstrap.look(project, project / ".venv")[0] == "update"
 
 
-@pytest.mark.parametrize("stamp", [[bootstrap.UNFINISHED], [""], ["\0\0"], ["digest", "/elsewhere/.venv"]])
+@pytest.mark.parametrize(
+    "stamp", [[bootstrap.UNFINISHED], [""], ["\0\0"], ["digest", "/elsewhere/.venv"]]
+)
 def test_an_interrupted_or_moved_venv_is_rebuilt(project, stamp):
     fake_venv(project, stamp)
     assert bootstrap.look(project, project / ".venv")[0] == "build"
@@ -218,7 +249,11 @@ def test_make_installs_by_hash_and_stamps_last(project, made, capsys):
     assert editable == f"pip install --python {made}/bin/python --no-deps --no-build-isolation -e ."
     assert bootstrap.read_stamp(made) == good_stamp(project)
     told = capsys.readouterr()
-    assert told.out == "" and "updating .venv: numpy is missing" in told.err and ".venv is ready after" in told.err
+    assert (
+        told.out == ""
+        and "updating .venv: numpy is missing" in told.err
+        and ".venv is ready after" in told.err
+    )
 
 
 def test_offline_reaches_the_installer(project, made, monkeypatch):
@@ -229,7 +264,10 @@ def test_offline_reaches_the_installer(project, made, monkeypatch):
 
 def test_a_lock_that_falls_short_is_told(project, made):
     write_project(project, ["no-such-thing"])
-    with pytest.raises(bootstrap.SetupError, match=r"requirements\.lock does not give .* no-such-thing is not installed"):
+    with pytest.raises(
+        bootstrap.SetupError,
+        match=r"requirements\.lock does not give .* no-such-thing is not installed",
+    ):
         bootstrap.make(project, made, "update", "")
     assert bootstrap.read_stamp(made) == [bootstrap.UNFINISHED]
 
@@ -261,17 +299,27 @@ def test_offline_without_an_environment_is_one_sentence(project, monkeypatch, ca
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
     assert bootstrap.main([]) == 1
     told = capsys.readouterr()
-    assert told.out == "" and "the environment is missing and the network is off" in told.err.splitlines()[-1]
+    assert (
+        told.out == ""
+        and "the environment is missing and the network is off" in told.err.splitlines()[-1]
+    )
     assert not (project / ".venv").exists()
 
 
 def test_offline_with_packages_missing_says_so(monkeypatch):
     monkeypatch.setenv("LSNC_OFFLINE", "1")
-    assert "the network is off" in bootstrap.explain("installing", "error: x was not found in the cache")
+    assert "the network is off" in bootstrap.explain(
+        "installing", "error: x was not found in the cache"
+    )
 
 
 @pytest.mark.parametrize(
-    ("number", "sentence"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written to"), (errno.EIO, "Input/output error")]
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "cannot be written to"),
+        (errno.EIO, "Input/output error"),
+    ],
 )
 def test_trouble_with_files_is_one_sentence(monkeypatch, capsys, number, sentence):
     def fail(_):
@@ -284,7 +332,9 @@ def test_trouble_with_files_is_one_sentence(monkeypatch, capsys, number, sentenc
 
 
 def test_two_starts_set_up_once(project):
-    """The second waits for the first and finds `.venv` ready; the lock outlives a killed start as long as its installer runs."""
+    """The second waits for the first and finds `.venv` ready; the lock outlives a killed start as
+    long as its installer runs.
+    """
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
@@ -299,7 +349,10 @@ def test_two_starts_set_up_once(project):
         "print(bootstrap.find_or_make(project))\n"
     )
     command = [sys.executable, "-c", code, str(SCRIPT.parents[1]), str(project)]
-    starts = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    starts = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     answers = [start.communicate(timeout=30) for start in starts]
     assert [start.returncode for start in starts] == [0, 0]
     assert {out.strip() for out, _ in answers} == {str(project / ".venv" / "bin" / "python")}

@@ -1,6 +1,7 @@
 """The report and the live widget in a real browser, the network cut off.
 
-What is asserted are facts of the page (requests, errors, texts, sizes, what is visible), never pixels.
+What is asserted are facts of the page (requests, errors, texts, sizes, what is visible), never
+pixels.
 """
 
 import contextlib
@@ -22,13 +23,29 @@ from conftest import ROOT, report_environment
 
 from lsnc_core.report import catalog
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+CHROMIUM = next(
+    filter(
+        None,
+        map(
+            shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        ),
+    ),
+    None,
+)
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"
+    ),
     pytest.mark.filterwarnings("default::DeprecationWarning", "default::ResourceWarning"),
 ]
 ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ),
     *("--disable-component-update", "--disable-sync"),
 ]
 PAGES = ["index.html", *(f"{entry.name}.html" for entry in catalog.NOTEBOOKS)]
@@ -53,7 +70,10 @@ class Watched:
         self.page = context.new_page()
         self.page.route("**/*", lambda route: self._let(route, allowed))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on(
+            "console",
+            lambda message: self.errors.append(message.text) if message.type == "error" else None,
+        )
 
     def _let(self, route, allowed):
         if route.request.url.startswith(allowed):
@@ -112,38 +132,57 @@ def test_every_picture_is_there_and_is_told_in_words(watched):
 
 
 def test_headings_are_in_order_and_ids_are_unique(watched):
-    levels = watched.page.evaluate("() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(one => +one.tagName[1])")
+    levels = watched.page.evaluate(
+        "() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(one => +one.tagName[1])"
+    )
     assert levels.count(1) == 1 and levels[0] == 1
     assert all(then <= before + 1 for before, then in itertools.pairwise(levels))
-    ids = watched.page.evaluate("() => [...document.querySelectorAll('[id]')].filter(one => !one.closest('svg')).map(one => one.id)")
+    ids = watched.page.evaluate(
+        "() => [...document.querySelectorAll('[id]')].filter(one => !one.closest('svg')).map(one => one.id)"
+    )
     assert sorted(set(ids)) == sorted(ids)
-    assert watched.page.evaluate("() => document.documentElement.lang") == "en" and watched.page.title()
+    assert (
+        watched.page.evaluate("() => document.documentElement.lang") == "en"
+        and watched.page.title()
+    )
 
 
 def test_links_lead_somewhere(watched, report_smoke, pages):
-    links = watched.page.evaluate("() => [...document.querySelectorAll('a[href]')].map(link => [link.href, link.textContent.trim()])")
+    links = watched.page.evaluate(
+        "() => [...document.querySelectorAll('a[href]')].map(link => [link.href, link.textContent.trim()])"
+    )
     assert len(links) > len(PAGES)
     for address, text in links:
         parts = urlsplit(address)
         assert text and parts.scheme in ("file", "https"), address
         if parts.scheme == "file":
             target = Path(unquote(parts.path))
-            assert target.is_file() and target.is_relative_to(report_smoke.folder / "report"), address
+            assert target.is_file() and target.is_relative_to(report_smoke.folder / "report"), (
+                address
+            )
             if parts.fragment:
-                assert pages[target.name].page.locator(f"[id='{parts.fragment}']").count() == 1, address
+                assert pages[target.name].page.locator(f"[id='{parts.fragment}']").count() == 1, (
+                    address
+                )
 
 
 def test_the_navigation_marks_the_page_one_is_on(watched):
     name = watched.page.url.rsplit("/", 1)[1]
-    links = watched.page.evaluate("() => [...document.querySelectorAll('nav a')].map(a => [a.getAttribute('href'), a.ariaCurrent])")
+    links = watched.page.evaluate(
+        "() => [...document.querySelectorAll('nav a')].map(a => [a.getAttribute('href'), a.ariaCurrent])"
+    )
     assert [address for address, _ in links] == PAGES[1:]
-    assert [address for address, current in links if current == "page"] == ([] if name == "index.html" else [name])
+    assert [address for address, current in links if current == "page"] == (
+        [] if name == "index.html" else [name]
+    )
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_no_page_is_wider_than_its_window(watched, size):
     watched.page.set_viewport_size(size)
-    root = watched.page.evaluate("() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    root = watched.page.evaluate(
+        "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
     assert root[0] <= root[1]
 
 
@@ -164,7 +203,9 @@ def test_text_stands_out_from_its_ground(watched):
     found = watched.page.evaluate(CONTRAST)
     assert found and not [one for one in found if one[1] < 4.5]
     if watched.page.url.endswith("index.html"):
-        assert len({name for name, _ in found if "verdict " in name}) >= 2  # badges of several colours were looked at
+        assert (
+            len({name for name, _ in found if "verdict " in name}) >= 2
+        )  # badges of several colours were looked at
 
 
 # ------------------------------------------------------------------------------------------------ the slider
@@ -179,10 +220,14 @@ def test_the_slider_moves_by_keyboard_and_shows_one_frame_at_a_time(pages):
         if page.evaluate("() => document.activeElement.matches('.lsnc-frames input')"):
             break
     control = page.locator(".lsnc-frames input")
-    assert control.evaluate("one => one === document.activeElement && getComputedStyle(one).outlineStyle") not in (False, "none")
+    assert control.evaluate(
+        "one => one === document.activeElement && getComputedStyle(one).outlineStyle"
+    ) not in (False, "none")
 
     def seen():
-        visible = page.evaluate("() => [...document.querySelectorAll('.lsnc-frame')].flatMap((one, i) => one.checkVisibility() ? [i] : [])")
+        visible = page.evaluate(
+            "() => [...document.querySelectorAll('.lsnc-frame')].flatMap((one, i) => one.checkVisibility() ? [i] : [])"
+        )
         assert len(visible) == 1
         said = page.locator(".lsnc-frames output").inner_text()
         assert said == control.get_attribute("aria-valuetext") == labels[visible[0]]
@@ -196,7 +241,9 @@ def test_the_slider_moves_by_keyboard_and_shows_one_frame_at_a_time(pages):
         steps.append(seen())
     last = len(labels) - 1
     assert steps == [start, start + 1, start + 2, start + 1, 0, 0, last, last]
-    sources = page.evaluate("() => [...document.querySelectorAll('.lsnc-frame img')].map(image => image.src)")
+    sources = page.evaluate(
+        "() => [...document.querySelectorAll('.lsnc-frame img')].map(image => image.src)"
+    )
     assert len(set(sources)) == len(sources) == len(labels)
 
 
@@ -211,30 +258,65 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory):
-    """JupyterLab over a copy of the notebooks, with settings of nobody; its address without waiting for it."""
+    """JupyterLab over a copy of the notebooks, with settings of nobody; its address without waiting
+    for it.
+    """
     folder = tmp_path_factory.mktemp("lab")
-    books = shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    own = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    own |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
+    books = shutil.copytree(
+        ROOT / "notebooks",
+        folder / "notebooks",
+        ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
+    )
+    own = {
+        f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
+    }
+    own |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+    }
     port = free_port()
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--port-retries=0"),
-        *("--IdentityProvider.token=", "--LabApp.news_url=", f"--notebook-dir={books}", "--allow-root"),
+        *(
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--port-retries=0",
+        ),
+        *(
+            "--IdentityProvider.token=",
+            "--LabApp.news_url=",
+            f"--notebook-dir={books}",
+            "--allow-root",
+        ),
     ]
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(
-            command, cwd=folder, env=report_environment(**own), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=folder,
+            env=report_environment(**own),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         yield f"http://127.0.0.1:{port}", server, folder / "log"
     finally:
         import psutil
 
-        family = [*psutil.Process(server.pid).children(recursive=True)] if server.poll() is None else []
+        family = (
+            [*psutil.Process(server.pid).children(recursive=True)] if server.poll() is None else []
+        )
         server.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(10)
-        for process in [*psutil.wait_procs(family, 3)[1], *([server] if server.poll() is None else [])]:
+        for process in [
+            *psutil.wait_procs(family, 3)[1],
+            *([server] if server.poll() is None else []),
+        ]:
             process.kill()
         server.wait()
 
@@ -257,13 +339,16 @@ def test_the_slider_is_live_in_jupyterlab(jupyter, browser):
     page.set_default_timeout(90_000)
     page.goto(f"{address}/lab/tree/explorer.ipynb?reset")
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-    for attempt in range(6):  # a menu that is used while JupyterLab still arranges itself does nothing
+    for attempt in range(
+        6
+    ):  # a menu that is used while JupyterLab still arranges itself does nothing
         page.locator(".jp-Notebook .jp-Cell").first.click()
         page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
         page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
         try:
             page.wait_for_function(
-                "() => /\\[[*\\d]/.test([...document.querySelectorAll('.jp-InputPrompt')].map(x => x.textContent))", timeout=4000
+                "() => /\\[[*\\d]/.test([...document.querySelectorAll('.jp-InputPrompt')].map(x => x.textContent))",
+                timeout=4000,
             )
             break
         except TimeoutError:
@@ -276,16 +361,24 @@ def test_the_slider_is_live_in_jupyterlab(jupyter, browser):
     assert page.locator(".lsnc-frames").count() == 0  # the live widget, not the pictures for pages
 
     def seen():
-        return page.locator(".jp-OutputArea .widget-readout").first.inner_text(), picture.get_attribute("src")
+        return page.locator(
+            ".jp-OutputArea .widget-readout"
+        ).first.inner_text(), picture.get_attribute("src")
 
     before = seen()
     assert before[0] == "0.80" and picture.count() == 1
     control.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("before => document.querySelector('.jp-OutputArea img.widget-image').src != before", arg=before[1])
+    page.wait_for_function(
+        "before => document.querySelector('.jp-OutputArea img.widget-image').src != before",
+        arg=before[1],
+    )
     after = seen()
     assert after[0] == "0.82" and after[1] != before[1]
     page.locator(".jp-OutputArea .widget-label", has_text="p = 0.82").wait_for()
-    assert page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    assert (
+        page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"]').count()
+        == 0
+    )
     assert not watched.refused
     context.close()

@@ -1,4 +1,6 @@
-"""The benchmark's candidates for a GPU train what `replicas.Listed` trains; their streams fork and join."""
+"""The benchmark's candidates for a GPU train what `replicas.Listed` trains; their streams fork and
+join.
+"""
 
 import contextlib
 import copy
@@ -51,10 +53,16 @@ SPECS = {
 }
 NETWORKS = {
     "cnn": ((1, 14, 13), lambda shape: models.cnn(shape, 7, (4, 6), 11)),
-    "cnn with batch norm": ((1, 14, 13), lambda shape: models.cnn(shape, 7, (4, 6), 11, batch_norm=True, feature_norm=True)),
+    "cnn with batch norm": (
+        (1, 14, 13),
+        lambda shape: models.cnn(shape, 7, (4, 6), 11, batch_norm=True, feature_norm=True),
+    ),
     "lenet": ((2, 17, 16), lambda shape: models.lenet(shape, 7, (4, 6), 11)),
     "resnet18": ((3, 9, 8), lambda shape: models.resnet18(shape, 7, 2)),
-    "resnet18 with normed features": ((1, 8, 8), lambda shape: models.resnet18(shape, 7, 4, feature_norm=True)),
+    "resnet18 with normed features": (
+        (1, 8, 8),
+        lambda shape: models.resnet18(shape, 7, 4, feature_norm=True),
+    ),
 }
 OTHERS = [kind for kind in cases.KINDS if kind not in ("fleet", "listed")]
 # without a CUDA device there are no streams: those of `Streamed` would be compared with themselves
@@ -65,8 +73,14 @@ DEVICES = [CPU, pytest.param(CUDA, marks=needs_cuda)]
 def company(**changes):
     """Three networks that differ in all that may differ."""
     spec = dataclasses.replace(SPEC, **changes)
-    other = dataclasses.replace(spec, seed=5, a=0.9, p=0.5, lr=0.004, weight_decay=0.05, lambda_H=1e-3)
-    return [spec, other, dataclasses.replace(spec, seed=6, loss="focal", lr=0.02, lambda_W=0.1, lambda_b=0.3)]
+    other = dataclasses.replace(
+        spec, seed=5, a=0.9, p=0.5, lr=0.004, weight_decay=0.05, lambda_H=1e-3
+    )
+    return [
+        spec,
+        other,
+        dataclasses.replace(spec, seed=6, loss="focal", lr=0.02, lambda_W=0.1, lambda_b=0.3),
+    ]
 
 
 def trained(kind, specs, device):
@@ -75,7 +89,9 @@ def trained(kind, specs, device):
 
 
 def losses_of(row):
-    """Of a measured epoch what moves smoothly with the weights: an accuracy jumps by an image at a time."""
+    """Of a measured epoch what moves smoothly with the weights: an accuracy jumps by an image at a
+    time.
+    """
     return {name: value for name, value in row.items() if name.endswith("loss")}
 
 
@@ -87,7 +103,9 @@ def outputs(tmp_path_factory):
 
 
 class FakeStreams:
-    """Streams that only write down what happens: who waits for whom, and on which one something runs."""
+    """Streams that only write down what happens: who waits for whom, and on which one something
+    runs.
+    """
 
     def __init__(self, monkeypatch):
         self.happened, self.current = [], [self.named("here")]
@@ -95,7 +113,10 @@ class FakeStreams:
         monkeypatch.setattr(torch.cuda, "stream", self.entered)
 
     def named(self, name):
-        return mock.Mock(wait_stream=lambda other: self.happened.append((name, "waits for", other.label)), label=name)
+        return mock.Mock(
+            wait_stream=lambda other: self.happened.append((name, "waits for", other.label)),
+            label=name,
+        )
 
     @contextlib.contextmanager
     def entered(self, stream):
@@ -113,7 +134,10 @@ class FakeStreams:
 @pytest.mark.parametrize("kind", [candidates.Streamed, candidates.Fused, candidates.FusedNchw])
 @pytest.mark.parametrize("shape, make", NETWORKS.values(), ids=NETWORKS)
 def test_candidates_are_the_modules(monkeypatch, kind, shape, make, device):
-    networks = [models.initialise(make(shape), labels.generator(seed, "weights")).double().to(device) for seed in range(3)]
+    networks = [
+        models.initialise(make(shape), labels.generator(seed, "weights")).double().to(device)
+        for seed in range(3)
+    ]
     held, draws = kind(copy.deepcopy(networks), shape, device), torch.Generator().manual_seed(0)
     if kind is candidates.Streamed and device is CPU:
         fakes = FakeStreams(monkeypatch)
@@ -126,14 +150,22 @@ def test_candidates_are_the_modules(monkeypatch, kind, shape, make, device):
             expected = network.features(x)
             torch.testing.assert_close(h, expected, rtol=1e-10, atol=1e-10)
             torch.testing.assert_close(q, network.classifier(expected), rtol=1e-10, atol=1e-10)
-    running = [[buffer for buffer in network.buffers() if buffer.ndim] for network in networks]  # not the counts of batches
+    running = [
+        [buffer for buffer in network.buffers() if buffer.ndim] for network in networks
+    ]  # not the counts of batches
     stacked = [torch.stack(column) for column in zip(*running, strict=True)]
-    expected = [buffer for own in running for buffer in own] if kind is candidates.Streamed else stacked
-    for found, wanted in zip((buffer for buffer in held.buffers if buffer.ndim), expected, strict=True):
+    expected = (
+        [buffer for own in running for buffer in own] if kind is candidates.Streamed else stacked
+    )
+    for found, wanted in zip(
+        (buffer for buffer in held.buffers if buffer.ndim), expected, strict=True
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
     for found, name in zip(held.classifier(), ("weight", "bias"), strict=True):
         assert not found.requires_grad
-        assert torch.equal(found, torch.stack([getattr(network.classifier, name).detach() for network in networks]))
+        assert torch.equal(
+            found, torch.stack([getattr(network.classifier, name).detach() for network in networks])
+        )
     assert all(part.is_leaf and part.requires_grad for part in held.parameters)
 
 
@@ -145,13 +177,17 @@ def test_candidates_train_what_networks_in_turn_train(steps, changes):
     for kind in ON_CPU:
         steps.clear()
         found = trained(kind, specs, CPU)
-        np.testing.assert_allclose(torch.stack(steps)[:5], expected_steps[:5], rtol=1e-5, err_msg=kind)
+        np.testing.assert_allclose(
+            torch.stack(steps)[:5], expected_steps[:5], rtol=1e-5, err_msg=kind
+        )
         for one, other in zip(found, expected, strict=True):
             for row, numbers in zip(one.history, other.history, strict=True):
                 close = 1e-2 if "resnet18" in specs[0].model else 1e-4
                 assert losses_of(row) == pytest.approx(losses_of(numbers), rel=close), kind
             for name in ("weight", "bias"):
-                np.testing.assert_allclose(one.tensors[0][name], other.tensors[0][name], rtol=1e-3, atol=1e-4, err_msg=kind)
+                np.testing.assert_allclose(
+                    one.tensors[0][name], other.tensors[0][name], rtol=1e-3, atol=1e-4, err_msg=kind
+                )
 
 
 @pytest.mark.parametrize(
@@ -160,9 +196,18 @@ def test_candidates_train_what_networks_in_turn_train(steps, changes):
         ([nn.Flatten(), nn.Linear(4, 4)], "needs a convolution as the first layer, got Flatten"),
         ([nn.Conv2d(2, 4, 1, groups=2)], "cannot train the layer Conv2d"),
         ([nn.Conv2d(2, 4, 1, padding=1, padding_mode="reflect")], "cannot train the layer Conv2d"),
-        ([nn.Conv2d(2, 4, 1), nn.Sequential(nn.ReLU(), nn.Dropout())], "cannot train the layer Dropout"),
-        ([nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4, affine=False)], "cannot train the layer BatchNorm2d"),
-        ([nn.Conv2d(2, 4, 1), nn.Flatten(), nn.Linear(4, 4, bias=False)], "cannot train the layer Linear"),
+        (
+            [nn.Conv2d(2, 4, 1), nn.Sequential(nn.ReLU(), nn.Dropout())],
+            "cannot train the layer Dropout",
+        ),
+        (
+            [nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4, affine=False)],
+            "cannot train the layer BatchNorm2d",
+        ),
+        (
+            [nn.Conv2d(2, 4, 1), nn.Flatten(), nn.Linear(4, 4, bias=False)],
+            "cannot train the layer Linear",
+        ),
     ],
 )
 def test_layers_that_cannot_be_fused_are_refused(features, sentence):
@@ -174,7 +219,9 @@ def test_layers_that_cannot_be_fused_are_refused(features, sentence):
 
 @pytest.mark.parametrize("fails", [None, 2])
 def test_streams_fork_before_and_join_after_all_passes(monkeypatch, fails):
-    networks = [prepare.build(dataclasses.replace(SPEC, seed=seed), (1, 8, 8), 10) for seed in range(5)]
+    networks = [
+        prepare.build(dataclasses.replace(SPEC, seed=seed), (1, 8, 8), 10) for seed in range(5)
+    ]
     held = candidates.Streamed(networks, (1, 8, 8), CPU)
     assert held.streams == []
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -197,7 +244,11 @@ def test_streams_fork_before_and_join_after_all_passes(monkeypatch, fails):
             held.forward(x)
     assert fakes.happened == [
         *((name, "waits for", "here") for name in "abc"),
-        *((name, "runs", number) for number, name in enumerate("abcab") if fails is None or number <= fails),
+        *(
+            (name, "runs", number)
+            for number, name in enumerate("abcab")
+            if fails is None or number <= fails
+        ),
         *(("here", "waits for", name) for name in "abc"),
     ]
 
@@ -207,7 +258,10 @@ def test_the_update_of_many_tensors_takes_gradients_of_any_layout():
     parameters = [draw(shape) for shape in ((3, 2, 1, 1), (4,), (3, 2, 1, 1), (4,))]
     velocities = [draw(part.shape) for part in parameters]
     gradients = [
-        draw(part.shape).contiguous(memory_format=torch.channels_last if part.ndim == 4 else torch.preserve_format) for part in parameters
+        draw(part.shape).contiguous(
+            memory_format=torch.channels_last if part.ndim == 4 else torch.preserve_format
+        )
+        for part in parameters
     ]
     gradients[0] = draw(1, 1, 2, 3).permute(3, 2, 1, 0)
     rates, decays = torch.tensor([0.1, 0.3]), torch.tensor([0.5, 0.0])
@@ -229,14 +283,18 @@ def test_the_update_of_many_tensors_takes_gradients_of_any_layout():
 @pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
 def test_candidates_train_the_same_in_recorded_steps(monkeypatch, changes, kind):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    specs = company(**changes, batch=10, evaluate_at=(1, 2, 3))  # six steps an epoch: recorded in the first
+    specs = company(
+        **changes, batch=10, evaluate_at=(1, 2, 3)
+    )  # six steps an epoch: recorded in the first
     expected = trained("listed", specs, CUDA)
     found = trained(kind, specs, CUDA)
     for one, other in zip(found, expected, strict=True):
         for row, numbers in zip(one.history, other.history, strict=True):
             close = 0.1 if "resnet18" in specs[0].model else 1e-3
             assert losses_of(row) == pytest.approx(losses_of(numbers), rel=close), row["epoch"]
-        np.testing.assert_allclose(one.tensors[0]["weight"], other.tensors[0]["weight"], rtol=1e-2, atol=1e-3)
+        np.testing.assert_allclose(
+            one.tensors[0]["weight"], other.tensors[0]["weight"], rtol=1e-2, atol=1e-3
+        )
 
 
 @needs_cuda
@@ -255,14 +313,30 @@ def test_streams_change_no_bit(monkeypatch, changes):
 @needs_cuda
 @pytest.mark.parametrize("kind", OTHERS)
 def test_candidates_train_in_bfloat16(kind):
-    spec = dataclasses.replace(SPEC, model="resnet18", widths=(8,), precision="bfloat16", epochs=2, evaluate_at=(1, 2), batch=10)
-    for one, other in zip(*(trained(way, [spec, dataclasses.replace(spec, seed=4)], CUDA) for way in (kind, "listed")), strict=True):
+    spec = dataclasses.replace(
+        SPEC,
+        model="resnet18",
+        widths=(8,),
+        precision="bfloat16",
+        epochs=2,
+        evaluate_at=(1, 2),
+        batch=10,
+    )
+    for one, other in zip(
+        *(
+            trained(way, [spec, dataclasses.replace(spec, seed=4)], CUDA)
+            for way in (kind, "listed")
+        ),
+        strict=True,
+    ):
         assert losses_of(one.history[0]) == pytest.approx(losses_of(other.history[0]), rel=0.2)
 
 
 @needs_cuda
 def test_there_are_few_streams():
-    networks = [prepare.build(dataclasses.replace(SPEC, seed=seed), (1, 8, 8), 10) for seed in range(10)]
+    networks = [
+        prepare.build(dataclasses.replace(SPEC, seed=seed), (1, 8, 8), 10) for seed in range(10)
+    ]
     for count, streams in ((3, 3), (10, candidates.STREAMS)):
         held = candidates.Streamed(copy.deepcopy(networks[:count]), (1, 8, 8), CUDA)
         assert len(held.streams) == len({stream.cuda_stream for stream in held.streams}) == streams

@@ -1,4 +1,6 @@
-"""Noise that is not symmetric, the corrections of section 6.2, and collapse under noise, on made-up networks with known answers."""
+"""Noise that is not symmetric, the corrections of section 6.2, and collapse under noise, on made-up
+networks with known answers.
+"""
 
 import dataclasses
 import math
@@ -24,7 +26,9 @@ RUNS = chen_beyond.noise_runs("smoke")
 
 
 def told(verdict):
-    return "; ".join([verdict.measured, *(f"{case.name}: {case.measured}" for case in verdict.cases)])
+    return "; ".join(
+        [verdict.measured, *(f"{case.name}: {case.measured}" for case in verdict.cases)]
+    )
 
 
 # what is trained
@@ -33,12 +37,22 @@ def told(verdict):
 @pytest.mark.parametrize("profile", chen.LANDSCAPE)
 def test_every_noise_has_its_ways_and_four_seeds_in_the_landscapes_company(profile):
     runs = chen_beyond.noise_runs(profile)
-    assert len(set(runs)) == len(runs) and {run.company for run in runs} == {chen.landscape_runs(profile)[0].company}
+    assert len(set(runs)) == len(runs) and {run.company for run in runs} == {
+        chen.landscape_runs(profile)[0].company
+    }
     for noise, ways in chen_beyond.TOGETHER.items():
         for a in chen_beyond.RATES[profile]:
-            found = [(chen_beyond.way_of(run), run.seed) for run in runs if run.noise == noise and run.a == a]
+            found = [
+                (chen_beyond.way_of(run), run.seed)
+                for run in runs
+                if run.noise == noise and run.a == a
+            ]
             assert sorted(found) == sorted((way, seed) for way in ways for seed in range(4))
-    plain = {run for run in runs if run.noise == "symmetric" and chen_beyond.way_of(run) in ("none", "mean field")}
+    plain = {
+        run
+        for run in runs
+        if run.noise == "symmetric" and chen_beyond.way_of(run) in ("none", "mean field")
+    }
     if profile == "quick":
         assert plain <= set(chen.landscape_runs("quick")) and len(set(runs) - plain) <= 250
 
@@ -50,8 +64,12 @@ def test_the_outputs_of_memorising_networks_by_way():
     for noise in chen_beyond.TOGETHER:
         T = labels.noise_matrix(noise, 0.7, M)
         assert (chen_beyond.smoothing_of("none", T) == np.eye(M)).all()
-        np.testing.assert_allclose(chen_beyond.smoothing_of("mean field", T), labels.smoothing_matrix(0.7, M))
-        np.testing.assert_allclose(chen_beyond.smoothing_of("posterior", T), T.T)  # all four are doubly stochastic
+        np.testing.assert_allclose(
+            chen_beyond.smoothing_of("mean field", T), labels.smoothing_matrix(0.7, M)
+        )
+        np.testing.assert_allclose(
+            chen_beyond.smoothing_of("posterior", T), T.T
+        )  # all four are doubly stochastic
     assert np.allclose(labels.noise_matrix("mixed", 0.7, M).sum(1), 1)
 
 
@@ -60,8 +78,12 @@ def test_the_floors_are_what_no_output_goes_below():
     for noise in chen_beyond.TOGETHER:
         T = labels.noise_matrix(noise, 0.7, M)
         noisy = np.arange(M)  # of a doubly stochastic T each as often
-        assert chen_beyond.floor("none", T, noisy) == 0 and chen_beyond.floor("logit", T, noisy) == 0
-        assert chen_beyond.floor("mean field", T, noisy) == pytest.approx(label_noise.entropy_floor(0.7, M))
+        assert (
+            chen_beyond.floor("none", T, noisy) == 0 and chen_beyond.floor("logit", T, noisy) == 0
+        )
+        assert chen_beyond.floor("mean field", T, noisy) == pytest.approx(
+            label_noise.entropy_floor(0.7, M)
+        )
         targets = {"mean field": labels.smoothing_matrix(0.7, M), "posterior": T.T}
         for way, S in targets.items():
             best = np.mean([-sum(x * math.log(x) for x in column if x > 0) for column in S.T])
@@ -69,22 +91,34 @@ def test_the_floors_are_what_no_output_goes_below():
         outputs = draws.dirichlet(np.full(M, 0.2), 4000)  # (draws, M)
         tried = -np.log(T @ outputs.T).max(1)  # the most likely output for each noisy label
         reached = -np.log((T @ np.eye(M)).max(1))
-        assert (tried >= reached - 1e-12).all() and chen_beyond.floor("forward", T, noisy) == pytest.approx(reached.mean())
+        assert (tried >= reached - 1e-12).all() and chen_beyond.floor(
+            "forward", T, noisy
+        ) == pytest.approx(reached.mean())
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 6), st.floats(0.001, 1), st.integers(0, 10**6))
 def test_the_objectives_are_those_of_a_direct_computation_and_obey_jensen(K, a, seed):
     draws = np.random.default_rng(seed)
-    S, logits, noisy = labels.symmetric_noise(a, K), 5 * draws.standard_normal((7, K)), draws.integers(0, K, 7)
+    S, logits, noisy = (
+        labels.symmetric_noise(a, K),
+        5 * draws.standard_normal((7, K)),
+        draws.integers(0, K, 7),
+    )
     with np.errstate(divide="ignore"):
         found = chen_beyond.objectives(S, logits, noisy)
     z = torch.from_numpy(logits)
     for n, y in enumerate(noisy):
         q = z[n].softmax(0)
-        assert found["smoothing"][n] == pytest.approx(sum(S[y, j] * math.log(q[j]) for j in range(K)))
-        assert found["forward"][n] == pytest.approx(math.log(sum(S[y, j] * q[j] for j in range(K))), abs=1e-12)
-        assert found["logit"][n] == pytest.approx((torch.from_numpy(S) @ z[n]).log_softmax(0)[y].item(), abs=1e-12)
+        assert found["smoothing"][n] == pytest.approx(
+            sum(S[y, j] * math.log(q[j]) for j in range(K))
+        )
+        assert found["forward"][n] == pytest.approx(
+            math.log(sum(S[y, j] * q[j] for j in range(K))), abs=1e-12
+        )
+        assert found["logit"][n] == pytest.approx(
+            (torch.from_numpy(S) @ z[n]).log_softmax(0)[y].item(), abs=1e-12
+        )
     assert (found["smoothing"] <= found["forward"] + 1e-12).all()
 
 
@@ -116,13 +150,23 @@ def networks():
         T, way = labels.noise_matrix(spec.noise, spec.a, M), chen_beyond.way_of(spec)
         noisy = labels.corrupt(chosen.train_labels, T, spec.seed).numpy()
         train = logits_of(spec, noisy)
-        test = logits_of(spec, labels.corrupt(chosen.test_labels, T, spec.seed, "elsewhere").numpy())
+        test = logits_of(
+            spec, labels.corrupt(chosen.test_labels, T, spec.seed, "elsewhere").numpy()
+        )
         found[spec] = [{}, {}, {"train_logits": train, "test_logits": test}]
         losses = {}
-        for column, logits, clean in (("clean_train_loss", train, chosen.train_labels), ("test_loss", test, chosen.test_labels)):
-            losses[column] = torch.nn.functional.cross_entropy(torch.from_numpy(logits), clean).item()
+        for column, logits, clean in (
+            ("clean_train_loss", train, chosen.train_labels),
+            ("test_loss", test, chosen.test_labels),
+        ):
+            losses[column] = torch.nn.functional.cross_entropy(
+                torch.from_numpy(logits), clean
+            ).item()
         base = spec.to_dict() | {"run": str(len(rows)), "test_accuracy": 0.7, "kept": 0.8}
-        rows += [base | losses | {"epoch": epoch, "train_loss": chen_beyond.floor(way, T, noisy) + 0.01} for epoch in spec.evaluate_at]
+        rows += [
+            base | losses | {"epoch": epoch, "train_loss": chen_beyond.floor(way, T, noisy) + 0.01}
+            for epoch in spec.evaluate_at
+        ]
     return pd.DataFrame(rows), found
 
 
@@ -136,16 +180,26 @@ def test_the_table_of_memorising_networks_has_the_losses_of_the_theory(table):
     np.testing.assert_allclose(table.excess, 0.01, atol=1e-9)
     smoothed = table[table.way.isin(["mean field", "posterior"])]
     for (_, _), part in smoothed.groupby(["noise", "way"]):
-        assert part.test_loss.mean() == pytest.approx(part.predicted.iloc[0], rel=0.15)  # four draws of 500 labels
+        assert part.test_loss.mean() == pytest.approx(
+            part.predicted.iloc[0], rel=0.15
+        )  # four draws of 500 labels
     assert np.isinf(table.predicted[table.way.isin(["none", "forward", "logit"])]).all()
     assert table.corrected_test.notna().equals(table.way.isin(["forward", "logit"]))
-    symmetric = table[table.noise == "symmetric"].pivot(index="seed", columns="way", values=["clean_train_loss", "corrected_train"])
-    np.testing.assert_allclose(symmetric["corrected_train", "forward"], symmetric["clean_train_loss", "mean field"], rtol=1e-3)
+    symmetric = table[table.noise == "symmetric"].pivot(
+        index="seed", columns="way", values=["clean_train_loss", "corrected_train"]
+    )
+    np.testing.assert_allclose(
+        symmetric["corrected_train", "forward"],
+        symmetric["clean_train_loss", "mean field"],
+        rtol=1e-3,
+    )
     chosen = data.load("digits").subset(200, 500)
     spec = next(spec for spec in RUNS if spec.loss == "logit")
     clean, scale = chosen.train_labels, 0.8 - 0.2 / 9
     noisy = labels.corrupt(clean, labels.symmetric_noise(0.8, M), 0).numpy()
-    direct = torch.nn.functional.cross_entropy(scale * torch.from_numpy(logits_of(spec, noisy)).double(), clean).item()
+    direct = torch.nn.functional.cross_entropy(
+        scale * torch.from_numpy(logits_of(spec, noisy)).double(), clean
+    ).item()
     (found,) = table[(table.way == "logit") & (table.seed == 0)].corrected_train
     assert found == pytest.approx(direct)
 
@@ -178,15 +232,30 @@ def test_verdicts_on_memorising_networks_are_those_of_the_theory(networks, table
 
 def test_verdicts_change_with_the_numbers(networks, table):
     terms = chen_beyond.jensen(networks[1])
-    _, held_out, training = chen_beyond.verdict_c11(table.assign(corrected_test=1.5 * table.corrected_test))
-    assert (held_out.outcome, training.outcome) == (FAILS, HOLDS) and "1.500 [1.500, 1.500]" in told(held_out)
+    _, held_out, training = chen_beyond.verdict_c11(
+        table.assign(corrected_test=1.5 * table.corrected_test)
+    )
+    assert (held_out.outcome, training.outcome) == (
+        FAILS,
+        HOLDS,
+    ) and "1.500 [1.500, 1.500]" in told(held_out)
     # on the log scale: the seeds' ratios .5 and 2 are 1 together, and decide nothing
     apart = table.assign(corrected_test=table.corrected_test * np.where(table.seed % 2, 0.5, 2.0))
-    smoothed = table[(table.noise == "symmetric") & (table.way == "mean field")].set_index("seed").test_loss
-    forward = apart[(apart.noise == "symmetric") & (apart.way == "forward")].set_index("seed").corrected_test
+    smoothed = (
+        table[(table.noise == "symmetric") & (table.way == "mean field")]
+        .set_index("seed")
+        .test_loss
+    )
+    forward = (
+        apart[(apart.noise == "symmetric") & (apart.way == "forward")]
+        .set_index("seed")
+        .corrected_test
+    )
     middle, low, high = np.exp(t_interval(np.log(forward / smoothed)))
     held_out = chen_beyond.verdict_c11(apart)[1]
-    assert held_out.outcome == UNDECIDED and f"{middle:.3f} [{low:.3f}, {high:.3f}]" in told(held_out)
+    assert held_out.outcome == UNDECIDED and f"{middle:.3f} [{low:.3f}, {high:.3f}]" in told(
+        held_out
+    )
     assert chen_beyond.verdict_c11(table.assign(corrected_test=0.0))[1].outcome == UNDECIDED
     assert chen_beyond.verdict_c12(terms.assign(above_forward=1)).outcome == FAILS
     assert chen_beyond.verdict_c14(terms.assign(above_logit=0)).outcome == HOLDS
@@ -195,25 +264,40 @@ def test_verdicts_change_with_the_numbers(networks, table):
     assert chen_beyond.verdict_c13(worse, "test_loss").outcome == FAILS
     assert "does not hold in 2" in chen_beyond.verdict_c13(worse, "test_loss").measured
     good = table.copy()
-    good.loc[good.way == "logit", "corrected_test"] = good.test_loss[good.way == "mean field"].iloc[:4].to_numpy()
+    good.loc[good.way == "logit", "corrected_test"] = (
+        good.test_loss[good.way == "mean field"].iloc[:4].to_numpy()
+    )
     assert chen_beyond.verdict_c15(good).outcome == HOLDS
     losses = good[good.noise == "symmetric"].pivot(index="seed", columns="way", values="test_loss")
     gain = losses["none"] - losses["mean field"]
     middle, low, high = t_interval(gain / 2)  # all of the gain, less half of it
-    assert f"a = 0.8: {middle:+.3f} [{low:+.3f}, {high:+.3f}]; gains {gain.mean():+.3f} of logits" in told(chen_beyond.verdict_c15(good))
+    assert (
+        f"a = 0.8: {middle:+.3f} [{low:+.3f}, {high:+.3f}]; gains {gain.mean():+.3f} of logits"
+        in told(chen_beyond.verdict_c15(good))
+    )
     idle = good.assign(test_loss=good.test_loss.where(good.way != "mean field", 99.0))
     nothing = chen_beyond.verdict_c15(idle)  # more than half of a loss is no success
     assert nothing.outcome == UNDECIDED and "none to compare with" in told(nothing)
     rough = table.assign(memorised=False)
-    for verdict in (*chen_beyond.verdict_c11(rough)[1:], chen_beyond.verdict_c13(rough, "test_loss"), chen_beyond.verdict_c15(rough)):
-        assert verdict.outcome == UNDECIDED and "more epochs" in verdict.measured and "not memorised" in told(verdict)
+    for verdict in (
+        *chen_beyond.verdict_c11(rough)[1:],
+        chen_beyond.verdict_c13(rough, "test_loss"),
+        chen_beyond.verdict_c15(rough),
+    ):
+        assert (
+            verdict.outcome == UNDECIDED
+            and "more epochs" in verdict.measured
+            and "not memorised" in told(verdict)
+        )
     broken = table.assign(test_loss=table.test_loss.where(table.seed != 1))
     assert chen_beyond.verdict_c13(broken, "test_loss").outcome == UNDECIDED
 
 
 def test_what_is_seen_is_told_in_numbers(table):
     means = table.groupby(["noise", "way"]).test_loss.mean()
-    assert f"block: {means['block', 'none']:.2f} (none)" in chen_beyond.seen(table) and "56 of 56" in chen_beyond.seen(table)
+    assert f"block: {means['block', 'none']:.2f} (none)" in chen_beyond.seen(
+        table
+    ) and "56 of 56" in chen_beyond.seen(table)
     corrected = table[table.way == "forward"].groupby("noise").corrected_test.mean()
     assert f"{corrected['symmetric']:.2f} of T f" in chen_beyond.seen_outputs(table)
 
@@ -223,23 +307,49 @@ def test_what_is_seen_is_told_in_numbers(table):
 
 def test_the_gap_while_training_ends_at_that_of_the_last_logits():
     shorter = {"epochs": 4, "evaluate_at": (1, 4), "train_size": 100, "test_size": 50}
-    specs = [dataclasses.replace(spec, **shorter) for spec in RUNS if spec.seed < 2 and spec.noise in ("symmetric", "pair")]
+    specs = [
+        dataclasses.replace(spec, **shorter)
+        for spec in RUNS
+        if spec.seed < 2 and spec.noise in ("symmetric", "pair")
+    ]
     trained = fleet.train(specs, data.load("digits"), torch.device("cpu"))
     pairs = [(spec, one) for spec, one in zip(specs, trained, strict=True)]
-    runs = pd.DataFrame([spec.to_dict() | {"way": chen_beyond.way_of(spec)} | row for spec, one in pairs for row in one.history])
+    runs = pd.DataFrame(
+        [
+            spec.to_dict() | {"way": chen_beyond.way_of(spec)} | row
+            for spec, one in pairs
+            for row in one.history
+        ]
+    )
     gaps = chen_beyond.jensen_gap(runs)
-    assert gaps.columns.tolist() == ["way", "a", "seed", "epoch", "gap"] and len(gaps) == 3 * 2 * 2 and (gaps.gap > 0).all()
-    terms = chen_beyond.jensen({spec: one.tensors for spec, one in pairs}).set_index(["way", "a", "seed"])
+    assert (
+        gaps.columns.tolist() == ["way", "a", "seed", "epoch", "gap"]
+        and len(gaps) == 3 * 2 * 2
+        and (gaps.gap > 0).all()
+    )
+    terms = chen_beyond.jensen({spec: one.tensors for spec, one in pairs}).set_index(
+        ["way", "a", "seed"]
+    )
     last = gaps[gaps.epoch == 4].set_index(["way", "a", "seed"]).gap
-    assert set(last.index) == {(way, 0.8, seed) for way in ("mean field", "forward", "logit") for seed in (0, 1)}
-    np.testing.assert_allclose(last, (terms.forward - terms.smoothing)[last.index], rtol=0, atol=1e-5)
+    assert set(last.index) == {
+        (way, 0.8, seed) for way in ("mean field", "forward", "logit") for seed in (0, 1)
+    }
+    np.testing.assert_allclose(
+        last, (terms.forward - terms.smoothing)[last.index], rtol=0, atol=1e-5
+    )
 
 
 @pytest.fixture
 def gaps():
     """A table of `chen_beyond.jensen_gap` with known numbers."""
     start = {"mean field": 0.1, "forward": 0.2, "logit": 0.3}
-    cells = [(way, a, seed, epoch) for way in start for a in (0.6, 0.8) for seed in range(4) for epoch in (1, 10, 30)]
+    cells = [
+        (way, a, seed, epoch)
+        for way in start
+        for a in (0.6, 0.8)
+        for seed in range(4)
+        for epoch in (1, 10, 30)
+    ]
     rows = [(*cell, (start[cell[0]] + 0.01 * cell[2]) * cell[3] * cell[1]) for cell in cells]
     return pd.DataFrame(rows, columns=["way", "a", "seed", "epoch", "gap"])
 
@@ -257,8 +367,12 @@ def test_the_gap_is_told_in_numbers(gaps):
 def test_the_figure_of_the_gap_has_the_means_and_intervals_over_seeds(gaps):
     figure = chen_beyond_figures.jensen_gap(gaps)
     assert [axes.get_title() for axes in figure.axes] == ["a = 0.6, 4 seeds", "a = 0.8, 4 seeds"]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == list(chen_beyond.SMOOTHED.values())
-    part = gaps[(gaps.a == 0.8) & (gaps.way == "forward")].pivot(index="seed", columns="epoch", values="gap")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == list(
+        chen_beyond.SMOOTHED.values()
+    )
+    part = gaps[(gaps.a == 0.8) & (gaps.way == "forward")].pivot(
+        index="seed", columns="epoch", values="gap"
+    )
     line, band = figure.axes[1].lines[1], figure.axes[1].collections[1].get_paths()[0].vertices
     np.testing.assert_allclose(line.get_xydata(), np.column_stack([part.columns, part.mean()]))
     for epoch in part:
@@ -280,7 +394,10 @@ def collapse_runs(least_loss, least_metric, seeds=4):
         for seed in range(seeds):
             for p in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
                 row = {"data": "digits", "a": a, "p": p, "seed": seed, "memorised": True}
-                for columns, least in ((("test_loss", "clean_train_loss"), least_loss), (chen_collapse.METRICS, least_metric)):
+                for columns, least in (
+                    (("test_loss", "clean_train_loss"), least_loss),
+                    (chen_collapse.METRICS, least_metric),
+                ):
                     value = 1 + (p - least(a)) ** 2 + 1e-5 * (seed % 2)
                     row |= dict.fromkeys(columns, value)
                 rows.append(row)
@@ -295,7 +412,9 @@ def test_b1_and_b2_compare_the_two_best_p():
         ("B2", HOLDS),
     ]
     apart = chen_collapse.verdicts(collapse_runs(lambda a: a, lambda a: a - 0.2))
-    assert [verdict.outcome for verdict in apart] == [FAILS] * 3 and "difference -0.2" in told(apart[0])
+    assert [verdict.outcome for verdict in apart] == [FAILS] * 3 and "difference -0.2" in told(
+        apart[0]
+    )
     few = chen_collapse.verdicts(collapse_runs(lambda a: a, lambda a: a, seeds=3))
     assert [verdict.outcome for verdict in few] == [UNDECIDED] * 3 and "4 seeds" in few[0].measured
     assert "test loss 0.50, 0.8" in chen_collapse.seen(same)
@@ -307,20 +426,39 @@ def test_the_collapse_table_is_that_of_the_features():
     specs = [spec for spec in chen.landscape_runs("smoke") if spec.a == 0.8 and spec.p == 0.8]
     found, features, rows = {}, {}, []
     for spec in specs:
-        last = {"weight": torch.randn(M, 16, generator=draws).numpy(), "bias": torch.zeros(M).numpy()}
+        last = {
+            "weight": torch.randn(M, 16, generator=draws).numpy(),
+            "bias": torch.zeros(M).numpy(),
+        }
         last["test_logits"] = torch.randn(500, M, generator=draws).numpy()
         for part, clean in (("train", chosen.train_labels), ("test", chosen.test_labels)):
-            H = torch.randn(len(clean), 16, generator=draws, dtype=torch.float64) + 2 * torch.eye(M, 16, dtype=torch.float64)[clean]
+            H = (
+                torch.randn(len(clean), 16, generator=draws, dtype=torch.float64)
+                + 2 * torch.eye(M, 16, dtype=torch.float64)[clean]
+            )
             features[spec, part] = H, clean
             means = torch.stack([H[clean == k].mean(0) for k in range(M)])
             deviations = H - means[clean]
             centred = means - means.mean(0)
             last[f"{part}_counts"] = torch.bincount(clean).numpy()
             last[f"{part}_means"] = means.numpy()
-            last[f"{part}_within"] = np.array([deviations[clean == k].square().sum(1).mean() for k in range(M)])
-            last[f"{part}_projected"] = (centred @ (deviations.T @ deviations / len(clean)) @ centred.T).numpy()
+            last[f"{part}_within"] = np.array(
+                [deviations[clean == k].square().sum(1).mean() for k in range(M)]
+            )
+            last[f"{part}_projected"] = (
+                centred @ (deviations.T @ deviations / len(clean)) @ centred.T
+            ).numpy()
         found[spec] = [{}, {}, last]
-        rows.append(spec.to_dict() | {"epoch": 30, "run": str(spec.seed), "kept": 0.8, "train_loss": 1.0, "test_accuracy": 0.5})
+        rows.append(
+            spec.to_dict()
+            | {
+                "epoch": 30,
+                "run": str(spec.seed),
+                "kept": 0.8,
+                "train_loss": 1.0,
+                "test_accuracy": 0.5,
+            }
+        )
         rows[-1] |= {"test_loss": 1.0, "clean_train_loss": 1.0}
     learned_nothing = {dataclasses.replace(specs[0], p=0.1): found[specs[0]]}
     table = chen_collapse.table(pd.DataFrame(rows), found | learned_nothing)
@@ -333,7 +471,9 @@ def test_the_collapse_table_is_that_of_the_features():
             direct = neural_collapse(H, clean, W).values.preset("guo")
             for name, value in direct.items():
                 assert values[f"{part} {name}"] == pytest.approx(value, rel=1e-6)
-        assert values["ECE"] == pytest.approx(ece(torch.from_numpy(found[spec][-1]["test_logits"]), chosen.test_labels))
+        assert values["ECE"] == pytest.approx(
+            ece(torch.from_numpy(found[spec][-1]["test_logits"]), chosen.test_labels)
+        )
 
 
 # figures
@@ -355,8 +495,14 @@ def test_figures_are_closed_named_and_drawn_without_warnings(networks, table, ga
         FigureCanvasAgg(figure).draw()
         for axes in figure.axes:
             if axes.get_label() != "<colorbar>":
-                assert any(other.get_xlabel() for other in axes.get_shared_x_axes().get_siblings(axes))
-                assert any(other.get_ylabel() for other in axes.get_shared_y_axes().get_siblings(axes))
+                assert any(
+                    other.get_xlabel() for other in axes.get_shared_x_axes().get_siblings(axes)
+                )
+                assert any(
+                    other.get_ylabel() for other in axes.get_shared_y_axes().get_siblings(axes)
+                )
     marks = figures[0].axes[0].containers[0][0].get_ydata(orig=False)
-    expected = table[table.way == "none"].groupby("noise").test_loss.mean()[list(chen_beyond.TOGETHER)]
+    expected = (
+        table[table.way == "none"].groupby("noise").test_loss.mean()[list(chen_beyond.TOGETHER)]
+    )
     np.testing.assert_allclose(marks, expected)

@@ -34,7 +34,10 @@ SPEC = RunSpec(
 )
 
 
-@pytest.mark.parametrize("changes", [{}, {"widths": (6,)}, {"epochs": 40, "evaluate_at": (1, 40), "keep_at": (1, 40), "a": 1.0}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"widths": (6,)}, {"epochs": 40, "evaluate_at": (1, 40), "keep_at": (1, 40), "a": 1.0}],
+)
 def test_stored_statistics_give_the_metrics_of_the_features(tmp_path, monkeypatch, changes):
     monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
     spec = dataclasses.replace(SPEC, **changes)
@@ -42,13 +45,23 @@ def test_stored_statistics_give_the_metrics_of_the_features(tmp_path, monkeypatc
     (trained,) = fleet.train([spec], digits, torch.device("cpu"))
     for tensors in trained.tensors:
         weight, bias = torch.from_numpy(tensors["weight"]), torch.from_numpy(tensors["bias"])
-        with pytest.warns(UserWarning, match="simplex") if spec.widths == (6,) else contextlib.nullcontext():
-            expected = neural_collapse(torch.from_numpy(tensors["test_features"]), digits.test_labels[:200], weight, bias).values
+        with (
+            pytest.warns(UserWarning, match="simplex")
+            if spec.widths == (6,)
+            else contextlib.nullcontext()
+        ):
+            expected = neural_collapse(
+                torch.from_numpy(tensors["test_features"]), digits.test_labels[:200], weight, bias
+            ).values
             found = collapse.values(tensors, "test")
         for name, value in found.items():
             assert value == pytest.approx(expected[name], rel=2e-3, abs=1e-6), name
     if spec.widths == (24,):
-        rows = collapse.table({spec: trained.tensors}, presets=("guo", "zhou"), parts=("train", "test"))
+        rows = collapse.table(
+            {spec: trained.tensors}, presets=("guo", "zhou"), parts=("train", "test")
+        )
         assert len(rows) == 4 and set(rows.part) == {"train", "test"} and rows.seed.eq(3).all()
         last = collapse.values(trained.tensors[-1]).preset("zhou")
-        assert rows.iloc[2]["zhou NC2"] == last["NC2"] and np.isfinite(rows.filter(like=" NC")).all(axis=None)
+        assert rows.iloc[2]["zhou NC2"] == last["NC2"] and np.isfinite(rows.filter(like=" NC")).all(
+            axis=None
+        )

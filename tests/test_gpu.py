@@ -35,7 +35,8 @@ SPEC = RunSpec(
 )
 SPECS = {
     "stacked": SPEC,
-    # so small a network with batch norm soon tells the last bits of its start apart: small steps, large batches
+    # so small a network with batch norm soon tells the last bits of its start apart: small steps,
+    # large batches
     "listed": dataclasses.replace(SPEC, model="resnet18", widths=(4,), lr=0.002, batch=30),
 }
 
@@ -52,11 +53,21 @@ SHAPES = {
     "decayed": {"weight_decay": 1e-3, "lambda_H": 1e-3, "lambda_W": 1e-2, "lambda_b": 1e-2},
 }
 # What waits for the device to tell a number: nothing that a graph could record.
-WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "repeat_interleave", "bincount")
+WAITING = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "equal",
+    "_unique2",
+    "repeat_interleave",
+    "bincount",
+)
 
 
 class Watched(TorchDispatchMode):
-    """Runs a step and keeps, for each number of rows, where every tensor lies that the step found rather than made."""
+    """Runs a step and keeps, for each number of rows, where every tensor lies that the step found
+    rather than made.
+    """
 
     def __init__(self, step, device):
         super().__init__()
@@ -71,10 +82,17 @@ class Watched(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
-        tensors = [[leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)] for tree in ((args, kwargs), made)]
+        tensors = [
+            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+            for tree in ((args, kwargs), made)
+        ]
         assert not any(name in str(function) for name in WAITING), function
-        assert {leaf.device.type for leaves in tensors for leaf in leaves} <= {self.device.type}, function
-        read, written = ({leaf.untyped_storage()._cdata: leaf for leaf in leaves} for leaves in tensors)
+        assert {leaf.device.type for leaves in tensors for leaf in leaves} <= {self.device.type}, (
+            function
+        )
+        read, written = (
+            {leaf.untyped_storage()._cdata: leaf for leaf in leaves} for leaves in tensors
+        )
         for storage, leaf in read.items():
             if storage not in self.made:
                 self.read[storage] = leaf  # held, so that nothing else comes to lie there
@@ -102,17 +120,35 @@ def watched(monkeypatch):
 
 def company_of(shape, epochs, **changes):
     """Networks of a shape with losses to mix, all of them once; 13 and 7 images a step."""
-    spec = dataclasses.replace(SPEC, train_size=20, epochs=epochs, evaluate_at=(epochs,), keep_at=(epochs,), **SHAPES[shape], **changes)
+    spec = dataclasses.replace(
+        SPEC,
+        train_size=20,
+        epochs=epochs,
+        evaluate_at=(epochs,),
+        keep_at=(epochs,),
+        **SHAPES[shape],
+        **changes,
+    )
     names = ("ce", "focal", "mse", "forward", "logit") if shape == "patches" else ("ce", "mse")
     return [dataclasses.replace(spec, seed=seed, loss=loss) for seed, loss in enumerate(names)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_step_could_be_recorded_it_waits_for_nothing_and_stays_on_the_device(monkeypatch, watched, shape):
-    """The meta device stands for a GPU: it computes shapes only, and refuses to mix with the CPU or to tell a number."""
+def test_a_step_could_be_recorded_it_waits_for_nothing_and_stays_on_the_device(
+    monkeypatch, watched, shape
+):
+    """The meta device stands for a GPU: it computes shapes only, and refuses to mix with the CPU or
+    to tell a number.
+    """
     cpu = torch.Tensor.cpu
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: torch.zeros_like(tensor, device="cpu") if tensor.is_meta else cpu(tensor))
-    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())  # it knows no such device
+    monkeypatch.setattr(
+        torch.Tensor,
+        "cpu",
+        lambda tensor: torch.zeros_like(tensor, device="cpu") if tensor.is_meta else cpu(tensor),
+    )
+    monkeypatch.setattr(
+        torch, "autocast", lambda *arguments, **options: contextlib.nullcontext()
+    )  # it knows no such device
     assert len(watched(company_of(shape, epochs=1), torch.device("meta")).found) == 2
 
 
@@ -168,14 +204,21 @@ def fake_capture(graph, pool):
     try:
         yield
     except Exception as error:  # as torch does: ending a recording that failed fails
-        raise RuntimeError("CUDA error: operation failed due to a previous error during capture") from error
+        raise RuntimeError(
+            "CUDA error: operation failed due to a previous error during capture"
+        ) from error
     finally:
         FakeGraph.capturing = None
 
 
 @pytest.fixture
 def fake_cuda(monkeypatch):
-    for name, value in (("Stream", FakeStream), ("current_stream", FakeStream), ("CUDAGraph", FakeGraph), ("graph", fake_capture)):
+    for name, value in (
+        ("Stream", FakeStream),
+        ("current_stream", FakeStream),
+        ("CUDAGraph", FakeGraph),
+        ("graph", fake_capture),
+    ):
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
@@ -185,8 +228,16 @@ def fake_cuda(monkeypatch):
 @pytest.mark.parametrize(
     "error, kind, said",
     (
-        (UsageError("loss() of my_loss.py fails."), UsageError, r"\(loss\(\) of my_loss.py fails.\): a loss of your own must neither"),
-        (RuntimeError("operation not\npermitted"), UsageError, r"cannot be recorded on the GPU \(operation not permitted\)"),
+        (
+            UsageError("loss() of my_loss.py fails."),
+            UsageError,
+            r"\(loss\(\) of my_loss.py fails.\): a loss of your own must neither",
+        ),
+        (
+            RuntimeError("operation not\npermitted"),
+            UsageError,
+            r"cannot be recorded on the GPU \(operation not permitted\)",
+        ),
         (torch.OutOfMemoryError("Tried to allocate"), torch.OutOfMemoryError, "Tried to allocate"),
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ),
@@ -218,7 +269,10 @@ def test_a_recorded_step_is_taken_once_a_call_with_the_rows_of_that_call():
             FakeGraph.capturing.calls.append((effect, rows))
 
     graphed = graphs.Graphed(step)
-    batches = [torch.tensor(rows) for rows in ([1, 2], [3, 4], [9], [5, 6], [7, 8], [1, 3], [8], [2, 5], [4])]
+    batches = [
+        torch.tensor(rows)
+        for rows in ([1, 2], [3, 4], [9], [5, 6], [7, 8], [1, 3], [8], [2, 5], [4])
+    ]
     for rows in batches:
         graphed(rows)
     assert taken == [rows.tolist() for rows in batches]
@@ -247,7 +301,9 @@ def test_recorded_steps_give_what_eager_steps_give(monkeypatch, spec):
 @needs_cuda
 def test_a_readers_loss_that_asks_for_a_number_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "my_loss.py"
-    path.write_text("def loss(logits, targets):\n    return -(targets * logits.log_softmax(-1)).sum(-1) * logits.new_ones(1).item()\n")
+    path.write_text(
+        "def loss(logits, targets):\n    return -(targets * logits.log_softmax(-1)).sum(-1) * logits.new_ones(1).item()\n"
+    )
     with pytest.raises(UsageError, match="cannot be recorded on the GPU"):
         fleet.train([dataclasses.replace(SPEC, loss=str(path))], data.load("digits"), CUDA)
     fleet.train([SPEC], data.load("digits"), CUDA)  # the device can still be used
@@ -260,19 +316,27 @@ def test_a_gpu_trains_what_a_cpu_trains(monkeypatch, spec, precision):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     company = [dataclasses.replace(spec, precision=precision, seed=seed) for seed in (3, 4)]
     tolerance = {"float32": 1e-2, "bfloat16": 0.2}[precision]
-    for here, there in zip(*(fleet.train(company, data.load("digits"), device) for device in (CPU, CUDA)), strict=True):
-        assert losses_of(there.history[0]) == pytest.approx(losses_of(here.history[0]), rel=tolerance)
+    for here, there in zip(
+        *(fleet.train(company, data.load("digits"), device) for device in (CPU, CUDA)), strict=True
+    ):
+        assert losses_of(there.history[0]) == pytest.approx(
+            losses_of(here.history[0]), rel=tolerance
+        )
         assert [{name: value.shape for name, value in row.items()} for row in there.tensors] == [
             {name: value.shape for name, value in row.items()} for row in here.tensors
         ]
-        np.testing.assert_array_equal(there.tensors[-1]["test_counts"], here.tensors[-1]["test_counts"])
+        np.testing.assert_array_equal(
+            there.tensors[-1]["test_counts"], here.tensors[-1]["test_counts"]
+        )
 
 
 @needs_cuda
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_deterministic_training_repeats_to_the_last_bit(monkeypatch, spec):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    company = [dataclasses.replace(spec, loss=loss, seed=seed) for seed, loss in enumerate(losses.LOSSES)]
+    company = [
+        dataclasses.replace(spec, loss=loss, seed=seed) for seed, loss in enumerate(losses.LOSSES)
+    ]
     torch.use_deterministic_algorithms(True)
     try:
         first, second = (fleet.train(company, data.load("digits"), CUDA) for _ in range(2))

@@ -1,4 +1,6 @@
-"""Guo's deep networks: what is trained, the tables against definitions written out here, and every verdict both ways on made-up tables."""
+"""Guo's deep networks: what is trained, the tables against definitions written out here, and every
+verdict both ways on made-up tables.
+"""
 
 import json
 import math
@@ -38,9 +40,11 @@ OWN_LOSS = """def loss(logits, targets):
 
 
 def curves(delta, seed, better=1.0):
-    """One made-up run's values by epoch: smoothing is `better` in every respect where that is 1, worse where it is -1.
+    """One made-up run's values by epoch: smoothing is `better` in every respect where that is 1,
+    worse where it is -1.
 
-    Where it is 0, smoothed networks are a little above the others in even seeds and as much below in odd ones.
+    Where it is 0, smoothed networks are a little above the others in even seeds and as much below
+    in odd ones.
     """
     gain, late = 0.3 * better * math.sqrt(delta), math.exp(-0.3 * better * math.sqrt(delta))
     off = 0.01 * (-1) ** seed * (delta > 0)
@@ -53,7 +57,9 @@ def curves(delta, seed, better=1.0):
         "nc3": 0.2 + 0.1 * nc1,
         "train_error": 0.5 * falling,
         "test_error": 0.1 + 0.5 * falling,
-        "train_loss": np.where(EPOCHS < 60, falling - 0.002, 0.0),  # the last is the lowest, so log(loss - lowest + c) is a line
+        "train_loss": np.where(
+            EPOCHS < 60, falling - 0.002, 0.0
+        ),  # the last is the lowest, so log(loss - lowest + c) is a line
         "w_norm": np.full(len(EPOCHS), 3 * late * wiggle),
         "h_norm": np.full(len(EPOCHS), 5 * late * wiggle),
     }
@@ -96,11 +102,19 @@ def draw(figure):
 def test_quick_trains_every_strength_with_four_seeds_under_one_decay():
     specs = guo_deep.strength_runs("quick")
     strengths = (0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)
-    assert sorted((guo_collapse.strength(spec), spec.seed) for spec in specs) == sorted((d, s) for d in strengths for s in range(4))
-    assert {(spec.weight_decay, spec.batch_norm, spec.order_seed, spec.loss) for spec in specs} == {(5e-3, True, 0, "ce")}
-    assert {spec.company for spec in specs if spec.keep_at} == {guo_deep.dynamics_runs("quick")[0].company}
+    assert sorted((guo_collapse.strength(spec), spec.seed) for spec in specs) == sorted(
+        (d, s) for d in strengths for s in range(4)
+    )
+    assert {(spec.weight_decay, spec.batch_norm, spec.order_seed, spec.loss) for spec in specs} == {
+        (5e-3, True, 0, "ce")
+    }
+    assert {spec.company for spec in specs if spec.keep_at} == {
+        guo_deep.dynamics_runs("quick")[0].company
+    }
     assert len({spec.company for spec in specs}) == 2
-    lighter = set(guo_deep.calibration_runs("quick")) - set(specs)  # the same again under a fifth of the decay
+    lighter = set(guo_deep.calibration_runs("quick")) - set(
+        specs
+    )  # the same again under a fifth of the decay
     assert {(guo_collapse.strength(spec), spec.seed, spec.weight_decay) for spec in lighter} == {
         (d, s, 1e-3) for d in strengths for s in range(4)
     }
@@ -108,12 +122,19 @@ def test_quick_trains_every_strength_with_four_seeds_under_one_decay():
 
 @pytest.mark.parametrize("profile", guo_deep.NETWORKS)
 def test_every_profile_has_valid_distinct_runs_with_seeds_enough(profile):
-    for specs in (guo_deep.strength_runs(profile), guo_deep.calibration_runs(profile), guo_norms.theorem_runs(profile)):
+    for specs in (
+        guo_deep.strength_runs(profile),
+        guo_deep.calibration_runs(profile),
+        guo_norms.theorem_runs(profile),
+    ):
         assert len(set(specs)) == len(specs)
     for size in guo_deep.sizes(profile):
         source, network = data_sources.SOURCES[size.network.data], size.network
         assert size.seeds >= 4 and network.validation_size > 0
-        assert network.train_size + network.validation_size <= source.sizes[0] and network.test_size <= source.sizes[1]
+        assert (
+            network.train_size + network.validation_size <= source.sizes[0]
+            and network.test_size <= source.sizes[1]
+        )
 
 
 def test_paper_has_the_papers_settings():
@@ -125,7 +146,10 @@ def test_paper_has_the_papers_settings():
         "tiny-imagenet": ("resnet50", 300, (100, 200)),
     }
     wanted = (128, 0.05, 0.9, 5e-4, "none", 0.1)
-    assert {(run.batch, run.lr, run.momentum, run.weight_decay, run.augment, run.lr_factor) for run in found.values()} == {wanted}
+    assert {
+        (run.batch, run.lr, run.momentum, run.weight_decay, run.augment, run.lr_factor)
+        for run in found.values()
+    } == {wanted}
     decays = {(spec.data, spec.weight_decay) for spec in guo_deep.calibration_runs("paper")}
     assert decays == {(name, 5e-4) for name in found} | {("cifar10", 1e-4), ("cifar100", 1e-4)}
 
@@ -151,10 +175,14 @@ def test_a_relative_file_is_looked_for_here_and_then_in_the_project(tmp_path, mo
 
 @pytest.mark.parametrize("profile", ("quick", "paper"))
 def test_theorem_runs_are_predicted_the_norms_of_the_released_code(profile):
-    """They keep n lambda_H, on which alone the norms depend; the numbers are constants of the authors' plot."""
+    """They keep n lambda_H, on which alone the norms depend; the numbers are constants of the
+    authors' plot.
+    """
     code = {0.0: (3.4987, 1.5647), 0.05: (3.1278, 1.3988), 0.1: (2.9371, 1.3135)}
     specs = guo_norms.theorem_runs(profile)
-    assert {spec.weight_decay for spec in specs} == {0.0} and all(spec.feature_norm and spec.lambda_b == 1e-2 for spec in specs)
+    assert {spec.weight_decay for spec in specs} == {0.0} and all(
+        spec.feature_norm and spec.lambda_b == 1e-2 for spec in specs
+    )
     for spec in specs:
         delta = guo_collapse.strength(spec)
         at = ufm.minimiser(guo_norms.feature_model(spec), ufm.Loss("ls", delta))
@@ -163,7 +191,8 @@ def test_theorem_runs_are_predicted_the_norms_of_the_released_code(profile):
 
 def test_compute_counts_the_products_of_the_network():
     spec = guo_deep.dynamics_runs("quick")[0]
-    # 14x14: 4x4 windows at stride 2 -> 6x6, 2x2 patches -> 3x3, linear layers; two operations a product
+    # 14x14: 4x4 windows at stride 2 -> 6x6, 2x2 patches -> 3x3, linear layers; two operations a
+    # product
     by_hand = 2 * (36 * 8 * 16 + 9 * 16 * 8 * 4 + 144 * 64 + 64 * 10)
     assert prepare.forward_operations(spec) == by_hand
     (row,) = compute.table([spec, spec]).itertuples()
@@ -183,7 +212,9 @@ def test_first_below_is_where_the_broken_line_passes(values, level):
         assert math.isnan(found)
     else:
         assert np.interp(found, epochs, values) <= level + 1e-9
-        assert (np.interp(np.linspace(1, found, 50)[:-1], epochs, values) >= level - 1e-9).all() or found == 1
+        assert (
+            np.interp(np.linspace(1, found, 50)[:-1], epochs, values) >= level - 1e-9
+        ).all() or found == 1
 
 
 def line(nc1, offset, slope=0.1):
@@ -195,23 +226,46 @@ def test_nc2_difference_compares_where_both_have_been():
     assert guo_collapse.nc2_difference(plain, smooth) == pytest.approx(-0.2)
     assert guo_collapse.nc2_difference(smooth, plain) == pytest.approx(0.2)
     # lines that cross in the middle of the overlap cancel
-    assert guo_collapse.nc2_difference(line(np.geomspace(10, 0.1, 9), 0.5), line(np.geomspace(10, 0.1, 9), 0.5, 0.3)) == pytest.approx(0)
-    assert math.isnan(guo_collapse.nc2_difference(line(np.array([10.0, 5.0]), 0.5), line(np.array([1.0, 0.1]), 0.5)))
+    assert guo_collapse.nc2_difference(
+        line(np.geomspace(10, 0.1, 9), 0.5), line(np.geomspace(10, 0.1, 9), 0.5, 0.3)
+    ) == pytest.approx(0)
+    assert math.isnan(
+        guo_collapse.nc2_difference(
+            line(np.array([10.0, 5.0]), 0.5), line(np.array([1.0, 0.1]), 0.5)
+        )
+    )
 
 
 def test_an_interval_case_is_students_interval():
     values = np.array([0.1, 0.3, 0.2, 0.25, 0.4])
     low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
     case = guo_collapse.interval_case("x", values, "value", ".3f", at_least=0.0)
-    assert case.measured == f"value {values.mean():.3f} [{low:.3f}, {high:.3f}]" and case.outcome == HOLDS
+    assert (
+        case.measured == f"value {values.mean():.3f} [{low:.3f}, {high:.3f}]"
+        and case.outcome == HOLDS
+    )
     on_logs = guo_collapse.interval_case("x", values, "value", ".3f", logs=True, at_most=1.0)
-    assert on_logs.measured == f"value {np.exp(values.mean()):.3f} [{np.exp(low):.3f}, {np.exp(high):.3f}]" and on_logs.outcome == FAILS
+    assert (
+        on_logs.measured
+        == f"value {np.exp(values.mean()):.3f} [{np.exp(low):.3f}, {np.exp(high):.3f}]"
+        and on_logs.outcome == FAILS
+    )
     assert guo_collapse.interval_case("x", values[:3], "value", at_least=0.0).outcome == UNDECIDED
-    assert guo_collapse.interval_case("x", [*values, math.nan], "value", at_least=0.0).outcome == UNDECIDED
+    assert (
+        guo_collapse.interval_case("x", [*values, math.nan], "value", at_least=0.0).outcome
+        == UNDECIDED
+    )
 
 
 def test_pairs_are_of_one_seed_and_lonely_seeds_are_left_out():
-    table = pd.DataFrame({"loss": "ce", "delta": [0, 0, 0, 0.05, 0.05], "seed": [2, 0, 1, 1, 2], "x": [20, 0, 10, 11, 21]})
+    table = pd.DataFrame(
+        {
+            "loss": "ce",
+            "delta": [0, 0, 0, 0.05, 0.05],
+            "seed": [2, 0, 1, 1, 2],
+            "x": [20, 0, 10, 11, 21],
+        }
+    )
     other = table.assign(loss="focal", x=-1)
     plain, smooth = guo_collapse.paired(pd.concat([table, other]), "x")
     assert plain.tolist() == [10, 20] and smooth.tolist() == [11, 21]
@@ -241,8 +295,11 @@ VERDICTS = {
 @pytest.mark.parametrize("claim", VERDICTS)
 def test_verdicts_follow_the_direction(claim, better, outcome):
     verdict = VERDICTS[claim](made_up(better))
-    # where smoothing changes nothing the slopes are equal to the last bits, on one side or the other
-    assert verdict.claim.id == claim and (verdict.outcome == outcome or (claim, better) == ("G10", 0.0))
+    # where smoothing changes nothing the slopes are equal to the last bits, on one side or the
+    # other
+    assert verdict.claim.id == claim and (
+        verdict.outcome == outcome or (claim, better) == ("G10", 0.0)
+    )
 
 
 @pytest.mark.parametrize("claim", VERDICTS)
@@ -253,7 +310,8 @@ def test_too_few_seeds_decide_nothing(claim):
 def test_g1_names_epochs_and_g1_is_open_where_nothing_is_learned():
     verdict = guo_collapse.verdict_g1(made_up().assign(train_error=0.5))
     assert verdict.outcome == UNDECIDED and verdict.cases[1].outcome == HOLDS
-    # level 2 x 0.05: 8 exp(-t/6) + 0.05 = 0.1 at t = 6 log 160 = 30.5, on the broken line between 30 and 40
+    # level 2 x 0.05: 8 exp(-t/6) + 0.05 = 0.1 at t = 6 log 160 = 30.5, on the broken line between
+    # 30 and 40
     assert 30 < guo_collapse.convergence(made_up()).query("delta == 0").to_nc1.mean() < 32
 
 
@@ -262,7 +320,9 @@ def test_g14_asks_for_a_lowest_nc1_inside(best, outcome):
     table = made_up()
     table["nc1"] = 0.1 + (table.delta - best) ** 2 + 1e-5 * table.seed
     verdict = guo_collapse.verdict_g14(table)
-    assert verdict.outcome == (UNDECIDED if best == 0 else outcome)  # a lowest point at an end is never told from its neighbour
+    assert verdict.outcome == (
+        UNDECIDED if best == 0 else outcome
+    )  # a lowest point at an end is never told from its neighbour
     assert f"lowest at δ = {best:.2f}" in verdict.measured or best == 0.5
     assert guo_collapse.verdict_g14(made_up(seeds=2)).outcome == UNDECIDED
 
@@ -312,14 +372,25 @@ def test_norms_are_set_beside_the_theorems(tmp_path, monkeypatch):
         a = math.log(10 / (10 * math.sqrt(5e-6) + row.delta) - 9)
         w, h = (math.sqrt(0.9 * a) * 5 ** (sign / 4) for sign in (1, -1))
         assert (row.error_w, row.error_h) == pytest.approx((row.w_norm / w - 1, row.h_norm / h - 1))
-    assert "λ_H = 0.0005 for 100 images" in guo_norms.seen(table) and "theorem 3.499" in guo_norms.seen(table)
+    assert "λ_H = 0.0005 for 100 images" in guo_norms.seen(
+        table
+    ) and "theorem 3.499" in guo_norms.seen(table)
     assert guo_norms.verdict_g9(table).outcome == UNDECIDED  # one seed
 
 
 def calibration_table(T, ece, scaled, seeds=4):
     """T, ece, scaled by strength, a little apart by seed."""
     rows = [
-        {"data": "digits", "model": "cnn", "weight_decay": 0.001, "epochs": 9, "loss": "ce", "fit": how, "delta": delta, "seed": seed}
+        {
+            "data": "digits",
+            "model": "cnn",
+            "weight_decay": 0.001,
+            "epochs": 9,
+            "loss": "ce",
+            "fit": how,
+            "delta": delta,
+            "seed": seed,
+        }
         | {
             "T": T[delta] * (1 + 0.01 * seed),
             "ece": ece[delta] + 1e-4 * seed,
@@ -351,7 +422,13 @@ def test_g6_asks_for_temperatures_that_fall_through_one(T, outcome):
 
 @pytest.mark.parametrize(
     "smooth, scaled, outcome",
-    ((0.01, 0.021, HOLDS), (0.01, 0.045, FAILS), (0.08, 0.021, FAILS), (0.01, 0.002, HOLDS), (0.01, 0.04, UNDECIDED)),
+    (
+        (0.01, 0.021, HOLDS),
+        (0.01, 0.045, FAILS),
+        (0.08, 0.021, FAILS),
+        (0.01, 0.002, HOLDS),
+        (0.01, 0.04, UNDECIDED),
+    ),
 )
 def test_g7_compares_before_and_after_scaling(smooth, scaled, outcome):
     one = dict.fromkeys((0, 0.05), 1.0)
@@ -364,13 +441,17 @@ def test_g8_follows_collapse_only_after_learning(sign, outcome):
     table = made_up(strengths=(0.0, 0.05))
     late = table.epoch > table.epoch.min()
     table["train_error"] = np.where(late, 0.0, 0.5)
-    rising = np.where(late, 0.1 - sign * 0.01 * np.log(table.nc1), -sign)  # the first epoch says the opposite
+    rising = np.where(
+        late, 0.1 - sign * 0.01 * np.log(table.nc1), -sign
+    )  # the first epoch says the opposite
     table["ece"], table["loss_wrong"] = rising, 3 * rising
     assert guo_calibration.verdict_g8(table).outcome == outcome
     assert guo_calibration.follows_collapse(table, "ece") == pytest.approx([sign] * 4)
     few = table[table.epoch.isin(EPOCHS[:4])]
     assert guo_calibration.verdict_g8(few).outcome == UNDECIDED
-    table["ece"] = np.where(table.seed == 0, -table.ece, table.ece)  # one seed says the opposite: mean of one half, wide
+    table["ece"] = np.where(
+        table.seed == 0, -table.ece, table.ece
+    )  # one seed says the opposite: mean of one half, wide
     case = guo_calibration.verdict_g8(table).cases[0]
     assert case.measured == f"rank correlation {sign * 0.5:.2f} [-1.00, 1.00]"
     assert case.outcome == UNDECIDED
@@ -380,7 +461,12 @@ def test_ranges_are_those_of_all_points_of_an_image_set():
     table = made_up()
     table["nc2"] = np.linspace(0.25, 1.25, len(table))
     said = guo_collapse.ranges(pd.concat([table, table.assign(data="digits", nc2=2.0)]))
-    assert said.count("test error") == 2 and "NC2 0.25 to 1.25" in said and "digits: test error" in said and "NC2 2.00 to 2.00" in said
+    assert (
+        said.count("test error") == 2
+        and "NC2 0.25 to 1.25" in said
+        and "digits: test error" in said
+        and "NC2 2.00 to 2.00" in said
+    )
 
 
 # trained networks
@@ -388,7 +474,9 @@ def test_ranges_are_those_of_all_points_of_an_image_set():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The smoke networks of the training curves and a reader's own loss, trained in a store of their own."""
+    """The smoke networks of the training curves and a reader's own loss, trained in a store of
+    their own.
+    """
     folder = tmp_path_factory.mktemp("guo")
     own = folder / "my_loss.py"
     own.write_text(OWN_LOSS)
@@ -407,7 +495,8 @@ def test_a_readers_own_loss_is_trained_and_drawn(trained):
     drawn = next(line for line in figure.axes[1].lines if line.get_label() == "my_loss.py")
     mine = table[table.loss == str(own)]
     assert drawn.get_ydata() == pytest.approx(mine.groupby("epoch").nc1.mean().to_numpy())
-    # it is another loss: paying for confidence leaves less of it than plain cross-entropy with the same start
+    # it is another loss: paying for confidence leaves less of it than plain cross-entropy with the
+    # same start
     ends = guo_collapse.last(table).set_index(["arm", "seed"]).clean_train_loss
     assert (ends["my_loss.py"] > ends["CE"]).all()
     before = runs.Store().path(specs[-1])
@@ -427,12 +516,19 @@ def test_history_has_the_metrics_of_each_run_beside_its_numbers(trained):
             H = (found["train_means"] - found["train_means"].mean(0)).astype(float)  # (K, D)
             product = found["weight"] @ H.T
             E = (np.eye(10) - 0.1) / 3
-            assert row.nc2 == pytest.approx(np.linalg.norm(product / np.linalg.norm(product) - E), abs=1e-6)
-            assert row.w_norm == pytest.approx(np.linalg.norm(found["weight"], axis=1).mean(), rel=1e-6)
+            assert row.nc2 == pytest.approx(
+                np.linalg.norm(product / np.linalg.norm(product) - E), abs=1e-6
+            )
+            assert row.w_norm == pytest.approx(
+                np.linalg.norm(found["weight"], axis=1).mean(), rel=1e-6
+            )
             assert row.h_norm == pytest.approx(np.linalg.norm(H, axis=1).mean(), rel=1e-5)
-            # tr(Sigma_W Sigma_B^+)/K with Hbar Sigma_W Hbar^T = projected: Sigma_B^+ = K Hbar^+ Hbar^+T
+            # tr(Sigma_W Sigma_B^+)/K with Hbar Sigma_W Hbar^T = projected: Sigma_B^+ = K Hbar^+
+            # Hbar^+T
             back = np.linalg.pinv(H @ H.T, rcond=1e-9)
-            assert row.nc1 == pytest.approx(np.trace(back @ found["train_projected"] @ back), rel=1e-4)
+            assert row.nc1 == pytest.approx(
+                np.trace(back @ found["train_projected"] @ back), rel=1e-4
+            )
     assert (table[table.loss == "ce"].groupby("delta").seed.nunique() == 4).all()
 
 
@@ -476,13 +572,20 @@ def test_right_and_wrong_predictions_are_told_apart(trained):
             (loss.mean(), loss[right].mean(), loss[~right].mean()), rel=1e-4
         )
         entropy = stats.entropy(p, axis=1)
-        assert (row.entropy_correct, row.entropy_wrong) == pytest.approx((entropy[right].mean(), entropy[~right].mean()), rel=1e-4)
+        assert (row.entropy_correct, row.entropy_wrong) == pytest.approx(
+            (entropy[right].mean(), entropy[~right].mean()), rel=1e-4
+        )
         assert row.ece == pytest.approx(ece_by_loop(p, labels), abs=1e-5)
         h, guess = found["test_features"].astype(float), p.argmax(1)
         means = {k: h[guess == k].mean(0) for k in set(guess)}
         centred = np.array(list(means.values())) - np.mean(list(means.values()), axis=0)
         inverse = np.linalg.pinv(centred.T @ centred / len(centred), rcond=1e-9, hermitian=True)
-        spread = np.array([(x - means[k]) @ inverse @ (x - means[k]) for x, k in zip(h, guess, strict=True)]) / 10
+        spread = (
+            np.array(
+                [(x - means[k]) @ inverse @ (x - means[k]) for x, k in zip(h, guess, strict=True)]
+            )
+            / 10
+        )
         assert (row.nc1_all, row.nc1_correct, row.nc1_wrong) == pytest.approx(
             (spread.mean(), spread[right].mean(), spread[~right].mean()), rel=1e-3
         )
@@ -493,10 +596,15 @@ def test_temperatures_say_where_they_come_from_and_scaling_is_division(trained, 
     assert len(table) == 2 * len(specs) and set(table.fit) == set(FITS)
     held, released = (table[table.fit == how].reset_index(drop=True) for how in FITS)
     for number, spec in enumerate(specs):
-        found, labels = tensors[spec][-1], {part: truth.numpy() for part, truth in guo_calibration.truth(spec).items()}
+        found, labels = (
+            tensors[spec][-1],
+            {part: truth.numpy() for part, truth in guo_calibration.truth(spec).items()},
+        )
         z, T = found["test_logits"], held["T"][number]
         assert held.ece[number] == pytest.approx(ece_by_loop(softmax(z), labels["test"]), abs=1e-5)
-        assert held.ece_scaled[number] == pytest.approx(ece_by_loop(softmax(z / T), labels["test"]), abs=1e-5)
+        assert held.ece_scaled[number] == pytest.approx(
+            ece_by_loop(softmax(z / T), labels["test"]), abs=1e-5
+        )
 
         def likelihood(T, z=found["validation_logits"], y=labels["validation"]):
             return -np.log(softmax(z / T)[np.arange(len(y)), y]).mean()
@@ -505,7 +613,14 @@ def test_temperatures_say_where_they_come_from_and_scaling_is_division(trained, 
     # fitted on what is reported, its ECE is the least on the grid, T = 1.1 is one of the points
     assert (
         released.ece_scaled
-        <= [ece_by_loop(softmax(tensors[s][-1]["test_logits"] / 1.1), guo_calibration.truth(s)["test"].numpy()) + 1e-5 for s in specs]
+        <= [
+            ece_by_loop(
+                softmax(tensors[s][-1]["test_logits"] / 1.1),
+                guo_calibration.truth(s)["test"].numpy(),
+            )
+            + 1e-5
+            for s in specs
+        ]
     ).all()
 
 
@@ -517,14 +632,27 @@ def test_reliability_pools_the_seeds(trained):
     p = np.concatenate([softmax(tensors[spec][-1]["test_logits"]) for spec in specs[:4]])
     labels = np.tile(guo_calibration.truth(specs[0])["test"].numpy(), 4)
     counts, _ = np.histogram(p.max(1), np.linspace(0, 1, 21))
-    assert first.share.to_numpy() == pytest.approx(counts / len(p), abs=2 / len(p)) and first.share.sum() == pytest.approx(1)
+    assert first.share.to_numpy() == pytest.approx(
+        counts / len(p), abs=2 / len(p)
+    ) and first.share.sum() == pytest.approx(1)
     assert first.ece.iloc[0] == pytest.approx(ece_by_loop(p, labels), abs=1e-5)
 
 
 # figures and notebooks
 
 
-@pytest.mark.parametrize("name", ("dynamics", "early", "train_and_test", "strengths", "nc1_against_nc2", "losses", "against_strength"))
+@pytest.mark.parametrize(
+    "name",
+    (
+        "dynamics",
+        "early",
+        "train_and_test",
+        "strengths",
+        "nc1_against_nc2",
+        "losses",
+        "against_strength",
+    ),
+)
 def test_figures_of_collapse_name_their_axes(name):
     texts = draw(getattr(guo_deep_figures, name)(made_up()))
     assert {"epoch", guo_deep_figures.STRENGTH, "NC2"} & texts
@@ -538,21 +666,33 @@ def test_the_figure_of_norms_draws_every_strength():
 def test_figures_of_calibration_name_their_axes(trained, scaled):
     specs = trained[0][::4]
     trained_part = guo_collapse.history(specs, "cpu")
-    assert "ECE on test images, 20 bins" in draw(guo_calibration_figures.against_strength(scaled[1]))
-    assert "confidence" in draw(guo_calibration_figures.reliability(guo_calibration.reliability(specs, "cpu")))
-    assert "loss, entropy (nats)" in draw(guo_calibration_figures.over_epochs(guo_calibration.over_epochs(specs, trained_part, "cpu")))
+    assert "ECE on test images, 20 bins" in draw(
+        guo_calibration_figures.against_strength(scaled[1])
+    )
+    assert "confidence" in draw(
+        guo_calibration_figures.reliability(guo_calibration.reliability(specs, "cpu"))
+    )
+    assert "loss, entropy (nats)" in draw(
+        guo_calibration_figures.over_epochs(guo_calibration.over_epochs(specs, trained_part, "cpu"))
+    )
 
 
 def test_two_image_sets_give_two_rows():
     both = pd.concat([made_up(), made_up().assign(data="digits")])
-    assert len(guo_deep_figures.dynamics(both).axes) == 8 and len(guo_deep_figures.strengths(both).axes) == 8
+    assert (
+        len(guo_deep_figures.dynamics(both).axes) == 8
+        and len(guo_deep_figures.strengths(both).axes) == 8
+    )
 
 
 @pytest.mark.parametrize("name", ("guo_1_dynamics", "guo_2_strength", "guo_3_calibration"))
 def test_notebooks_are_thin_and_say_what_the_paper_plots(name):
     cells = json.loads((PROJECT / f"notebooks/{name}.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert sum(text.count("\n") + 1 for text in code) <= 120 and "parameters.refuse_unknown()" in code[1]
+    assert (
+        sum(text.count("\n") + 1 for text in code) <= 120
+        and "parameters.refuse_unknown()" in code[1]
+    )
     used = {part.split('"')[1] for text in code for part in text.split("guo_says.FIGURES[")[1:]}
     assert used and used <= set(guo_says.FIGURES)
     assert all(not cell.get("outputs") for cell in cells)

@@ -51,7 +51,10 @@ def eq14(a, p, M, log):
 def eq15(a, p, M, log):
     other = log((1 - p) / (M - 1))
     bracket = p * other + ((1 - p) * (M - 2) / (M - 1)) * other + ((1 - p) / (M - 1)) * log(p)
-    return a * (entropy(p, log) + (1 - p) * log(mpmath.mpf(M - 1) if log is mpmath.log else M - 1)) - (1 - a) * bracket
+    return (
+        a * (entropy(p, log) + (1 - p) * log(mpmath.mpf(M - 1) if log is mpmath.log else M - 1))
+        - (1 - a) * bracket
+    )
 
 
 BINARY = {"alpha": eq7, "beta": eq8, "gamma": eq9}
@@ -107,7 +110,9 @@ def test_doctests(module):
 def test_loss_is_the_printed_equation(kind, a, p, M):
     exact = GENERAL[kind](mpmath.mpf(a), mpmath.mpf(p), M, mpmath.log)
     assert abs(float(theory.loss(kind, a, p, M) - exact)) <= 1e-12
-    assert abs(theory.loss(kind, a, p, M) - GENERAL[kind](a, p, M, np.log)) <= 1e-11  # 1 - p rounds in the transcription
+    assert (
+        abs(theory.loss(kind, a, p, M) - GENERAL[kind](a, p, M, np.log)) <= 1e-11
+    )  # 1 - p rounds in the transcription
     if M == 2:
         assert abs(theory.loss(kind, a, p, 2) - BINARY[kind](a, p, 2, np.log)) <= 1e-11
 
@@ -117,13 +122,19 @@ def test_loss_is_the_printed_equation(kind, a, p, M):
 def test_two_classes_are_a_case_of_M(kind, a, p):
     exact = BINARY[kind](mpmath.mpf(a), mpmath.mpf(p), 2, mpmath.log)
     assert abs(float(theory.loss(kind, a, p, 2) - exact)) <= 1e-12
-    assert theory.loss("gamma", a, 1 - p, 2) == pytest.approx(theory.loss("gamma", a, p, 2), abs=1e-9)
+    assert theory.loss("gamma", a, 1 - p, 2) == pytest.approx(
+        theory.loss("gamma", a, p, 2), abs=1e-9
+    )
 
 
 @settings(deadline=None)
 @given(kind=KIND, a=UNIT, p=UNIT, M=CLASSES)
 def test_loss_is_never_nan_and_at_least_the_optimum(kind, a, p, M):
-    q, value, best = theory.agreement(kind, a, p, M), theory.loss(kind, a, p, M), theory.best_loss(kind, a, M)
+    q, value, best = (
+        theory.agreement(kind, a, p, M),
+        theory.loss(kind, a, p, M),
+        theory.best_loss(kind, a, M),
+    )
     assert 0 <= q <= 1
     assert value >= best - 1e-12
     assert -1e-12 <= best <= np.log(M) + 1e-12
@@ -135,11 +146,18 @@ def test_loss_at_the_ends_of_p():
     inf = float("inf")
     for M in (2, 3, 10):
         for kind in theory.KINDS:
-            assert theory.loss(kind, 1.0, 1.0, M) == 0 and not np.signbit(theory.loss(kind, 1.0, 1.0, M))
+            assert theory.loss(kind, 1.0, 1.0, M) == 0 and not np.signbit(
+                theory.loss(kind, 1.0, 1.0, M)
+            )
             assert theory.loss(kind, 0.9, 1.0, M) == inf
         assert theory.loss("alpha", 0.0, 0.0, M) == pytest.approx(np.log(M - 1), abs=1e-15)
         assert theory.loss("gamma", 1.0, 0.0, M) == pytest.approx(np.log(M - 1), abs=1e-15)
-        assert theory.loss("alpha", 0.5, 0.0, M) == theory.loss("beta", 0.5, 0.0, M) == theory.loss("gamma", 0.5, 0.0, M) == inf
+        assert (
+            theory.loss("alpha", 0.5, 0.0, M)
+            == theory.loss("beta", 0.5, 0.0, M)
+            == theory.loss("gamma", 0.5, 0.0, M)
+            == inf
+        )
     assert theory.loss("beta", 0.0, 1.0, 2) == 0  # both labels flipped: they agree
     assert theory.loss("gamma", 0.0, 0.0, 2) == inf and theory.loss("gamma", 0.0, 1.0, 2) == inf
 
@@ -148,13 +166,18 @@ def test_everything_broadcasts():
     a, p = np.linspace(0, 1, 5)[:, None], np.linspace(0, 1, 7)
     for kind in theory.KINDS:
         grid = theory.loss(kind, a, p, 3)
-        assert grid.shape == theory.agreement(kind, a, p, 3).shape == (5, 7) and grid.dtype == np.float64
+        assert (
+            grid.shape == theory.agreement(kind, a, p, 3).shape == (5, 7)
+            and grid.dtype == np.float64
+        )
         assert not np.isnan(grid).any()
         assert grid[2, 3] == theory.loss(kind, 0.5, 0.5, 3)
         assert theory.optimum(kind, a, 3).shape == theory.best_loss(kind, a, 3).shape == (5, 1)
         assert np.ndim(theory.optimum(kind, 0.9, 3)) == np.ndim(theory.loss(kind, 0.9, 0.9, 3)) == 0
         assert theory.optimum(kind, np.empty(0), 3).shape == (0,)
-    assert theory.gamma_large_M(a, p, 3).shape == errata.printed_gamma_large_M(a, p, 3).shape == (5, 7)
+    assert (
+        theory.gamma_large_M(a, p, 3).shape == errata.printed_gamma_large_M(a, p, 3).shape == (5, 7)
+    )
 
 
 @settings(deadline=None)
@@ -196,7 +219,10 @@ def test_beta_optimum_and_its_identities(a, M):
 def test_alpha_and_beta_optimum_by_sign_of_the_derivative(kind, a, M):
     p = mpmath.mpf(float(theory.optimum(kind, a, M)))
     with mpmath.workdps(40):
-        left, right = (mpmath.diff(lambda x: GENERAL[kind](mpmath.mpf(a), x, M, mpmath.log), p + d) for d in (-1e-9, 1e-9))
+        left, right = (
+            mpmath.diff(lambda x: GENERAL[kind](mpmath.mpf(a), x, M, mpmath.log), p + d)
+            for d in (-1e-9, 1e-9)
+        )
     assert left < 0 < right
 
 
@@ -211,7 +237,16 @@ NEAR_TWO = [0.75 + 2.0**-k for k in (53, 50, 40, 30, 20, 10, 5)]
 @pytest.mark.parametrize("M", [2, 3, 4, 10, 100, 1000, 10**6])
 def test_gamma_optimum_to_1e9_by_sign_of_the_derivative(M):
     a_c = theory.gamma_transition(M)[0]
-    rates = [a_c + 1e-12, a_c + 1e-6, 0.5 * (a_c + theory.gamma_spinodal(M)), 0.77, 0.9, 0.999, 1 - 1e-6, 1 - 1e-12]
+    rates = [
+        a_c + 1e-12,
+        a_c + 1e-6,
+        0.5 * (a_c + theory.gamma_spinodal(M)),
+        0.77,
+        0.9,
+        0.999,
+        1 - 1e-6,
+        1 - 1e-12,
+    ]
     for a in rates if M > 2 else NEAR_TWO + rates[3:]:
         p = mpmath.mpf(float(theory.optimum("gamma", a, M)))
         assert p > mpmath.mpf(1) / M
@@ -225,21 +260,34 @@ def test_gamma_optimum_near_the_binary_transition():
     c = 2 * np.array([0.7501, 0.751]) - 1
     series = 0.5 + np.sqrt((4 * c - 2) / (2 * (4 - 16 * c / 3)))
     np.testing.assert_allclose(theory.optimum("gamma", [0.7501, 0.751], 2), series, atol=5e-4)
-    np.testing.assert_allclose(theory.optimum("gamma", [0.751, 0.76], 2), [0.5546, 0.6679], atol=5e-5)
+    np.testing.assert_allclose(
+        theory.optimum("gamma", [0.751, 0.76], 2), [0.5546, 0.6679], atol=5e-5
+    )
     assert theory.optimum("gamma", [0.0, 0.3, 0.75], 2).tolist() == [0.5] * 3
     tiny = 2.0**-50  # p* - 1/2 = u/4, u^2 = 6 excess = 48 tiny to first order
-    assert theory.optimum("gamma", 0.75 + tiny, 2) - 0.5 == pytest.approx(np.sqrt(48 * tiny) / 4, rel=1e-6)
+    assert theory.optimum("gamma", 0.75 + tiny, 2) - 0.5 == pytest.approx(
+        np.sqrt(48 * tiny) / 4, rel=1e-6
+    )
 
 
 @settings(deadline=None, max_examples=40)
 @given(a=UNIT, M=CLASSES)
 def test_gamma_optimum_is_the_global_minimum(a, M):
     best, star = theory.best_loss("gamma", a, M), theory.optimum("gamma", a, M)
-    grid = np.concatenate([np.linspace(0, 1, 400), np.geomspace(1e-12, 1e-2, 100), 1 - np.geomspace(1e-12, 1e-2, 100), [1 / M]])
+    grid = np.concatenate(
+        [
+            np.linspace(0, 1, 400),
+            np.geomspace(1e-12, 1e-2, 100),
+            1 - np.geomspace(1e-12, 1e-2, 100),
+            [1 / M],
+        ]
+    )
     values = theory.loss("gamma", a, grid, M)
     k = int(values.argmin())
     bounds = (max(grid[k] - 0.01, 0), min(grid[k] + 0.01, 1))
-    found = minimize_scalar(lambda p: theory.loss("gamma", a, p, M), bounds=bounds, method="bounded")
+    found = minimize_scalar(
+        lambda p: theory.loss("gamma", a, p, M), bounds=bounds, method="bounded"
+    )
     assert best <= min(values.min(), found.fun) + 1e-12
     if a < theory.gamma_transition(M)[0]:
         assert star == 1 / M
@@ -249,7 +297,9 @@ def test_the_optimum_does_not_round_to_1_where_the_loss_is_infinite():
     a = 1 - 2.0 ** -np.arange(45, 54)
     for kind in theory.KINDS:
         for M in (2, 3, 1000):
-            assert (theory.best_loss(kind, a, M) < 1e-9).all() and (theory.optimum(kind, a, M) <= 1).all()
+            assert (theory.best_loss(kind, a, M) < 1e-9).all() and (
+                theory.optimum(kind, a, M) <= 1
+            ).all()
 
 
 def test_gamma_optimum_is_never_below_uniform_where_the_mirror_minimum_exists():
@@ -267,7 +317,9 @@ def test_gamma_transition_table_and_an_independent_evaluation(M):
     with mpmath.workdps(40):  # loss = log M and slope = 0, of eq. 15 itself, from the table's start
         slope = lambda a, p: mpmath.diff(lambda x: eq15(a, x, M, mpmath.log), p)  # noqa: E731
         start = [mpmath.mpf("0" + x) for x in TRANSITIONS[M]]
-        a, p = mpmath.findroot([lambda a, p: eq15(a, p, M, mpmath.log) - mpmath.log(M), slope], start)
+        a, p = mpmath.findroot(
+            [lambda a, p: eq15(a, p, M, mpmath.log) - mpmath.log(M), slope], start
+        )
         assert abs(a - a_c) < 1e-12 and abs(p - p_c) < 1e-10
     assert theory.optimum("gamma", a_c - 1e-9, M) == 1 / M
     assert theory.optimum("gamma", a_c + 1e-9, M) == pytest.approx(p_c, abs=1e-6)
@@ -278,7 +330,10 @@ def test_gamma_transition_table_and_an_independent_evaluation(M):
 def test_spinodal_is_where_the_curvature_at_uniform_vanishes(M):
     a_s = theory.gamma_spinodal(M)
     with mpmath.workdps(50):
-        curve = [mpmath.diff(lambda x, a=a: eq15(mpmath.mpf(a), x, M, mpmath.log), mpmath.mpf(1) / M, 2) for a in (a_s - 1e-6, a_s + 1e-6)]
+        curve = [
+            mpmath.diff(lambda x, a=a: eq15(mpmath.mpf(a), x, M, mpmath.log), mpmath.mpf(1) / M, 2)
+            for a in (a_s - 1e-6, a_s + 1e-6)
+        ]
     assert curve[0] > 0 > curve[1]
     assert theory.gamma_transition(2) == (0.75, 0.5)
 
@@ -302,7 +357,9 @@ def test_monte_carlo_of_the_definition(kind, M):
         "beta": labels.corrupt(clean, T, seed=M, purpose="test label noise"),
         "gamma": labels.corrupt(clean, S, seed=M, purpose="test label noise"),
     }[kind]
-    output = labels.soft_targets(train, p, M)  # what a network that memorised the smoothed training label says
+    output = labels.soft_targets(
+        train, p, M
+    )  # what a network that memorised the smoothed training label says
     sample = -torch.log(output[torch.arange(n), test].double())
     assert abs(float(sample.mean()) - theory.loss(kind, a, p, M)) < 5 * float(sample.std()) / n**0.5
     if kind != "gamma":
@@ -334,13 +391,17 @@ def test_optimal_smoothing_by_numeric_minimisation(kind, seed):
     M = 2 + seed
     T = random_T(seed, M)
     price = theory.alpha_loss if kind == "alpha" else theory.beta_loss
-    star = theory.optimal_smoothing_alpha(T) if kind == "alpha" else theory.optimal_smoothing_beta(T)
+    star = (
+        theory.optimal_smoothing_alpha(T) if kind == "alpha" else theory.optimal_smoothing_beta(T)
+    )
 
     def softmax(z):
         e = np.exp(z.reshape(M, M))
         return e / e.sum(axis=0)
 
-    found = minimize(lambda z: price(softmax(z), T), np.zeros(M * M), method="BFGS", options={"gtol": 1e-7})
+    found = minimize(
+        lambda z: price(softmax(z), T), np.zeros(M * M), method="BFGS", options={"gtol": 1e-7}
+    )
     np.testing.assert_allclose(labels.check_noise(star), softmax(found.x), atol=2e-4)
     assert price(star, T) <= found.fun + 1e-12
     assert found.fun == pytest.approx(price(star, T), abs=1e-8)
@@ -350,12 +411,22 @@ def test_optimal_smoothing_by_numeric_minimisation(kind, seed):
 @given(seed=st.integers(0, 10**6), M=st.integers(2, 6), a=UNIT, p=INNER)
 def test_mean_field_is_the_best_symmetric_smoothing(seed, M, a, p):
     T = random_T(seed, M)
-    for kept, price in ((theory.mean_field_kept_alpha(T), theory.alpha_loss), (theory.mean_field_kept_beta(T), theory.beta_loss)):
-        assert price(labels.smoothing_matrix(p, M), T) >= price(labels.smoothing_matrix(kept, M), T) - 1e-12
+    for kept, price in (
+        (theory.mean_field_kept_alpha(T), theory.alpha_loss),
+        (theory.mean_field_kept_beta(T), theory.beta_loss),
+    ):
+        assert (
+            price(labels.smoothing_matrix(p, M), T)
+            >= price(labels.smoothing_matrix(kept, M), T) - 1e-12
+        )
     T = labels.symmetric_noise(a, M)
     assert theory.mean_field_kept_alpha(T) == pytest.approx(a, abs=1e-14)
     assert theory.mean_field_kept_beta(T) == pytest.approx(theory.optimum("beta", a, M), abs=1e-14)
-    np.testing.assert_allclose(theory.optimal_smoothing_beta(T), labels.smoothing_matrix(theory.optimum("beta", a, M), M), atol=1e-14)
+    np.testing.assert_allclose(
+        theory.optimal_smoothing_beta(T),
+        labels.smoothing_matrix(theory.optimum("beta", a, M), M),
+        atol=1e-14,
+    )
     np.testing.assert_allclose(theory.optimal_smoothing_alpha(T), T, atol=1e-14)
 
 
@@ -375,7 +446,9 @@ def test_large_M_limit_and_what_the_printed_one_misses(a, p):
     for M in (10**3, 10**6, 10**12):
         u = np.log(p * (M - 1) / (1 - p))
         missing = -(1 - a) * (1 - p) / (M - 1) * u  # exact difference, O(log M / M)
-        assert theory.loss("gamma", a, p, M) - theory.gamma_large_M(a, p, M) == pytest.approx(missing, abs=1e-11)
+        assert theory.loss("gamma", a, p, M) - theory.gamma_large_M(a, p, M) == pytest.approx(
+            missing, abs=1e-11
+        )
         error = theory.gamma_large_M(a, p, M) - errata.printed_gamma_large_M(a, p, M)
         assert error == pytest.approx((1 - a) * (1 - p) * np.log(p / (1 - p)), abs=1e-10)
 
@@ -386,9 +459,15 @@ def test_large_M_limit_and_what_the_printed_one_misses(a, p):
 def test_erratum_1_eq13_is_half_of_what_it_should_be():
     T = labels.symmetric_noise(0.8, 5)
     np.testing.assert_allclose(errata.printed_eq13(T).sum(axis=0), 0.5, atol=1e-14)
-    np.testing.assert_allclose(2 * errata.printed_eq13(T), theory.optimal_smoothing_beta(T), atol=1e-14)
-    assert 2 * errata.printed_eq13(T)[0, 0] == pytest.approx(theory.optimum("beta", 0.8, 5), abs=1e-14)
-    assert theory.beta_loss(errata.printed_eq13(T), T) == pytest.approx(theory.beta_loss(2 * errata.printed_eq13(T), T) + np.log(2))
+    np.testing.assert_allclose(
+        2 * errata.printed_eq13(T), theory.optimal_smoothing_beta(T), atol=1e-14
+    )
+    assert 2 * errata.printed_eq13(T)[0, 0] == pytest.approx(
+        theory.optimum("beta", 0.8, 5), abs=1e-14
+    )
+    assert theory.beta_loss(errata.printed_eq13(T), T) == pytest.approx(
+        theory.beta_loss(2 * errata.printed_eq13(T), T) + np.log(2)
+    )
 
 
 def test_erratum_2_eq12_counts_pairs_twice():
@@ -399,7 +478,9 @@ def test_erratum_2_eq12_counts_pairs_twice():
             expected -= (1 if j == k else 2) * (T[j] @ T[k]) * np.log(S[j, k]) / 4
     assert errata.printed_eq12_loss(S, T) == pytest.approx(expected, abs=1e-12)
     once = -sum((T[j] @ T[j]) * np.log(S[j, j]) for j in range(4)) / 4
-    assert (errata.printed_eq12_loss(S, T) + once) / 2 == pytest.approx(theory.beta_loss(S, T), abs=1e-12)
+    assert (errata.printed_eq12_loss(S, T) + once) / 2 == pytest.approx(
+        theory.beta_loss(S, T), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("M", [2, 3, 6])
@@ -418,24 +499,37 @@ def test_erratum_4_eq17(M):
     T = random_T(M, M)
     first, second = errata.printed_eq17(T)
     right = theory.mean_field_kept_beta(T)
-    assert first == pytest.approx(0.5 * (T**2).sum()) and second == pytest.approx(np.trace(T @ T.T) / (2 * M))
+    assert first == pytest.approx(0.5 * (T**2).sum()) and second == pytest.approx(
+        np.trace(T @ T.T) / (2 * M)
+    )
     assert (first == pytest.approx(right)) == (M == 2)
     assert second == pytest.approx(right / 2)
 
 
 def test_erratum_7_eq10_holds_for_symmetric_noise_only():
     T = labels.symmetric_noise(0.7, 4)
-    np.testing.assert_allclose(errata.printed_eq10(T), theory.optimal_smoothing_alpha(T), atol=1e-14)
+    np.testing.assert_allclose(
+        errata.printed_eq10(T), theory.optimal_smoothing_alpha(T), atol=1e-14
+    )
     T = labels.pair_noise(0.7, 4)
-    assert theory.alpha_loss(theory.optimal_smoothing_alpha(T), T) < theory.alpha_loss(errata.printed_eq10(T), T)
+    assert theory.alpha_loss(theory.optimal_smoothing_alpha(T), T) < theory.alpha_loss(
+        errata.printed_eq10(T), T
+    )
     by_rows = errata.printed_eq10(T, by_rows=True)
-    np.testing.assert_array_equal(by_rows, theory.optimal_smoothing_alpha(T))  # for this T is doubly stochastic
+    np.testing.assert_array_equal(
+        by_rows, theory.optimal_smoothing_alpha(T)
+    )  # for this T is doubly stochastic
     skewed = np.array([[0.8, 0.1, 0.0], [0.2, 0.6, 0.3], [0.0, 0.3, 0.7]])
-    assert np.abs(errata.printed_eq10(skewed, by_rows=True).sum(0) - 1).max() == pytest.approx(0.1)  # and this one is not
+    assert np.abs(errata.printed_eq10(skewed, by_rows=True).sum(0) - 1).max() == pytest.approx(
+        0.1
+    )  # and this one is not
 
 
 def test_erratum_8_size_of_the_large_M_error():
-    gap = [theory.gamma_large_M(0.8, p, 10**6) - errata.printed_gamma_large_M(0.8, p, 10**6) for p in (0.3, 0.9)]
+    gap = [
+        theory.gamma_large_M(0.8, p, 10**6) - errata.printed_gamma_large_M(0.8, p, 10**6)
+        for p in (0.3, 0.9)
+    ]
     assert round(float(gap[1] - gap[0]), 2) == 0.16
 
 
@@ -448,7 +542,9 @@ def test_erratum_9_jensen_holds_and_the_second_step_does_not():
         S = rng.dirichlet(np.ones(M), size=M)  # rows sum to 1
         smoothing, forward, _ = errata.jensen_terms(S, h)
         assert (smoothing <= forward + 1e-12).all()
-        smoothing, forward, logits = errata.jensen_terms(labels.smoothing_matrix(rng.uniform(1 / M, 1), M), h)
+        smoothing, forward, logits = errata.jensen_terms(
+            labels.smoothing_matrix(rng.uniform(1 / M, 1), M), h
+        )
         assert (smoothing <= forward + 1e-12).all()
         broken += int((forward.sum(axis=1) > logits.sum(axis=1)).sum())
         cases += len(h)

@@ -39,7 +39,9 @@ def test_strength_end_points_are_exact(K):
     assert labels.kept_from_strength(0, K) == 1
     assert labels.kept_from_strength(1, K) == 1 / K
     assert labels.strength_from_kept(1, K) == 0
-    assert labels.kept_from_strength(labels.strength_from_kept(1 / K, K), K) == pytest.approx(1 / K, abs=1e-16)
+    assert labels.kept_from_strength(labels.strength_from_kept(1 / K, K), K) == pytest.approx(
+        1 / K, abs=1e-16
+    )
     assert labels.strength_from_kept(0, K) == K / (K - 1) > 1
     assert labels.strength_from_kept(np.array([[1.0, 0.0]]), K).shape == (1, 2)
 
@@ -74,7 +76,9 @@ def test_soft_targets_are_columns_of_S(p, K, data):
     targets = labels.soft_targets(y, p, K)
     assert targets.dtype == torch.float32 and targets.shape == (len(y), K)
     onehot = np.eye(K)[y.numpy()]  # (N, K)
-    np.testing.assert_allclose(targets.numpy(), (labels.smoothing_matrix(p, K) @ onehot.T).T, atol=1e-7)
+    np.testing.assert_allclose(
+        targets.numpy(), (labels.smoothing_matrix(p, K) @ onehot.T).T, atol=1e-7
+    )
 
 
 def test_generator_is_documented_and_apart_by_purpose():
@@ -90,7 +94,20 @@ def test_generator_is_documented_and_apart_by_purpose():
 def test_corrupt_is_pinned():
     """The bits every stored run depends on: a change here makes old and new runs incomparable."""
     y = torch.arange(12) % 4
-    assert labels.corrupt(y, labels.symmetric_noise(0.4, 4), seed=3).tolist() == [3, 1, 2, 3, 2, 3, 2, 2, 3, 1, 2, 0]
+    assert labels.corrupt(y, labels.symmetric_noise(0.4, 4), seed=3).tolist() == [
+        3,
+        1,
+        2,
+        3,
+        2,
+        3,
+        2,
+        2,
+        3,
+        1,
+        2,
+        0,
+    ]
 
 
 def test_corrupt_leaves_the_state_of_torch_and_the_input_alone():
@@ -101,7 +118,9 @@ def test_corrupt_leaves_the_state_of_torch_and_the_input_alone():
     assert out.dtype == torch.int64 and out.shape == y.shape
     assert torch.equal(out, labels.corrupt(y, labels.symmetric_noise(0.2, 5), seed=1))
     assert not torch.equal(out, labels.corrupt(y, labels.symmetric_noise(0.2, 5), seed=2))
-    assert not torch.equal(out, labels.corrupt(y, labels.symmetric_noise(0.2, 5), seed=1, purpose="test label noise"))
+    assert not torch.equal(
+        out, labels.corrupt(y, labels.symmetric_noise(0.2, 5), seed=1, purpose="test label noise")
+    )
 
 
 def test_corrupt_of_a_prefix_is_a_prefix():
@@ -110,7 +129,13 @@ def test_corrupt_of_a_prefix_is_a_prefix():
 
 
 @settings(deadline=None, max_examples=40)
-@given(low=UNIT, high=UNIT, K=CLASSES, seed=st.integers(0, 2**40), noise=st.sampled_from(["symmetric_noise", "pair_noise"]))
+@given(
+    low=UNIT,
+    high=UNIT,
+    K=CLASSES,
+    seed=st.integers(0, 2**40),
+    noise=st.sampled_from(["symmetric_noise", "pair_noise"]),
+)
 def test_corruption_is_nested_in_the_clean_rate(low, high, K, seed, noise):
     low, high = sorted((low, high))
     y = torch.arange(300) % K

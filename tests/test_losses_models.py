@@ -1,4 +1,6 @@
-"""Losses against torch's own and closed forms; networks against hand-counted shapes and torch's own initial distribution."""
+"""Losses against torch's own and closed forms; networks against hand-counted shapes and torch's own
+initial distribution.
+"""
 
 import doctest
 import itertools
@@ -20,7 +22,9 @@ from lsnc_core.report import parameters
 from lsnc_core.runs import spec
 
 
-@pytest.mark.parametrize("module", [losses, models, claims, parameters], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [losses, models, claims, parameters], ids=lambda module: module.__name__
+)
 def test_doctests(module):
     found = doctest.testmod(module)
     assert found.attempted > 0 and found.failed == 0
@@ -49,7 +53,9 @@ def test_cross_entropy_is_torchs_with_label_smoothing(seed, K, kept):
 
 
 @settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 2**31), K=st.integers(2, 12), gamma=st.sampled_from([0.0, 0.5, 1.0, 3.0]))
+@given(
+    seed=st.integers(0, 2**31), K=st.integers(2, 12), gamma=st.sampled_from([0.0, 0.5, 1.0, 3.0])
+)
 def test_focal_loss_is_its_formula_and_cross_entropy_at_gamma_0(seed, K, gamma):
     logits, targets = random_case(seed, (4, K))
     q = np.exp(logits.numpy())
@@ -57,8 +63,15 @@ def test_focal_loss_is_its_formula_and_cross_entropy_at_gamma_0(seed, K, gamma):
     expected = -(targets.numpy() * (1 - q) ** gamma * np.log(q)).sum(-1)
     np.testing.assert_allclose(losses.focal(logits, targets, gamma), expected, rtol=1e-9)
     if gamma == 0:
-        torch.testing.assert_close(losses.focal(logits, targets, 0), losses.cross_entropy(logits, targets), rtol=1e-12, atol=1e-12)
-    assert (losses.focal(logits, targets, gamma) <= losses.cross_entropy(logits, targets) + 1e-12).all()
+        torch.testing.assert_close(
+            losses.focal(logits, targets, 0),
+            losses.cross_entropy(logits, targets),
+            rtol=1e-12,
+            atol=1e-12,
+        )
+    assert (
+        losses.focal(logits, targets, gamma) <= losses.cross_entropy(logits, targets) + 1e-12
+    ).all()
 
 
 def test_focal_loss_and_its_gradient_are_finite_where_softmax_is_0_or_1():
@@ -82,7 +95,9 @@ def test_every_replica_gets_the_loss_it_names():
     found = losses.per_replica(names, torch.device("cpu"))(logits, targets)
     assert found.shape == (5, 3)
     for replica, name in enumerate(names):
-        torch.testing.assert_close(found[replica], losses.LOSSES[name](logits[replica], targets[replica]))
+        torch.testing.assert_close(
+            found[replica], losses.LOSSES[name](logits[replica], targets[replica])
+        )
     assert set(losses.LOSSES) == set(spec.LOSSES)
 
 
@@ -101,11 +116,15 @@ def test_focal_loss_refuses_a_negative_gamma():
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**31), K=st.integers(2, 12))
-def test_cross_entropy_is_torchs_with_probabilities_and_its_gradient_is_softmax_minus_target(seed, K):
+def test_cross_entropy_is_torchs_with_probabilities_and_its_gradient_is_softmax_minus_target(
+    seed, K
+):
     logits, targets = random_case(seed, (5, K))
     logits.requires_grad_()
     found = losses.cross_entropy(logits, targets)
-    torch.testing.assert_close(found, F.cross_entropy(logits, targets, reduction="none"), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        found, F.cross_entropy(logits, targets, reduction="none"), rtol=1e-12, atol=1e-12
+    )
     (gradient,) = torch.autograd.grad(found.sum(), logits)
     torch.testing.assert_close(gradient, logits.softmax(-1) - targets, rtol=1e-10, atol=1e-12)
 
@@ -114,7 +133,9 @@ def test_cross_entropy_is_at_least_the_entropy_reached_at_the_logarithm_of_the_t
     logits, targets = random_case(0, (200, 6))
     entropy = torch.special.entr(targets).sum(-1)
     assert (losses.cross_entropy(logits, targets) > entropy).all()
-    torch.testing.assert_close(losses.cross_entropy(targets.log() + 5, targets), entropy, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        losses.cross_entropy(targets.log() + 5, targets), entropy, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_cross_entropy_takes_leading_axes_and_extreme_logits():
@@ -122,16 +143,23 @@ def test_cross_entropy_takes_leading_axes_and_extreme_logits():
     found = losses.cross_entropy(logits, targets)
     assert found.shape == (3, 4, 5)
     for i, j, k in np.ndindex(3, 4, 5):
-        by_hand = -sum(targets[i, j, k, c] * (logits[i, j, k, c] - logits[i, j, k].exp().sum().log()) for c in range(6))
+        by_hand = -sum(
+            targets[i, j, k, c] * (logits[i, j, k, c] - logits[i, j, k].exp().sum().log())
+            for c in range(6)
+        )
         assert found[i, j, k].item() == pytest.approx(by_hand.item(), rel=1e-12)
     far = losses.cross_entropy(torch.tensor([[1e4, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0]]))
     assert far.item() == 1e4  # naive softmax would give infinity
 
 
 def test_cross_entropy_refuses_what_does_not_fit():
-    with pytest.raises(UsageError, match=r"logits have shape \(2, 3\) and targets \(3,\): they must be equal\."):
+    with pytest.raises(
+        UsageError, match=r"logits have shape \(2, 3\) and targets \(3,\): they must be equal\."
+    ):
         losses.cross_entropy(torch.zeros(2, 3), torch.zeros(3))
-    with pytest.raises(UsageError, match=r"floating-point tensors, got torch\.float32 and torch\.int64\."):
+    with pytest.raises(
+        UsageError, match=r"floating-point tensors, got torch\.float32 and torch\.int64\."
+    ):
         losses.cross_entropy(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64))
     with pytest.raises(UsageError, match=r"got torch\.int32 and torch\.float32\."):
         losses.cross_entropy(torch.zeros(2, 3, dtype=torch.int32), torch.zeros(2, 3))
@@ -144,14 +172,22 @@ def count(network):
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("shape", [(1, 14, 14), (1, 28, 28), (3, 32, 32), (2, 9, 11), (1, 6, 6), (1, 8, 8), (3, 7, 13)])
+@pytest.mark.parametrize(
+    "shape", [(1, 14, 14), (1, 28, 28), (3, 32, 32), (2, 9, 11), (1, 6, 6), (1, 8, 8), (3, 7, 13)]
+)
 def test_cnn_shapes_parameters_and_split(shape):
     C, H, W = shape
     first, second, hidden, K = 3, 5, 7, 4
     network = models.cnn(shape, K, (first, second), hidden)
-    # 4x4 windows at stride 2 start at 0, 2, .. while they fit; 2x2 patches drop an odd row or column
+    # 4x4 windows at stride 2 start at 0, 2, .. while they fit; 2x2 patches drop an odd row or
+    # column
     positions = math.prod(len(range(0, size - 3, 2)) // 2 for size in (H, W))
-    expected = first * (16 * C + 1) + second * (4 * first + 1) + hidden * (second * positions + 1) + K * (hidden + 1)
+    expected = (
+        first * (16 * C + 1)
+        + second * (4 * first + 1)
+        + hidden * (second * positions + 1)
+        + K * (hidden + 1)
+    )
     assert count(network) == expected
     images = torch.randn(6, *shape)
     features = network.features(images)
@@ -173,7 +209,10 @@ def test_mlp_shapes_parameters_and_split(hidden):
 
 @pytest.mark.parametrize("shape", [(1, 5, 28), (1, 28, 5), (3, 4, 4), (1, 1, 1)])
 def test_too_small_images_are_refused(shape):
-    with pytest.raises(UsageError, match=f"images of {shape[1]}x{shape[2]} pixels are too small for the CNN: it needs at least 6x6"):
+    with pytest.raises(
+        UsageError,
+        match=f"images of {shape[1]}x{shape[2]} pixels are too small for the CNN: it needs at least 6x6",
+    ):
         models.cnn(shape, 10)
 
 
@@ -188,7 +227,9 @@ def weights(network):
 
 def test_initialise_depends_on_its_generator_alone():
     def drawn(seed):
-        return weights(models.initialise(models.cnn((1, 14, 14), 10), labels.generator(seed, "weights")))
+        return weights(
+            models.initialise(models.cnn((1, 14, 14), 10), labels.generator(seed, "weights"))
+        )
 
     torch.manual_seed(1)
     first = drawn(0)
@@ -210,7 +251,11 @@ def test_initial_weights_have_torchs_own_distribution():
     for name, network in (("torch", of_torch), ("ours", ours)):
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                fan_in = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels * math.prod(layer.kernel_size)
+                fan_in = (
+                    layer.in_features
+                    if isinstance(layer, nn.Linear)
+                    else layer.in_channels * math.prod(layer.kernel_size)
+                )
                 for parameter in (layer.weight, layer.bias):
                     scaled[name].append((parameter.detach().flatten() * fan_in**0.5).numpy())
     for name, parts in scaled.items():

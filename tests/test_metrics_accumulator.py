@@ -1,4 +1,6 @@
-"""The one-pass accumulator: the same values as the pure functions, whatever the batches, shards and devices."""
+"""The one-pass accumulator: the same values as the pure functions, whatever the batches, shards and
+devices.
+"""
 
 import doctest
 import math
@@ -20,7 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:no simplex ETF:UserWarning")
 def gathered(features, labels, K, *cuts):
     """An accumulator fed the batches between the cuts."""
     nc = NeuralCollapse(K, features.shape[1])
-    for h, y in zip(features.tensor_split(list(cuts)), labels.tensor_split(list(cuts)), strict=True):
+    for h, y in zip(
+        features.tensor_split(list(cuts)), labels.tensor_split(list(cuts)), strict=True
+    ):
         nc.update(h, y)
     return nc
 
@@ -50,7 +54,10 @@ def test_any_batches_agree_with_the_dense_reference(problem, cuts):
 @pytest.mark.parametrize("offset, sigma", [(0.0, 0.3), (1e3, 1e-2)])
 def test_eight_shards_merged_equal_one_pass(offset, sigma):
     features, labels, W, b = made(20, [60, 50, 70, 3, 90], 16, offset, 10.0, sigma)
-    shards = [gathered(h, y, 5) for h, y in zip(features.tensor_split(8), labels.tensor_split(8), strict=True)]
+    shards = [
+        gathered(h, y, 5)
+        for h, y in zip(features.tensor_split(8), labels.tensor_split(8), strict=True)
+    ]
     merged = NeuralCollapse(5, 16)
     merged.merge_state(shards[0])
     merged.merge_state([shards[1].state_dict(), *shards[2:]])
@@ -75,7 +82,10 @@ def test_batch_order_and_size_do_not_matter():
 
 def test_it_agrees_with_two_reads_far_from_the_origin_and_collapsed():
     features, labels, W, b = made(22, [50] * 6, 20, 1e3, 1e2, 1e-4)
-    found, expected = gathered(features, labels, 6, 7, 100).compute(W, b), neural_collapse(features, labels, W, b).values
+    found, expected = (
+        gathered(features, labels, 6, 7, 100).compute(W, b),
+        neural_collapse(features, labels, W, b).values,
+    )
     same(found, {name: expected[name] for name in found}, 1e-9)
 
 
@@ -110,13 +120,16 @@ def test_reset_state_and_loading(tmp_path):
     assert other.compute(W, b) == nc.compute(W, b)
     state = nc.state_dict()
     nc.update(features, labels)
-    assert other.counts.tolist() == state["counts"].tolist() == [20, 30] and nc.counts.tolist() == [40, 60]
+    assert other.counts.tolist() == state["counts"].tolist() == [20, 30] and nc.counts.tolist() == [
+        40,
+        60,
+    ]
     nc.reset()
     nc.update(features, labels)
     assert nc.compute(W, b) == other.compute(W, b)
-    assert set(nc.compute()) == {name for name in FORMULAS if "W" not in name.replace("W_centred", "W") and "nc3" not in name} - set(
-        SECOND_READ
-    )
+    assert set(nc.compute()) == {
+        name for name in FORMULAS if "W" not in name.replace("W_centred", "W") and "nc3" not in name
+    } - set(SECOND_READ)
 
 
 @pytest.mark.parametrize("name", SECOND_READ)
@@ -131,7 +144,9 @@ def test_classes_without_samples_are_said():
     nc = gathered(features, labels, 3)
     with pytest.warns(UserWarning, match=r"1 of 3 classes have no samples \(2\)"):
         found = nc.compute(torch.cat([W, W[:1]]))
-    assert found["nc1_trace"] == pytest.approx(gathered(features, labels, 2).compute(W)["nc1_trace"], rel=1e-12)
+    assert found["nc1_trace"] == pytest.approx(
+        gathered(features, labels, 2).compute(W)["nc1_trace"], rel=1e-12
+    )
 
 
 def test_what_cannot_be_is_one_sentence():
@@ -139,9 +154,13 @@ def test_what_cannot_be_is_one_sentence():
     nc = gathered(features, labels, 2)
     for sentence, attempt in {
         "num_classes must be an integer of at least 2, not 1": lambda: NeuralCollapse(1, 3),
-        "num_features must be a whole number of at least 1, not 2.5": lambda: NeuralCollapse(2, 2.5),
+        "num_features must be a whole number of at least 1, not 2.5": lambda: NeuralCollapse(
+            2, 2.5
+        ),
         "features have width 2, not the 3": lambda: nc.update(features[:, :2], labels),
-        "labels must lie in 0..1 for 2 classes, but one of them is 2": lambda: nc.update(features, labels + 1),
+        "labels must lie in 0..1 for 2 classes, but one of them is 2": lambda: nc.update(
+            features, labels + 1
+        ),
         "not of 2 classes and 3 features": lambda: nc.merge_state(NeuralCollapse(3, 3)),
         "its shapes are": lambda: nc.load_state_dict({"counts": labels}),
         r"W must have the shape \(2, 3\)": lambda: nc.compute(W.T),
@@ -156,13 +175,17 @@ def test_what_cannot_be_is_one_sentence():
 
 
 def fake_cuda_update():
-    """One update on tensors that have the device cuda and no memory: whatever needs their values raises."""
+    """One update on tensors that have the device cuda and no memory: whatever needs their values
+    raises.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
         nc = NeuralCollapse(3, 4)
         nc.to("cuda")._empty = False
-        nc.update(torch.empty(8, 4, device="cuda"), torch.empty(8, dtype=torch.int64, device="cuda"))
+        nc.update(
+            torch.empty(8, 4, device="cuda"), torch.empty(8, dtype=torch.int64, device="cuda")
+        )
         return nc.scatter.device.type
 
 
@@ -206,7 +229,9 @@ def test_inside_a_metric_collection():
     classifier = torch.nn.Linear(6, 3, dtype=torch.float64)
     with torch.no_grad():
         classifier.weight.copy_(W), classifier.bias.copy_(b)
-    both = torchmetrics.MetricCollection({"collapse": Adapter(classifier), "spread": torchmetrics.MeanMetric()}, compute_groups=False)
+    both = torchmetrics.MetricCollection(
+        {"collapse": Adapter(classifier), "spread": torchmetrics.MeanMetric()}, compute_groups=False
+    )
     for h, y in zip(features.split(16), labels.split(16), strict=True):
         both["collapse"].update(h, y)
         both["spread"].update(h)

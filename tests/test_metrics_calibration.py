@@ -1,4 +1,6 @@
-"""Calibration scores against loops over samples, temperature scaling against a fine search, edges of the bins."""
+"""Calibration scores against loops over samples, temperature scaling against a fine search, edges
+of the bins.
+"""
 
 import doctest
 import math
@@ -40,12 +42,20 @@ def softmax(row):
 
 
 def looped_error(confidences, hits, bins, largest=False):
-    """Expected or largest gap over bins (lower, upper], 0 in the first: one sample and one bin at a time."""
+    """Expected or largest gap over bins (lower, upper], 0 in the first: one sample and one bin at a
+    time.
+    """
     gaps = []
     for j in range(bins):
-        inside = [n for n, c in enumerate(confidences) if (j / bins < c <= (j + 1) / bins) or (j == 0 and c == 0)]
+        inside = [
+            n
+            for n, c in enumerate(confidences)
+            if (j / bins < c <= (j + 1) / bins) or (j == 0 and c == 0)
+        ]
         if inside:
-            gap = abs(sum(hits[n] for n in inside) - sum(confidences[n] for n in inside)) / len(inside)
+            gap = abs(sum(hits[n] for n in inside) - sum(confidences[n] for n in inside)) / len(
+                inside
+            )
             gaps.append((len(inside) / len(confidences), gap))
     return max(gap for _, gap in gaps) if largest else sum(share * gap for share, gap in gaps)
 
@@ -55,16 +65,28 @@ def test_doctests():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 120), st.integers(2, 6), st.sampled_from([1, 2, 10, 15, 20]), st.floats(0.01, 30))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 120),
+    st.integers(2, 6),
+    st.sampled_from([1, 2, 10, 15, 20]),
+    st.floats(0.01, 30),
+)
 def test_scores_are_the_loops(seed, N, K, bins, sharpness):
     logits, labels = made(seed, N, K, sharpness)
     p, y = np.array([softmax(row) for row in logits.numpy()]), labels.numpy()
     confidences, hits = p.max(1), (p.argmax(1) == y).astype(float)
-    assert ece(logits, labels, bins) == pytest.approx(looped_error(confidences, hits, bins), abs=1e-12)
-    assert mce(logits, labels, bins) == pytest.approx(looped_error(confidences, hits, bins, largest=True), abs=1e-12)
+    assert ece(logits, labels, bins) == pytest.approx(
+        looped_error(confidences, hits, bins), abs=1e-12
+    )
+    assert mce(logits, labels, bins) == pytest.approx(
+        looped_error(confidences, hits, bins, largest=True), abs=1e-12
+    )
     by_class = np.mean([looped_error(p[:, k], (y == k).astype(float), bins) for k in range(K)])
     assert classwise_ece(logits, labels, bins) == pytest.approx(by_class, abs=1e-12)
-    assert nll(logits, labels) == pytest.approx(-np.mean([math.log(row[k]) for row, k in zip(p, y, strict=True)]), rel=1e-12)
+    assert nll(logits, labels) == pytest.approx(
+        -np.mean([math.log(row[k]) for row, k in zip(p, y, strict=True)]), rel=1e-12
+    )
     assert brier(logits, labels) == pytest.approx(
         np.mean([np.sum((row - np.eye(K)[k]) ** 2) for row, k in zip(p, y, strict=True)]), abs=1e-12
     )
@@ -73,9 +95,13 @@ def test_scores_are_the_loops(seed, N, K, bins, sharpness):
 def test_brier_and_nll_are_scikit_learns():
     logits, labels = made(1, K=2)
     p = logits.softmax(1).numpy()
-    assert brier(logits, labels) == pytest.approx(2 * brier_score_loss(labels.numpy(), p[:, 1]), rel=1e-12)  # it counts one class
+    assert brier(logits, labels) == pytest.approx(
+        2 * brier_score_loss(labels.numpy(), p[:, 1]), rel=1e-12
+    )  # it counts one class
     logits, labels = made(2)
-    assert nll(logits, labels) == pytest.approx(log_loss(labels.numpy(), logits.softmax(1).numpy(), labels=range(5)), rel=1e-9)
+    assert nll(logits, labels) == pytest.approx(
+        log_loss(labels.numpy(), logits.softmax(1).numpy(), labels=range(5)), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("N, bins", [(100, 15), (101, 10), (7, 20), (1, 15)])
@@ -92,13 +118,22 @@ def test_adaptive_ece_is_the_loop_over_ranks(N, bins):
         expected = sum(len(g) / N * abs(hits[g].mean() - confidences[g].mean()) for g in groups)
         assert adaptive_ece(logits, labels, bins) == pytest.approx(expected, abs=1e-12)
     assert (found.lower <= found.upper).all() and (found.upper[:-1] <= found.lower[1:]).all()
-    assert ((found.lower <= found.confidence + 1e-15) & (found.confidence <= found.upper + 1e-15)).all()
+    assert (
+        (found.lower <= found.confidence + 1e-15) & (found.confidence <= found.upper + 1e-15)
+    ).all()
 
 
 def test_adaptive_ece_does_not_hang_on_the_order_of_ties():
-    logits = torch.tensor([[0.7, 0.3], [0.9, 0.1]], dtype=torch.float64).log().repeat_interleave(torch.tensor([37, 23]), 0)
+    logits = (
+        torch.tensor([[0.7, 0.3], [0.9, 0.1]], dtype=torch.float64)
+        .log()
+        .repeat_interleave(torch.tensor([37, 23]), 0)
+    )
     labels = torch.tensor([0, 0, 1] * 20)
-    found = {round(adaptive_ece(logits[order], labels[order]), 12) for order in map(torch.randperm, [60] * 5)}
+    found = {
+        round(adaptive_ece(logits[order], labels[order]), 12)
+        for order in map(torch.randperm, [60] * 5)
+    }
     assert len(found) == 1
 
 
@@ -108,30 +143,48 @@ def test_edges_of_the_bins():
     logits = torch.stack([confidences, 1 - confidences], 1).log()
     found = reliability(logits, torch.tensor([0, 0, 0, 1]), bins=4)
     assert found.counts.tolist() == [0, 1, 1, 2]
-    assert found.confidence[1:].tolist() == pytest.approx([0.5, 0.75, 0.9]) and found.accuracy[1:].tolist() == [1, 1, 0.5]
+    assert found.confidence[1:].tolist() == pytest.approx([0.5, 0.75, 0.9]) and found.accuracy[
+        1:
+    ].tolist() == [1, 1, 0.5]
     assert found.confidence[0].isnan() and found.gaps[0] == 0
     certain = torch.tensor([[1e4, 0.0], [0.0, 1e4]])
     assert reliability(certain, torch.tensor([0, 1]), 15).counts.tolist() == [0] * 14 + [2]
-    assert ece(certain, torch.tensor([0, 1])) == mce(certain, torch.tensor([0, 1])) == brier(certain, torch.tensor([0, 1])) == 0
+    assert (
+        ece(certain, torch.tensor([0, 1]))
+        == mce(certain, torch.tensor([0, 1]))
+        == brier(certain, torch.tensor([0, 1]))
+        == 0
+    )
     assert ece(certain, torch.tensor([1, 0])) == mce(certain, torch.tensor([1, 0])) == 1
-    assert brier(certain, torch.tensor([1, 0])) == 2 and classwise_ece(certain, torch.tensor([1, 0])) == 1  # zeros in the first bin
+    assert (
+        brier(certain, torch.tensor([1, 0])) == 2
+        and classwise_ece(certain, torch.tensor([1, 0])) == 1
+    )  # zeros in the first bin
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)]
+)
 def test_narrow_logits(dtype, tolerance):
     logits, labels = made(4, 400)
-    found, expected = calibration_scores(logits.to(dtype), labels.to(torch.int32)), calibration_scores(logits, labels)
-    assert found == calibration_scores(logits.to(dtype).double(), labels)
-    assert found["nll"] == pytest.approx(expected["nll"], rel=tolerance) and found["brier"] == pytest.approx(
-        expected["brier"], rel=tolerance
+    found, expected = (
+        calibration_scores(logits.to(dtype), labels.to(torch.int32)),
+        calibration_scores(logits, labels),
     )
+    assert found == calibration_scores(logits.to(dtype).double(), labels)
+    assert found["nll"] == pytest.approx(expected["nll"], rel=tolerance) and found[
+        "brier"
+    ] == pytest.approx(expected["brier"], rel=tolerance)
 
 
 def test_all_scores_by_name():
     logits, labels = made(5)
     found = calibration_scores(logits, labels)
     assert set(found) == set(SCORES)
-    assert found["ece_15"] == ece(logits, labels, 15) and found["ece_20"] == ece(logits, labels, 20) != found["ece_15"]
+    assert (
+        found["ece_15"] == ece(logits, labels, 15)
+        and found["ece_20"] == ece(logits, labels, 20) != found["ece_15"]
+    )
     order = torch.randperm(200)
     assert calibration_scores(logits[order], labels[order]) == pytest.approx(found, rel=1e-12)
 
@@ -145,29 +198,43 @@ def test_temperature_by_nll_is_the_minimum(seed, sharpness):
     logits, labels = made(seed, 150, 4, sharpness)
     T = fit_temperature(logits, labels)
     expected = minimize_scalar(
-        lambda t: nll(logits / math.exp(t), labels), bracket=(math.log(sharpness), math.log(sharpness) + 1), tol=1e-12
+        lambda t: nll(logits / math.exp(t), labels),
+        bracket=(math.log(sharpness), math.log(sharpness) + 1),
+        tol=1e-12,
     )
     assert nll(T.scale(logits), labels) <= expected.fun + 1e-12
-    assert (math.log(T.value), T.by, T.fitted_on) == (pytest.approx(expected.x, abs=1e-5), "nll", "held-out")
+    assert (math.log(T.value), T.by, T.fitted_on) == (
+        pytest.approx(expected.x, abs=1e-5),
+        "nll",
+        "held-out",
+    )
 
 
 def test_temperature_undoes_a_scale():
     logits, labels = made(6, 400)
     T = fit_temperature(logits, labels).value
     assert fit_temperature(7 * logits, labels).value == pytest.approx(7 * T, rel=1e-9)
-    assert fit_temperature(logits + torch.arange(400)[:, None], labels).value == pytest.approx(T, rel=1e-9)
+    assert fit_temperature(logits + torch.arange(400)[:, None], labels).value == pytest.approx(
+        T, rel=1e-9
+    )
 
 
 def test_temperature_without_bound():
     logits, _ = made(7, 50)
     right, wrong = logits.argmax(1), logits.argmin(1)
     found = fit_temperature(logits, right)
-    assert found.value == 0 and nll(found.scale(logits), right) == 0 and ece(found.scale(logits), right) == 0
+    assert (
+        found.value == 0
+        and nll(found.scale(logits), right) == 0
+        and ece(found.scale(logits), right) == 0
+    )
     found = fit_temperature(logits, wrong)
     assert found.value == math.inf and nll(found.scale(logits), wrong) == pytest.approx(math.log(5))
     log_p = torch.tensor([[0.9, 0.1, 0.0], [0.3, 0.7, 0.0], [0.6, 0.4, 0.0]]).log()
     found = fit_temperature(log_p, torch.tensor([0, 1, 1]))
-    assert 0 < found.value < math.inf and nll(found.scale(log_p), torch.tensor([0, 1, 1])) < nll(log_p, torch.tensor([0, 1, 1]))
+    assert 0 < found.value < math.inf and nll(found.scale(log_p), torch.tensor([0, 1, 1])) < nll(
+        log_p, torch.tensor([0, 1, 1])
+    )
 
 
 def test_temperature_by_ece_is_the_papers_grid():
@@ -181,14 +248,21 @@ def test_temperature_by_ece_is_the_papers_grid():
                     best, least = T, ece(logits / T, labels, 20)
             grid = None if half is None else np.linspace(best - half, best + half, 10)
         found = fit_temperature(logits, labels, by="ece", fitted_on="test")
-        assert found.value == pytest.approx(best, rel=1e-12) and (found.by, found.fitted_on) == ("ece", "test")
-        assert ece(found.scale(logits), labels, 20) == pytest.approx(least, rel=1e-9) and least < ece(logits, labels, 20)
+        assert found.value == pytest.approx(best, rel=1e-12) and (found.by, found.fitted_on) == (
+            "ece",
+            "test",
+        )
+        assert ece(found.scale(logits), labels, 20) == pytest.approx(
+            least, rel=1e-9
+        ) and least < ece(logits, labels, 20)
 
 
 def test_scaling_keeps_predictions():
     logits, _ = made(11)
     for value in (0.0, 0.3, 8.0):
-        assert torch.equal(Temperature(value, "nll", "test").scale(logits).argmax(1), logits.argmax(1))
+        assert torch.equal(
+            Temperature(value, "nll", "test").scale(logits).argmax(1), logits.argmax(1)
+        )
 
 
 # ------------------------------------------------------------------------------------------------ refused
@@ -199,13 +273,19 @@ REFUSED = {
     "not ndarray": lambda z, y: nll(z.numpy(), y),
     r"labels must be an integer tensor of shape \(200,\)": lambda z, y: brier(z, y[1:]),
     "not torch.float32": lambda z, y: brier(z, y.float()),
-    "labels must lie in 0..4 for 5 classes, but one of them is 5": lambda z, y: classwise_ece(z, y * 0 + 5),
-    "the logits of sample 7 hold NaN or infinity": lambda z, y: ece(z.index_fill(0, torch.tensor([7]), math.nan), y),
+    "labels must lie in 0..4 for 5 classes, but one of them is 5": lambda z, y: classwise_ece(
+        z, y * 0 + 5
+    ),
+    "the logits of sample 7 hold NaN or infinity": lambda z, y: ece(
+        z.index_fill(0, torch.tensor([7]), math.nan), y
+    ),
     "the logits of sample 0 hold NaN": lambda z, y: mce(z * math.inf, y),
     "bins must be a whole number of at least 1, not 0": lambda z, y: ece(z, y, 0),
     "not 1.5": lambda z, y: classwise_ece(z, y, 1.5),
     'fitted by "nll" or by "ece", not by \'brier\'': lambda z, y: fit_temperature(z, y, by="brier"),
-    'fitted_on must be "held-out" or "test".*not \'train\'': lambda z, y: fit_temperature(z, y, fitted_on="train"),
+    'fitted_on must be "held-out" or "test".*not \'train\'': lambda z, y: fit_temperature(
+        z, y, fitted_on="train"
+    ),
     "no temperature changes": lambda z, y: fit_temperature(z * 0, y),
 }
 

@@ -1,4 +1,6 @@
-"""Collapse metrics against a dense implementation (explicit covariances, scipy's pinv), exact cases, invariances, what is refused."""
+"""Collapse metrics against a dense implementation (explicit covariances, scipy's pinv), exact
+cases, invariances, what is refused.
+"""
 
 import doctest
 import math
@@ -14,14 +16,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics import FORMULAS, PRESETS, collapse, nc1_by_correctness, neural_collapse, statistics
+from lsnc_core.metrics import (
+    FORMULAS,
+    PRESETS,
+    collapse,
+    nc1_by_correctness,
+    neural_collapse,
+    statistics,
+)
 
 SLOW = settings(deadline=None, max_examples=60)
 pytestmark = pytest.mark.filterwarnings("ignore:no simplex ETF:UserWarning")
 
 
 def made(seed, sizes, D, offset=0.0, condition=1.0, sigma=0.3):
-    """Features whose class means have the given spread of Sigma_B's eigenvalues, labels shuffled, and a classifier near the means."""
+    """Features whose class means have the given spread of Sigma_B's eigenvalues, labels shuffled,
+    and a classifier near the means.
+    """
     draw = np.random.default_rng(seed)
     K, r = len(sizes), min(len(sizes) - 1, D)
     rows = draw.normal(size=(K, K))
@@ -49,7 +60,9 @@ def off_diagonal(A):
 
 def dense(features, labels, W, b):
     """Every metric by its definition, with D x D covariances, and NC1 of each class."""
-    h, y, W, b = (x.double().numpy() if x.is_floating_point() else x.numpy() for x in (features, labels, W, b))
+    h, y, W, b = (
+        x.double().numpy() if x.is_floating_point() else x.numpy() for x in (features, labels, W, b)
+    )
     K, N = len(W), len(h)
     mu = np.stack([h[y == k].mean(0) for k in range(K)])
     covariances = [(h[y == k] - mu[k]).T @ (h[y == k] - mu[k]) / (y == k).sum() for k in range(K)]
@@ -96,23 +109,36 @@ def dense(features, labels, W, b):
     with np.errstate(divide="ignore"):
         found["nc1_cdnv"] = off_diagonal((variances[:, None] + variances) / (2 * distances)).mean()
     found |= {"nc2_W": gram(W @ W.T), "nc2_W_centred": gram(centred_W @ centred_W.T)}
-    found |= {"nc2_W_equinorm": spread(W), "nc2_W_equiangular": angles(W), "W_norm": np.linalg.norm(W, axis=1).mean()}
+    found |= {
+        "nc2_W_equinorm": spread(W),
+        "nc2_W_equiangular": angles(W),
+        "W_norm": np.linalg.norm(W, axis=1).mean(),
+    }
     chosen = np.array([np.argmax(W @ x + b) for x in h])
     nearest = np.array([np.argmin([np.sum((x - m) ** 2) for m in mu]) for x in h])
-    found |= {"accuracy": (chosen == y).mean(), "ncc_accuracy": (nearest == y).mean(), "nc4_agreement": (chosen == nearest).mean()}
+    found |= {
+        "accuracy": (chosen == y).mean(),
+        "ncc_accuracy": (nearest == y).mean(),
+        "nc4_agreement": (chosen == nearest).mean(),
+    }
     eigenvalues = np.linalg.svd(mu - mu.mean(0), compute_uv=False)[: min(K - 1, h.shape[1])] ** 2
     return found, np.array(by_class), eigenvalues[0] / eigenvalues[-1]
 
 
 def tolerances(problem, condition):
-    """By metric: 1e-14 times the condition of Sigma_B, at least 1e-10, and for CDNV what rounded means do to their smallest distance."""
+    """By metric: 1e-14 times the condition of Sigma_B, at least 1e-10, and for CDNV what rounded
+    means do to their smallest distance.
+    """
     features, labels, W, _ = problem
     mu = torch.stack([features[labels == k].mean(0) for k in range(len(W))])
     blur = float(torch.finfo(torch.float64).eps * mu.abs().max() / torch.pdist(mu).min())
     relative = max(1e-10, 1e-14 * condition)
 
     def allowed(name):
-        return {"rel": max(relative, 50 * blur * (name == "nc1_cdnv")), "abs": 1e-10 if name.startswith(("nc2", "nc3", "W_mu")) else 0}
+        return {
+            "rel": max(relative, 50 * blur * (name == "nc1_cdnv")),
+            "abs": 1e-10 if name.startswith(("nc2", "nc3", "W_mu")) else 0,
+        }
 
     return allowed
 
@@ -155,21 +181,31 @@ def test_agrees_with_dense_covariances_and_pinv(problem):
     np.testing.assert_allclose(found.nc1_by_class, by_class, rtol=allowed("nc1_trace")["rel"])
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.bfloat16, 2e-6), (torch.float16, 2e-6)])
-@pytest.mark.parametrize("offset, sigma, condition", [(0.0, 0.3, 1.0), (50.0, 1e-2, 1.0), (5.0, 0.3, 1e4)])
-def test_narrow_features_lose_only_what_they_were_given_without(dtype, tolerance, offset, sigma, condition):
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 2e-6), (torch.bfloat16, 2e-6), (torch.float16, 2e-6)]
+)
+@pytest.mark.parametrize(
+    "offset, sigma, condition", [(0.0, 0.3, 1.0), (50.0, 1e-2, 1.0), (5.0, 0.3, 1e4)]
+)
+def test_narrow_features_lose_only_what_they_were_given_without(
+    dtype, tolerance, offset, sigma, condition
+):
     features, labels, W, b = made(1, [70, 90, 80, 60, 100, 75], 48, offset, condition, sigma)
     features, W, b = features.to(dtype), W.to(dtype), b.to(dtype)
     expected, by_class, _ = dense(features, labels, W, b)
     found = neural_collapse(features, labels, W, b)
     for name in FORMULAS:
-        allowed = 2 / len(labels) if name in collapse.SECOND_READ else 0  # a sample between two classes may go to either
+        allowed = (
+            2 / len(labels) if name in collapse.SECOND_READ else 0
+        )  # a sample between two classes may go to either
         assert found.values[name] == pytest.approx(expected[name], rel=tolerance, abs=allowed), name
     np.testing.assert_allclose(found.nc1_by_class, by_class, rtol=tolerance)
 
 
 def test_sigma_b_over_five_decades_in_float32_keeps_every_direction():
-    """The usual pinv in float32 drops all below 6e-5 of the largest eigenvalue and with it 94 % of NC1."""
+    """The usual pinv in float32 drops all below 6e-5 of the largest eigenvalue and with it 94 % of
+    NC1.
+    """
     features, labels, W, b = made(2, [200] * 10, 512, 5.0, 1e5, 0.01)
     found = neural_collapse(features.float(), labels, W, b).values["nc1_trace_over_K"]
     assert found == pytest.approx(dense(features, labels, W, b)[0]["nc1_trace_over_K"], rel=1e-4)
@@ -195,14 +231,18 @@ def test_a_perfect_simplex_is_zero(K, D, copies):
             assert value == 1
         elif "norm" not in name or "equinorm" in name:
             assert abs(value) < 1e-14, name
-    assert found.values["nc1_trace"] == found.values["nc1_quotient"] == found.values["nc1_cdnv"] == 0
+    assert (
+        found.values["nc1_trace"] == found.values["nc1_quotient"] == found.values["nc1_cdnv"] == 0
+    )
     assert found.values["means_norm"] == pytest.approx(3 * math.sqrt(1 - 1 / K), rel=1e-14)
     assert found.nc1_by_class.tolist() == [0] * K
 
 
 def test_two_classes_by_hand():
     features = torch.tensor([[1.0], [3.0], [-1.0], [-3.0]])
-    values = neural_collapse(features, torch.tensor([0, 0, 1, 1]), torch.tensor([[2.0], [0.0]]), torch.tensor([1.0, 1.0])).values
+    values = neural_collapse(
+        features, torch.tensor([0, 0, 1, 1]), torch.tensor([[2.0], [0.0]]), torch.tensor([1.0, 1.0])
+    ).values
     for name, value in {"nc1_trace": 0.25, "nc1_trace_over_K": 0.125, "nc1_quotient": 0.25}.items():
         assert values[name] == pytest.approx(value, rel=1e-15)
     assert values["nc1_cdnv"] == (1 + 1) / (2 * 16)
@@ -215,14 +255,24 @@ def test_two_classes_by_hand():
 
 
 def test_the_bias_counts_in_nc4():
-    features, labels, W = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]]), torch.tensor([0, 0, 1, 1]), torch.tensor([[1.0], [-1.0]])
+    features, labels, W = (
+        torch.tensor([[1.0], [2.0], [-1.0], [-2.0]]),
+        torch.tensor([0, 0, 1, 1]),
+        torch.tensor([[1.0], [-1.0]]),
+    )
     assert neural_collapse(features, labels, W).values["nc4_agreement"] == 1
-    assert neural_collapse(features, labels, W, torch.tensor([0.0, 3.0])).values["nc4_agreement"] == 0.75
+    assert (
+        neural_collapse(features, labels, W, torch.tensor([0.0, 3.0])).values["nc4_agreement"]
+        == 0.75
+    )
 
 
 def test_presets_are_the_papers_equations():
     features, labels, W, b = made(3, [30, 5, 17, 9], 12, offset=2.0)
-    found, (expected, _, _) = neural_collapse(features, labels, W, b).values, dense(features, labels, W, b)
+    found, (expected, _, _) = (
+        neural_collapse(features, labels, W, b).values,
+        dense(features, labels, W, b),
+    )
     h, y = features.numpy(), labels.numpy()
     mu = np.stack([h[y == k].mean(0) for k in range(4)])
     simplex_gram = (np.eye(4) - 0.25) / math.sqrt(3)
@@ -230,26 +280,46 @@ def test_presets_are_the_papers_equations():
 
     H, V = (mu - mu.mean(0)).T, W.numpy()  # Guo equations 4, 5, 6
     guo = found.preset("guo")
-    assert guo["NC1"] == pytest.approx(np.trace(sigma_w @ np.linalg.pinv(H @ H.T / 4)) / 4, rel=1e-10)
-    assert guo["NC2"] == pytest.approx(np.linalg.norm(V @ H / np.linalg.norm(V @ H) - simplex_gram), rel=1e-12)
-    assert guo["NC3"] == pytest.approx(np.linalg.norm(V / np.linalg.norm(V) - H.T / np.linalg.norm(H)), rel=1e-12)
+    assert guo["NC1"] == pytest.approx(
+        np.trace(sigma_w @ np.linalg.pinv(H @ H.T / 4)) / 4, rel=1e-10
+    )
+    assert guo["NC2"] == pytest.approx(
+        np.linalg.norm(V @ H / np.linalg.norm(V @ H) - simplex_gram), rel=1e-12
+    )
+    assert guo["NC3"] == pytest.approx(
+        np.linalg.norm(V / np.linalg.norm(V) - H.T / np.linalg.norm(H)), rel=1e-12
+    )
     code = found.preset("guo_code")
-    assert code["NC1"] == pytest.approx(4 * guo["NC1"]) and code["NC3"] == pytest.approx(guo["NC3"] ** 2) and code["NC2"] == guo["NC2"]
-    assert code["NC2H"] == pytest.approx(expected["nc2_means"]) and code["NC2W"] == pytest.approx(expected["nc2_W"])
+    assert (
+        code["NC1"] == pytest.approx(4 * guo["NC1"])
+        and code["NC3"] == pytest.approx(guo["NC3"] ** 2)
+        and code["NC2"] == guo["NC2"]
+    )
+    assert code["NC2H"] == pytest.approx(expected["nc2_means"]) and code["NC2W"] == pytest.approx(
+        expected["nc2_W"]
+    )
 
     mean = h.mean(0)  # Zhou: global mean over the samples, W centred in NC2 and NC3 alone
     H, C = (mu - mean).T, V - V.mean(0)
     zhou = found.preset("zhou")
-    assert zhou["NC1"] == pytest.approx(np.trace(sigma_w @ np.linalg.pinv(H @ H.T / 4)) / 4, rel=1e-10)
-    assert zhou["NC2"] == pytest.approx(np.linalg.norm(C @ C.T / np.linalg.norm(C @ C.T) - simplex_gram), rel=1e-12)
-    assert zhou["NC3"] == pytest.approx(np.linalg.norm(C @ H / np.linalg.norm(C @ H) - simplex_gram), rel=1e-12)
+    assert zhou["NC1"] == pytest.approx(
+        np.trace(sigma_w @ np.linalg.pinv(H @ H.T / 4)) / 4, rel=1e-10
+    )
+    assert zhou["NC2"] == pytest.approx(
+        np.linalg.norm(C @ C.T / np.linalg.norm(C @ C.T) - simplex_gram), rel=1e-12
+    )
+    assert zhou["NC3"] == pytest.approx(
+        np.linalg.norm(C @ H / np.linalg.norm(C @ H) - simplex_gram), rel=1e-12
+    )
     assert zhou["NC4"] == pytest.approx(np.linalg.norm(V @ mean + b.numpy()), rel=1e-12)
     assert abs(zhou["NC1"] / guo["NC1"] - 1) > 1e-3  # unbalanced: the conventions do differ
 
 
 def test_w_of_orthogonal_rows_by_closed_form():
     for K in (2, 3, 10, 50):
-        assert collapse.simplex_distance(torch.eye(K)) == pytest.approx(math.sqrt(2 - 2 * math.sqrt((K - 1) / K)), rel=1e-12)
+        assert collapse.simplex_distance(torch.eye(K)) == pytest.approx(
+            math.sqrt(2 - 2 * math.sqrt((K - 1) / K)), rel=1e-12
+        )
         assert collapse.equiangularity(torch.eye(K)) == pytest.approx(1 / (K - 1), rel=1e-12)
 
 
@@ -258,10 +328,14 @@ def test_test_features_are_judged_by_the_centroids_given():
     mu = np.stack([train[0][train[1] == k].numpy().mean(0) for k in range(3)])
     nearest = np.array([np.argmin(((x - mu) ** 2).sum(1)) for x in test[0].numpy()])
     chosen = (test[0] @ train[2].T + train[3]).argmax(1).numpy()
-    found = neural_collapse(test[0], test[1], train[2], train[3], centroids=neural_collapse(*train).statistics).values
+    found = neural_collapse(
+        test[0], test[1], train[2], train[3], centroids=neural_collapse(*train).statistics
+    ).values
     assert found["ncc_accuracy"] == pytest.approx((nearest == test[1].numpy()).mean())
     assert found["nc4_agreement"] == pytest.approx((nearest == chosen).mean())
-    assert found["nc1_trace"] == pytest.approx(neural_collapse(test[0], test[1], train[2]).values["nc1_trace"], rel=1e-12)
+    assert found["nc1_trace"] == pytest.approx(
+        neural_collapse(test[0], test[1], train[2]).values["nc1_trace"], rel=1e-12
+    )
 
 
 def test_nc1_by_correctness_groups_by_prediction():
@@ -276,7 +350,10 @@ def test_nc1_by_correctness_groups_by_prediction():
     terms = np.array([(x - mu[k]) @ inverse @ (x - mu[k]) for x, k in zip(h, p, strict=True)])
     found = nc1_by_correctness(features, predictions, labels, 3)
     assert 0 < right.sum() < len(right)
-    assert found == pytest.approx({"all": terms.mean(), "correct": terms[right].mean(), "wrong": terms[~right].mean()}, rel=1e-10)
+    assert found == pytest.approx(
+        {"all": terms.mean(), "correct": terms[right].mean(), "wrong": terms[~right].mean()},
+        rel=1e-10,
+    )
     assert math.isnan(nc1_by_correctness(features, predictions, predictions, 3)["wrong"])
     alone = nc1_by_correctness(features, torch.zeros_like(labels), labels, 3)
     assert all(map(math.isnan, alone.values()))
@@ -284,7 +361,13 @@ def test_nc1_by_correctness_groups_by_prediction():
 
 # ------------------------------------------------------------------------------------------------ invariances
 
-SCALED = {"means_norm", "W_norm", "W_mu_plus_b", "means_norm_sample_mean", "W_mu_plus_b_sample_mean"}
+SCALED = {
+    "means_norm",
+    "W_norm",
+    "W_mu_plus_b",
+    "means_norm_sample_mean",
+    "W_mu_plus_b_sample_mean",
+}
 
 
 def close(found, expected, but=frozenset()):
@@ -309,11 +392,15 @@ def test_rotation_scale_translation_and_permutations_change_nothing(seed, K, D):
     back = names.argsort()
     renamed = neural_collapse(features, names[labels], W[back], b[back])
     close(renamed.values, expected)
-    np.testing.assert_allclose(renamed.nc1_by_class[names], neural_collapse(features, labels, W, b).nc1_by_class, rtol=1e-9)
+    np.testing.assert_allclose(
+        renamed.nc1_by_class[names], neural_collapse(features, labels, W, b).nc1_by_class, rtol=1e-9
+    )
 
 
 def test_inputs_are_left_as_they_are_and_autocast_changes_nothing():
-    features, labels, W, b = (x.float() if x.is_floating_point() else x for x in made(7, [40] * 5, 30))
+    features, labels, W, b = (
+        x.float() if x.is_floating_point() else x for x in made(7, [40] * 5, 30)
+    )
     before = [x.clone() for x in (features, labels, W, b)]
     plain = neural_collapse(features, labels, W.requires_grad_(), b).values
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -325,7 +412,10 @@ def test_inputs_are_left_as_they_are_and_autocast_changes_nothing():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_gpu_gives_the_same():
     features, labels, W, b = made(8, [400] * 10, 64, 5.0, 1e4)
-    close(neural_collapse(*(x.cuda() for x in (features, labels, W, b))).values, neural_collapse(features, labels, W, b).values)
+    close(
+        neural_collapse(*(x.cuda() for x in (features, labels, W, b))).values,
+        neural_collapse(features, labels, W, b).values,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ degenerate and refused
@@ -342,34 +432,71 @@ def test_too_few_dimensions_are_said():
 
 def test_classes_without_samples_are_said_and_left_out():
     features, labels, W, b = made(10, [20, 30, 25], 6)
-    wide, names = torch.cat([torch.full((1, 6), 9.0, dtype=torch.float64), W[:1], W[1:], torch.ones(1, 6)]), labels + 1
+    wide, names = (
+        torch.cat([torch.full((1, 6), 9.0, dtype=torch.float64), W[:1], W[1:], torch.ones(1, 6)]),
+        labels + 1,
+    )
     with pytest.warns(UserWarning, match=r"2 of 5 classes have no samples \(0, 4\)"):
-        found = neural_collapse(features, names, wide, torch.cat([-b.new_tensor([1e6]), b, -b.new_tensor([1e6])]))
+        found = neural_collapse(
+            features, names, wide, torch.cat([-b.new_tensor([1e6]), b, -b.new_tensor([1e6])])
+        )
     expected = neural_collapse(features, labels, W, b)
-    close(found.values, expected.values, {name for name in FORMULAS if name.startswith(("nc2_W", "W_"))})
-    assert torch.equal(found.nc1_by_class[1:4], expected.nc1_by_class) and found.nc1_by_class[[0, 4]].isnan().all()
+    close(
+        found.values,
+        expected.values,
+        {name for name in FORMULAS if name.startswith(("nc2_W", "W_"))},
+    )
+    assert (
+        torch.equal(found.nc1_by_class[1:4], expected.nc1_by_class)
+        and found.nc1_by_class[[0, 4]].isnan().all()
+    )
 
 
 def test_coinciding_class_means_have_no_nc1():
-    features, labels = torch.tensor([[1.0, 2.0], [3.0, 2.0], [1.0, 2.0], [3.0, 2.0]]), torch.tensor([0, 0, 1, 1])
+    features, labels = (
+        torch.tensor([[1.0, 2.0], [3.0, 2.0], [1.0, 2.0], [3.0, 2.0]]),
+        torch.tensor([0, 0, 1, 1]),
+    )
     found = neural_collapse(features, labels, torch.eye(2))
-    assert math.isnan(found.values["nc1_trace"]) and math.isnan(found.values["nc1_quotient"]) and found.nc1_by_class.isnan().all()
+    assert (
+        math.isnan(found.values["nc1_trace"])
+        and math.isnan(found.values["nc1_quotient"])
+        and found.nc1_by_class.isnan().all()
+    )
     assert found.values["nc1_cdnv"] == math.inf and found.values["nc2_W"] > 0
 
 
 def test_means_on_a_line_leave_one_direction():
-    features = torch.tensor([[0.0, 1.0], [0.0, -1.0], [5.0, 2.0], [5.0, -2.0], [10.0, 3.0], [10.0, -3.0]], dtype=torch.float64) + 1e3
+    features = (
+        torch.tensor(
+            [[0.0, 1.0], [0.0, -1.0], [5.0, 2.0], [5.0, -2.0], [10.0, 3.0], [10.0, -3.0]],
+            dtype=torch.float64,
+        )
+        + 1e3
+    )
     found = neural_collapse(features, torch.tensor([0, 0, 1, 1, 2, 2]), torch.eye(3, 2))
-    assert found.statistics.basis.shape == (2, 1) and found.values["nc1_trace"] == pytest.approx(0, abs=1e-20)
+    assert found.statistics.basis.shape == (2, 1) and found.values["nc1_trace"] == pytest.approx(
+        0, abs=1e-20
+    )
 
 
 REFUSED = {
     "first in sample 3": lambda f, y, W, b: (f.index_fill(0, torch.tensor([3]), math.nan), y, W, b),
-    "first in sample 0": lambda f, y, W, b: (f.index_fill(0, torch.tensor([0, 4]), -math.inf), y, W, b),
+    "first in sample 0": lambda f, y, W, b: (
+        f.index_fill(0, torch.tensor([0, 4]), -math.inf),
+        y,
+        W,
+        b,
+    ),
     "weights hold NaN or infinity": lambda f, y, W, b: (f, y, W * math.nan, b),
     r"W must have the shape \(3, 4\)": lambda f, y, W, b: (f, y, W[:, :3], b),
     r"b must be None or a tensor of shape \(3,\)": lambda f, y, W, b: (f, y, W, b[:2]),
-    "labels must lie in 0..2 for 3 classes, but one of them is 3": lambda f, y, W, b: (f, y + 1, W, b),
+    "labels must lie in 0..2 for 3 classes, but one of them is 3": lambda f, y, W, b: (
+        f,
+        y + 1,
+        W,
+        b,
+    ),
     "but one of them is -1": lambda f, y, W, b: (f, y - 1, W, b),
     "labels must be an integer tensor": lambda f, y, W, b: (f, y.float(), W, b),
     "there are 12 features and 11 labels": lambda f, y, W, b: (f, y[1:], W, b),
@@ -395,7 +522,9 @@ def test_unknown_names_are_sentences():
         found.values.preset("gou")
     with pytest.raises(UsageError, match='mu_G must be "classes"'):
         found.statistics.global_mean("all")
-    with pytest.raises(UsageError, match=r"the centroids are means of shape \(3, 4\), not \(3, 5\)"):
+    with pytest.raises(
+        UsageError, match=r"the centroids are means of shape \(3, 4\), not \(3, 5\)"
+    ):
         neural_collapse(*made(11, [4, 4, 4], 5), centroids=found.statistics)
     with pytest.raises(UsageError, match="needs the classifier"):
         collapse.collapse_values(found.statistics)["nc2_W"]
@@ -403,5 +532,9 @@ def test_unknown_names_are_sentences():
 
 def test_importing_the_metrics_is_light():
     code = "import torch, sys; before = set(sys.modules); import lsnc_core.metrics; print(*sorted(set(sys.modules) - before))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert [name for name in loaded if not name.startswith("lsnc_core")] == [name for name in loaded if name in ("difflib", "reprlib")]
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert [name for name in loaded if not name.startswith("lsnc_core")] == [
+        name for name in loaded if name in ("difflib", "reprlib")
+    ]

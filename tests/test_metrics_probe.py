@@ -29,17 +29,28 @@ K = 4
 def images(seed=0, N=120):
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(K, (N,), generator=draw)
-    return TensorDataset(torch.randn(N, 3, 8, 8, generator=draw) + labels[:, None, None, None] / 2, labels)
+    return TensorDataset(
+        torch.randn(N, 3, 8, 8, generator=draw) + labels[:, None, None, None] / 2, labels
+    )
 
 
 class Small(nn.Module):
-    """A convolution, batch norm, dropout, and a classifier that is not the last module it defines."""
+    """A convolution, batch norm, dropout, and a classifier that is not the last module it
+    defines.
+    """
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.head = nn.Linear(12, K)
-        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+        )
         self.embed = nn.Linear(6, 12)
         self.calls = 0
 
@@ -66,7 +77,10 @@ def model():
     model, (x, y) = Small(), images().tensors
     for _ in range(80):
         descend(model, x, y)
-    assert 0.5 < (model.eval()(x).argmax(1) == y).double().mean() < 1 and len(model(x).argmax(1).unique()) == K
+    assert (
+        0.5 < (model.eval()(x).argmax(1) == y).double().mean() < 1
+        and len(model(x).argmax(1).unique()) == K
+    )
     model.train()
     model.calls = 0
     return model
@@ -92,24 +106,42 @@ def column(table, part="all", split="data"):
 def test_every_value_is_that_of_the_features_in_memory(model):
     table = measure(model, DataLoader(images(), 17), progress=False)
     features, logits, y = in_memory(model, images())
-    found, collapse = column(table), neural_collapse(features, y, model.head.weight, model.head.bias)
+    found, collapse = (
+        column(table),
+        neural_collapse(features, y, model.head.weight, model.head.bias),
+    )
     by_prediction = nc1_by_correctness(features, logits.argmax(1), y, K)
-    expected = collapse.values | calibration_scores(logits, y) | {"nc1_trace_by_prediction": by_prediction["all"]}
+    expected = (
+        collapse.values
+        | calibration_scores(logits, y)
+        | {"nc1_trace_by_prediction": by_prediction["all"]}
+    )
     assert set(found) == set(expected) == set(FORMULAS) | set(SCORES) | {"nc1_trace_by_prediction"}
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
     reference, _, _ = dense(features, y, model.head.weight.detach(), model.head.bias.detach())
     assert {name: found[name] for name in reference} == pytest.approx(reference, rel=1e-4, abs=1e-6)
-    assert [column(table, f"class {k}")["nc1_trace"] for k in range(K)] == pytest.approx(collapse.nc1_by_class.tolist(), rel=1e-5)
+    assert [column(table, f"class {k}")["nc1_trace"] for k in range(K)] == pytest.approx(
+        collapse.nc1_by_class.tolist(), rel=1e-5
+    )
     for part in ("correct", "wrong"):
-        assert column(table, part) == pytest.approx({"nc1_trace_by_prediction": by_prediction[part]}, rel=1e-4)
+        assert column(table, part) == pytest.approx(
+            {"nc1_trace_by_prediction": by_prediction[part]}, rel=1e-4
+        )
 
 
 def test_the_table_is_tidy_and_says_what_papers_call_it(model):
     table = measure(model, DataLoader(images(), 60), progress=False)
     assert list(table.columns) == ["split", "metric", "part", "value", "papers", "formula"]
-    assert not table.duplicated(["split", "metric", "part"]).any() and table.notna().all().all() and (table.formula != "").all()
+    assert (
+        not table.duplicated(["split", "metric", "part"]).any()
+        and table.notna().all().all()
+        and (table.formula != "").all()
+    )
     names = table[table.part == "all"].set_index("metric").papers
-    assert names["nc3_product"] == "guo NC2, guo_code NC2" and names["nc3_product_W_centred_sample_mean"] == "zhou NC3"
+    assert (
+        names["nc3_product"] == "guo NC2, guo_code NC2"
+        and names["nc3_product_W_centred_sample_mean"] == "zhou NC3"
+    )
 
 
 def test_the_model_is_left_as_it_was(model):
@@ -128,17 +160,32 @@ def test_the_model_is_left_as_it_was(model):
     with pytest.raises(UsageError):
         measure(model, DataLoader(images(), 32), layer="body", progress=False)
     with pytest.raises(RuntimeError):  # not even a model that fails in the middle
-        measure(model, DataLoader(TensorDataset(torch.zeros(8, 5, 8, 8), torch.zeros(8, dtype=torch.int64)), 4), progress=False)
-    assert [module.training for module in model.modules()] == modes and not any(module._forward_hooks for module in model.modules())
+        measure(
+            model,
+            DataLoader(
+                TensorDataset(torch.zeros(8, 5, 8, 8), torch.zeros(8, dtype=torch.int64)), 4
+            ),
+            progress=False,
+        )
+    assert [module.training for module in model.modules()] == modes and not any(
+        module._forward_hooks for module in model.modules()
+    )
 
 
 @pytest.mark.parametrize(
-    "wrap", [nn.DataParallel, lambda m: nn.Sequential(m, nn.Identity()), lambda m: m.to(memory_format=torch.channels_last)]
+    "wrap",
+    [
+        nn.DataParallel,
+        lambda m: nn.Sequential(m, nn.Identity()),
+        lambda m: m.to(memory_format=torch.channels_last),
+    ],
 )
 def test_wrapped_models_measure_the_same(model, wrap):
     loader = DataLoader(images(), 40)
     expected = measure(model, loader, progress=False)
-    pd.testing.assert_frame_equal(measure(wrap(model), loader, progress=False), expected, rtol=1e-5, atol=1e-7)
+    pd.testing.assert_frame_equal(
+        measure(wrap(model), loader, progress=False), expected, rtol=1e-5, atol=1e-7
+    )
 
 
 def test_features_that_do_not_fit_are_made_twice(model):
@@ -152,7 +199,9 @@ def test_features_that_do_not_fit_are_made_twice(model):
 
 
 def test_a_loader_that_drops_samples_is_refused_only_where_it_matters(model):
-    dropping = DataLoader(images(N=100), 32, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(0))
+    dropping = DataLoader(
+        images(N=100), 32, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(0)
+    )
     assert math.isfinite(column(measure(model, dropping, progress=False))["nc1_trace"])
     with pytest.raises(UsageError, match=r"second read saw .* without drop_last"):
         measure(model, dropping, keep_gib=0, progress=False)
@@ -160,7 +209,9 @@ def test_a_loader_that_drops_samples_is_refused_only_where_it_matters(model):
 
 def test_train_and_test_share_the_class_means_of_the_first(model):
     train, test = images(0), images(1)
-    table = measure(model, {"train": DataLoader(train, 40), "test": DataLoader(test, 40)}, progress=False)
+    table = measure(
+        model, {"train": DataLoader(train, 40), "test": DataLoader(test, 40)}, progress=False
+    )
     features, _, y = in_memory(model, train)
     centroids = neural_collapse(features, y, model.head.weight, model.head.bias).statistics
     features, _, y = in_memory(model, test)
@@ -178,7 +229,9 @@ def test_the_layer_can_be_named(model):
     pd.testing.assert_frame_equal(found, measure(model, loader, progress=False))
     with pytest.warns(UserWarning, match=r"8 of 12 classes have no samples"):
         other = column(measure(model, loader, layer="embed", progress=False))
-    assert other["W_norm"] == pytest.approx(model.embed.weight.detach().norm(dim=1).mean().item(), rel=1e-6)
+    assert other["W_norm"] == pytest.approx(
+        model.embed.weight.detach().norm(dim=1).mean().item(), rel=1e-6
+    )
     assert other["means_norm"] != column(found)["means_norm"] and features.shape[1] == 12
 
 
@@ -187,7 +240,9 @@ def test_autocast_is_respected(model):
     plain = column(measure(model, loader, progress=False))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         narrow = column(measure(model, loader, progress=False))
-    assert narrow["nc1_trace"] != plain["nc1_trace"] and narrow["nc1_trace"] == pytest.approx(plain["nc1_trace"], rel=0.05)
+    assert narrow["nc1_trace"] != plain["nc1_trace"] and narrow["nc1_trace"] == pytest.approx(
+        plain["nc1_trace"], rel=0.05
+    )
     assert narrow["nc2_W"] == plain["nc2_W"]
 
 
@@ -206,11 +261,18 @@ def test_inputs_of_several_tensors_and_more_than_labels_in_a_batch():
     torch.manual_seed(1)
     model, (left, right, y) = Two(), (torch.randn(40, 2), torch.randn(40, 4), torch.arange(40) % K)
     expected = neural_collapse(torch.cat([left, right], 1), y, model.fc.weight).values
-    batches = [((left[i : i + 10], right[i : i + 10]), y[i : i + 10], "names") for i in range(0, 40, 10)]
-    named = [({"left": left[i : i + 10], "right": right[i : i + 10]}, y[i : i + 10]) for i in range(0, 40, 10)]
+    batches = [
+        ((left[i : i + 10], right[i : i + 10]), y[i : i + 10], "names") for i in range(0, 40, 10)
+    ]
+    named = [
+        ({"left": left[i : i + 10], "right": right[i : i + 10]}, y[i : i + 10])
+        for i in range(0, 40, 10)
+    ]
     for loader in (batches, named):
         found = column(measure(model, loader, progress=False))
-        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=1e-7)
+        assert {name: found[name] for name in expected} == pytest.approx(
+            expected, rel=1e-6, abs=1e-7
+        )
 
 
 def test_a_model_that_predicts_one_class_has_no_nc1_by_prediction():
@@ -218,7 +280,9 @@ def test_a_model_that_predicts_one_class_has_no_nc1_by_prediction():
     with torch.no_grad():
         model[1].bias.copy_(torch.tensor([1e4, 0, 0, 0]))
     table = measure(model, DataLoader(images(), 60), progress=False)
-    assert "nc1_trace_by_prediction" not in set(table.metric) and math.isfinite(column(table)["nc1_trace"])
+    assert "nc1_trace_by_prediction" not in set(table.metric) and math.isfinite(
+        column(table)["nc1_trace"]
+    )
 
 
 def test_predict_feeds_a_temperature(model):
@@ -230,10 +294,14 @@ def test_predict_feeds_a_temperature(model):
 
 
 def trained(record):
-    """Weights after two epochs of a loop with dropout and shuffling, and the history if it is recorded."""
+    """Weights after two epochs of a loop with dropout and shuffling, and the history if it is
+    recorded.
+    """
     model = Small()
     loader = DataLoader(images(), 30, shuffle=True)
-    history = CollapseHistory(model, {"train": loader, "test": DataLoader(images(1), 30)}, progress=False)
+    history = CollapseHistory(
+        model, {"train": loader, "test": DataLoader(images(1), 30)}, progress=False
+    )
     for epoch in (1, 2):
         model.train()
         for x, y in loader:
@@ -249,7 +317,11 @@ def test_recording_does_not_touch_the_training():
     without, empty = trained(False)
     assert all(torch.equal(with_it[name], without[name]) for name in without)
     table = history.table()
-    assert list(table.columns[:3]) == ["epoch", "seed", "split"] and set(table.epoch) == {1, 2} and set(table.seed) == {7}
+    assert (
+        list(table.columns[:3]) == ["epoch", "seed", "split"]
+        and set(table.epoch) == {1, 2}
+        and set(table.seed) == {7}
+    )
     for _, part in table[table.part == "all"].groupby(["epoch", "split"]):
         assert set(FORMULAS) | set(SCORES) <= set(part.metric)
     assert table.groupby(["epoch", "split"]).ngroups == 4 and table.index.is_unique
@@ -271,20 +343,37 @@ REFUSED = {
     "must be a torch nn.Module, not str": lambda m: measure("resnet", []),
     "the model has no parameters": lambda m: measure(nn.ReLU(), []),
     "the loader of 'data' is empty": lambda m: measure(m, []),
-    "the loader of 'test' is empty": lambda m: measure(m, {"train": DataLoader(images(), 60), "test": []}, progress=False),
+    "the loader of 'test' is empty": lambda m: measure(
+        m, {"train": DataLoader(images(), 60), "test": []}, progress=False
+    ),
     r"the loader must give batches \(inputs, labels\), not Tensor": lambda m: measure(
         m, DataLoader(images().tensors[0], 60), progress=False
     ),
-    "the model has no linear layer 'fc': its linear layers are 'head', 'embed'": lambda m: measure(m, DataLoader(images(), 60), layer="fc"),
-    "no linear layer was called: its linear layers are none": lambda m: measure(nn.Conv2d(3, K, 8), DataLoader(images(), 60)),
-    r"\(batch, features\), it got \(60, 3, 8, 8\)": lambda m: measure(nn.Linear(8, K), DataLoader(images(), 60), progress=False),
+    "the model has no linear layer 'fc': its linear layers are 'head', 'embed'": lambda m: measure(
+        m, DataLoader(images(), 60), layer="fc"
+    ),
+    "no linear layer was called: its linear layers are none": lambda m: measure(
+        nn.Conv2d(3, K, 8), DataLoader(images(), 60)
+    ),
+    r"\(batch, features\), it got \(60, 3, 8, 8\)": lambda m: measure(
+        nn.Linear(8, K), DataLoader(images(), 60), progress=False
+    ),
     r"\(batch, features\), it was not called": lambda m: measure(
-        nn.ModuleDict({"used": m, "spare": nn.Linear(2, 2)})["used"].append_spare(), DataLoader(images(), 60), layer="spare"
+        nn.ModuleDict({"used": m, "spare": nn.Linear(2, 2)})["used"].append_spare(),
+        DataLoader(images(), 60),
+        layer="spare",
     ),
     "labels must lie in 0..3 for 4 classes, but one of them is 5": lambda m: measure(
-        m, DataLoader(TensorDataset(images().tensors[0], images().tensors[1] + 5 * (torch.arange(120) == 0)), 60), progress=False
+        m,
+        DataLoader(
+            TensorDataset(images().tensors[0], images().tensors[1] + 5 * (torch.arange(120) == 0)),
+            60,
+        ),
+        progress=False,
     ),
-    "hold NaN or infinity": lambda m: measure(nn.Linear(192, K), DataLoader(Broken(), 8), progress=False),
+    "hold NaN or infinity": lambda m: measure(
+        nn.Linear(192, K), DataLoader(Broken(), 8), progress=False
+    ),
 }
 
 

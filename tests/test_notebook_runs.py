@@ -1,4 +1,6 @@
-"""One notebook at a time and several at once: what goes wrong inside them, what is kept, what runs again."""
+"""One notebook at a time and several at once: what goes wrong inside them, what is kept, what runs
+again.
+"""
 
 import json
 import os
@@ -25,7 +27,10 @@ SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 def notebook(folder, name, *cells, given="steps = 3"):
     """A notebook with a cell of parameters and these code cells."""
-    made = [nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]}), *map(nbformat.v4.new_code_cell, cells)]
+    made = [
+        nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]}),
+        *map(nbformat.v4.new_code_cell, cells),
+    ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=kernel), folder / f"{name}.ipynb")
@@ -37,13 +42,25 @@ def notebook(folder, name, *cells, given="steps = 3"):
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning", "default::ResourceWarning")
 
 TRAPS = {
-    "a cell fails": ("steps\n1 / 0", execute.FAILED, ["cell 3 failed: ZeroDivisionError", "division by zero"]),
+    "a cell fails": (
+        "steps\n1 / 0",
+        execute.FAILED,
+        ["cell 3 failed: ZeroDivisionError", "division by zero"],
+    ),
     "a request is refused": (
         "from lsnc_core.errors import UsageError\nraise UsageError(f'{steps} steps are too many:\\ntake 3.')",
         *(execute.MISUSED, ["cell 3 failed: 5 steps are too many: take 3."]),
     ),
-    "the kernel is killed": ("import os\nos.kill(os.getpid(), 9)", execute.KILLED, ["killed", "memory"]),
-    "it stops early": ("import sys\nsys.exit(0)", execute.FAILED, ["stopped before its end", "1 cell"]),
+    "the kernel is killed": (
+        "import os\nos.kill(os.getpid(), 9)",
+        execute.KILLED,
+        ["killed", "memory"],
+    ),
+    "it stops early": (
+        "import sys\nsys.exit(0)",
+        execute.FAILED,
+        ["stopped before its end", "1 cell"],
+    ),
 }
 
 
@@ -51,9 +68,25 @@ TRAPS = {
 def plain_papermill(report_smoke, tmp_path_factory):
     """papermill as a stranger calls it; it runs beside the traps."""
     folder, before = tmp_path_factory.mktemp("elsewhere"), sorted(report_smoke.outputs.rglob("*"))
-    asked = [sys.executable, "-m", "papermill", ROOT / "notebooks/chen_2_landscape.ipynb", "out.ipynb", "-p", "profile", "smoke"]
+    asked = [
+        sys.executable,
+        "-m",
+        "papermill",
+        ROOT / "notebooks/chen_2_landscape.ipynb",
+        "out.ipynb",
+        "-p",
+        "profile",
+        "smoke",
+    ]
     environment = report_environment(LSNC_OUTPUTS=str(report_smoke.outputs))
-    process = subprocess.Popen(asked, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        asked,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     yield folder, report_smoke.outputs, before, process
     if process.poll() is None:
         process.terminate()
@@ -62,7 +95,10 @@ def plain_papermill(report_smoke, tmp_path_factory):
 
 @pytest.mark.parametrize("cell, code, words", TRAPS.values(), ids=TRAPS)
 def test_a_notebook_that_does_not_reach_its_end_is_no_result(tmp_path, capfd, cell, code, words):
-    source, target = notebook(tmp_path, "trap", cell, "print('the end')"), tmp_path / "out" / "trap.ipynb"
+    source, target = (
+        notebook(tmp_path, "trap", cell, "print('the end')"),
+        tmp_path / "out" / "trap.ipynb",
+    )
     target.parent.mkdir()
     target.write_text("an earlier result")
     assert execute.main([str(source), str(target), json.dumps({"steps": 5})]) == code
@@ -84,17 +120,30 @@ def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
     good = notebook(tmp_path, "good", "import os; print(steps, os.getcwd())")
     bad = notebook(tmp_path, "bad", "raise KeyError('a\\nkey')")
     folder, said = tmp_path / "outputs", []
-    failed, finished = schedule.run_jobs([schedule.Job(source, {"steps": 7}, ()) for source in (bad, good)], folder, False, said.append)
+    failed, finished = schedule.run_jobs(
+        [schedule.Job(source, {"steps": 7}, ()) for source in (bad, good)],
+        folder,
+        False,
+        said.append,
+    )
     assert (failed.status, failed.code) == (schedule.FAILED, 1) and "\n" not in failed.sentence
-    assert failed.sentence.startswith("cell 3 failed: KeyError: ") and str(folder / "logs/bad.log") in failed.sentence
+    assert (
+        failed.sentence.startswith("cell 3 failed: KeyError: ")
+        and str(folder / "logs/bad.log") in failed.sentence
+    )
     assert "Traceback" in (folder / "logs/bad.log").read_text()
     assert (finished.status, finished.code, finished.sentence) == (schedule.FINISHED, 0, "")
     executed = nbformat.read(folder / "notebooks/good.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == f"7 {tmp_path}\n"
     assert sorted(os.listdir(folder / "notebooks")) == ["good.ipynb", "good.json"]
     assert sorted(said[:2]) == ["bad: started", "good: started"] and len(said) == 4
-    assert re.fullmatch(r"bad: FAILED after \d+ s: cell 3 failed: .*", next(line for line in said if "FAILED" in line))
-    assert re.fullmatch(r"good: finished in \d+ s", next(line for line in said if "finished" in line))
+    assert re.fullmatch(
+        r"bad: FAILED after \d+ s: cell 3 failed: .*",
+        next(line for line in said if "FAILED" in line),
+    )
+    assert re.fullmatch(
+        r"good: finished in \d+ s", next(line for line in said if "finished" in line)
+    )
 
 
 def test_plain_papermill_from_elsewhere_finds_the_stored_networks(plain_papermill):
@@ -106,7 +155,9 @@ def test_plain_papermill_from_elsewhere_finds_the_stored_networks(plain_papermil
     executed = json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
     results = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
     assert [one for one in results if show.VERDICTS_TYPE in one.get("data", {})]
-    assert not [one for one in results if one["output_type"] == "error" or one.get("name") == "stderr"]
+    assert not [
+        one for one in results if one["output_type"] == "error" or one.get("name") == "stderr"
+    ]
     assert os.listdir(folder) == ["out.ipynb"] and sorted(outputs.rglob("*")) == before
 
 
@@ -121,14 +172,18 @@ def test_papermill_reads_the_same_parameters(source):
     assert ours and set(papermill.inspect_notebook(source)) == set(ours)
     for name, value in ours.items():
         text = value if isinstance(value, str) else json.dumps(value)
-        assert parameters.convert(text, value, name) == value  # each can be given on the command line
+        assert (
+            parameters.convert(text, value, name) == value
+        )  # each can be given on the command line
 
 
 def test_the_catalog_names_every_notebook_and_parameters_they_have():
     assert {source.stem for source in SOURCES} == {entry.name for entry in catalog.NOTEBOOKS}
     for entry in catalog.NOTEBOOKS:
         if entry.runs is not catalog._no_runs:
-            assert set(entry.run_parameters) <= set(parameters.defaults(ROOT / "notebooks" / f"{entry.name}.ipynb"))
+            assert set(entry.run_parameters) <= set(
+                parameters.defaults(ROOT / "notebooks" / f"{entry.name}.ipynb")
+            )
 
 
 CELL = {"cell_type": "code", "metadata": {"tags": ["parameters"]}}
@@ -153,19 +208,32 @@ DAMAGED = {
 def test_a_damaged_notebook_is_named(tmp_path, text):
     if text is not None:
         (tmp_path / "odd.ipynb").write_text(text)
-    with pytest.raises(UsageError, match=r"^odd\.ipynb has no readable cell of plain parameters .*\.$"):
+    with pytest.raises(
+        UsageError, match=r"^odd\.ipynb has no readable cell of plain parameters .*\.$"
+    ):
         parameters.defaults(tmp_path / "odd.ipynb")
 
 
 def test_defaults_are_read_without_running_anything(tmp_path):
     given = "a = -1  # a remark\nb = [0.5, 1]\nc = 'x = 1'\nd = False\nprint('never')\n"
-    assert parameters.defaults(notebook(tmp_path, "n", "1 / 0", given=given)) == {"a": -1, "b": [0.5, 1], "c": "x = 1", "d": False}
+    assert parameters.defaults(notebook(tmp_path, "n", "1 / 0", given=given)) == {
+        "a": -1,
+        "b": [0.5, 1],
+        "c": "x = 1",
+        "d": False,
+    }
 
 
 GOOD = [
     *(("5", 1, 5), ("-3", 1, -3), ("1e-3", 0.5, 0.001), ("2", 0.5, 2.0), ("0.25", 0.5, 0.25)),
     *(("true", False, True), ("false", True, False), ("[]", [1], []), ('["a", 2]', [1], ["a", 2])),
-    *(("beta", "alpha", "beta"), ("", "x", ""), ("3", "x", "3"), ("a=b", "x", "a=b"), ("[1]", "x", "[1]")),
+    *(
+        ("beta", "alpha", "beta"),
+        ("", "x", ""),
+        ("3", "x", "3"),
+        ("a=b", "x", "a=b"),
+        ("[1]", "x", "[1]"),
+    ),
 ]
 
 
@@ -178,7 +246,15 @@ def test_text_becomes_a_value_of_the_default_s_type(text, default, value):
 BAD = [
     *(("5.0", 1), ("ten", 1), ("", 1), ("true", 1), ("[1]", 1), ("null", 1), ("1e500", 1)),
     *(("half", 0.5), ("true", 0.5), ("", 0.5), ('"0.5"', 0.5)),
-    *(("yes", True), ("1", True), ("True", True), ("1,2", [1]), ("5", [1]), ('{"a": 1}', [1]), ("[1", [1])),
+    *(
+        ("yes", True),
+        ("1", True),
+        ("True", True),
+        ("1,2", [1]),
+        ("5", [1]),
+        ('{"a": 1}', [1]),
+        ("[1", [1]),
+    ),
 ]
 
 
@@ -191,7 +267,11 @@ def test_text_of_another_type_is_refused_by_name(text, default):
 
 def test_parameters_go_to_every_notebook_that_has_them_and_to_no_other():
     notebooks = {"one": {"a": 1, "s": "x"}, "two": {"a": 2}, "three": {"b": 3}}
-    assert parameters.assign(["a=7", "s=p=q", "a=8"], notebooks) == {"one": {"a": 8, "s": "p=q"}, "two": {"a": 8}, "three": {"b": 3}}
+    assert parameters.assign(["a=7", "s=p=q", "a=8"], notebooks) == {
+        "one": {"a": 8, "s": "p=q"},
+        "two": {"a": 8},
+        "three": {"b": 3},
+    }
     assert notebooks == {"one": {"a": 1, "s": "x"}, "two": {"a": 2}, "three": {"b": 3}}
 
 
@@ -200,7 +280,11 @@ def test_parameters_go_to_every_notebook_that_has_them_and_to_no_other():
 
 @pytest.fixture
 def job(tmp_path):
-    return schedule.Job(notebook(tmp_path / "notebooks", "one", "steps"), {"steps": 3, "rates": [0.5]}, ("run-a", "run-b"))
+    return schedule.Job(
+        notebook(tmp_path / "notebooks", "one", "steps"),
+        {"steps": 3, "rates": [0.5]},
+        ("run-a", "run-b"),
+    )
 
 
 def test_a_fingerprint_changes_with_all_that_outputs_depend_on(job, tmp_path, monkeypatch):
@@ -211,8 +295,12 @@ def test_a_fingerprint_changes_with_all_that_outputs_depend_on(job, tmp_path, mo
     versions = {"torch": "2.11", "numpy": "2.0"}
     monkeypatch.setattr(provenance, "versions", lambda: versions)
     seen = [schedule.fingerprint(job)]
-    seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters | {"steps": 4}, job.runs)))
-    seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters | {"steps": "3"}, job.runs)))
+    seen.append(
+        schedule.fingerprint(schedule.Job(job.source, job.parameters | {"steps": 4}, job.runs))
+    )
+    seen.append(
+        schedule.fingerprint(schedule.Job(job.source, job.parameters | {"steps": "3"}, job.runs))
+    )
     seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters, ("run-a",))))
     seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters, ("run-a", "run-c"))))
     versions = {"torch": "2.12", "numpy": "2.0"}
@@ -241,7 +329,9 @@ def test_a_fingerprint_changes_with_nothing_else(job, tmp_path, monkeypatch):
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """A program in place of Python: it is called as `python -P -m module SOURCE TARGET PARAMETERS` and does what a shell text says."""
+    """A program in place of Python: it is called as `python -P -m module SOURCE TARGET PARAMETERS`
+    and does what a shell text says.
+    """
 
     def become(text):
         program = tmp_path / "stand-in"
@@ -279,7 +369,10 @@ def test_what_is_unchanged_is_skipped_and_what_is_damaged_runs_again(job, tmp_pa
     assert again(job) == (schedule.FINISHED, count + 1)
     target.unlink()
     assert again(job) == (schedule.FINISHED, count + 2)
-    assert again(schedule.Job(job.source, job.parameters | {"steps": 4}, job.runs)) == (schedule.FINISHED, count + 3)
+    assert again(schedule.Job(job.source, job.parameters | {"steps": 4}, job.runs)) == (
+        schedule.FINISHED,
+        count + 3,
+    )
     assert again(job) == (schedule.FINISHED, count + 4)  # and back: only the last run is remembered
 
 
@@ -298,9 +391,14 @@ def test_a_failure_is_tried_again_and_does_not_spoil_what_was_there(job, tmp_pat
         stand_in(text)
         for _ in range(2):
             (outcome,) = schedule.run_jobs([other], folder, False, lambda line: None)
-            assert (outcome.status, outcome.code) == (schedule.FAILED, code) and words in outcome.sentence
+            assert (outcome.status, outcome.code) == (
+                schedule.FAILED,
+                code,
+            ) and words in outcome.sentence
     assert (folder / "notebooks/one.ipynb").read_bytes() == good
-    assert schedule.run_jobs([job], folder, False, lambda line: None)[0].status == schedule.UNCHANGED
+    assert (
+        schedule.run_jobs([job], folder, False, lambda line: None)[0].status == schedule.UNCHANGED
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(job, tmp_path, stand_in):
@@ -317,19 +415,30 @@ def test_two_run_at_once_in_the_order_given(tmp_path, stand_in):
         'while [ $(ls "$(dirname "$4")" | grep -c here) -lt 2 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done\n'
         "[ $n -lt 100 ]"
     )
-    jobs = [schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ()) for name in ("a", "b", "c")]
+    jobs = [
+        schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ())
+        for name in ("a", "b", "c")
+    ]
     outcomes = schedule.run_jobs(jobs, tmp_path / "out", False, lambda line: None)
-    assert [(outcome.name, outcome.status) for outcome in outcomes] == [(name, schedule.FINISHED) for name in "abc"]
+    assert [(outcome.name, outcome.status) for outcome in outcomes] == [
+        (name, schedule.FINISHED) for name in "abc"
+    ]
 
 
 def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_path, stand_in):
     stand_in('echo $$ >"$4.pid"; exec sleep 60')
-    jobs = [schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ()) for name in ("a", "b", "c")]
+    jobs = [
+        schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ())
+        for name in ("a", "b", "c")
+    ]
     pids, said = [tmp_path / f"notebooks/{name}.ipynb.pid" for name in "ab"], []
 
     def press():
         deadline = time.monotonic() + 20
-        while not all(path.exists() and path.read_text().strip() for path in pids) and time.monotonic() < deadline:
+        while (
+            not all(path.exists() and path.read_text().strip() for path in pids)
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -349,7 +458,14 @@ def test_a_misspelt_parameter_of_plain_papermill_is_refused(tmp_path, monkeypatc
     monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
     with pytest.raises(papermill.PapermillExecutionError) as caught:
         papermill.execute_notebook(
-            ROOT / "notebooks/explorer.ipynb", tmp_path / "out.ipynb", {"assumptoin": "beta"}, kernel_name="python3", progress_bar=False
+            ROOT / "notebooks/explorer.ipynb",
+            tmp_path / "out.ipynb",
+            {"assumptoin": "beta"},
+            kernel_name="python3",
+            progress_bar=False,
         )
     assert caught.value.ename == "UsageError"
-    assert caught.value.evalue == "this notebook has no parameter 'assumptoin': there are assumption, M."
+    assert (
+        caught.value.evalue
+        == "this notebook has no parameter 'assumptoin': there are assumption, M."
+    )

@@ -1,4 +1,6 @@
-"""A reader's own noise and images, as the README shows them: in every notebook that takes them, and refused in a sentence."""
+"""A reader's own noise and images, as the README shows them: in every notebook that takes them, and
+refused in a sentence.
+"""
 
 import re
 
@@ -13,13 +15,19 @@ from lsnc_core.papers import chen, chen_beyond, chen_beyond_figures, chen_landsc
 from lsnc_core.report import parameters, schedule, show
 from lsnc_core.theory import label_noise
 
-TAKING = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if "data_set" in parameters.defaults(path)]
+TAKING = [
+    path
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    if "data_set" in parameters.defaults(path)
+]
 K, CLEAN = 3, 0.8
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """The README's file beside 68 training images, colour, 9x9 pixels, three classes of unequal size; a store of its own."""
+    """The README's file beside 68 training images, colour, 9x9 pixels, three classes of unequal
+    size; a store of its own.
+    """
     folder = tmp_path_factory.mktemp("own")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = [block for block in readme.split("```python\n")[1:] if "def images(" in block]
@@ -40,7 +48,9 @@ def own(tmp_path_factory):
 # in every notebook
 
 
-@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # torch tensors in matplotlib
+@pytest.mark.filterwarnings(
+    "ignore:__array_wrap__:DeprecationWarning"
+)  # torch tensors in matplotlib
 @pytest.mark.parametrize("path", TAKING, ids=lambda path: path.stem)
 def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, monkeypatch):
     given = parameters.defaults(path) | {"profile": "smoke", "device": "cpu", "data_set": str(own)}
@@ -51,11 +61,15 @@ def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, mon
     shown = []
     for kind in ("Figure", "Verdicts"):
         real = getattr(show, kind)
-        monkeypatch.setattr(show, kind, lambda *args, real=real, **words: shown.append(real(*args, **words).data))
+        monkeypatch.setattr(
+            show, kind, lambda *args, real=real, **words: shown.append(real(*args, **words).data)
+        )
     run_cells(path, given)
     figures, verdicts = ([one for one in shown if isinstance(one, kind)] for kind in (dict, list))
     assert figures and plt.get_fignums() == []
-    for text in [figure["ours"] + figure["title"] for figure in figures] + [str(verdict) for verdict in verdicts]:
+    for text in [figure["ours"] + figure["title"] for figure in figures] + [
+        str(verdict) for verdict in verdicts
+    ]:
         assert str(own.parent) not in text
     if path.stem != "measure_your_model":
         assert "my_arm.py" in str(verdicts)
@@ -64,15 +78,23 @@ def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, mon
 def test_sizes_classes_and_formulas_are_those_of_the_readers_images(own):
     source = data_sources.source_of(str(own))
     assert (source.shape, source.num_classes, source.sizes) == ((3, 9, 9), K, (68, 30))
-    assert source.title == "my_arm.py (a reader's own)" and data.load(str(own)).title == source.title
+    assert (
+        source.title == "my_arm.py (a reader's own)" and data.load(str(own)).title == source.title
+    )
     specs = chen.landscape_runs("smoke", str(own))
     assert {(spec.data, spec.train_size, spec.test_size) for spec in specs} == {(str(own), 68, 30)}
-    assert {spec.pool for spec in chen.landscape_runs("quick", str(own))} == {1}  # 9 pixels are no pairs
+    assert {spec.pool for spec in chen.landscape_runs("quick", str(own))} == {
+        1
+    }  # 9 pixels are no pairs
     # a quarter for validation, and no last batch of one image
-    assert {(spec.train_size, spec.validation_size) for spec in zhou_deep.grid_runs("smoke", str(own))} == {(50, 17)}
+    assert {
+        (spec.train_size, spec.validation_size) for spec in zhou_deep.grid_runs("smoke", str(own))
+    } == {(50, 17)}
     table = chen_landscape.landscape_table(runs.results(specs, "cpu"))
     part = table[table.p < 1]
-    np.testing.assert_allclose(part.predicted, -part.a * np.log(part.p) - (1 - part.a) * np.log((1 - part.p) / (K - 1)))
+    np.testing.assert_allclose(
+        part.predicted, -part.a * np.log(part.p) - (1 - part.a) * np.log((1 - part.p) / (K - 1))
+    )
     assert set(chen_landscape.learned(table).p) == {0.8, 1.0}  # 0.3 is below 1/3
 
 
@@ -80,28 +102,45 @@ def test_a_readers_own_noise_is_trained_drawn_and_judged(own):
     specs = chen_beyond.noise_runs("smoke", str(own), ["symmetric", str(own)])
     mine = [spec for spec in specs if spec.noise == str(own)]
     kept = CLEAN + (1 - CLEAN) / K  # class 0 stays always
-    ways = {"none": (1.0, "uniform"), "mean field": (pytest.approx(kept), "uniform"), "posterior": (1.0, "posterior")}
-    assert [(chen_beyond.way_of(spec), spec.seed) for spec in mine] == [(way, seed) for way in ways for seed in range(4)]
+    ways = {
+        "none": (1.0, "uniform"),
+        "mean field": (pytest.approx(kept), "uniform"),
+        "posterior": (1.0, "posterior"),
+    }
+    assert [(chen_beyond.way_of(spec), spec.seed) for spec in mine] == [
+        (way, seed) for way in ways for seed in range(4)
+    ]
     assert all((spec.p, spec.smoothing) == ways[chen_beyond.way_of(spec)] for spec in mine)
     found = runs.tensors(specs, "cpu")
     table = chen_beyond.table(runs.results(specs, "cpu"), found)
-    T, S = np.array([[1, 0.2, 0.2], [0, 0.8, 0], [0, 0, 0.8]]), np.array([[1 / 1.4, 0, 0], [0.2 / 1.4, 1, 0], [0.2 / 1.4, 0, 1]])
+    T, S = (
+        np.array([[1, 0.2, 0.2], [0, 0.8, 0], [0, 0, 0.8]]),
+        np.array([[1 / 1.4, 0, 0], [0.2 / 1.4, 1, 0], [0.2 / 1.4, 0, 1]]),
+    )
     np.testing.assert_allclose(labels.noise_matrix(str(own), CLEAN, K), T)
     part = table[table.noise == str(own)].set_index("way")
     # of a clean class c: -sum_k T_kc log S_ck
     expected = -(np.log(1 / 1.4) + 2 * 0.2 * np.log(0.2 / 1.4)) / 3
     np.testing.assert_allclose(part.predicted["posterior"], expected)
-    np.testing.assert_allclose(part.predicted["mean field"], label_noise.alpha_loss(labels.smoothing_matrix(kept, K), T))
+    np.testing.assert_allclose(
+        part.predicted["mean field"], label_noise.alpha_loss(labels.smoothing_matrix(kept, K), T)
+    )
     entropy = {0: -np.log(1 / 1.4) / 1.4 - 2 * 0.2 / 1.4 * np.log(0.2 / 1.4), 1: 0.0, 2: 0.0}
     noisy = np.array([0, 0, 1, 2, 2])
-    assert chen_beyond.floor("posterior", T, noisy) == pytest.approx(np.mean([entropy[k] for k in noisy]))
+    assert chen_beyond.floor("posterior", T, noisy) == pytest.approx(
+        np.mean([entropy[k] for k in noisy])
+    )
     np.testing.assert_allclose(chen_beyond.smoothing_of("posterior", T), S)
     verdict = chen_beyond.verdict_c13(table, "test_loss")
-    assert [case.name for case in verdict.cases] == [f"my_arm.py, posterior minus {other}, a = 0.8" for other in ("mean field", "none")]
+    assert [case.name for case in verdict.cases] == [
+        f"my_arm.py, posterior minus {other}, a = 0.8" for other in ("mean field", "none")
+    ]
     panel = chen_beyond_figures.general_noise(table).axes[-1]
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["symmetric", "my_arm.py"]
     marks = {container.get_label(): container[0].get_xydata() for container in panel.containers}
-    assert marks["smoothing by S*"][:, 1] == pytest.approx([part.clean_train_loss["posterior"].mean()])
+    assert marks["smoothing by S*"][:, 1] == pytest.approx(
+        [part.clean_train_loss["posterior"].mean()]
+    )
     means = table.groupby(["noise", "way"]).test_loss.mean()
     assert f"my_arm.py: {means[str(own), 'none']:.2f} (none)" in chen_beyond.seen(table)
     alone = chen_beyond.verdict_c13(table[table.noise == "symmetric"], "test_loss")
@@ -110,12 +149,16 @@ def test_a_readers_own_noise_is_trained_drawn_and_judged(own):
 
 def test_what_the_file_says_enters_the_keys(own, tmp_path):
     file = tmp_path / "my_noise.py"
-    file.write_text("def noise(a, K):\n    return [[a if i == j else (1 - a) / (K - 1) for j in range(K)] for i in range(K)]\n")
+    file.write_text(
+        "def noise(a, K):\n    return [[a if i == j else (1 - a) / (K - 1) for j in range(K)] for i in range(K)]\n"
+    )
     notebook = tmp_path / "one.ipynb"
     notebook.write_text("")
     spec = chen_beyond.noise_runs("smoke", noise=[str(file)])[-1]
     store = runs.Store(tmp_path / "runs")
-    jobs = [schedule.Job(notebook, {"noise": value}, ()) for value in (["pair", str(file)], str(file))]
+    jobs = [
+        schedule.Job(notebook, {"noise": value}, ()) for value in (["pair", str(file)], str(file))
+    ]
     before = store.path(spec), *map(schedule.fingerprint, jobs)
     file.write_text(file.read_text() + "\n")
     assert not set(before) & {store.path(spec), *map(schedule.fingerprint, jobs)}
@@ -124,8 +167,13 @@ def test_what_the_file_says_enters_the_keys(own, tmp_path):
 def test_a_path_counts_from_the_working_directory(own, monkeypatch):
     monkeypatch.chdir(own.parent)
     assert data_sources.source_of("my_arm.py").name == arms.resolve("my_arm.py") == str(own)
-    assert chen_beyond.noise_runs("smoke", "my_arm.py", ["my_arm.py"]) == chen_beyond.noise_runs("smoke", str(own), [str(own)])
-    given = parameters.assign(["data_set=my_arm.py", 'noise=["pair", "my_arm.py"]'], {"one": {"data_set": "", "noise": []}})
+    assert chen_beyond.noise_runs("smoke", "my_arm.py", ["my_arm.py"]) == chen_beyond.noise_runs(
+        "smoke", str(own), [str(own)]
+    )
+    given = parameters.assign(
+        ["data_set=my_arm.py", 'noise=["pair", "my_arm.py"]'],
+        {"one": {"data_set": "", "noise": []}},
+    )
     assert given == {"one": {"data_set": str(own), "noise": ["pair", str(own)]}}
 
 
@@ -135,23 +183,47 @@ GOOD = "x, y, test_x, test_y = np.zeros((6, 1, 8, 8), np.uint8), np.arange(6) % 
 IMAGES = {
     "nothing": ("None", "must return train_images, train_labels, test_images, test_labels"),
     "two arrays": ("x, y", "must return train_images, train_labels, test_images, test_labels"),
-    "ragged": ("[[1], [1, 2]], y, test_x, test_y", "must return train_images, train_labels, test_images, test_labels"),
-    "shares": ("x / 255, y, test_x, test_y", "the training part has float64 of shape (6, 1, 8, 8), 0 to 0 as images"),
-    "too bright": ("x, y, test_x.astype(int) + 256, test_y", "the test part has int64 of shape (3, 1, 8, 8), 256 to 256 as images"),
+    "ragged": (
+        "[[1], [1, 2]], y, test_x, test_y",
+        "must return train_images, train_labels, test_images, test_labels",
+    ),
+    "shares": (
+        "x / 255, y, test_x, test_y",
+        "the training part has float64 of shape (6, 1, 8, 8), 0 to 0 as images",
+    ),
+    "too bright": (
+        "x, y, test_x.astype(int) + 256, test_y",
+        "the test part has int64 of shape (3, 1, 8, 8), 256 to 256 as images",
+    ),
     "too dark": ("x - 1.0, y, test_x, test_y", "-1 to -1 as images"),
-    "below 0": ("x.astype(int) - 1, y, test_x, test_y", "the training part has int64 of shape (6, 1, 8, 8), -1 to -1 as images"),
+    "below 0": (
+        "x.astype(int) - 1, y, test_x, test_y",
+        "the training part has int64 of shape (6, 1, 8, 8), -1 to -1 as images",
+    ),
     "no channel": ("x[:, 0], y, test_x, test_y", "the training part has uint8 of shape (6, 8, 8)"),
-    "another size": ("x, y, test_x[..., :7], test_y", "the test part has uint8 of shape (3, 1, 8, 7)"),
+    "another size": (
+        "x, y, test_x[..., :7], test_y",
+        "the test part has uint8 of shape (3, 1, 8, 7)",
+    ),
     "too few labels": ("x, y[:5], test_x, test_y", "int64 of shape (5,), 0 to 2 as labels"),
     "labels in words": ("x, y.astype(str), test_x, test_y", "<U21 of shape (6,) as labels"),
     "labels in shares": ("x, y / 2, test_x, test_y", "float64 of shape (6,), 0 to 1 as labels"),
     "labels from 1": ("x, y + 1, test_x, test_y + 1", "1 to 3 as labels"),
     "a class without images": ("x, 2 * y, test_x, test_y", "0 to 4 as labels"),
     "one class": ("x, 0 * y, test_x, 0 * test_y", "0 to 0 as labels"),
-    "an unknown class": ("x, y, test_x, test_y + 1", "the test part has uint8 of shape (3, 1, 8, 8), 0 to 0 as images and int64 of shape"),
-    "no test images": ("x, y, test_x[:0], test_y[:0]", "the test part has uint8 of shape (0, 1, 8, 8) as images"),
+    "an unknown class": (
+        "x, y, test_x, test_y + 1",
+        "the test part has uint8 of shape (3, 1, 8, 8), 0 to 0 as images and int64 of shape",
+    ),
+    "no test images": (
+        "x, y, test_x[:0], test_y[:0]",
+        "the test part has uint8 of shape (0, 1, 8, 8) as images",
+    ),
     "it fails": ("x[7]", "fails with IndexError: index 7 is out of bounds"),
-    "its own draw": ("x + np.random.default_rng().integers(0, 9, x.shape), y, test_x, test_y", "returns other images at every call"),
+    "its own draw": (
+        "x + np.random.default_rng().integers(0, 9, x.shape), y, test_x, test_y",
+        "returns other images at every call",
+    ),
 }
 NOISES = {
     "fails": ("1 / 0", "noise() of {file} fails with ZeroDivisionError: division by zero."),
@@ -183,24 +255,54 @@ def test_images_that_do_not_do_are_refused_in_a_sentence(tmp_path, returned, wor
 def test_a_noise_that_does_not_do_is_refused_before_anything_is_trained(tmp_path, returned, words):
     file = tmp_path / "mine.py"
     file.write_text(f"import numpy as np\n\ndef noise(a, K):\n    return {returned}\n")
-    refused(lambda: chen_beyond.noise_runs("smoke", noise=[str(file)]), str(file), words.format(file=file))
+    refused(
+        lambda: chen_beyond.noise_runs("smoke", noise=[str(file)]),
+        str(file),
+        words.format(file=file),
+    )
 
 
 def test_a_file_that_is_missing_or_defines_nothing_is_refused_by_name(tmp_path):
     empty, missing = str(tmp_path / "empty.py"), str(tmp_path / "missing.py")
     (tmp_path / "empty.py").write_text("x = 1\n")
-    for call in (lambda name: chen.landscape_runs("smoke", name), lambda name: zhou_deep.grid_runs("smoke", name), data.load):
-        refused(lambda call=call: call(missing), f"the file {missing} cannot be read: No such file or directory")
-        refused(lambda call=call: call(empty), f"the file {empty} must define a function images(...)")
-    refused(lambda: chen_beyond.noise_runs("smoke", noise=[missing]), f"the file {missing} cannot be read: No such file or directory")
-    refused(lambda: chen_beyond.noise_runs("smoke", noise=[empty]), f"the file {empty} must define a function noise(...)")
-    refused(lambda: chen_beyond.noise_runs("smoke", noise=["a/x.py", "b/x.py"]), "files under different names, got ['a/x.py', 'b/x.py']")
-    with pytest.raises(UsageError, match=r"there is no noise 'pears': there are symmetric, pair, block, mixed, or a file\."):
+    for call in (
+        lambda name: chen.landscape_runs("smoke", name),
+        lambda name: zhou_deep.grid_runs("smoke", name),
+        data.load,
+    ):
+        refused(
+            lambda call=call: call(missing),
+            f"the file {missing} cannot be read: No such file or directory",
+        )
+        refused(
+            lambda call=call: call(empty), f"the file {empty} must define a function images(...)"
+        )
+    refused(
+        lambda: chen_beyond.noise_runs("smoke", noise=[missing]),
+        f"the file {missing} cannot be read: No such file or directory",
+    )
+    refused(
+        lambda: chen_beyond.noise_runs("smoke", noise=[empty]),
+        f"the file {empty} must define a function noise(...)",
+    )
+    refused(
+        lambda: chen_beyond.noise_runs("smoke", noise=["a/x.py", "b/x.py"]),
+        "files under different names, got ['a/x.py', 'b/x.py']",
+    )
+    with pytest.raises(
+        UsageError,
+        match=r"there is no noise 'pears': there are symmetric, pair, block, mixed, or a file\.",
+    ):
         chen_beyond.noise_runs("smoke", noise=["pears"])
-    with pytest.raises(UsageError, match=r"must name noises, files under different names, got \[\['pair'\]\]\."):
+    with pytest.raises(
+        UsageError, match=r"must name noises, files under different names, got \[\['pair'\]\]\."
+    ):
         chen_beyond.noise_runs("smoke", noise=[["pair"]])
 
 
 def test_the_noises_that_a_few_classes_do_not_have_are_named(own):
-    with pytest.raises(UsageError, match=r"^Block noise needs at least 4 classes, two for each block, not 3: name other noises\.$"):
+    with pytest.raises(
+        UsageError,
+        match=r"^Block noise needs at least 4 classes, two for each block, not 3: name other noises\.$",
+    ):
         chen_beyond.noise_runs("smoke", str(own))

@@ -1,4 +1,6 @@
-"""Specs, the store and execution: what is refused, what survives on disk to the last bit, what is trained and what is not."""
+"""Specs, the store and execution: what is refused, what survives on disk to the last bit, what is
+trained and what is not.
+"""
 
 import ast
 import contextlib
@@ -54,7 +56,11 @@ HISTORY = [
 ]
 TENSORS = [
     {"weight": np.arange(6, dtype=np.float32).reshape(2, 3) / 7},
-    {"weight": np.full((2, 3), math.nan, dtype=np.float32), "counts": np.array([2**40, -1]), "logits": np.full((1, 1), 1 / 3)},
+    {
+        "weight": np.full((2, 3), math.nan, dtype=np.float32),
+        "counts": np.array([2**40, -1]),
+        "logits": np.full((1, 1), 1 / 3),
+    },
 ]
 MADE = {"device": "cpu", "seconds": 1.5, "finished": "2026-01-01T00:00:00+00:00"}
 PROVENANCE = ["seconds", "finished"]  # what may differ when the same thing is trained twice
@@ -68,7 +74,9 @@ def like(**changes):
 def own_outputs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSNC_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
-        data.load("digits")  # writes the cache, so that training processes need not parse the set again
+        data.load(
+            "digits"
+        )  # writes the cache, so that training processes need not parse the set again
         yield
 
 
@@ -87,7 +95,10 @@ def no_training(monkeypatch):
 
 def bits(history):
     """Names, and numbers to the last bit: NaN equals NaN, 0.0 is not -0.0, 1 is not 1.0."""
-    return [{name: (type(value), struct.pack("<d", value)) for name, value in row.items()} for row in history]
+    return [
+        {name: (type(value), struct.pack("<d", value)) for name, value in row.items()}
+        for row in history
+    ]
 
 
 def one_sentence(error):
@@ -122,12 +133,16 @@ def test_a_wrong_setting_is_refused_with_its_name_and_value(field, value):
     with pytest.raises(UsageError) as caught:
         like(**{field: value})
     assert one_sentence(caught.value)
-    assert str(caught.value).startswith(f"{field} must be ") and str(caught.value).endswith(f"got {value!r}.")
+    assert str(caught.value).startswith(f"{field} must be ") and str(caught.value).endswith(
+        f"got {value!r}."
+    )
 
 
 def test_every_setting_has_a_test_of_its_refusal():
     marks = test_a_wrong_setting_is_refused_with_its_name_and_value.pytestmark
-    assert {field for field, _ in marks[0].args[1]} == {field.name for field in dataclasses.fields(RunSpec)}
+    assert {field for field, _ in marks[0].args[1]} == {
+        field.name for field in dataclasses.fields(RunSpec)
+    }
 
 
 def test_a_cnn_needs_three_widths():
@@ -141,8 +156,14 @@ def test_a_cnn_needs_three_widths():
     [
         ({"smoothing": "posterior"}, "p must be 1 where the smoothing is the posterior, got 0.8."),
         ({"schedule": "steps"}, "lr_steps must be epochs for the schedule"),
-        ({"model": "resnet18", "widths": (2,), "batch_norm": True}, "batch_norm must be False but for the CNN and the MLP, got True."),
-        ({"model": "resnet50"} | {"widths": (8, 9)}, r"widths must be \(first width,\) for the ResNets, got \(8, 9\)."),
+        (
+            {"model": "resnet18", "widths": (2,), "batch_norm": True},
+            "batch_norm must be False but for the CNN and the MLP, got True.",
+        ),
+        (
+            {"model": "resnet50"} | {"widths": (8, 9)},
+            r"widths must be \(first width,\) for the ResNets, got \(8, 9\).",
+        ),
         ({"loss": "my_loss.txt"}, "loss must be one of ce, focal"),
     ],
 )
@@ -169,20 +190,26 @@ def test_a_readers_own_loss_noise_and_images_train_and_enter_the_key(shelf, tmp_
     for path, text in zip(paths.values(), (LOSS_FILE, NOISE_FILE, IMAGES_FILE), strict=True):
         path.write_text(text)
     own = {name: str(path) for name, path in paths.items()}
-    # the divergence from the targets is the cross-entropy less their entropy: the same gradient, another number
+    # the divergence from the targets is the cross-entropy less their entropy: the same gradient,
+    # another number
     spec = like(loss=own["loss"], test_size=20)
     reference = like(test_size=20)
     table = execute.results([spec, reference], "cpu", shelf)
     ours, theirs = (table[table.loss == loss] for loss in (own["loss"], "ce"))
     entropy = -(0.8 * math.log(0.8) + 0.2 * math.log(0.2 / 9))
-    assert ours.train_loss.tolist() == pytest.approx((theirs.train_loss - entropy).tolist(), rel=1e-3, abs=1e-4)
+    assert ours.train_loss.tolist() == pytest.approx(
+        (theirs.train_loss - entropy).tolist(), rel=1e-3, abs=1e-4
+    )
     everything = like(**own, train_size=50, test_size=20)
     assert execute.results([everything], "cpu", shelf).train_accuracy.iloc[-1] > 0.3
     noisy = prepare.noisy_labels(like(noise=own["noise"], a=0.0), torch.tensor([0, 5, 9]), 10)
     assert noisy.tolist() == [2, 7, 1]
     before = shelf.path(spec)
     paths["loss"].write_text(LOSS_FILE + "# another byte\n")
-    assert shelf.path(spec) != before and shelf.why_missing(spec) == "loss changed since it was trained"
+    assert (
+        shelf.path(spec) != before
+        and shelf.why_missing(spec) == "loss changed since it was trained"
+    )
     assert shelf.path(reference) == shelf.path(reference)
 
 
@@ -193,10 +220,16 @@ def test_a_readers_own_loss_noise_and_images_train_and_enter_the_key(shelf, tmp_
         ("loss", "1 / 0\n", "fails with ZeroDivisionError: division by zero"),
         ("noise", "def noise(a, K):\n    return [[1.0]]\n", "must be a square matrix"),
         ("data", "def images():\n    return 1, 2\n", "must return train_images"),
-        ("data", "import numpy as np\ndef images():\n    return (np.zeros((4, 8, 8)), [0, 1, 0, 1]) * 2\n", "wanted are uint8 images"),
+        (
+            "data",
+            "import numpy as np\ndef images():\n    return (np.zeros((4, 8, 8)), [0, 1, 0, 1]) * 2\n",
+            "wanted are uint8 images",
+        ),
     ],
 )
-def test_a_readers_file_that_does_not_do_is_refused_in_a_sentence(shelf, tmp_path, name, text, sentence):
+def test_a_readers_file_that_does_not_do_is_refused_in_a_sentence(
+    shelf, tmp_path, name, text, sentence
+):
     (tmp_path / "own.py").write_text(text)
     with pytest.raises(UsageError, match=sentence) as caught:
         execute.results([like(**{name: str(tmp_path / "own.py")})], "cpu", shelf)
@@ -207,9 +240,15 @@ def test_a_readers_file_that_does_not_do_is_refused_in_a_sentence(shelf, tmp_pat
 
 def test_whole_numbers_are_taken_for_floats_and_equal_specs_are_one():
     spec = like(a=1, p=0, lr=1, momentum=0, weight_decay=-0.0)
-    assert [type(getattr(spec, name)) for name in ("a", "p", "lr", "momentum", "weight_decay")] == [float] * 5
+    assert [type(getattr(spec, name)) for name in ("a", "p", "lr", "momentum", "weight_decay")] == [
+        float
+    ] * 5
     same = like(a=1.0, p=-0.0, lr=1.0, momentum=0.0)
-    assert spec == same and hash(spec) == hash(same) and digest(spec.to_dict()) == digest(same.to_dict())
+    assert (
+        spec == same
+        and hash(spec) == hash(same)
+        and digest(spec.to_dict()) == digest(same.to_dict())
+    )
     assert spec != like(a=1, p=0, lr=1, momentum=0, seed=1) and len({spec, same, SPEC}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.a = 0.5
@@ -224,7 +263,10 @@ def test_a_spec_survives_json():
 
 def test_unknown_and_missing_settings_are_named():
     values = SPEC.to_dict()
-    with pytest.raises(UsageError, match="unknown run setting learning_rate, wd; the settings are data, train_size,") as caught:
+    with pytest.raises(
+        UsageError,
+        match="unknown run setting learning_rate, wd; the settings are data, train_size,",
+    ) as caught:
         RunSpec.from_dict(values | {"learning_rate": 0.1, "wd": 0})
     assert one_sentence(caught.value)
     del values["p"], values["lr"]
@@ -233,7 +275,12 @@ def test_unknown_and_missing_settings_are_named():
 
 
 def test_company_sets_aside_what_may_differ_per_replica_only():
-    assert like(a=0.1, p=0.2, seed=7, lr=0.3, weight_decay=0.1, loss="mse", noise="pair", lambda_H=0.1).company == SPEC.company
+    assert (
+        like(
+            a=0.1, p=0.2, seed=7, lr=0.3, weight_decay=0.1, loss="mse", noise="pair", lambda_H=0.1
+        ).company
+        == SPEC.company
+    )
     aside = {"a": 1.0, "p": 1.0, "seed": 0, "lr": 1.0, "weight_decay": 0.0, "loss": "ce"}
     assert SPEC.company.to_dict() == SPEC.to_dict() | aside
     others = [
@@ -256,7 +303,14 @@ def test_digest_is_the_same_in_every_process_and_tells_every_setting_apart():
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
         text = json.dumps(SPEC.to_dict())
         found.add(
-            subprocess.run([sys.executable, "-c", code], input=text, env=environment, capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                [sys.executable, "-c", code],
+                input=text,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
         )
     assert found == {digest(SPEC.to_dict()) + "\n"}
     changed = {"data": "mnist", "train_size": 41, "test_size": 41, "pool": 2, "model": "cnn", "widths": (8, 9, 1), "a": 0.7 + 1e-16,
@@ -266,7 +320,13 @@ def test_digest_is_the_same_in_every_process_and_tells_every_setting_apart():
                "augment": "crop-flip", "batch_norm": True, "feature_norm": True, "lambda_W": 0.1, "lambda_b": 0.1, "lambda_H": 0.1,
                "validation_size": 1, "keep_at": (1,)}  # fmt: skip
     assert changed.keys() == SPEC.to_dict().keys()
-    assert len({digest(SPEC.to_dict() | {name: value}) for name, value in changed.items()} | {digest(SPEC.to_dict())}) == len(changed) + 1
+    assert (
+        len(
+            {digest(SPEC.to_dict() | {name: value}) for name, value in changed.items()}
+            | {digest(SPEC.to_dict())}
+        )
+        == len(changed) + 1
+    )
     with pytest.raises(ValueError):
         digest({"a": math.nan})
 
@@ -283,7 +343,12 @@ def test_what_is_stored_comes_back_to_the_last_bit(shelf):
         assert RunSpec.from_dict(meta["spec"]) == SPEC and meta["context"] == shelf.context(SPEC)
         assert {name: meta["provenance"][name] for name in MADE} == MADE
         assert meta["provenance"]["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert pq.read_table(shelf.path(SPEC)).column_names == ["epoch", "kept", "test_loss", "train_loss"]  # any tool can read it
+    assert pq.read_table(shelf.path(SPEC)).column_names == [
+        "epoch",
+        "kept",
+        "test_loss",
+        "train_loss",
+    ]  # any tool can read it
     assert [path.name for path in shelf.folder.iterdir()] == [shelf.path(SPEC).name]
     shelf.put(SPEC, HISTORY[:1], MADE)
     assert bits(shelf.get(SPEC)[0]) == bits(HISTORY[:1])
@@ -292,12 +357,17 @@ def test_what_is_stored_comes_back_to_the_last_bit(shelf):
 
 def arrays(rows):
     """Types, shapes and bits of arrays by name."""
-    return [{name: (value.dtype.str, value.shape, value.tobytes()) for name, value in row.items()} for row in rows]
+    return [
+        {name: (value.dtype.str, value.shape, value.tobytes()) for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def test_tensors_come_back_to_the_last_bit_and_stay_out_of_the_history(shelf):
     shelf.put(SPEC, HISTORY, MADE, TENSORS)
-    assert arrays(shelf.tensors(SPEC)) == arrays(TENSORS) and bits(shelf.get(SPEC)[0]) == bits(HISTORY)
+    assert arrays(shelf.tensors(SPEC)) == arrays(TENSORS) and bits(shelf.get(SPEC)[0]) == bits(
+        HISTORY
+    )
     assert shelf.tensors(like(seed=1)) is None
     shelf.put(SPEC, HISTORY, MADE)
     assert shelf.tensors(SPEC) == [{}, {}]
@@ -321,7 +391,9 @@ def test_tensors_are_trained_where_missing_and_again_where_damaged(shelf, monkey
     first = execute.tensors(specs, "cpu", shelf)
     assert list(first) == specs
     for spec, rows in first.items():
-        assert [set(row) >= {"weight", "bias", "train_means", "test_projected"} for row in rows] == [True, True]
+        assert [
+            set(row) >= {"weight", "bias", "train_means", "test_projected"} for row in rows
+        ] == [True, True]
         assert "test_logits" not in rows[0] and rows[1]["test_logits"].shape == (spec.test_size, 10)
     content = shelf.path(SPEC).read_bytes()
     weight = first[SPEC][1]["weight"].tobytes()
@@ -356,7 +428,9 @@ def test_why_missing(shelf, monkeypatch):
     shelf.put(like(seed=1), HISTORY, MADE)
     context = shelf.context(SPEC)
     for parts in (["code"], ["data"], ["schema"], ["data", "code"]):
-        monkeypatch.setattr(shelf, "context", lambda spec, parts=parts: context | {part: "other" for part in parts})
+        monkeypatch.setattr(
+            shelf, "context", lambda spec, parts=parts: context | {part: "other" for part in parts}
+        )
         assert shelf.get(SPEC) is None
         assert shelf.why_missing(SPEC) == f"{' and '.join(parts)} changed since it was trained"
         assert shelf.why_missing(like(seed=2)) == "never trained"
@@ -367,7 +441,9 @@ def test_why_missing(shelf, monkeypatch):
 
 def damages(content):
     """Ways to damage a file, by name."""
-    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")  # Parquet: data, footer, its length, PAR1
+    footer = (
+        len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    )  # Parquet: data, footer, its length, PAR1
     column = content.index(b"test_loss", footer)
     value = content.index(struct.pack("<d", math.pi))
 
@@ -396,7 +472,10 @@ def test_a_damaged_file_is_set_aside_and_never_returned(shelf, capsys):
         path.write_bytes(damaged)
         capsys.readouterr()
         assert shelf.get(SPEC) is None, name
-        assert f"the stored run {path.name} is damaged: it is set aside as {path.stem}.damaged" in capsys.readouterr().err, name
+        assert (
+            f"the stored run {path.name} is damaged: it is set aside as {path.stem}.damaged"
+            in capsys.readouterr().err
+        ), name
         assert not path.exists() and path.with_suffix(".damaged").read_bytes() == damaged, name
     shelf.put(SPEC, HISTORY, MADE)
     assert bits(shelf.get(SPEC)[0]) == bits(HISTORY)
@@ -429,7 +508,9 @@ def test_a_damaged_file_that_cannot_be_moved_is_named(shelf, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(UsageError, match="is damaged and cannot be set aside: Permission denied; delete it") as caught:
+    with pytest.raises(
+        UsageError, match="is damaged and cannot be set aside: Permission denied; delete it"
+    ) as caught:
         shelf.get(SPEC)
     assert shelf.path(SPEC).name in str(caught.value) and one_sentence(caught.value)
 
@@ -440,9 +521,18 @@ def test_the_fingerprint_sees_code_but_not_comments_and_docstrings():
     same += 'def f(x, y = 1):\n    return (x +\n            y)  # sum\n\nclass A:\n    "Other words."\n    b = 0x1\n'
     base = store.fingerprint({"a.py": source, "b.py": "x = 1"})
     assert store.fingerprint({"a.py": same, "b.py": "x = 1  # one"}) == base
-    others = [source.replace("x + y", "y + x"), source.replace("y=1", "y=2"), source.replace("b = 1", "b = 1.0"), source + "f(1)\n"]
+    others = [
+        source.replace("x + y", "y + x"),
+        source.replace("y=1", "y=2"),
+        source.replace("b = 1", "b = 1.0"),
+        source + "f(1)\n",
+    ]
     found = {store.fingerprint({"a.py": other, "b.py": "x = 1"}) for other in others}
-    found |= {store.fingerprint({"a.py": source, "b.py": "x = '1'"}), store.fingerprint({"b.py": source, "a.py": "x = 1"}), base}
+    found |= {
+        store.fingerprint({"a.py": source, "b.py": "x = '1'"}),
+        store.fingerprint({"b.py": source, "a.py": "x = 1"}),
+        base,
+    }
     assert len(found) == 7
     # the same on every version of Python, whose trees differ in what is empty
     source = "def f(x, *, y=None):\n    return {**x, 'a': f'{y!r:>3}'}\n\n\nclass A:\n    pass\n"
@@ -454,7 +544,10 @@ def test_the_code_fingerprint_is_of_the_files_that_train():
     sources = {name: (package / name).read_text(encoding="utf-8") for name in store.TRAINING_CODE}
     assert store.code_fingerprint() == store.fingerprint(sources)
     for name in store.TRAINING_CODE:
-        assert store.fingerprint(sources | {name: sources[name] + "\nx = 0\n"}) != store.code_fingerprint()
+        assert (
+            store.fingerprint(sources | {name: sources[name] + "\nx = 0\n"})
+            != store.code_fingerprint()
+        )
 
 
 def test_every_module_of_ours_that_trains_is_in_the_fingerprint():
@@ -469,7 +562,10 @@ def test_every_module_of_ours_that_trains_is_in_the_fingerprint():
         for node in ast.walk(ast.parse((package / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lsnc_core"):
                 stem = node.module.replace(".", "/").removeprefix("lsnc_core").removeprefix("/")
-                candidates = [f"{stem}.py", *(f"{stem}/{alias.name}.py".removeprefix("/") for alias in node.names)]
+                candidates = [
+                    f"{stem}.py",
+                    *(f"{stem}/{alias.name}.py".removeprefix("/") for alias in node.names),
+                ]
                 todo += [candidate for candidate in candidates if (package / candidate).is_file()]
     assert seen == set(store.TRAINING_CODE)
 
@@ -483,7 +579,9 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
 
     def half(error):
         def write(place):
-            assert place.parent == path.parent and place != path  # on the same disk, so that the move is atomic
+            assert (
+                place.parent == path.parent and place != path
+            )  # on the same disk, so that the move is atomic
             place.write_text("ha")
             assert path.read_text() == "old"
             raise error
@@ -493,7 +591,9 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
     for error in (RuntimeError("no"), KeyboardInterrupt()):
         with pytest.raises(type(error)):
             files.write_whole(path, half(error))
-    with pytest.raises(UsageError, match=r"cannot write .*file\.txt: No space left on device; free some space") as caught:
+    with pytest.raises(
+        UsageError, match=r"cannot write .*file\.txt: No space left on device; free some space"
+    ) as caught:
         files.write_whole(path, half(OSError(28, "No space left on device")))
     assert one_sentence(caught.value)
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
@@ -516,7 +616,8 @@ def test_a_full_disk_is_told_with_what_helps(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(
-        UsageError, match=r"^cannot write .*: No space left on device; free some space or choose another folder with --outputs\.$"
+        UsageError,
+        match=r"^cannot write .*: No space left on device; free some space or choose another folder with --outputs\.$",
     ):
         files.write_whole(tmp_path / "file", full)
     assert not list(tmp_path.iterdir())
@@ -524,7 +625,9 @@ def test_a_full_disk_is_told_with_what_helps(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "runs").write_text("in the way")
-    with pytest.raises(UsageError, match=r"cannot write .*runs.*; choose another folder with --outputs\.") as caught:
+    with pytest.raises(
+        UsageError, match=r"cannot write .*runs.*; choose another folder with --outputs\."
+    ) as caught:
         store.Store(tmp_path / "runs").put(SPEC, HISTORY, MADE)
     assert one_sentence(caught.value) and (tmp_path / "runs").read_text() == "in the way"
 
@@ -532,7 +635,11 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
 def test_the_outputs_folder_is_the_one_named(tmp_path, monkeypatch):
     monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
     monkeypatch.delenv("LSNC_DATA", raising=False)
-    assert files.outputs_root() == tmp_path and store.Store().folder == tmp_path / "runs" and files.data_root() == tmp_path / "data"
+    assert (
+        files.outputs_root() == tmp_path
+        and store.Store().folder == tmp_path / "runs"
+        and files.data_root() == tmp_path / "data"
+    )
     monkeypatch.setenv("LSNC_DATA", "~/images")
     assert files.data_root() == Path.home() / "images"
     monkeypatch.setenv("LSNC_OUTPUTS", "")
@@ -551,23 +658,46 @@ def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, ca
     asked = [like(seed=1), like(a=0.2), like(seed=1), SPEC]
     trained = []
     train = fleet.train
-    monkeypatch.setattr(fleet, "train", lambda specs, *rest: trained.append(list(specs)) or train(specs, *rest))
+    monkeypatch.setattr(
+        fleet, "train", lambda specs, *rest: trained.append(list(specs)) or train(specs, *rest)
+    )
     first = execute.results(asked[:1], "cpu", shelf)
-    assert "training 1 networks on cpu (never trained); 0 are in the store" in capsys.readouterr().err
+    assert (
+        "training 1 networks on cpu (never trained); 0 are in the store" in capsys.readouterr().err
+    )
     second = execute.results(asked, "cpu", shelf)
-    assert "training 2 networks on cpu (never trained); 1 are in the store" in capsys.readouterr().err
-    assert trained == [[like(seed=1)], [like(seed=1), like(a=0.2), SPEC]]  # the block is cut from the request alone
+    assert (
+        "training 2 networks on cpu (never trained); 1 are in the store" in capsys.readouterr().err
+    )
+    assert trained == [
+        [like(seed=1)],
+        [like(seed=1), like(a=0.2), SPEC],
+    ]  # the block is cut from the request alone
     threads = torch.get_num_threads()
     third = execute.results(asked, "cpu", shelf)
-    assert len(trained) == 2 and torch.get_num_threads() == threads and capsys.readouterr().err == ""
+    assert (
+        len(trained) == 2 and torch.get_num_threads() == threads and capsys.readouterr().err == ""
+    )
     pd.testing.assert_frame_equal(second, third)
-    pd.testing.assert_frame_equal(second[second.seed == 1].reset_index(drop=True), first)  # what was stored was not written again
-    assert list(second.seed) == [1, 1, 0, 0, 0, 0] and list(second.a) == [0.7, 0.7, 0.2, 0.2, 0.7, 0.7] and list(second.epoch) == [1, 3] * 3
+    pd.testing.assert_frame_equal(
+        second[second.seed == 1].reset_index(drop=True), first
+    )  # what was stored was not written again
+    assert (
+        list(second.seed) == [1, 1, 0, 0, 0, 0]
+        and list(second.a) == [0.7, 0.7, 0.2, 0.2, 0.7, 0.7]
+        and list(second.epoch) == [1, 3] * 3
+    )
     for row in second.to_dict("records"):
         spec = RunSpec.from_dict({name: row[name] for name in SPEC.to_dict()})
         history, meta = shelf.get(spec)
-        assert {name: row[name] for name in history[0]} == next(entry for entry in history if entry["epoch"] == row["epoch"])
-        assert row["run"] == shelf.path(spec).stem and row["device"] == "cpu" and row["seconds"] == meta["provenance"]["seconds"]
+        assert {name: row[name] for name in history[0]} == next(
+            entry for entry in history if entry["epoch"] == row["epoch"]
+        )
+        assert (
+            row["run"] == shelf.path(spec).stem
+            and row["device"] == "cpu"
+            and row["seconds"] == meta["provenance"]["seconds"]
+        )
 
 
 def test_the_cut_into_blocks(monkeypatch):
@@ -579,9 +709,17 @@ def test_the_cut_into_blocks(monkeypatch):
     assert execute.blocks([], lambda spec: 2) == []
     deep = [like(seed=seed, model="resnet18", widths=(4,)) for seed in range(6)]
     cut = execute.blocks([*deep, *specs], lambda spec: execute.block_size(spec, "cuda"))
-    assert [len(block) for block in cut] == [4, 2, 5, 5]  # each network's activations are held at once
+    assert [len(block) for block in cut] == [
+        4,
+        2,
+        5,
+        5,
+    ]  # each network's activations are held at once
     monkeypatch.setattr(execute, "KEPT_BYTES", 2 * prepare.kept_bytes(deep[0].company))
-    assert execute.block_size(deep[0].company, "cuda") == 2 and execute.block_size(deep[0].company, "cpu") == 1
+    assert (
+        execute.block_size(deep[0].company, "cuda") == 2
+        and execute.block_size(deep[0].company, "cpu") == 1
+    )
     monkeypatch.setattr(execute, "KEPT_BYTES", 1)
     assert execute.block_size(deep[0].company, "cuda") == 1
 
@@ -590,7 +728,9 @@ def test_what_a_network_keeps_for_the_backward_pass():
     """A linear layer keeps its input, a ReLU its output, which is the next one's input."""
     spec = like(widths=(8, 5), batch=20)
     assert prepare.kept_bytes(spec) == 20 * (64 + 8 + 5) * 4
-    assert prepare.kept_bytes(dataclasses.replace(spec, precision="bfloat16")) == 20 * (64 + 8 + 5) * 2
+    assert (
+        prepare.kept_bytes(dataclasses.replace(spec, precision="bfloat16")) == 20 * (64 + 8 + 5) * 2
+    )
 
 
 def test_the_remaining_time_counts_what_this_start_has_done(capsys):
@@ -614,7 +754,11 @@ def test_the_remaining_time_counts_what_this_start_has_done(capsys):
 def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 3)
     monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
-    specs = [like(model="cnn", widths=(3, 4, 8), seed=seed, a=a) for seed in range(2) for a in (0.4, 0.7, 1.0, 0.9)]
+    specs = [
+        like(model="cnn", widths=(3, 4, 8), seed=seed, a=a)
+        for seed in range(2)
+        for a in (0.4, 0.7, 1.0, 0.9)
+    ]
     undisturbed = execute.results(specs, "cpu", store.Store(tmp_path / "undisturbed"))
     broken = store.Store(tmp_path / "broken")
     execute.results(specs, "cpu", broken)
@@ -643,12 +787,18 @@ def test_a_request_that_cannot_be_trained_ends_in_a_sentence_and_restores_the_th
 def test_choose_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert execute.choose_device() == execute.choose_device("cpu") == "cpu"
-    with pytest.raises(UsageError, match=r"device cuda was asked for, but torch finds no CUDA device here; use --device cpu\."):
+    with pytest.raises(
+        UsageError,
+        match=r"device cuda was asked for, but torch finds no CUDA device here; use --device cpu\.",
+    ):
         execute.choose_device("cuda")
     with pytest.raises(UsageError, match=r"device must be auto, cpu or cuda, got 'gpu'\."):
         execute.choose_device("gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert execute.choose_device() == execute.choose_device("cuda") == "cuda" and execute.choose_device("cpu") == "cpu"
+    assert (
+        execute.choose_device() == execute.choose_device("cuda") == "cuda"
+        and execute.choose_device("cpu") == "cpu"
+    )
 
 
 # execution in several processes: slow to start, so each test asks several things
@@ -665,9 +815,12 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
-def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_same_numbers(tmp_path, shelf, monkeypatch):
+def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_same_numbers(
+    tmp_path, shelf, monkeypatch
+):
     monkeypatch.setattr(execute, "BLOCK", 1)
-    # one short run, so that something is stored soon, then runs that are still under way when a process is killed
+    # one short run, so that something is stored soon, then runs that are still under way when a
+    # process is killed
     specs = [SPEC, *(like(seed=seed, epochs=1500, evaluate_at=(1500,)) for seed in range(2))]
     if len(os.sched_getaffinity(0)) == 1:
         pytest.skip("one core trains in one process")
@@ -678,7 +831,10 @@ def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_s
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    with pytest.raises(UsageError, match=r"a training process was killed, .* what had finished is stored: close other programs") as caught:
+    with pytest.raises(
+        UsageError,
+        match=r"a training process was killed, .* what had finished is stored: close other programs",
+    ) as caught:
         execute.results(specs, "cpu", shelf)
     killer.join()
     assert one_sentence(caught.value) and multiprocessing.active_children() == []
@@ -722,7 +878,12 @@ def test_training_processes_end_when_their_parent_is_killed(tmp_path):
     (tmp_path / "parent.py").write_text(textwrap.dedent(script))
     command = [sys.executable, str(tmp_path / "parent.py")]
     process = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=files.PROJECT
+        command,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=files.PROJECT,
     )
     try:
         assert process.stdout.readline() == "ready\n"
@@ -743,7 +904,10 @@ def test_training_processes_end_when_their_parent_is_killed(tmp_path):
 def test_profiles_are_taken_by_name_and_unknown_ones_are_refused():
     for name in profiles.PROFILES:
         assert profiles.resolve(name) == (name, "asked for")
-    with pytest.raises(UsageError, match=r"unknown profile 'quik': the profiles are auto, smoke, .*; did you mean 'quick'\?") as caught:
+    with pytest.raises(
+        UsageError,
+        match=r"unknown profile 'quik': the profiles are auto, smoke, .*; did you mean 'quick'\?",
+    ) as caught:
         profiles.resolve("quik")
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="unknown profile 'zzz'") as caught:
@@ -765,7 +929,10 @@ def test_the_automatic_profile(monkeypatch):
     assert profiles.resolve("auto") == ("quick", "torch finds no CUDA device") and asked == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert profiles.resolve("auto", "cpu") == ("quick", "the CPU was asked for") and asked == []
-    assert profiles.resolve("auto")[0] == profiles.resolve("auto", "cuda")[0] == "gpu" and asked == [("mnist", True), ("cifar10", True)] * 2
+    assert (
+        profiles.resolve("auto")[0] == profiles.resolve("auto", "cuda")[0] == "gpu"
+        and asked == [("mnist", True), ("cifar10", True)] * 2
+    )
     monkeypatch.setattr(data, "load", absent)
     assert profiles.resolve("auto") == ("quick", "there is a CUDA device, but mnist is not there.")
 
@@ -780,8 +947,14 @@ def test_the_store_lists_verifies_and_cleans_itself(shelf, monkeypatch, capsys):
     specs = [like(seed=seed) for seed in range(4)]
     execute.results(specs, "cpu", shelf)
     monkeypatch.setenv("LSNC_OUTPUTS", str(shelf.folder.parent))
-    monkeypatch.setattr(store.Store, "__init__", lambda self, folder=None: (vars(self).update(folder=shelf.folder, _checksums={}), None)[1])
-    assert main(["verify"]) == 0 and capsys.readouterr().out.endswith("4 current, 0 outdated, 0 damaged\n")
+    monkeypatch.setattr(
+        store.Store,
+        "__init__",
+        lambda self, folder=None: (vars(self).update(folder=shelf.folder, _checksums={}), None)[1],
+    )
+    assert main(["verify"]) == 0 and capsys.readouterr().out.endswith(
+        "4 current, 0 outdated, 0 damaged\n"
+    )
 
     damaged, outdated = shelf.path(specs[0]), shelf.path(specs[1])
     damaged.write_bytes(damaged.read_bytes()[:-20])
@@ -791,10 +964,16 @@ def test_the_store_lists_verifies_and_cleans_itself(shelf, monkeypatch, capsys):
         (shelf.folder / name).touch()
     assert main(["verify"]) == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"{damaged.name}  damaged" and said[-1].endswith("2 current, 1 outdated, 1 damaged") and len(said) == 2
+    assert (
+        said[0] == f"{damaged.name}  damaged"
+        and said[-1].endswith("2 current, 1 outdated, 1 damaged")
+        and len(said) == 2
+    )
     assert main(["list"]) == 0 and len(capsys.readouterr().out.splitlines()) == 5
     assert main(["clean"]) == 0 and capsys.readouterr().out.startswith("deleted 5 files")
-    assert sorted(path.name for path in shelf.folder.rglob("*") if path.is_file()) == sorted(shelf.path(spec).name for spec in specs[2:])
+    assert sorted(path.name for path in shelf.folder.rglob("*") if path.is_file()) == sorted(
+        shelf.path(spec).name for spec in specs[2:]
+    )
     with pytest.raises(SystemExit) as caught:
         main(["sweep"])
     assert caught.value.code == 2
@@ -805,7 +984,9 @@ def test_the_store_lists_verifies_and_cleans_itself(shelf, monkeypatch, capsys):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
-    """Fleets are killed again and again, wherever they are; the tables in the end have the bits of an undisturbed run."""
+    """Fleets are killed again and again, wherever they are; the tables in the end have the bits of
+    an undisturbed run.
+    """
     monkeypatch.setattr(execute, "BLOCK", 2)
     monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
     monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
@@ -837,12 +1018,18 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
                 assert child.exitcode == 0
                 break
             begun |= bool(list(shelf.folder.glob("unfinished/*.pt"))) or stored(shelf.folder) > 0
-            assert all(store.Store._read(path) is not None for path in shelf.folder.glob("*.parquet"))
+            assert all(
+                store.Store._read(path) is not None for path in shelf.folder.glob("*.parquet")
+            )
         assert numbers(execute.results(specs, "cpu", shelf)).equals(undisturbed)
         for spec in specs:
             for kept, whole in zip(shelf.tensors(spec), alone.tensors(spec), strict=True):
-                assert {name: value.tobytes() for name, value in kept.items()} == {name: value.tobytes() for name, value in whole.items()}
-        assert not list(shelf.folder.glob("*.damaged")) and not list(shelf.folder.glob("unfinished/*.pt"))
+                assert {name: value.tobytes() for name, value in kept.items()} == {
+                    name: value.tobytes() for name, value in whole.items()
+                }
+        assert not list(shelf.folder.glob("*.damaged")) and not list(
+            shelf.folder.glob("unfinished/*.pt")
+        )
         fleets, went_on = fleets + 1, went_on + begun
     assert went_on > fleets / 2
 
@@ -853,7 +1040,11 @@ def test_the_readmes_loss_trains(shelf, tmp_path):
     (block,) = [block for block in readme.split("```python\n")[1:] if block.startswith("def loss(")]
     (tmp_path / "my_loss.py").write_text(block.split("```")[0])
     spec = like(loss=str(tmp_path / "my_loss.py"), a=1.0, p=1.0, epochs=30, evaluate_at=(1, 30))
-    table = execute.results([spec, like(a=1.0, p=1.0, epochs=30, evaluate_at=(1, 30))], "cpu", shelf)
+    table = execute.results(
+        [spec, like(a=1.0, p=1.0, epochs=30, evaluate_at=(1, 30))], "cpu", shelf
+    )
     ours, plain = (table[table.loss == loss].set_index("epoch") for loss in (spec.loss, "ce"))
     assert ours.train_loss[30] < ours.train_loss[1] and ours.clean_train_accuracy[30] > 0.9
-    assert ours.clean_train_uniform_loss[30] < plain.clean_train_uniform_loss[30]  # less certain than cross-entropy alone
+    assert (
+        ours.clean_train_uniform_loss[30] < plain.clean_train_uniform_loss[30]
+    )  # less certain than cross-entropy alone

@@ -1,4 +1,6 @@
-"""The feature model's objective and global minimisers: against autograd, scipy's optimisers and the definitions."""
+"""The feature model's objective and global minimisers: against autograd, scipy's optimisers and the
+definitions.
+"""
 
 import doctest
 import importlib
@@ -15,13 +17,22 @@ from lsnc_core.errors import UsageError
 from lsnc_core.theory import ufm, ufm_objective
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
-LOSSES = [Loss("ls", 0.0), Loss("ls", 0.3), Loss("focal", 0.5), Loss("focal", 1.0), Loss("focal", 3.0), Loss("mse", 15.0)]
+LOSSES = [
+    Loss("ls", 0.0),
+    Loss("ls", 0.3),
+    Loss("focal", 0.5),
+    Loss("focal", 1.0),
+    Loss("focal", 3.0),
+    Loss("mse", 15.0),
+]
 NAMES = [f"{loss.name} {loss.strength}" for loss in LOSSES]
 MODULES = ("ufm", "ufm_objective", "ufm_spectra", "ufm_vectors", "ufm_dynamics", "ufm_landscape")
 
 
 def torch_objective(model, loss, point):
-    """f written out with torch and the losses of the package, for autograd: an implementation of its own."""
+    """f written out with torch and the losses of the package, for autograd: an implementation of
+    its own.
+    """
     K, D, s = model.K, model.D, float(loss.strength)
     W, H, b = point[: K * D].reshape(K, D), point[K * D : -K].reshape(model.N, D), point[-K:]
     Z, Y = H @ W.T + b, torch.eye(K, dtype=torch.float64).repeat_interleave(model.n, 0)
@@ -30,12 +41,18 @@ def torch_objective(model, loss, point):
         "focal": lambda: losses.focal(Z, Y, s),
         "mse": lambda: losses.mse(Z, Y, s),
     }[loss.name]()
-    decays = model.lambda_W * W.square().sum() + model.lambda_H * H.square().sum() + model.lambda_b * b.square().sum()
+    decays = (
+        model.lambda_W * W.square().sum()
+        + model.lambda_H * H.square().sum()
+        + model.lambda_b * b.square().sum()
+    )
     return each.mean() + decays / 2
 
 
 def hessian(model, loss, x):
-    return torch.autograd.functional.hessian(lambda point: torch_objective(model, loss, point), torch.tensor(x)).numpy()
+    return torch.autograd.functional.hessian(
+        lambda point: torch_objective(model, loss, point), torch.tensor(x)
+    ).numpy()
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -55,13 +72,21 @@ def test_objective_gradient_and_hessian_are_autograds(loss):
         value.backward()
         assert values[row] == pytest.approx(value.item(), rel=1e-14)
         np.testing.assert_allclose(gradients[row], point.grad.numpy(), atol=1e-14)
-        np.testing.assert_allclose(ufm_objective.dense_hessian(model, loss, x[row]), hessian(model, loss, x[row]), atol=1e-14)
+        np.testing.assert_allclose(
+            ufm_objective.dense_hessian(model, loss, x[row]),
+            hessian(model, loss, x[row]),
+            atol=1e-14,
+        )
 
 
 def test_a_batch_is_its_rows_each_with_its_own_strength():
     model = FeatureModel(K=3, n=2, D=4, lambda_W=1e-2, lambda_H=1e-2, lambda_b=1e-2)
     x, v = np.random.default_rng(1).standard_normal((2, 5, model.size))
-    for name, strengths in (("ls", np.linspace(0, 0.8, 5)), ("focal", np.linspace(0, 4, 5)), ("mse", np.linspace(1, 9, 5))):
+    for name, strengths in (
+        ("ls", np.linspace(0, 0.8, 5)),
+        ("focal", np.linspace(0, 4, 5)),
+        ("mse", np.linspace(1, 9, 5)),
+    ):
         together = ufm_objective.value_and_gradient(model, Loss(name, strengths), x)
         products = ufm_objective.hessian_product(model, Loss(name, strengths), x, v)
         for row, strength in enumerate(strengths):
@@ -69,7 +94,9 @@ def test_a_batch_is_its_rows_each_with_its_own_strength():
             assert together[0][row] == pytest.approx(value, rel=1e-14)
             np.testing.assert_allclose(together[1][row], gradient, atol=1e-15)
             np.testing.assert_allclose(
-                products[row], ufm_objective.hessian_product(model, Loss(name, strength), x[row], v[row]), atol=1e-14
+                products[row],
+                ufm_objective.hessian_product(model, Loss(name, strength), x[row], v[row]),
+                atol=1e-14,
             )
 
 
@@ -79,7 +106,9 @@ def test_extreme_logits_stay_finite():
     for loss in LOSSES:
         values, gradients = ufm_objective.data_loss(loss, Z, own)
         assert np.isfinite(values).all() and np.isfinite(gradients).all()
-    assert ufm_objective.data_loss(Loss("ls", 0.0), Z, own)[0].tolist() == pytest.approx([0.0, 800 + np.log(2)])
+    assert ufm_objective.data_loss(Loss("ls", 0.0), Z, own)[0].tolist() == pytest.approx(
+        [0.0, 800 + np.log(2)]
+    )
     assert ufm_objective.data_loss(Loss("focal", 0.5), Z[:1], own[:1])[0] == 0
 
 
@@ -89,7 +118,10 @@ def test_points_are_views_and_come_back():
     W, H, b = ufm_objective.split(model, x)
     assert (W.shape, H.shape, b.shape) == ((2, 3, 4), (2, 6, 4), (2, 3)) and W.base is not None
     np.testing.assert_array_equal(ufm_objective.join(W, H, b), x)
-    few, many = ufm_objective.random_starts(model, 3, 5, 0.1), ufm_objective.random_starts(model, 7, 5, 0.1)
+    few, many = (
+        ufm_objective.random_starts(model, 3, 5, 0.1),
+        ufm_objective.random_starts(model, 7, 5, 0.1),
+    )
     np.testing.assert_array_equal(few, many[:3])
     assert (few[:, -3:] == 0).all() and np.abs(few[:, :-3]).std() == pytest.approx(0.06, rel=0.3)
 
@@ -141,7 +173,9 @@ def test_lbfgs_from_twenty_random_starts_finds_the_closed_form(cell):
         assert np.ptp(b) <= 1e-6
 
 
-@pytest.mark.parametrize("loss", [Loss("focal", 1.0), Loss("focal", 3.0), Loss("mse", 15.0)], ids=str)
+@pytest.mark.parametrize(
+    "loss", [Loss("focal", 1.0), Loss("focal", 3.0), Loss("mse", 15.0)], ids=str
+)
 @pytest.mark.parametrize("lambda_b", [0.0, 1e-4])
 def test_other_losses_against_lbfgs(loss, lambda_b):
     model = FeatureModel(K=5, n=2, D=8, lambda_W=2e-3, lambda_H=2e-3, lambda_b=lambda_b)
@@ -150,17 +184,26 @@ def test_other_losses_against_lbfgs(loss, lambda_b):
         found = scipys(model, loss, start)
         W, H, b = ufm_objective.split(model, found.x)
         assert abs(found.fun - at.value) <= 1e-12 * max(1, at.value)
-        np.testing.assert_allclose(H @ W.T, (at.margin * (np.eye(5) - 1 / 5))[np.repeat(range(5), 2)], atol=1e-6)
+        np.testing.assert_allclose(
+            H @ W.T, (at.margin * (np.eye(5) - 1 / 5))[np.repeat(range(5), 2)], atol=1e-6
+        )
         if loss.name == "mse":
             np.testing.assert_allclose(b, at.bias, atol=1e-6)
 
 
 def test_known_margins_and_norms():
     model = FeatureModel(K=5, n=2, D=8, lambda_W=2e-3, lambda_H=2e-3)
-    cases = [(Loss("ls", 0.0), 5.856656), (Loss("ls", 0.1), 3.683993), (Loss("focal", 1.0), 3.884902), (Loss("focal", 3.0), 2.557978)]
+    cases = [
+        (Loss("ls", 0.0), 5.856656),
+        (Loss("ls", 0.1), 3.683993),
+        (Loss("focal", 1.0), 3.884902),
+        (Loss("focal", 3.0), 2.557978),
+    ]
     for loss, margin in [*cases, (Loss("mse", 15.0), 14.964645)]:
         assert ufm.minimiser(model, loss).margin == pytest.approx(margin, abs=5e-7)
-    code = ufm.minimiser(FeatureModel(10, 5000, 512, 1e-3, 1e-6, 1e-2), Loss("ls", np.array([0, 0.05, 0.1])))
+    code = ufm.minimiser(
+        FeatureModel(10, 5000, 512, 1e-3, 1e-6, 1e-2), Loss("ls", np.array([0, 0.05, 0.1]))
+    )
     assert [f"{value:.4f}" for value in code.W_norm] == ["3.4987", "3.1278", "2.9371"]
     assert [f"{value:.4f}" for value in code.h_norm] == ["1.5647", "1.3988", "1.3135"]
 
@@ -189,7 +232,12 @@ def test_the_minimiser_is_stationary_and_its_numbers_agree(K, delta, n, W, H, se
 
 
 @settings(deadline=None)
-@given(K=st.integers(2, 100), delta=st.floats(0, 0.98), more=st.floats(1e-4, 0.01), eps=st.floats(1e-12, 0.1))
+@given(
+    K=st.integers(2, 100),
+    delta=st.floats(0, 0.98),
+    more=st.floats(1e-4, 0.01),
+    eps=st.floats(1e-12, 0.1),
+)
 def test_the_margin_falls_with_smoothing_and_decay(K, delta, more, eps):
     here = ufm.margin(delta, eps, K)
     assert ufm.margin(delta + more, eps, K) < here or here == 0
@@ -200,14 +248,19 @@ def test_limits_of_vanishing_decay():
     assert ufm.margin(0.0, 0.0, 10) == np.inf
     for delta in (0.01, 0.3):
         assert ufm.margin(delta, 1e-15, 10) == pytest.approx(ufm.margin(delta, 0, 10), abs=1e-11)
-        assert ufm.margin(delta, 0, 10) == pytest.approx(np.log((1 - delta + delta / 10) / (delta / 10)))
+        assert ufm.margin(delta, 0, 10) == pytest.approx(
+            np.log((1 - delta + delta / 10) / (delta / 10))
+        )
     assert ufm.margin(0.0, 1e-12, 10) == pytest.approx(np.log(1e12), abs=1e-10)
 
 
 def test_a_width_below_K_minus_1_cannot_reach_the_value():
     wide, narrow = (FeatureModel(4, 2, D, 5e-3, 5e-3, 1e-2) for D in (3, 2))
     value = ufm.minimiser(wide, Loss("ls", 0.05)).value
-    lowest = min(scipys(narrow, Loss("ls", 0.05), start).fun for start in ufm_objective.random_starts(narrow, 5, 0))
+    lowest = min(
+        scipys(narrow, Loss("ls", 0.05), start).fun
+        for start in ufm_objective.random_starts(narrow, 5, 0)
+    )
     assert lowest > value + 1e-3
 
 
@@ -222,12 +275,20 @@ def test_the_focal_margin_is_the_lowest_of_a_fine_search(gamma, K):
         assert float(ufm.sample_loss(loss, a, K) + (K - 1) * eps * a) <= curve.min() + 1e-12
         assert abs(a - grid[curve.argmin()]) <= 2e-3 or abs(np.sort(curve)[0] - curve.min()) < 1e-12
     if gamma == 0:
-        assert ufm.minimiser(FeatureModel(K, 1, K, 1e-4, 1e-4), loss).margin == pytest.approx(ufm.margin(0, 1e-4, K), abs=1e-9)
+        assert ufm.minimiser(FeatureModel(K, 1, K, 1e-4, 1e-4), loss).margin == pytest.approx(
+            ufm.margin(0, 1e-4, K), abs=1e-9
+        )
 
 
 def test_the_focal_minimiser_changes_sides_where_two_margins_are_equally_good():
-    tie, loss = 0.01175211559, Loss("focal", 3.0)  # K = 100; on both sides a far local minimum exists
-    less, more = (ufm.minimiser(FeatureModel(100, 1, 99, eps, eps), loss).margin for eps in (tie * (1 - 1e-4), tie * (1 + 1e-4)))
+    tie, loss = (
+        0.01175211559,
+        Loss("focal", 3.0),
+    )  # K = 100; on both sides a far local minimum exists
+    less, more = (
+        ufm.minimiser(FeatureModel(100, 1, 99, eps, eps), loss).margin
+        for eps in (tie * (1 - 1e-4), tie * (1 + 1e-4))
+    )
     assert less > 2 and more == 0
     assert ufm.focal_far_margin(3.0, tie * (1 + 1e-4), 100) > 2
 
@@ -306,7 +367,10 @@ def test_a_loss_refuses_what_it_cannot_be(name, strength, words):
 
 def test_what_has_no_closed_form_is_refused_in_a_sentence():
     loss = Loss("ls", 0.1)
-    for change, words in (({"D": 2}, "D of at least K - 1 = 3, not 2"), ({"lambda_W": 0.0}, "no minimiser, and lambda_W is 0.0")):
+    for change, words in (
+        ({"D": 2}, "D of at least K - 1 = 3, not 2"),
+        ({"lambda_W": 0.0}, "no minimiser, and lambda_W is 0.0"),
+    ):
         for call in (ufm.minimiser, ufm.construct):
             with pytest.raises(UsageError, match=words):
                 call(FeatureModel(**{**GOOD, **change}), loss)

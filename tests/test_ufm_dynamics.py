@@ -1,4 +1,6 @@
-"""Batched minimisation, training trajectories, collapse metrics and the landscape of the feature model."""
+"""Batched minimisation, training trajectories, collapse metrics and the landscape of the feature
+model.
+"""
 
 import numpy as np
 import pytest
@@ -17,14 +19,19 @@ def test_batched_lbfgs_reaches_the_closed_form_from_every_start_and_strength():
     model = FeatureModel(10, 2, 12, 1e-3, 2.5e-3, 1e-2)
     delta = np.repeat([0, 0.05, 0.1, 0.2, 0.3, 0.4], 20)
     x = np.tile(ufm_objective.random_starts(model, 20, 0), (6, 1))
-    found, best = ufm_dynamics.minimise(model, Loss("ls", delta), x), ufm.minimiser(model, Loss("ls", delta))
+    found, best = (
+        ufm_dynamics.minimise(model, Loss("ls", delta), x),
+        ufm.minimiser(model, Loss("ls", delta)),
+    )
     np.testing.assert_allclose(found.values, best.value, atol=1e-14)
     assert (found.gradients <= 1e-10).all() and (found.iterations < 300).all()
     W, H, _ = ufm_objective.split(model, found.points)
     ideal = (np.eye(10) - 1 / 10).repeat(2, 0)
     np.testing.assert_allclose(H @ W.swapaxes(1, 2), best.margin[:, None, None] * ideal, atol=1e-6)
     quick = ufm_dynamics.minimise(model, Loss("ls", delta), x, tolerance=1e-6)
-    assert (quick.values <= best.value * (1 + 1e-6)).all() and quick.iterations.max() < found.iterations.min() + 60
+    assert (
+        quick.values <= best.value * (1 + 1e-6)
+    ).all() and quick.iterations.max() < found.iterations.min() + 60
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=NAMES)
@@ -33,10 +40,17 @@ def test_batched_lbfgs_finds_what_scipy_finds(loss):
     x = ufm_objective.random_starts(model, 4, 3, 2.0)
     found = ufm_dynamics.minimise(model, loss, x)
     for row in range(4):
-        theirs = optimize.minimize(lambda p: ufm_objective.value_and_gradient(model, loss, p), x[row], jac=True, options={"gtol": 1e-9})
+        theirs = optimize.minimize(
+            lambda p: ufm_objective.value_and_gradient(model, loss, p),
+            x[row],
+            jac=True,
+            options={"gtol": 1e-9},
+        )
         assert found.values[row] == pytest.approx(theirs.fun, rel=1e-10)
         value, gradient = ufm_objective.value_and_gradient(model, loss, found.points[row])
-        assert value == found.values[row] and np.abs(gradient).max() == pytest.approx(found.gradients[row], abs=1e-15)
+        assert value == found.values[row] and np.abs(gradient).max() == pytest.approx(
+            found.gradients[row], abs=1e-15
+        )
 
 
 def test_a_row_does_not_depend_on_its_neighbours(monkeypatch):
@@ -49,10 +63,14 @@ def test_a_row_does_not_depend_on_its_neighbours(monkeypatch):
     np.testing.assert_allclose(again.values, together.values, rtol=1e-13)
     np.testing.assert_array_equal(again.iterations, together.iterations)
     for row in (0, 7):
-        alone = ufm_dynamics.trajectories(model, Loss("ls", float(delta[row])), x[row : row + 1], [3, 10])
+        alone = ufm_dynamics.trajectories(
+            model, Loss("ls", float(delta[row])), x[row : row + 1], [3, 10]
+        )
         np.testing.assert_allclose(alone.loss[:, 0], curves.loss[:, row], rtol=1e-13)
         np.testing.assert_allclose(alone.nc1[:, 0], curves.nc1[:, row], rtol=1e-10)
-    np.testing.assert_array_equal(x, ufm_objective.random_starts(model, 12, 0))  # the starts are left as they were
+    np.testing.assert_array_equal(
+        x, ufm_objective.random_starts(model, 12, 0)
+    )  # the starts are left as they were
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -79,7 +97,12 @@ def test_lbfgs_trajectories_end_where_minimise_ends_and_stay_there():
     run = ufm_dynamics.trajectories(model, loss, x, [0, 5, 150, 300], method="lbfgs")
     assert (np.diff(run.loss, axis=0) <= 1e-15).all()
     np.testing.assert_allclose(run.loss[-1], ufm.minimiser(model, loss).value, rtol=1e-12)
-    assert (run.error[-1] == 0).all() and (run.nc1[-1] < 1e-12).all() and (run.nc2[-1] < 1e-5).all() and (run.nc3[-1] < 1e-5).all()
+    assert (
+        (run.error[-1] == 0).all()
+        and (run.nc1[-1] < 1e-12).all()
+        and (run.nc2[-1] < 1e-5).all()
+        and (run.nc3[-1] < 1e-5).all()
+    )
 
 
 def test_outside_the_closed_forms_there_is_a_numerical_solution():
@@ -106,13 +129,18 @@ def test_collapse_metrics_are_the_definitions(K, n, D, seed):
     means = H.reshape(K, n, D).mean(1)
     centred = means - means.mean(0)
     within = H - means.repeat(n, 0)
-    nc1 = np.trace(within.T @ within / model.N @ np.linalg.pinv(centred.T @ centred / K, rcond=1e-12)) / K
+    nc1 = (
+        np.trace(within.T @ within / model.N @ np.linalg.pinv(centred.T @ centred / K, rcond=1e-12))
+        / K
+    )
     ideal = (np.eye(K) - 1 / K) / np.sqrt(K - 1)
     product = W @ centred.T
     nc2 = np.linalg.norm(product / np.linalg.norm(product) - ideal)
     nc3 = np.linalg.norm(W / np.linalg.norm(W) - centred / np.linalg.norm(centred))
     norms = [np.mean([np.linalg.norm(row) for row in rows]) for rows in (W, centred)]
-    np.testing.assert_allclose(np.ravel(ufm_dynamics.collapse(model, x)), [nc1, nc2, nc3, *norms], rtol=1e-7)
+    np.testing.assert_allclose(
+        np.ravel(ufm_dynamics.collapse(model, x)), [nc1, nc2, nc3, *norms], rtol=1e-7
+    )
 
 
 def test_collapse_at_the_minimiser_and_of_a_turned_point():
@@ -124,14 +152,20 @@ def test_collapse_at_the_minimiser_and_of_a_turned_point():
     assert (w, h) == pytest.approx((expected.W_norm, expected.h_norm))
     W, H, b = ufm_objective.split(model, ufm_objective.random_starts(model, 1, 2))
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
-    plain, turned = (ufm_dynamics.collapse(model, ufm_objective.join(W @ Q, H @ Q, b)) for Q in (np.eye(6), turn))
+    plain, turned = (
+        ufm_dynamics.collapse(model, ufm_objective.join(W @ Q, H @ Q, b)) for Q in (np.eye(6), turn)
+    )
     np.testing.assert_allclose(np.ravel(turned), np.ravel(plain), rtol=1e-10)
 
 
 @pytest.mark.parametrize(("K", "weaker"), [(2, 1), (3, 1), (10, 1), (10, 10)])
 @pytest.mark.parametrize("delta", [0.0, 0.05, 0.2])
 def test_nc1_contracts_at_the_predicted_rate(K, weaker, delta):
-    model, loss, step = FeatureModel(K, 3, K + 2, 1e-3 / weaker, 5e-3 / 3 / weaker, 1e-2 / weaker), Loss("ls", delta), 0.5
+    model, loss, step = (
+        FeatureModel(K, 3, K + 2, 1e-3 / weaker, 5e-3 / 3 / weaker, 1e-2 / weaker),
+        Loss("ls", delta),
+        0.5,
+    )
     rate = -2 * np.log1p(-step * model.N * ufm_spectra.collapse_rate(model, delta))
     x = np.stack([ufm.construct(model, loss, seed) for seed in range(3)])
     x += 1e-5 * np.random.default_rng(0).standard_normal(x.shape)
@@ -149,40 +183,68 @@ def test_critical_points_of_lower_rank_are_strict_saddles(loss):
     least = ufm.minimiser(model, loss).value
     for rank in range(4):
         for point in ufm_landscape.critical_points(model, loss, rank, starts=3):
-            assert point.gradient < 1e-9 and np.linalg.matrix_rank(ufm_objective.split(model, point.x)[0], tol=1e-6) <= rank
+            assert (
+                point.gradient < 1e-9
+                and np.linalg.matrix_rank(ufm_objective.split(model, point.x)[0], tol=1e-6) <= rank
+            )
             gradient = torch.tensor(point.x, requires_grad=True)
             torch_objective(model, loss, gradient).backward()
             assert gradient.grad.abs().max() < 1e-9
             if point.value > least * (1 + 1e-9):
-                assert point.data_gradient > point.global_bound and point.least <= point.escape + 1e-10 < 0
+                assert (
+                    point.data_gradient > point.global_bound
+                    and point.least <= point.escape + 1e-10 < 0
+                )
             else:
-                assert rank == 3 and point.data_gradient == pytest.approx(point.global_bound, rel=1e-6) and point.least > -1e-9
+                assert (
+                    rank == 3
+                    and point.data_gradient == pytest.approx(point.global_bound, rel=1e-6)
+                    and point.least > -1e-9
+                )
 
 
 def test_the_direction_of_escape_lowers_f_by_its_curvature():
     model, loss = FeatureModel(4, 2, 6, 2e-3, 2e-3), Loss("ls", 0.1)
     (point, *_) = ufm_landscape.critical_points(model, loss, 1)
-    G = ufm_objective.data_loss(loss, ufm_objective.logits(model, point.x), ufm_objective.classes(model))[1] / model.N  # (N, K)
+    G = (
+        ufm_objective.data_loss(
+            loss, ufm_objective.logits(model, point.x), ufm_objective.classes(model)
+        )[1]
+        / model.N
+    )  # (N, K)
     left, _, right = np.linalg.svd(G)
     unused = np.eye(6)[5]
-    v = ufm_objective.join(np.outer(right[0], unused), -np.outer(left[:, 0], unused), np.zeros(4)) / np.sqrt(2)
-    assert v @ ufm_objective.hessian_product(model, loss, point.x, v) == pytest.approx(2e-3 - np.linalg.norm(G, 2), abs=1e-12)
+    v = ufm_objective.join(
+        np.outer(right[0], unused), -np.outer(left[:, 0], unused), np.zeros(4)
+    ) / np.sqrt(2)
+    assert v @ ufm_objective.hessian_product(model, loss, point.x, v) == pytest.approx(
+        2e-3 - np.linalg.norm(G, 2), abs=1e-12
+    )
     assert point.escape == pytest.approx(2e-3 - np.linalg.norm(G, 2), abs=1e-12)
-    values = ufm_objective.value_and_gradient(model, loss, point.x + np.array([[0.0], [1e-2]]) * v)[0]
+    values = ufm_objective.value_and_gradient(model, loss, point.x + np.array([[0.0], [1e-2]]) * v)[
+        0
+    ]
     assert values[1] - values[0] == pytest.approx(point.escape / 2 * 1e-4, rel=0.05)
 
 
 def test_with_unequal_decays_the_escape_is_the_lowest_of_its_plane():
     model, loss = FeatureModel(4, 2, 6, 2e-3, 9e-3), Loss("ls", 0.1)
     (point, *_) = ufm_landscape.critical_points(model, loss, 2)
-    G = ufm_objective.data_loss(loss, ufm_objective.logits(model, point.x), ufm_objective.classes(model))[1] / model.N  # (N, K)
+    G = (
+        ufm_objective.data_loss(
+            loss, ufm_objective.logits(model, point.x), ufm_objective.classes(model)
+        )[1]
+        / model.N
+    )  # (N, K)
     left, _, right = np.linalg.svd(G)
     unused, none = np.eye(6)[5], (np.zeros((4, 6)), np.zeros((8, 6)))
     plane = [
         ufm_objective.join(np.outer(right[0], unused), none[1], np.zeros(4)),
         ufm_objective.join(none[0], np.outer(left[:, 0], unused), np.zeros(4)),
     ]
-    form = [[a @ ufm_objective.hessian_product(model, loss, point.x, b) for a in plane] for b in plane]
+    form = [
+        [a @ ufm_objective.hessian_product(model, loss, point.x, b) for a in plane] for b in plane
+    ]
     assert point.escape == pytest.approx(np.linalg.eigvalsh(form)[0], abs=1e-12)
 
 
@@ -190,12 +252,22 @@ def test_curvature_at_the_origin_in_numbers():
     model = FeatureModel(4, 2, 6, 2e-3, 2e-3)
     for delta, curvature in ((0.0, -0.17478), (0.1, -0.15710), (0.5, -0.08639)):
         (origin,) = ufm_landscape.critical_points(model, Loss("ls", delta), 0)
-        assert origin.least == pytest.approx(curvature, abs=5e-6) == ufm_landscape.origin_spectrum(model, delta)[-1].value
+        assert (
+            origin.least
+            == pytest.approx(curvature, abs=5e-6)
+            == ufm_landscape.origin_spectrum(model, delta)[-1].value
+        )
         assert curvature == pytest.approx(-((1 - delta) / (4 * np.sqrt(2)) - 2e-3), abs=5e-6)
 
 
 @settings(deadline=None, max_examples=60)
-@given(K=st.integers(2, 30), delta=st.floats(0, 0.9), gamma=st.floats(0, 10), seed=st.integers(0, 99), scale=st.floats(0.01, 10))
+@given(
+    K=st.integers(2, 30),
+    delta=st.floats(0, 0.9),
+    gamma=st.floats(0, 10),
+    seed=st.integers(0, 99),
+    scale=st.floats(0.01, 10),
+)
 def test_the_contrastive_bound(K, delta, gamma, seed, scale):
     generator = np.random.default_rng(seed)
     Z, own = scale * generator.standard_normal((50, K)), generator.integers(0, K, 50)
@@ -214,7 +286,10 @@ def test_the_decay_with_two_focal_minimisers():
         p = 1 / (1 + (K - 1) * np.exp(-a))
         curve = -((1 - p) ** gamma) * np.log(p) + (K - 1) * tie * a
         away = a > 1
-        assert curve[away].min() == pytest.approx(curve[0], abs=1e-8) and curve[~away].min() > curve[0] - 1e-8
+        assert (
+            curve[away].min() == pytest.approx(curve[0], abs=1e-8)
+            and curve[~away].min() > curve[0] - 1e-8
+        )
     assert np.isnan(ufm_landscape.focal_tie(3, 10)) and np.isnan(ufm_landscape.focal_tie(0, 1000))
 
 
@@ -222,15 +297,33 @@ def test_refusals():
     model, loss = FeatureModel(3, 2, 4, 1e-3, 1e-3), Loss("ls", 0.1)
     x = ufm_objective.random_starts(model, 2, 0)
     for call, words in (
-        (lambda: ufm_dynamics.minimise(model, loss, x[0]), r"Starts must be points \(R, 39\), at least one, not an array of shape \(39,\)"),
+        (
+            lambda: ufm_dynamics.minimise(model, loss, x[0]),
+            r"Starts must be points \(R, 39\), at least one, not an array of shape \(39,\)",
+        ),
         (lambda: ufm_dynamics.minimise(model, loss, x[:0]), "at least one"),
-        (lambda: ufm_dynamics.minimise(model, Loss("ls", np.zeros(3)), x), "one for each of the 2 starts, not 3"),
-        (lambda: ufm_dynamics.minimise(model, loss, x[:, :5]), r"A point of this model has 39 entries \(W, H, b\), not \(5,\)"),
-        (lambda: ufm_dynamics.trajectories(model, loss, x, [1], method="newton"), "one of descent, lbfgs, not 'newton'"),
-        (lambda: ufm_dynamics.trajectories(model, loss, x, [3, 3]), r"increasing iterations from 0 on, not \[3, 3\]"),
+        (
+            lambda: ufm_dynamics.minimise(model, Loss("ls", np.zeros(3)), x),
+            "one for each of the 2 starts, not 3",
+        ),
+        (
+            lambda: ufm_dynamics.minimise(model, loss, x[:, :5]),
+            r"A point of this model has 39 entries \(W, H, b\), not \(5,\)",
+        ),
+        (
+            lambda: ufm_dynamics.trajectories(model, loss, x, [1], method="newton"),
+            "one of descent, lbfgs, not 'newton'",
+        ),
+        (
+            lambda: ufm_dynamics.trajectories(model, loss, x, [3, 3]),
+            r"increasing iterations from 0 on, not \[3, 3\]",
+        ),
         (lambda: ufm_dynamics.trajectories(model, loss, x, []), "increasing iterations"),
         (lambda: ufm_landscape.critical_points(model, loss, 4), "from 0 to D - 1 = 3, not 4"),
-        (lambda: ufm_landscape.contrastive_gap(Loss("mse", 1.0), x, np.zeros(2, int)), "ls and focal"),
+        (
+            lambda: ufm_landscape.contrastive_gap(Loss("mse", 1.0), x, np.zeros(2, int)),
+            "ls and focal",
+        ),
     ):
         with pytest.raises(UsageError, match=words):
             call()

@@ -1,4 +1,6 @@
-"""Collapse and calibration metrics for any model: `measure(model, loader)`, or `NeuralCollapse` batch by batch."""
+"""Collapse and calibration metrics for any model: `measure(model, loader)`, or `NeuralCollapse`
+batch by batch.
+"""
 
 from lsnc_core.metrics.accumulator import NeuralCollapse
 from lsnc_core.metrics.calibration import (
@@ -14,7 +16,15 @@ from lsnc_core.metrics.calibration import (
     nll,
     reliability,
 )
-from lsnc_core.metrics.collapse import FORMULAS, PRESETS, Collapse, Values, collapse_values, nc1_by_correctness, neural_collapse
+from lsnc_core.metrics.collapse import (
+    FORMULAS,
+    PRESETS,
+    Collapse,
+    Values,
+    collapse_values,
+    nc1_by_correctness,
+    neural_collapse,
+)
 from lsnc_core.metrics.probe import CollapseHistory, measure, predict
 from lsnc_core.metrics.statistics import Statistics
 

@@ -7,7 +7,13 @@ import torch
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import check_classes
 from lsnc_core.metrics.collapse import Values, collapse_values
-from lsnc_core.metrics.statistics import CHUNK, Statistics, check_samples, refuse_not_finite, span_of_means
+from lsnc_core.metrics.statistics import (
+    CHUNK,
+    Statistics,
+    check_samples,
+    refuse_not_finite,
+    span_of_means,
+)
 
 STATES = ("counts", "means", "scatter", "class_scatter", "misplaced")
 
@@ -15,8 +21,9 @@ STATES = ("counts", "means", "scatter", "class_scatter", "misplaced")
 class NeuralCollapse:
     """Every collapse metric that one pass over the features allows; any batch size and order.
 
-    Keeps counts, class means and one pooled scatter about the running class means, D x D, all float64, on the device of the
-    features (on the CPU where a device has no float64). `update` never waits for a GPU. NC4, the accuracies and NC1 by class or by
+    Keeps counts, class means and one pooled scatter about the running class means, D x D, all
+    float64, on the device of the features (on the CPU where a device has no float64). `update`
+    never waits for a GPU. NC4, the accuracies and NC1 by class or by
     correctness need a second pass: `measure` makes it. The method names are torchmetrics'.
 
     Args: num_classes, K >= 2; num_features, D, the classifier's input width.
@@ -32,7 +39,9 @@ class NeuralCollapse:
     def __init__(self, num_classes: int, num_features: int):
         self.K = check_classes(num_classes, "num_classes")
         if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
-            raise UsageError(f"num_features must be a whole number of at least 1, not {num_features!r}.")
+            raise UsageError(
+                f"num_features must be a whole number of at least 1, not {num_features!r}."
+            )
         self.D = num_features
         self.reset()
 
@@ -42,7 +51,9 @@ class NeuralCollapse:
         self.means = torch.zeros(self.K, self.D, dtype=torch.float64)
         self.scatter = torch.zeros(self.D, self.D, dtype=torch.float64)
         self.class_scatter = torch.zeros(self.K, dtype=torch.float64)
-        self.misplaced = torch.zeros((), dtype=torch.int64)  # labels on a GPU outside 0..K-1, told of by compute
+        self.misplaced = torch.zeros(
+            (), dtype=torch.int64
+        )  # labels on a GPU outside 0..K-1, told of by compute
         self._empty = True
 
     def to(self, device: torch.device | str) -> "NeuralCollapse":
@@ -67,8 +78,9 @@ class NeuralCollapse:
             self._take(h.to(self.means.device, torch.float64), y.to(self.means.device))
 
     def _take(self, h: torch.Tensor, y: torch.Tensor) -> None:
-        """Chan's update of means and scatter with one product: Sum (h - t)(h - t)^T, t_k = m_k - sqrt(n_k/(n_k + b_k)) (m_k - mu_k),
-        is the batch's scatter about its own means m_k plus the n_k b_k/(n_k + b_k) (m_k - mu_k)(.)^T that joins it to the rest.
+        """Chan's update of means and scatter with one product: Sum (h - t)(h - t)^T, t_k = m_k -
+        sqrt(n_k/(n_k + b_k)) (m_k - mu_k), is the batch's scatter about its own means m_k plus the
+        n_k b_k/(n_k + b_k) (m_k - mu_k)(.)^T that joins it to the rest.
         """
         misplaced = (y < 0) | (y >= self.K)
         self.misplaced += misplaced.sum()
@@ -76,7 +88,9 @@ class NeuralCollapse:
         added = torch.zeros_like(self.counts).index_add_(0, y, torch.ones_like(y))  # (K,)
         total = self.counts + added
         share = added.double() / total.clamp(min=1)  # (K,)
-        means = torch.zeros_like(self.means).index_add_(0, y, h) / added.clamp(min=1)[:, None]  # (K, D)
+        means = (
+            torch.zeros_like(self.means).index_add_(0, y, h) / added.clamp(min=1)[:, None]
+        )  # (K, D)
         steps = means - self.means
         h = h - (means - (1 - share).sqrt()[:, None] * steps).index_select(0, y)  # (B, D)
         self.scatter.addmm_(h.T, h)
@@ -86,7 +100,8 @@ class NeuralCollapse:
 
     @torch.no_grad()
     def merge_state(self, others: "NeuralCollapse | dict | Iterable") -> None:
-        """Join the samples of other accumulators, or of their state_dicts, e.g. those of other processes.
+        """Join the samples of other accumulators, or of their state_dicts, e.g. those of other
+        processes.
 
         Raises: UsageError when the numbers of classes or features differ.
         """
@@ -112,7 +127,9 @@ class NeuralCollapse:
         return {name: getattr(self, name).clone() for name in STATES}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on from a `state_dict`. Raises: UsageError when it is of another number of classes or features."""
+        """Go on from a `state_dict`. Raises: UsageError when it is of another number of classes or
+        features.
+        """
         self._check_state(state)
         for name in STATES:
             setattr(self, name, state[name].clone())
@@ -122,10 +139,14 @@ class NeuralCollapse:
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         wanted = {name: tuple(getattr(self, name).shape) for name in STATES}
         if shapes != wanted:
-            raise UsageError(f"this state is not of {self.K} classes and {self.D} features: its shapes are {shapes}.")
+            raise UsageError(
+                f"this state is not of {self.K} classes and {self.D} features: its shapes are {shapes}."
+            )
 
     def statistics(self) -> Statistics:
-        """The class statistics so far, on the CPU. Raises: UsageError for labels out of range, NaN, or fewer than two classes."""
+        """The class statistics so far, on the CPU. Raises: UsageError for labels out of range, NaN,
+        or fewer than two classes.
+        """
         if self.misplaced:
             raise UsageError(
                 f"{int(self.misplaced)} labels lie outside 0..{self.K - 1} for {self.K} classes: correct them and start again."
@@ -137,9 +158,12 @@ class NeuralCollapse:
         return Statistics(counts, means, basis, within, class_scatter / counts.clamp(min=1))
 
     def compute(self, W: torch.Tensor | None = None, b: torch.Tensor | None = None) -> Values:
-        """All metrics by name; `.preset("guo")` or `.preset("zhou")` gives those of a paper under its own names.
+        """All metrics by name; `.preset("guo")` or `.preset("zhou")` gives those of a paper under
+        its own names.
 
-        Args: W, float (K, D), and b, float (K,) or None: the classifier; without W only the metrics of features.
-        Returns: Values, float by name; asked for NC4 or an accuracy it raises UsageError, which says what can give it.
+        Args: W, float (K, D), and b, float (K,) or None: the classifier; without W only the metrics
+        of features.
+        Returns: Values, float by name; asked for NC4 or an accuracy it raises UsageError, which
+        says what can give it.
         """
         return collapse_values(self.statistics(), W, b)

@@ -1,7 +1,9 @@
-"""Calibration of class probabilities: ECE and its relatives, Brier score, likelihood, reliability diagrams, temperature scaling.
+"""Calibration of class probabilities: ECE and its relatives, Brier score, likelihood, reliability
+diagrams, temperature scaling.
 
-Everything takes logits and labels; for probabilities give their logarithms. Computed in float64. A bin holds the confidences in
-(lower, upper], the first one also 0; so a confidence of exactly 1 lies in the last.
+Everything takes logits and labels; for probabilities give their logarithms. Computed in float64. A
+bin holds the confidences in (lower, upper], the first one also 0; so a confidence of exactly 1 lies
+in the last.
 """
 
 import math
@@ -17,22 +19,49 @@ FITTED_ON = ("held-out", "test")
 
 def _check(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits as float64 (N, K) and labels as int64 (N,) on one device, or UsageError."""
-    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point() or logits.ndim != 2 or 0 in logits.shape:
-        got = f"{logits.dtype} of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UsageError(f"logits must be a floating-point tensor (N, K) of at least one sample, not {got}.")
-    if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.shape != logits.shape[:1]:
-        got = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise UsageError(f"labels must be an integer tensor of shape ({len(logits)},), one class number a sample, not {got}.")
+    if (
+        not isinstance(logits, torch.Tensor)
+        or not logits.is_floating_point()
+        or logits.ndim != 2
+        or 0 in logits.shape
+    ):
+        got = (
+            f"{logits.dtype} of shape {tuple(logits.shape)}"
+            if isinstance(logits, torch.Tensor)
+            else type(logits).__name__
+        )
+        raise UsageError(
+            f"logits must be a floating-point tensor (N, K) of at least one sample, not {got}."
+        )
+    if (
+        not isinstance(labels, torch.Tensor)
+        or labels.is_floating_point()
+        or labels.shape != logits.shape[:1]
+    ):
+        got = (
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
+            if isinstance(labels, torch.Tensor)
+            else type(labels).__name__
+        )
+        raise UsageError(
+            f"labels must be an integer tensor of shape ({len(logits)},), one class number a sample, not {got}."
+        )
     if logits.device.type == "mps":  # it has no float64
         logits = logits.cpu()
     logits, labels = logits.detach().double(), labels.detach().to(logits.device, torch.int64)
     K = logits.shape[1]
     wrong = (labels < 0) | (labels >= K)
     if wrong.any():
-        raise UsageError(f"labels must lie in 0..{K - 1} for {K} classes, but one of them is {int(labels[wrong][0])}.")
-    broken = (~logits.amax(1).isfinite()).nonzero()[:, 0]  # amax passes NaN on; -inf is the logarithm of probability 0
+        raise UsageError(
+            f"labels must lie in 0..{K - 1} for {K} classes, but one of them is {int(labels[wrong][0])}."
+        )
+    broken = (~logits.amax(1).isfinite()).nonzero()[
+        :, 0
+    ]  # amax passes NaN on; -inf is the logarithm of probability 0
     if len(broken):
-        raise UsageError(f"the logits of sample {int(broken[0])} hold NaN or infinity: find out where the network makes them.")
+        raise UsageError(
+            f"the logits of sample {int(broken[0])} hold NaN or infinity: find out where the network makes them."
+        )
     return logits, labels
 
 
@@ -44,7 +73,8 @@ def _check_bins(bins: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """A reliability diagram: per bin, its edges, how many samples, their mean confidence and their share of hits (NaN when empty).
+    """A reliability diagram: per bin, its edges, how many samples, their mean confidence and their
+    share of hits (NaN when empty).
 
     lower, upper: float64 (bins,); counts: int64 (bins,); confidence, accuracy: float64 (bins,).
     """
@@ -65,11 +95,22 @@ class Reliability:
         return float((self.counts * self.gaps).sum() / self.counts.sum())
 
 
-def _binned(confidence: torch.Tensor, hit: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor, bin_: torch.Tensor) -> Reliability:
+def _binned(
+    confidence: torch.Tensor,
+    hit: torch.Tensor,
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+    bin_: torch.Tensor,
+) -> Reliability:
     bins = len(lower)
     counts = torch.bincount(bin_, minlength=bins)
-    total = [torch.zeros(bins, dtype=torch.float64, device=bin_.device).index_add_(0, bin_, x.double()) for x in (confidence, hit)]
-    return Reliability(*(x.cpu() for x in (lower, upper, counts, total[0] / counts, total[1] / counts)))
+    total = [
+        torch.zeros(bins, dtype=torch.float64, device=bin_.device).index_add_(0, bin_, x.double())
+        for x in (confidence, hit)
+    ]
+    return Reliability(
+        *(x.cpu() for x in (lower, upper, counts, total[0] / counts, total[1] / counts))
+    )
 
 
 def _equal_width(confidence: torch.Tensor, hit: torch.Tensor, bins: int) -> Reliability:
@@ -78,7 +119,9 @@ def _equal_width(confidence: torch.Tensor, hit: torch.Tensor, bins: int) -> Reli
 
 
 def _equal_mass(confidence: torch.Tensor, hit: torch.Tensor, bins: int) -> Reliability:
-    """Bins of ranks, sizes differing by at most one; samples of equal confidence share their hits, so that their order is no matter."""
+    """Bins of ranks, sizes differing by at most one; samples of equal confidence share their hits,
+    so that their order is no matter.
+    """
     values, group, sizes = confidence.unique(return_inverse=True, return_counts=True)
     hits = torch.zeros_like(values).index_add_(0, group, hit.double()) / sizes
     confidence, group = confidence[order := group.argsort()], group[order]
@@ -97,23 +140,30 @@ def _confidence(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tenso
     return confidence, prediction == labels
 
 
-def reliability(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS, equal_mass: bool = False) -> Reliability:
+def reliability(
+    logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS, equal_mass: bool = False
+) -> Reliability:
     """The data of a reliability diagram over the confidence of the predicted class.
 
-    Args: logits, floating point (N, K); labels, integers (N,); bins, of equal width in [0, 1], or of equal numbers of samples
-    (fewer bins where there are fewer samples). Returns: Reliability. Raises: UsageError. Source: Guo's reliability figure, 20 bins.
+    Args: logits, floating point (N, K); labels, integers (N,); bins, of equal width in [0, 1], or
+    of equal numbers of samples (fewer bins where there are fewer samples). Returns: Reliability.
+    Raises: UsageError. Source: Guo's reliability figure, 20 bins.
 
     >>> found = reliability(torch.tensor([[0.8, 0.2], [0.6, 0.4]]).log(), torch.tensor([0, 1]), bins=2)
     >>> found.counts.tolist(), round(float(found.confidence[1]), 6), float(found.accuracy[1])
     ([0, 2], 0.7, 0.5)
     """
-    return (_equal_mass if equal_mass else _equal_width)(*_confidence(logits, labels), _check_bins(bins))
+    return (_equal_mass if equal_mass else _equal_width)(
+        *_confidence(logits, labels), _check_bins(bins)
+    )
 
 
 def ece(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS) -> float:
-    """Expected calibration error: sum over bins of equal width of (n_b/N) |accuracy_b - confidence_b|.
+    """Expected calibration error: sum over bins of equal width of (n_b/N) |accuracy_b -
+    confidence_b|.
 
-    Args: logits, floating point (N, K); labels, integers (N,); bins. Returns: float in [0, 1]. Raises: UsageError.
+    Args: logits, floating point (N, K); labels, integers (N,); bins. Returns: float in [0, 1].
+    Raises: UsageError.
     Source: Naeini et al. 2015; Guo et al. 2025 use 15 and, in figures, 20 bins.
 
     >>> round(ece(torch.tensor([[0.8, 0.2], [0.6, 0.4]]).log(), torch.tensor([0, 1]), bins=2), 6)  # |0.5 - 0.7|
@@ -123,15 +173,19 @@ def ece(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS) -> float:
 
 
 def mce(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS) -> float:
-    """Maximum calibration error: the largest |accuracy_b - confidence_b| over bins of equal width. Args, raises: as `ece`."""
+    """Maximum calibration error: the largest |accuracy_b - confidence_b| over bins of equal width.
+    Args, raises: as `ece`.
+    """
     return float(reliability(logits, labels, bins).gaps.max())
 
 
 def adaptive_ece(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS) -> float:
     """ECE over bins of equal numbers of samples instead of equal width.
 
-    Released codes take quantiles as edges and lose the smallest confidence, which lies in no bin (lower, upper]; here none is lost.
-    Args, raises: as `ece`. Returns: float in [0, 1]. Source: Nguyen and O'Connor 2015; Guo's released code.
+    Released codes take quantiles as edges and lose the smallest confidence, which lies in no bin
+    (lower, upper]; here none is lost.
+    Args, raises: as `ece`. Returns: float in [0, 1]. Source: Nguyen and O'Connor 2015; Guo's
+    released code.
     """
     return reliability(logits, labels, bins, equal_mass=True).expected_error()
 
@@ -143,11 +197,18 @@ def classwise_ece(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS) 
     """
     logits, labels = _check(logits, labels)
     p, bins = logits.softmax(1), _check_bins(bins)
-    return sum(_equal_width(p[:, k].contiguous(), labels == k, bins).expected_error() for k in range(p.shape[1])) / p.shape[1]
+    return (
+        sum(
+            _equal_width(p[:, k].contiguous(), labels == k, bins).expected_error()
+            for k in range(p.shape[1])
+        )
+        / p.shape[1]
+    )
 
 
 def brier(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Brier score: mean over samples of sum_k (p_k - [k = label])^2, in [0, 2]. Args, raises: as `ece`. Source: Brier 1950.
+    """Brier score: mean over samples of sum_k (p_k - [k = label])^2, in [0, 2]. Args, raises: as
+    `ece`. Source: Brier 1950.
 
     >>> round(brier(torch.tensor([[0.8, 0.2]]).log(), torch.tensor([0])), 6)
     0.08
@@ -179,16 +240,21 @@ SCORES = {
     "ece_15": (ece, "Σ_b n_b/N |accuracy_b - confidence_b|, 15 bins of equal width"),
     "ece_20": (lambda logits, labels: ece(logits, labels, 20), "the same, 20 bins"),
     "adaptive_ece_15": (adaptive_ece, "the same, 15 bins of equal numbers of samples"),
-    "classwise_ece_15": (classwise_ece, "mean over classes k of the ECE of p_k, 15 bins of equal width"),
+    "classwise_ece_15": (
+        classwise_ece,
+        "mean over classes k of the ECE of p_k, 15 bins of equal width",
+    ),
     "mce_15": (mce, "max over b of |accuracy_b - confidence_b|, 15 bins of equal width"),
 }
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """A fitted temperature: value in [0, inf], what it minimises ("nll" or "ece"), and on which samples it was fitted.
+    """A fitted temperature: value in [0, inf], what it minimises ("nll" or "ece"), and on which
+    samples it was fitted.
 
-    0 and inf are limits: no finite temperature is best when every sample is right, or when the logits say less than nothing.
+    0 and inf are limits: no finite temperature is best when every sample is right, or when the
+    logits say less than nothing.
     """
 
     value: float
@@ -198,20 +264,30 @@ class Temperature:
     def scale(self, logits: torch.Tensor) -> torch.Tensor:
         """logits / T; in the limits, logits whose softmax is the one of the limit."""
         if self.value == 0:
-            return torch.zeros_like(logits).masked_fill(logits < logits.amax(1, keepdim=True), -math.inf)
+            return torch.zeros_like(logits).masked_fill(
+                logits < logits.amax(1, keepdim=True), -math.inf
+            )
         return torch.zeros_like(logits) if self.value == math.inf else logits / self.value
 
 
 def fit_temperature(
-    logits: torch.Tensor, labels: torch.Tensor, *, by: str = "nll", fitted_on: str = "held-out", bins: int = 20
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    by: str = "nll",
+    fitted_on: str = "held-out",
+    bins: int = 20,
 ) -> Temperature:
     """The temperature T for which softmax(logits / T) is best calibrated on these samples.
 
-    by "nll": the minimum, to 1e-10, of the likelihood, convex in 1/T. by "ece": the best of the paper's grid, T = 0.1, 0.6, ... 9.6,
-    refined by ten points within 0.5 and ten within 0.1 (only positive ones).
-    Args: logits, floating point (N, K); labels, integers (N,); fitted_on, "held-out", or "test" where the samples are those whose
-    calibration is reported afterwards, as in Guo's released code, which flatters it: the result carries the word; bins, of the ECE.
-    Returns: Temperature. Raises: UsageError, also where all logits of each sample are equal, so that no T matters.
+    by "nll": the minimum, to 1e-10, of the likelihood, convex in 1/T. by "ece": the best of the
+    paper's grid, T = 0.1, 0.6, ... 9.6, refined by ten points within 0.5 and ten within 0.1 (only
+    positive ones).
+    Args: logits, floating point (N, K); labels, integers (N,); fitted_on, "held-out", or "test"
+    where the samples are those whose calibration is reported afterwards, as in Guo's released code,
+    which flatters it: the result carries the word; bins, of the ECE.
+    Returns: Temperature. Raises: UsageError, also where all logits of each sample are equal, so
+    that no T matters.
     Source: Guo, Pleiss et al. 2017 (nll); Guo et al. 2025, released code (ece, on the test set).
 
     >>> z = torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
@@ -227,8 +303,12 @@ def fit_temperature(
         )
     logits, labels = _check(logits, labels)
     if (logits == logits[:, :1]).all():
-        raise UsageError("the logits of each sample are all equal: no temperature changes their probabilities.")
-    return Temperature(_by_nll(logits, labels) if by == "nll" else _by_ece(logits, labels, bins), by, fitted_on)
+        raise UsageError(
+            "the logits of each sample are all equal: no temperature changes their probabilities."
+        )
+    return Temperature(
+        _by_nll(logits, labels) if by == "nll" else _by_ece(logits, labels, bins), by, fitted_on
+    )
 
 
 def _by_nll(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -258,7 +338,11 @@ def _by_ece(logits: torch.Tensor, labels: torch.Tensor, bins: int) -> float:
     for step, points in ((None, 20), (0.5, 10), (0.1, 10)):
         centre = best
         for number in range(points):
-            T = 0.1 + 0.5 * number if step is None else centre - step + 2 * step * number / (points - 1)
+            T = (
+                0.1 + 0.5 * number
+                if step is None
+                else centre - step + 2 * step * number / (points - 1)
+            )
             if T > 0 and (error := ece(logits / T, labels, bins)) < least:
                 best, least = T, error
     return best

@@ -1,18 +1,23 @@
-"""Neural collapse in numbers, every convention by name: NC1 to NC4, norms, and what each paper calls them.
+"""Neural collapse in numbers, every convention by name: NC1 to NC4, norms, and what each paper
+calls them.
 
-N samples, K classes, features h_n (D,), class means mu_k, Hbar = [mu_k - mu_G] (D, K), classifier W (K, D), b (K,),
-Sigma_W = (1/N) sum_n (h_n - mu_y)(.)^T, Sigma_B = (1/K) Hbar Hbar^T, E = (I - 11^T/K)/sqrt(K-1), the Gram matrix of a simplex ETF
-at Frobenius norm 1. mu_G is the mean of the class means; names that end in `_sample_mean` take the mean of all samples instead,
-which differs on unbalanced data. Sigma_B weighs all classes alike, as every released code does. Classes without samples are left
-out of whatever involves means, with a warning. `FORMULAS` has the formula of every name, `PRESETS` what a paper calls it:
+N samples, K classes, features h_n (D,), class means mu_k, Hbar = [mu_k - mu_G] (D, K), classifier W
+(K, D), b (K,), Sigma_W = (1/N) sum_n (h_n - mu_y)(.)^T, Sigma_B = (1/K) Hbar Hbar^T, E = (I -
+11^T/K)/sqrt(K-1), the Gram matrix of a simplex ETF at Frobenius norm 1. mu_G is the mean of the
+class means; names that end in `_sample_mean` take the mean of all samples instead, which differs on
+unbalanced data. Sigma_B weighs all classes alike, as every released code does. Classes without
+samples are left out of whatever involves means, with a warning. `FORMULAS` has the formula of every
+name, `PRESETS` what a paper calls it:
 
     preset     NC1                               NC2             NC3                                 NC4
     guo        nc1_trace_over_K                  nc3_product     nc3_distance                        -
     guo_code   nc1_trace                         nc3_product     nc3_distance_squared                -
     zhou       nc1_trace_over_K_sample_mean      nc2_W_centred   nc3_product_W_centred_sample_mean   W_mu_plus_b_sample_mean
 
-so the papers share names for different numbers: Guo's NC2 is, but for the centring of W, Zhou's NC3.
-Sources: Guo et al. 2025 equations 4 to 6; Zhou et al. 2022, released code; Papyan, Han, Donoho 2020 (equinorm, equiangularity).
+so the papers share names for different numbers: Guo's NC2 is, but for the centring of W, Zhou's
+NC3.
+Sources: Guo et al. 2025 equations 4 to 6; Zhou et al. 2022, released code; Papyan, Han, Donoho 2020
+(equinorm, equiangularity).
 """
 
 import difflib
@@ -25,7 +30,8 @@ import torch
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics.statistics import GLOBAL_MEANS, Statistics, TwoReads, check_samples
 
-# formulas of the metrics that depend on mu_G; each also exists with the suffix for the mean of all samples
+# formulas of the metrics that depend on mu_G; each also exists with the suffix for the mean of all
+# samples
 _WITH_GLOBAL_MEAN = {
     "nc1_trace": "tr(Σ_W Σ_B⁺)",
     "nc1_trace_over_K": "tr(Σ_W Σ_B⁺) / K",
@@ -60,7 +66,10 @@ FORMULAS = (
     _WITH_GLOBAL_MEAN
     | _WITHOUT
     | SECOND_READ
-    | {name + SAMPLE_MEAN: f"{formula}; mu_G the mean of all samples" for name, formula in _WITH_GLOBAL_MEAN.items()}
+    | {
+        name + SAMPLE_MEAN: f"{formula}; mu_G the mean of all samples"
+        for name, formula in _WITH_GLOBAL_MEAN.items()
+    }
 )
 _GUO = {"NC2H": "nc2_means", "NC2W": "nc2_W", "h_norm": "means_norm", "w_norm": "W_norm"}
 PRESETS = {
@@ -87,10 +96,15 @@ class Values(dict):
         if name in FORMULAS:
             raise UsageError(f"{name} needs the classifier: give W, and b where there is one.")
         close = difflib.get_close_matches(str(name), FORMULAS, n=1)
-        raise UsageError(f"there is no metric {name!r}" + (f": did you mean {close[0]!r}?" if close else "; FORMULAS lists them."))
+        raise UsageError(
+            f"there is no metric {name!r}"
+            + (f": did you mean {close[0]!r}?" if close else "; FORMULAS lists them.")
+        )
 
     def preset(self, name: str) -> dict[str, float]:
-        """The values under a paper's own names, one of `PRESETS`: "guo" (equations 4 to 6), "guo_code", "zhou"."""
+        """The values under a paper's own names, one of `PRESETS`: "guo" (equations 4 to 6),
+        "guo_code", "zhou".
+        """
         if name not in PRESETS:
             raise UsageError(f"there is no preset {name!r}: there are {', '.join(PRESETS)}.")
         return {theirs: self[ours] for theirs, ours in PRESETS[name].items()}
@@ -100,7 +114,8 @@ class Values(dict):
 class Collapse:
     """All collapse metrics of one set of features.
 
-    values: every name of `FORMULAS`. nc1_by_class: float64 (K,), tr(Sigma_k Sigma_B^+), mu_G the mean of the class means, NaN for
+    values: every name of `FORMULAS`. nc1_by_class: float64 (K,), tr(Sigma_k Sigma_B^+), mu_G the
+    mean of the class means, NaN for
     a class without samples. statistics: what the values are functions of.
     """
 
@@ -110,10 +125,13 @@ class Collapse:
 
 
 def simplex_distance(M: torch.Tensor) -> float:
-    """Distance of a matrix to the Gram matrix of a simplex ETF, both at Frobenius norm 1: ‖M/‖M‖ - (I - 11^T/K)/sqrt(K-1)‖.
+    """Distance of a matrix to the Gram matrix of a simplex ETF, both at Frobenius norm 1: ‖M/‖M‖ -
+    (I - 11^T/K)/sqrt(K-1)‖.
 
-    Args: M, float (K, K), a Gram matrix, or W Hbar. Returns: float in [0, 2], 0 for a simplex ETF; NaN for M = 0.
-    Source: Zhou's NC2 (M = W W^T, W centred) and NC3 (M = W Hbar, W centred); Guo equation 5 (M = W Hbar).
+    Args: M, float (K, K), a Gram matrix, or W Hbar. Returns: float in [0, 2], 0 for a simplex ETF;
+    NaN for M = 0.
+    Source: Zhou's NC2 (M = W W^T, W centred) and NC3 (M = W Hbar, W centred); Guo equation 5 (M = W
+    Hbar).
 
     >>> simplex_distance(3 * torch.eye(2, dtype=torch.float64) - 1.5) < 1e-15, round(simplex_distance(torch.eye(10)), 4)
     (True, 0.3204)
@@ -127,7 +145,8 @@ def simplex_distance(M: torch.Tensor) -> float:
 def equinorm(V: torch.Tensor) -> float:
     """Coefficient of variation of the rows' norms: std / mean, std with K - 1 in the denominator.
 
-    Args: V, float (K, D). Returns: float >= 0, 0 for equal norms. Source: Papyan et al. 2020; Guo's released code.
+    Args: V, float (K, D). Returns: float >= 0, 0 for equal norms. Source: Papyan et al. 2020; Guo's
+    released code.
 
     >>> round(equinorm(torch.tensor([[3.0, 0.0], [0.0, 4.0], [5.0, 0.0]])), 12)
     0.25
@@ -137,9 +156,11 @@ def equinorm(V: torch.Tensor) -> float:
 
 
 def equiangularity(V: torch.Tensor) -> float:
-    """Mean distance of the rows' cosines to those of a simplex: mean over k != j of |cos(v_k, v_j) + 1/(K-1)|.
+    """Mean distance of the rows' cosines to those of a simplex: mean over k != j of |cos(v_k, v_j)
+    + 1/(K-1)|.
 
-    Args: V, float (K, D), no row zero (NaN otherwise). Returns: float in [0, 2], 0 for a simplex. Source: Papyan et al. 2020.
+    Args: V, float (K, D), no row zero (NaN otherwise). Returns: float in [0, 2], 0 for a simplex.
+    Source: Papyan et al. 2020.
 
     >>> equiangularity(torch.eye(3))
     0.5
@@ -153,7 +174,8 @@ def equiangularity(V: torch.Tensor) -> float:
 def self_duality(W: torch.Tensor, H: torch.Tensor) -> float:
     """Distance of classifier and centred class means, both at Frobenius norm 1: ‖W/‖W‖ - H/‖H‖‖.
 
-    Args: W, float (K, D); H = Hbar^T, float (K, D). Returns: float in [0, 2]. Source: Guo equation 6 (the released code squares it).
+    Args: W, float (K, D); H = Hbar^T, float (K, D). Returns: float in [0, 2]. Source: Guo equation
+    6 (the released code squares it).
 
     >>> [round(self_duality(torch.eye(2), c * torch.eye(2)), 12) for c in (7, -1)]
     [0.0, 2.0]
@@ -163,35 +185,49 @@ def self_duality(W: torch.Tensor, H: torch.Tensor) -> float:
 
 
 def nc1_trace(statistics: Statistics, mu_G: str = "classes") -> float:
-    """tr(Sigma_W Sigma_B^+), without 1/K: within-class scatter in units of the between-class scatter.
+    """tr(Sigma_W Sigma_B^+), without 1/K: within-class scatter in units of the between-class
+    scatter.
 
-    Args: statistics; mu_G, "classes" or "samples", the centre of Sigma_B. Returns: float >= 0; NaN when all class means coincide.
+    Args: statistics; mu_G, "classes" or "samples", the centre of Sigma_B. Returns: float >= 0; NaN
+    when all class means coincide.
     Source: K times Guo equation 4 ("classes") and Zhou's NC1 ("samples").
     """
     if not statistics.basis.shape[1]:
         return math.nan
     H = statistics.centred_means(mu_G) @ statistics.basis  # (classes present, r)
     _, singular, Vh = torch.linalg.svd(H, full_matrices=False)  # (r,), (r, r)
-    return float(len(H) * (torch.einsum("ij,jk,ik->i", Vh, statistics.within, Vh) / singular.square()).sum())
+    return float(
+        len(H) * (torch.einsum("ij,jk,ik->i", Vh, statistics.within, Vh) / singular.square()).sum()
+    )
 
 
 def cdnv(statistics: Statistics) -> float:
-    """Class-distance normalised variance, mean over pairs of classes: (tr Sigma_k + tr Sigma_j) / (2 ‖mu_k - mu_j‖^2).
+    """Class-distance normalised variance, mean over pairs of classes: (tr Sigma_k + tr Sigma_j) /
+    (2 ‖mu_k - mu_j‖^2).
 
-    Returns: float >= 0; inf when two class means coincide and their classes do not. Source: Galanti, György, Hutter 2022.
+    Returns: float >= 0; inf when two class means coincide and their classes do not. Source:
+    Galanti, György, Hutter 2022.
     """
     centred = statistics.centred_means() @ statistics.basis  # (classes present, r)
-    squares = torch.cdist(centred, centred, compute_mode="donot_use_mm_for_euclid_dist").square()  # (classes present,) * 2
+    squares = torch.cdist(
+        centred, centred, compute_mode="donot_use_mm_for_euclid_dist"
+    ).square()  # (classes present,) * 2
     variances = statistics.class_within[statistics.present]
     pairs = torch.triu_indices(len(centred), len(centred), 1)
-    return float(((variances[pairs[0]] + variances[pairs[1]]) / (2 * squares[pairs[0], pairs[1]])).mean())
+    return float(
+        ((variances[pairs[0]] + variances[pairs[1]]) / (2 * squares[pairs[0], pairs[1]])).mean()
+    )
 
 
 def _check_classifier(W, b, K: int, D: int) -> None:
     if W.shape != (K, D):
-        raise UsageError(f"W must have the shape {(K, D)}, one row a class and one column a feature, not {tuple(W.shape)}.")
+        raise UsageError(
+            f"W must have the shape {(K, D)}, one row a class and one column a feature, not {tuple(W.shape)}."
+        )
     if b is not None and (not isinstance(b, torch.Tensor) or b.shape != (K,)):
-        raise UsageError(f"b must be None or a tensor of shape {(K,)}, not {tuple(b.shape) if isinstance(b, torch.Tensor) else b!r}.")
+        raise UsageError(
+            f"b must be None or a tensor of shape {(K,)}, not {tuple(b.shape) if isinstance(b, torch.Tensor) else b!r}."
+        )
     if not W.isfinite().all() or (b is not None and not b.isfinite().all()):
         raise UsageError("the classifier's weights hold NaN or infinity: training has diverged.")
 
@@ -200,17 +236,35 @@ def _remark(counts: torch.Tensor, D: int) -> None:
     K, missing = len(counts), (counts == 0).nonzero()[:, 0].tolist()
     if missing:
         some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        warnings.warn(f"{len(missing)} of {K} classes have no samples ({some}): metrics of means are over the others.", stacklevel=3)
+        warnings.warn(
+            f"{len(missing)} of {K} classes have no samples ({some}): metrics of means are over the others.",
+            stacklevel=3,
+        )
     if K - len(missing) - 1 > D:
-        warnings.warn(f"no simplex ETF of {K - len(missing)} classes fits into {D} dimensions: NC2 and NC3 cannot reach 0.", stacklevel=3)
+        warnings.warn(
+            f"no simplex ETF of {K - len(missing)} classes fits into {D} dimensions: NC2 and NC3 cannot reach 0.",
+            stacklevel=3,
+        )
 
 
-def _of_means(s: Statistics, mu_G: str, W: torch.Tensor | None, b: torch.Tensor | None) -> dict[str, float]:
-    """The metrics that depend on mu_G, in the order of their formulas; those of the classifier left out where W is None."""
+def _of_means(
+    s: Statistics, mu_G: str, W: torch.Tensor | None, b: torch.Tensor | None
+) -> dict[str, float]:
+    """The metrics that depend on mu_G, in the order of their formulas; those of the classifier left
+    out where W is None.
+    """
     H = s.centred_means(mu_G)
     trace, between = nc1_trace(s, mu_G), float(H.square().sum()) / len(H)
     quotient = s.within_trace / between if between else math.nan
-    values = [trace, trace / len(H), quotient, simplex_distance(H @ H.T), equinorm(H), equiangularity(H), float(H.norm(dim=1).mean())]
+    values = [
+        trace,
+        trace / len(H),
+        quotient,
+        simplex_distance(H @ H.T),
+        equinorm(H),
+        equiangularity(H),
+        float(H.norm(dim=1).mean()),
+    ]
     if W is not None:
         V = W[s.present]
         centred = V - V.mean(0)
@@ -221,12 +275,18 @@ def _of_means(s: Statistics, mu_G: str, W: torch.Tensor | None, b: torch.Tensor 
     return dict(zip(_WITH_GLOBAL_MEAN, values, strict=False))
 
 
-def collapse_values(statistics: Statistics, W: torch.Tensor | None = None, b: torch.Tensor | None = None) -> Values:
-    """Every metric that statistics and classifier decide; `SECOND_READ` lists those that they do not.
+def collapse_values(
+    statistics: Statistics, W: torch.Tensor | None = None, b: torch.Tensor | None = None
+) -> Values:
+    """Every metric that statistics and classifier decide; `SECOND_READ` lists those that they do
+    not.
 
-    Args: statistics; W, float (K, D) or None for the metrics of features alone; b, float (K,) or None for no bias.
-    Returns: Values, float by name. NaN where a metric is not defined, e.g. NC1 when all class means coincide.
-    Raises: UsageError when shapes do not fit or W holds NaN. Warns of classes without samples and of D < K - 1.
+    Args: statistics; W, float (K, D) or None for the metrics of features alone; b, float (K,) or
+    None for no bias.
+    Returns: Values, float by name. NaN where a metric is not defined, e.g. NC1 when all class means
+    coincide.
+    Raises: UsageError when shapes do not fit or W holds NaN. Warns of classes without samples and
+    of D < K - 1.
     """
     K, D = statistics.means.shape
     _remark(statistics.counts, D)
@@ -235,21 +295,33 @@ def collapse_values(statistics: Statistics, W: torch.Tensor | None = None, b: to
         _check_classifier(W, b, K, D)
         W, b = W.detach().cpu().double(), None if b is None else b.detach().cpu().double()
         V = W - W.mean(0)
-        values |= {"nc2_W": simplex_distance(W @ W.T), "nc2_W_centred": simplex_distance(V @ V.T), "nc2_W_equinorm": equinorm(W)}
+        values |= {
+            "nc2_W": simplex_distance(W @ W.T),
+            "nc2_W_centred": simplex_distance(V @ V.T),
+            "nc2_W_equinorm": equinorm(W),
+        }
         values |= {"nc2_W_equiangular": equiangularity(W), "W_norm": float(W.norm(dim=1).mean())}
     by_classes, by_samples = (_of_means(statistics, mu_G, W, b) for mu_G in GLOBAL_MEANS)
-    return Values(by_classes | values | {name + SAMPLE_MEAN: value for name, value in by_samples.items()})
+    return Values(
+        by_classes | values | {name + SAMPLE_MEAN: value for name, value in by_samples.items()}
+    )
 
 
 def neural_collapse(
-    features: torch.Tensor, labels: torch.Tensor, W: torch.Tensor, b: torch.Tensor | None = None, centroids: Statistics | None = None
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    W: torch.Tensor,
+    b: torch.Tensor | None = None,
+    centroids: Statistics | None = None,
 ) -> Collapse:
     """Every collapse metric of features in memory, in two reads of them.
 
-    Args: features, floating point (N, D), any device; labels, integers (N,) in 0..K-1; W, float (K, D); b, float (K,) or None;
-    centroids, the statistics whose class means the nearest-class-mean rule uses, e.g. the training set's for test features.
+    Args: features, floating point (N, D), any device; labels, integers (N,) in 0..K-1; W, float (K,
+    D); b, float (K,) or None; centroids, the statistics whose class means the nearest-class-mean
+    rule uses, e.g. the training set's for test features.
     Returns: Collapse. Memory beyond the features: O(K D + K^2) and a fixed chunk.
-    Raises: UsageError when shapes do not fit, fewer than two classes have samples, or numbers are not finite.
+    Raises: UsageError when shapes do not fit, fewer than two classes have samples, or numbers are
+    not finite.
 
     >>> H = torch.tensor([[2.0, 0.0], [4.0, 0.0], [-2.0, 1.0], [-4.0, -1.0]], dtype=torch.float64)
     >>> found = neural_collapse(H, torch.tensor([0, 0, 1, 1]), torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
@@ -261,33 +333,49 @@ def neural_collapse(
     check_samples(features, labels, len(W))
     _check_classifier(W, b, len(W), features.shape[1])
     if centroids is not None and centroids.means.shape != W.shape:
-        raise UsageError(f"the centroids are means of shape {tuple(centroids.means.shape)}, not {tuple(W.shape)} as W.")
+        raise UsageError(
+            f"the centroids are means of shape {tuple(centroids.means.shape)}, not {tuple(W.shape)} as W."
+        )
     reads = TwoReads(len(W), W, b, centroids)
     reads.first(features, labels)
     _name_sample(features, reads.sums)
     reads.turn()
     reads.second(features, labels)
     statistics = reads.finish()
-    return Collapse(Values(collapse_values(statistics, W, b) | reads.decisions()), reads.nc1_by_class(), statistics)
+    return Collapse(
+        Values(collapse_values(statistics, W, b) | reads.decisions()),
+        reads.nc1_by_class(),
+        statistics,
+    )
 
 
 def _name_sample(features: torch.Tensor, sums: torch.Tensor | None) -> None:
-    """Raise UsageError with the first sample that is not finite, where the class sums say that there is one."""
+    """Raise UsageError with the first sample that is not finite, where the class sums say that
+    there is one.
+    """
     if sums is not None and not sums.isfinite().all():
         for number, rows in enumerate(features.split(1024)):
             broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
             if len(broken):
                 first = 1024 * number + int(broken[0])
-                raise UsageError(f"the features hold NaN or infinity, first in sample {first}: find out where the network makes them.")
+                raise UsageError(
+                    f"the features hold NaN or infinity, first in sample {first}: find out where the network makes them."
+                )
 
 
-def nc1_by_correctness(features: torch.Tensor, predictions: torch.Tensor, labels: torch.Tensor, K: int) -> dict[str, float]:
-    """NC1 of samples grouped by their predicted class, over all, over those predicted right and over those predicted wrong.
+def nc1_by_correctness(
+    features: torch.Tensor, predictions: torch.Tensor, labels: torch.Tensor, K: int
+) -> dict[str, float]:
+    """NC1 of samples grouped by their predicted class, over all, over those predicted right and
+    over those predicted wrong.
 
-    Formula: mean over the samples of (h_n - m)^T Sigma_B^+ (h_n - m), m the mean of the samples with the same prediction, Sigma_B
-    of these means about their mean, no 1/K; so "all" is tr(Sigma_W Sigma_B^+) of the predicted classes.
-    Args: features, floating point (N, D); predictions and labels, integers (N,) in 0..K-1; K, the number of classes.
-    Returns: {"all", "correct", "wrong"}: float >= 0, NaN over no samples, and all NaN where fewer than two classes are predicted.
+    Formula: mean over the samples of (h_n - m)^T Sigma_B^+ (h_n - m), m the mean of the samples
+    with the same prediction, Sigma_B of these means about their mean, no 1/K; so "all" is
+    tr(Sigma_W Sigma_B^+) of the predicted classes.
+    Args: features, floating point (N, D); predictions and labels, integers (N,) in 0..K-1; K, the
+    number of classes.
+    Returns: {"all", "correct", "wrong"}: float >= 0, NaN over no samples, and all NaN where fewer
+    than two classes are predicted.
     Raises: UsageError as `neural_collapse`. Source: Guo's calibration figure.
     """
     reads = TwoReads(K)

@@ -1,6 +1,8 @@
-"""Collapse and calibration of a model as it is: any `nn.Module` that ends in a linear layer, any loader of (inputs, labels).
+"""Collapse and calibration of a model as it is: any `nn.Module` that ends in a linear layer, any
+loader of (inputs, labels).
 
-The input of the last linear layer are the features, its output the logits. The model runs in eval mode, under whatever autocast
+The input of the last linear layer are the features, its output the logits. The model runs in eval
+mode, under whatever autocast
 the caller has on, and is left as it was: modes, weights, random numbers drawn from torch.
 """
 
@@ -19,7 +21,9 @@ GIB = 2**30
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, without DataParallel, DistributedDataParallel and torch.compile around it."""
+    """The model itself, without DataParallel, DistributedDataParallel and torch.compile around
+    it.
+    """
     while True:
         inside = getattr(model, "_orig_mod", None)
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -31,7 +35,9 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def _as_it_was(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """In eval mode and without gradients; afterwards every module's mode and torch's random numbers are as before."""
+    """In eval mode and without gradients; afterwards every module's mode and torch's random numbers
+    are as before.
+    """
     modes = {module: module.training for module in model.modules()}
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
@@ -64,43 +70,65 @@ def _run(model: nn.Module, inputs, device: torch.device) -> None:
 
 
 def _pairs(loader, split: str, progress: bool) -> Iterator[tuple]:
-    """(inputs, labels) of each batch of a loader, with a progress bar if it takes more than a second."""
+    """(inputs, labels) of each batch of a loader, with a progress bar if it takes more than a
+    second.
+    """
     from tqdm import tqdm
 
-    for batch in tqdm(loader, desc=f"measuring {split}", disable=not progress, leave=False, delay=1, unit="batch"):
+    for batch in tqdm(
+        loader, desc=f"measuring {split}", disable=not progress, leave=False, delay=1, unit="batch"
+    ):
         if not isinstance(batch, list | tuple) or len(batch) < 2:
-            raise UsageError(f"the loader must give batches (inputs, labels), not {type(batch).__name__}: wrap it in one that does.")
+            raise UsageError(
+                f"the loader must give batches (inputs, labels), not {type(batch).__name__}: wrap it in one that does."
+            )
         yield batch[0], batch[1]
 
 
 def _linear(model: nn.Module, layer: str | None, inputs, device: torch.device) -> nn.Linear:
     """The linear layer of that name, or the one that is called last on these inputs."""
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    linears = {
+        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    }
     known = f"its linear layers are {', '.join(map(repr, linears)) or 'none'}."
     if layer is not None:
         if layer not in linears:
             raise UsageError(f"the model has no linear layer {layer!r}: {known}")
         return linears[layer]
     called = []
-    handles = [module.register_forward_hook(lambda module, *_: called.append(module)) for module in linears.values()]
+    handles = [
+        module.register_forward_hook(lambda module, *_: called.append(module))
+        for module in linears.values()
+    ]
     try:
         _run(model, inputs, device)
     finally:
         for handle in handles:
             handle.remove()
     if not called:
-        raise UsageError(f"no linear layer was called: {known} Collapse is measured at a linear classifier.")
+        raise UsageError(
+            f"no linear layer was called: {known} Collapse is measured at a linear classifier."
+        )
     return called[-1]
 
 
 class _Passes:
     """Batches of (features, logits, labels), as often as they are asked for.
 
-    While all features fit into `keep` bytes they are kept in main memory and the model runs once; beyond that it runs each time.
+    While all features fit into `keep` bytes they are kept in main memory and the model runs once;
+    beyond that it runs each time.
     """
 
-    def __init__(self, model: nn.Module, loader, split: str, layer: str | None, keep: float, progress: bool):
-        self.model, self.loader, self.split, self.layer, self.progress = model, loader, split, layer, progress
+    def __init__(
+        self, model: nn.Module, loader, split: str, layer: str | None, keep: float, progress: bool
+    ):
+        self.model, self.loader, self.split, self.layer, self.progress = (
+            model,
+            loader,
+            split,
+            layer,
+            progress,
+        )
         self.device = next(model.parameters()).device
         self.head: nn.Linear | None = None
         self.kept, self.room = [], keep
@@ -127,14 +155,18 @@ class _Passes:
 
     def _captured(self, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         seen = []
-        handle = self.head.register_forward_hook(lambda _, given, output: seen.append((given[0], output)))
+        handle = self.head.register_forward_hook(
+            lambda _, given, output: seen.append((given[0], output))
+        )
         try:
             _run(self.model, inputs, self.device)
         finally:
             handle.remove()
         if not seen or seen[-1][0].ndim != 2:
             got = f"got {tuple(seen[-1][0].shape)}" if seen else "was not called"
-            raise UsageError(f"the input of the classifier should have the shape (batch, features), it {got}: name another layer.")
+            raise UsageError(
+                f"the input of the classifier should have the shape (batch, features), it {got}: name another layer."
+            )
         return seen[-1]
 
 
@@ -155,12 +187,21 @@ def _rows(split: str, values: dict, part: str = "all") -> list[dict]:
     formulas = FORMULAS | {name: formula for name, (_, formula) in SCORES.items()}
     formulas["nc1_trace_by_prediction"] = "tr(Σ_W Σ_B⁺), samples grouped by predicted class"
     return [
-        {"split": split, "metric": name, "part": part, "value": value, "papers": ", ".join(papers.get(name, [])), "formula": formulas[name]}
+        {
+            "split": split,
+            "metric": name,
+            "part": part,
+            "value": value,
+            "papers": ", ".join(papers.get(name, [])),
+            "formula": formulas[name],
+        }
         for name, value in values.items()
     ]
 
 
-def _measured(split: str, passes: _Passes, centroids: Statistics | None) -> tuple[list[dict], Statistics]:
+def _measured(
+    split: str, passes: _Passes, centroids: Statistics | None
+) -> tuple[list[dict], Statistics]:
     """The rows of one split, and its statistics."""
     reads = groups = None
     logits, labels = [], []
@@ -192,25 +233,38 @@ def _measured(split: str, passes: _Passes, centroids: Statistics | None) -> tupl
     return rows, statistics
 
 
-def measure(model: nn.Module, loader, *, layer: str | None = None, keep_gib: float = 2.0, progress: bool = True):
+def measure(
+    model: nn.Module,
+    loader,
+    *,
+    layer: str | None = None,
+    keep_gib: float = 2.0,
+    progress: bool = True,
+):
     """Every collapse and calibration metric of a model on a loader's data, as a tidy table.
 
     Args:
-        model: any nn.Module whose logits come from a linear layer; DataParallel, DistributedDataParallel and torch.compile are
-            looked through. It runs where its parameters are.
-        loader: gives batches (inputs, labels), labels integers (B,); or a dict of such loaders by name, e.g. {"train": ...,
-            "test": ...}: the nearest-class-mean rule then uses the class means of the first one everywhere. Any order of samples,
-            but no random augmentation and no drop_last where features do not fit into memory, for then they are made twice.
-        layer: name of the classifier as in `named_modules`; by default the linear layer that is called last.
-        keep_gib: features and logits up to this size, in GiB, are kept in main memory, so that the model runs once over a loader.
+        model: any nn.Module whose logits come from a linear layer; DataParallel,
+            DistributedDataParallel and torch.compile are looked through. It runs where its
+            parameters are.
+        loader: gives batches (inputs, labels), labels integers (B,); or a dict of such loaders by
+            name, e.g. {"train": ..., "test": ...}: the nearest-class-mean rule then uses the class
+            means of the first one everywhere. Any order of samples, but no random augmentation and
+            no drop_last where features do not fit into memory, for then they are made twice.
+        layer: name of the classifier as in `named_modules`; by default the linear layer that is
+            called last.
+        keep_gib: features and logits up to this size, in GiB, are kept in main memory, so that the
+            model runs once over a loader.
         progress: whether to show a progress bar for what takes longer than a second.
 
     Returns:
-        pandas.DataFrame with columns split, metric, part ("all", "class 3", "correct", "wrong"), value, papers (what papers call
-        it), formula. Logits are kept for the calibration scores, 4 N K bytes.
+        pandas.DataFrame with columns split, metric, part ("all", "class 3", "correct", "wrong"),
+        value, papers (what papers call it), formula. Logits are kept for the calibration scores, 4
+        N K bytes.
 
     Raises:
-        UsageError: for a model without a linear classifier, an empty loader, labels that do not fit, NaN in the features.
+        UsageError: for a model without a linear classifier, an empty loader, labels that do not
+            fit, NaN in the features.
     """
     import pandas as pd
 
@@ -218,22 +272,31 @@ def measure(model: nn.Module, loader, *, layer: str | None = None, keep_gib: flo
     rows, first = [], None
     with _as_it_was(model, next(model.parameters()).device):
         for split, each in loaders.items():
-            more, statistics = _measured(split, _Passes(model, each, split, layer, keep_gib * GIB, progress), first)
+            more, statistics = _measured(
+                split, _Passes(model, each, split, layer, keep_gib * GIB, progress), first
+            )
             first = first or statistics
             rows += more
     return pd.DataFrame(rows)
 
 
-def predict(model: nn.Module, loader, *, layer: str | None = None, progress: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits float32 (N, K) and labels int64 (N,) of a loader's samples, on the CPU, e.g. to fit a temperature on held-out data.
+def predict(
+    model: nn.Module, loader, *, layer: str | None = None, progress: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits float32 (N, K) and labels int64 (N,) of a loader's samples, on the CPU, e.g. to fit a
+    temperature on held-out data.
 
-    Args, raises: as `measure`. The logits are the output of the last linear layer, whatever the model makes of them.
+    Args, raises: as `measure`. The logits are the output of the last linear layer, whatever the
+    model makes of them.
     """
     model, loaders = _prepare(model, loader)
     (split, loader), *_ = loaders.items()
     with _as_it_was(model, next(model.parameters()).device):
         passes = _Passes(model, loader, split, layer, -1, progress)
-        kept = [(logits.float().cpu(), check_samples(logits, labels, logits.shape[1])[1].cpu()) for _, logits, labels in passes]
+        kept = [
+            (logits.float().cpu(), check_samples(logits, labels, logits.shape[1])[1].cpu())
+            for _, logits, labels in passes
+        ]
     return tuple(torch.cat(parts) for parts in zip(*kept, strict=True))
 
 
@@ -243,11 +306,20 @@ class CollapseHistory:
     history = CollapseHistory(model, {"train": train_loader, "test": test_loader})
     ... and after an epoch: history.record(epoch=epoch); at the end: history.table()
 
-    Args: as `measure`. Recording leaves modes, weights and torch's random numbers as they were, so training goes on unchanged; a
-    loader that shuffles from a generator of its own draws from that one.
+    Args: as `measure`. Recording leaves modes, weights and torch's random numbers as they were, so
+    training goes on unchanged; a loader that shuffles from a generator of its own draws from that
+    one.
     """
 
-    def __init__(self, model: nn.Module, loader, *, layer: str | None = None, keep_gib: float = 2.0, progress: bool = True):
+    def __init__(
+        self,
+        model: nn.Module,
+        loader,
+        *,
+        layer: str | None = None,
+        keep_gib: float = 2.0,
+        progress: bool = True,
+    ):
         self.model, self.loader = model, loader
         self.options = {"layer": layer, "keep_gib": keep_gib, "progress": progress}
         self.parts = []

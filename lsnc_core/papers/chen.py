@@ -12,7 +12,9 @@ from lsnc_core.runs.spec import RunSpec
 
 @dataclass(frozen=True)
 class LandscapeSize:
-    """What the a-p landscape trains in one profile: seeds everywhere, and more seeds at some clean rates."""
+    """What the a-p landscape trains in one profile: seeds everywhere, and more seeds at some clean
+    rates.
+    """
 
     data: str
     train_size: int
@@ -68,7 +70,8 @@ LANDSCAPE = {
         epochs=250,
         evaluate_at=(1, 2, 4, 8, 16, 32, 64, 128, 250),
     ),
-    # the paper's optimiser, batch and tenths of p; fewer epochs and seeds; 151,226 parameters, enough to memorise random labels
+    # the paper's optimiser, batch and tenths of p; fewer epochs and seeds; 151,226 parameters,
+    # enough to memorise random labels
     "gpu": LandscapeSize(
         data="mnist",
         train_size=60000,
@@ -102,8 +105,8 @@ LANDSCAPE = {
 }
 
 
-# CIFAR-10 (Figures 5 c, d and 7), a ResNet-18. "paper": its 100 epochs with the rate halved after epochs 50 and 75;
-# "gpu": a fifteenth of the parameters (0.70 million), fewer epochs and cells.
+# CIFAR-10 (Figures 5 c, d and 7), a ResNet-18. "paper": its 100 epochs with the rate halved after
+# epochs 50 and 75; "gpu": a fifteenth of the parameters (0.70 million), fewer epochs and cells.
 CIFAR = {
     "gpu": LandscapeSize(
         data="cifar10",
@@ -163,7 +166,10 @@ def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
     from lsnc_core import models
 
     source = source_of(data_set or size.data)
-    train_size, test_size = (min(asked, there) for asked, there in zip((size.train_size, size.test_size), source.sizes, strict=True))
+    train_size, test_size = (
+        min(asked, there)
+        for asked, there in zip((size.train_size, size.test_size), source.sizes, strict=True)
+    )
     runs = []
     for seed in range(max(size.seeds, size.repeated_seeds)):
         rates = size.clean_rates if seed < size.seeds else size.repeated_rates
@@ -199,8 +205,8 @@ def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
 def landscape_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     """The networks of the a-p landscape (Chen Figures 5 to 11) in one profile.
 
-    Another image set than the profile's may be named, a reader's file among them; of a smaller one all images are used, and images
-    that cannot be pooled are taken as they are.
+    Another image set than the profile's may be named, a reader's file among them; of a smaller one
+    all images are used, and images that cannot be pooled are taken as they are.
 
     Raises:
         UsageError: for an unknown profile or data set.
@@ -209,7 +215,8 @@ def landscape_runs(profile: str, data_set: str = "") -> list[RunSpec]:
 
 
 def cifar_runs(profile: str) -> list[RunSpec]:
-    """The networks of the landscape on CIFAR-10 (Chen Figures 5 c, d and 7); none in the profiles that need no download.
+    """The networks of the landscape on CIFAR-10 (Chen Figures 5 c, d and 7); none in the profiles
+    that need no download.
 
     Raises:
         UsageError: for an unknown profile.
@@ -219,12 +226,15 @@ def cifar_runs(profile: str) -> list[RunSpec]:
 
 
 def size_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """The networks for measured minus predicted against the number of training images; args and raises as for `landscape_runs`.
+    """The networks for measured minus predicted against the number of training images; args and
+    raises as for `landscape_runs`.
 
     Some of the landscape's own, and others like them but for the number of images and epochs.
     """
     kept, sizes = _of_profile(TRAIN_SIZES, profile)
-    here = [spec for spec in landscape_runs(profile, data_set) if spec.a == SIZE_RATE and spec.p in kept]
+    here = [
+        spec for spec in landscape_runs(profile, data_set) if spec.a == SIZE_RATE and spec.p in kept
+    ]
     most = source_of(here[0].data).sizes[0]
     return here + [
         replace(spec, train_size=number, epochs=epochs, evaluate_at=(epochs,))
@@ -242,7 +252,9 @@ def recipe(runs: list[RunSpec]) -> str:
 
 
 def beta_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """All networks of the notebook on noisy test labels: both landscapes; args and raises as for `landscape_runs`."""
+    """All networks of the notebook on noisy test labels: both landscapes; args and raises as for
+    `landscape_runs`.
+    """
     return landscape_runs(profile, data_set) + cifar_runs(profile)
 
 
@@ -250,4 +262,8 @@ def landscape_notebook_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     """All networks of the notebook on the landscape; args and raises as for `landscape_runs`."""
     grid = landscape_runs(profile, data_set)
     # few networks on many images cannot be spread over all cores: they go first
-    return [spec for spec in size_runs(profile, data_set) if spec not in grid] + grid + cifar_runs(profile)
+    return (
+        [spec for spec in size_runs(profile, data_set) if spec not in grid]
+        + grid
+        + cifar_runs(profile)
+    )

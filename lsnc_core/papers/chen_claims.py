@@ -1,21 +1,25 @@
-"""Chen, Ziyin et al. 2020: the claims, what is expected of each, and the thresholds, fixed before the first run.
+"""Chen, Ziyin et al. 2020: the claims, what is expected of each, and the thresholds, fixed before
+the first run.
 
-What came later, when networks had been trained: the last part of C5, C16 and C17, whose directions are the paper's, and the bounds
-C5_NEAR and C9_SMALL, which are ours.
+What came later, when networks had been trained: the last part of C5, C16 and C17, whose directions
+are the paper's, and the bounds C5_NEAR and C9_SMALL, which are ours.
 """
 
 from lsnc_core.papers.claims import OURS, Claim
 
 PAPER = "Chen, Ziyin et al. 2020"
 
-# Training loss above its floor, the entropy of the smoothed label, up to which a network counts as having memorised its labels.
+# Training loss above its floor, the entropy of the smoothed label, up to which a network counts as
+# having memorised its labels.
 MEMORISED = 0.05
 C1_TOLERANCE, C1_RANGE, C1_STEP = 0.1, (0.5, 0.95), 0.05
 C2_ERROR, C2_RANK, C2_RANGE = 0.15, 0.9, (0.2, 0.95)
 C3_RATES = (0.5, 0.95)
-# How far apart best kept masses of different numbers of classes may lie that "well approximate each other"; the bound is ours, C1's.
+# How far apart best kept masses of different numbers of classes may lie that "well approximate each
+# other"; the bound is ours, C1's.
 C5_NEAR, C5_FROM = C1_TOLERANCE, 0.8
-# Clean rate of gamma's transition by number of classes and p* just above it, below it 1/M: computed apart from this package's formulas.
+# Clean rate of gamma's transition by number of classes and p* just above it, below it 1/M: computed
+# apart from this package's formulas.
 C6_TOLERANCE = 1e-4
 C6_TRANSITIONS = {
     2: (0.75, 0.5),
@@ -30,7 +34,8 @@ C6_TRANSITIONS = {
     10**4: (0.141551, 0.254),
     10**6: (0.089616, 0.169),
 }
-# p = 1/M learns nothing: accuracies are compared from here on, and above 1/M where there are fewer than ten classes
+# p = 1/M learns nothing: accuracies are compared from here on, and above 1/M where there are fewer
+# than ten classes
 LEARNS_FROM = 0.2
 C8_RATIO = 0.25
 # The paper has no number for a "small" p: below the middle of the range, a bound of ours.
@@ -171,4 +176,8 @@ _OURS = (
         f"p of least ECE within {B1_TOLERANCE} of the p of least loss, for a in [{C1_RANGE[0]}, {C1_RANGE[1]}]",
     ),
 )
-CLAIMS = {row[0]: Claim(row[0], paper, *row[1:]) for paper, rows in ((PAPER, _CHEN), (OURS, _OURS)) for row in rows}
+CLAIMS = {
+    row[0]: Claim(row[0], paper, *row[1:])
+    for paper, rows in ((PAPER, _CHEN), (OURS, _OURS))
+    for row in rows
+}

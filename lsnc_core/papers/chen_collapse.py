@@ -1,4 +1,5 @@
-"""What no paper has: neural collapse and calibration over Chen's grid of clean rates and kept masses (B1 and B2).
+"""What no paper has: neural collapse and calibration over Chen's grid of clean rates and kept
+masses (B1 and B2).
 
 NC1, NC2, NC3 are Guo et al.'s (equations 4 to 6), with the classes by their clean labels.
 """
@@ -20,17 +21,21 @@ METRICS = {
     "ECE": "ECE, held-out images",
 }
 # which images each kind of verdict is about
-COLLAPSES = {"train NC1": ("clean_train_loss", "training images, clean labels"), "test NC1": ("test_loss", "held-out images")}
+COLLAPSES = {
+    "train NC1": ("clean_train_loss", "training images, clean labels"),
+    "test NC1": ("test_loss", "held-out images"),
+}
 
 
 def table(runs, found: dict):
     """The landscape's table with collapse metrics and ECE after the last epoch.
 
-    Args: runs, the table of `lsnc_core.runs.results`; found, from `lsnc_core.runs.tensors`, of the same networks.
+    Args: runs, the table of `lsnc_core.runs.results`; found, from `lsnc_core.runs.tensors`, of the
+    same networks.
 
     Returns:
-        pandas.DataFrame as `landscape_table` with the columns of `METRICS`; only the rows that have `learned`, for the class means of
-        networks that learned nothing coincide.
+        pandas.DataFrame as `landscape_table` with the columns of `METRICS`; only the rows that have
+        `learned`, for the class means of networks that learned nothing coincide.
     """
     import pandas as pd
     import torch
@@ -45,7 +50,10 @@ def table(runs, found: dict):
             continue
         last, row = epochs[-1], {"a": spec.a, "p": spec.p, "seed": spec.seed}
         for part in ("train", "test"):
-            row |= {f"{part} {name}": value for name, value in collapse.values(last, part).preset("guo").items()}
+            row |= {
+                f"{part} {name}": value
+                for name, value in collapse.values(last, part).preset("guo").items()
+            }
         _, clean = data.truth(spec.data, spec.train_size, spec.test_size)
         rows.append(row | {"ECE": ece(torch.from_numpy(np.array(last["test_logits"])), clean)})
     return landscape.merge(pd.DataFrame(rows), on=["a", "p", "seed"])
@@ -53,19 +61,38 @@ def table(runs, found: dict):
 
 def seen(table) -> str:
     """What the grid shows, in numbers: the p of least loss, NC1 and ECE by clean rate."""
-    columns = {"test_loss": "test loss", "train NC1": "NC1 on training images", "test NC1": "NC1 on held-out images", "ECE": "ECE"}
+    columns = {
+        "test_loss": "test loss",
+        "train NC1": "NC1 on training images",
+        "test NC1": "NC1 on held-out images",
+        "ECE": "ECE",
+    }
     best = {name: minima(table, column) for column, name in columns.items()}
-    said = [f"{name} " + ", ".join(f"{row.argmin:.2f}" for row in found.itertuples()) for name, found in best.items()]
+    said = [
+        f"{name} " + ", ".join(f"{row.argmin:.2f}" for row in found.itertuples())
+        for name, found in best.items()
+    ]
     return f"the p at which each is least, for a = {', '.join(f'{a:g}' for a in sorted(set(table.a)))}: {'; '.join(said)}."
 
 
 def verdict(claim: str, table, metric: str, loss: str, place: str) -> Verdict:
-    """B1 or B2: p of the least metric minus p of the least loss, paired by seed, at each clean rate of four seeds or more."""
+    """B1 or B2: p of the least metric minus p of the least loss, paired by seed, at each clean rate
+    of four seeds or more.
+    """
     cases = []
     for row in argmin_differences(table[table.a.between(*C1_RANGE)], metric, loss).itertuples():
         outcome = claims.decide(row.low, row.high, -B1_TOLERANCE, B1_TOLERANCE)
-        cases.append(case(row.a, f"difference {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]", outcome, row.memorised))
-    return claims.over_cases(CLAIMS[claim], where(table, place), cases, decider=decider(table, cases))
+        cases.append(
+            case(
+                row.a,
+                f"difference {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+                outcome,
+                row.memorised,
+            )
+        )
+    return claims.over_cases(
+        CLAIMS[claim], where(table, place), cases, decider=decider(table, cases)
+    )
 
 
 def verdicts(table) -> list[Verdict]:

@@ -1,4 +1,6 @@
-"""Chen, Ziyin et al. 2020: figures of the theory (1 to 4) with their tables, and of the landscape (5 and 6)."""
+"""Chen, Ziyin et al. 2020: figures of the theory (1 to 4) with their tables, and of the landscape
+(5 and 6).
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +14,11 @@ from lsnc_core.papers import chen_landscape, chen_minima, claims
 from lsnc_core.papers.style import COLOURS, LOSS_MAP, RESIDUAL_MAP, styled
 from lsnc_core.theory import label_noise
 
-NAMES = {"alpha": r"$\alpha$: clean test labels", "beta": r"$\beta$: noisy test labels", "gamma": r"$\gamma$: Bayesian test labels"}
+NAMES = {
+    "alpha": r"$\alpha$: clean test labels",
+    "beta": r"$\beta$: noisy test labels",
+    "gamma": r"$\gamma$: Bayesian test labels",
+}
 DASHES = {"alpha": "-", "beta": "--", "gamma": ":"}
 CLEAN_RATE, KEPT = "clean rate a", "kept mass p"
 # Losses diverge at p = 1; the colour scale of heat maps ends here, in nats, and the bar says so.
@@ -20,24 +26,34 @@ TOP = 3.0
 
 
 def top(table: pd.DataFrame) -> float:
-    """Where a scale of losses of trained networks ends, in nats: `TOP`, of more than ten classes in proportion to log M."""
+    """Where a scale of losses of trained networks ends, in nats: `TOP`, of more than ten classes in
+    proportion to log M.
+    """
     return TOP * max(1.0, float(np.log10(source_of(table.data.iloc[0]).num_classes)))
 
 
 def landscape_theory(M: int = 2, points: int = 101) -> pd.DataFrame:
-    """The three losses over the (a, p) plane: one row per (a, p), columns alpha, beta, gamma in nats (inf where they diverge).
+    """The three losses over the (a, p) plane: one row per (a, p), columns alpha, beta, gamma in
+    nats (inf where they diverge).
 
     Raises:
         UsageError: for fewer than 2 points an axis.
     """
     if points < 2:
         raise UsageError(f"points must be at least 2, got {points!r}.")
-    a, p = (axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, points), np.linspace(0, 1, points)))
-    return pd.DataFrame({"a": a, "p": p} | {kind: label_noise.loss(kind, a, p, M) for kind in label_noise.KINDS})
+    a, p = (
+        axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, points), np.linspace(0, 1, points))
+    )
+    return pd.DataFrame(
+        {"a": a, "p": p} | {kind: label_noise.loss(kind, a, p, M) for kind in label_noise.KINDS}
+    )
 
 
-def optima_theory(kinds: tuple[str, ...], classes: tuple[int, ...], points: int = 201) -> pd.DataFrame:
-    """The best kept mass against the clean rate: one row per (kind, M, a) with p* and the loss there.
+def optima_theory(
+    kinds: tuple[str, ...], classes: tuple[int, ...], points: int = 201
+) -> pd.DataFrame:
+    """The best kept mass against the clean rate: one row per (kind, M, a) with p* and the loss
+    there.
 
     Raises:
         UsageError: when no number of classes is given, or one is below 2.
@@ -47,7 +63,15 @@ def optima_theory(kinds: tuple[str, ...], classes: tuple[int, ...], points: int 
     a = np.linspace(0, 1, points)
     return pd.concat(
         [
-            pd.DataFrame({"kind": kind, "M": M, "a": a, "p": label_noise.optimum(kind, a, M), "loss": label_noise.best_loss(kind, a, M)})
+            pd.DataFrame(
+                {
+                    "kind": kind,
+                    "M": M,
+                    "a": a,
+                    "p": label_noise.optimum(kind, a, M),
+                    "loss": label_noise.best_loss(kind, a, M),
+                }
+            )
             for kind in kinds
             for M in classes
         ],
@@ -61,12 +85,21 @@ def _mark(axes, xlabel: str = CLEAN_RATE, ylabel: str = KEPT) -> None:
 
 @styled
 def figure_1(table: pd.DataFrame) -> Figure:
-    """Heat maps of eqs 7, 8, 9 over the (a, p) plane with the best p of each a (the mirror minimum of gamma too)."""
+    """Heat maps of eqs 7, 8, 9 over the (a, p) plane with the best p of each a (the mirror minimum
+    of gamma too).
+    """
     figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.7), sharey=True, layout="constrained")
     for panel, kind in zip(panels, label_noise.KINDS, strict=True):
         grid = table.pivot(index="p", columns="a", values=kind)
         image = panel.pcolormesh(
-            grid.columns, grid.index, np.minimum(grid, 1e3), cmap=LOSS_MAP, vmin=0, vmax=TOP, shading="nearest", rasterized=True
+            grid.columns,
+            grid.index,
+            np.minimum(grid, 1e3),
+            cmap=LOSS_MAP,
+            vmin=0,
+            vmax=TOP,
+            shading="nearest",
+            rasterized=True,
         )
         a = np.linspace(0, 1, 401)
         best = label_noise.optimum(kind, a, 2)
@@ -89,7 +122,14 @@ def figure_2(table: pd.DataFrame) -> Figure:
     for colour, (kind, part) in zip(COLOURS, table.groupby("kind"), strict=False):
         axes.plot(part.a, part.p, DASHES[kind], color=colour, lw=2.2, label=NAMES[kind])
         if kind == "gamma":
-            axes.plot(part.a, 1 - part.p, DASHES[kind], color=colour, lw=1, label=r"$\gamma$: its mirror minimum $1-p^*$")
+            axes.plot(
+                part.a,
+                1 - part.p,
+                DASHES[kind],
+                color=colour,
+                lw=1,
+                label=r"$\gamma$: its mirror minimum $1-p^*$",
+            )
     _mark(axes, ylabel="best kept mass p*")
     axes.set_xlim(0.5, 1)
     axes.legend(frameon=False, fontsize="small")
@@ -113,7 +153,9 @@ def figure_3(table: pd.DataFrame) -> Figure:
 
 @styled
 def figure_4(table: pd.DataFrame) -> Figure:
-    """p* against a for gamma and several numbers of classes, each jump as a thin vertical line at a_c."""
+    """p* against a for gamma and several numbers of classes, each jump as a thin vertical line at
+    a_c.
+    """
     figure, axes = plt.subplots(figsize=(5.6, 4), layout="constrained")
     for colour, (M, part) in zip(COLOURS, table.groupby("M"), strict=False):
         a_c, p_c = label_noise.gamma_transition(M)
@@ -127,12 +169,19 @@ def figure_4(table: pd.DataFrame) -> Figure:
 
 
 def heat(panel, grid: pd.DataFrame, rough: pd.DataFrame, **colours):
-    """A heat map over cells of (a, p); cells whose networks have not memorised their labels are hatched."""
-    # the clean rates of a grid are unevenly spaced: each gets a column of the same width, named on the axis
+    """A heat map over cells of (a, p); cells whose networks have not memorised their labels are
+    hatched.
+    """
+    # the clean rates of a grid are unevenly spaced: each gets a column of the same width, named on
+    # the axis
     columns, rows = np.arange(len(grid.columns) + 1) - 0.5, np.arange(len(grid.index) + 1) - 0.5
     image = panel.pcolormesh(columns, rows, grid, rasterized=True, **colours)
     for row, column in np.argwhere(rough.to_numpy(bool)):
-        panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", lw=0, edgecolor="black"))
+        panel.add_patch(
+            Rectangle(
+                (column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", lw=0, edgecolor="black"
+            )
+        )
     panel.set_xticks(range(len(grid.columns)), [f"{a:g}" for a in grid.columns], fontsize="small")
     panel.set_yticks(range(len(grid.index)), [f"{p:g}" for p in grid.index], fontsize="small")
     panel.set(xlabel=CLEAN_RATE)
@@ -155,11 +204,17 @@ def rough_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def figure_5(table: pd.DataFrame) -> Figure:
-    """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale for all panels."""
+    """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale
+    for all panels.
+    """
     figure, panels = plt.subplots(1, 3, figsize=(11, 4.6), sharey=True, layout="constrained")
     # pcolormesh leaves infinite cells blank; they belong above the top of the scale
     theory = np.minimum(means(table, "predicted"), 1e3)
-    across, rates, kept = np.arange(len(theory.columns)), theory.columns.to_numpy(), theory.index.to_numpy()
+    across, rates, kept = (
+        np.arange(len(theory.columns)),
+        theory.columns.to_numpy(),
+        theory.index.to_numpy(),
+    )
     mark = {"color": "white", "mec": "black", "ms": 7}
     colours = {"cmap": LOSS_MAP, "vmin": 0, "vmax": top(table)}
     image = heat(panels[0], theory, rough_cells(table) & False, **colours)
@@ -168,7 +223,9 @@ def figure_5(table: pd.DataFrame) -> Figure:
     for panel, (column, where) in zip(panels[1:], chen_landscape.PROTOCOLS.items(), strict=True):
         heat(panel, means(table, column), rough_cells(table), **colours)
         found = chen_minima.minima(table, column)
-        panel.vlines(across, position(kept, found.low), position(kept, found.high), color="white", lw=2)
+        panel.vlines(
+            across, position(kept, found.low), position(kept, found.high), color="white", lw=2
+        )
         panel.plot(across, position(kept, found.argmin), "o", **mark)
         panel.set_title(f"measured: {where}")
     figure.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
@@ -177,7 +234,9 @@ def figure_5(table: pd.DataFrame) -> Figure:
 
 @styled
 def figure_5_residual(table: pd.DataFrame) -> Figure:
-    """Measured minus predicted loss over the (a, p) grid, p = 1 left out where the prediction is infinite."""
+    """Measured minus predicted loss over the (a, p) grid, p = 1 left out where the prediction is
+    infinite.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(8.6, 4.4), sharey=True, layout="constrained")
     finite = table[np.isfinite(table.predicted)]
     rough = rough_cells(finite)
@@ -191,12 +250,19 @@ def figure_5_residual(table: pd.DataFrame) -> Figure:
 
 
 def seed_points(panel, curves: pd.DataFrame, **look) -> None:
-    """Means over seeds (rows of `curves`) against its columns, with 95 % t-intervals where there are four seeds or more."""
+    """Means over seeds (rows of `curves`) against its columns, with 95 % t-intervals where there
+    are four seeds or more.
+    """
     error = None
     if len(curves) >= claims.MIN_SEEDS:
-        curves = curves.loc[:, np.isfinite(curves).all()]  # a diverged network leaves no mean to draw
+        curves = curves.loc[
+            :, np.isfinite(curves).all()
+        ]  # a diverged network leaves no mean to draw
         intervals = [claims.t_interval(curves[value]) for value in curves]
-        error = [[middle - low for middle, low, _ in intervals], [high - middle for middle, _, high in intervals]]
+        error = [
+            [middle - low for middle, low, _ in intervals],
+            [high - middle for middle, _, high in intervals],
+        ]
     panel.errorbar(curves.columns, curves.mean(), yerr=error, capsize=2, **look)
 
 
@@ -226,16 +292,29 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
     """
     M = source_of(table.data.iloc[0]).num_classes
     check_rates(table, rates)
-    figure, panels = plt.subplots(1, len(rates), figsize=(4.6 * len(rates) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        1,
+        len(rates),
+        figsize=(4.6 * len(rates) + 0.4, 4),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
+    )
     markers = dict(zip(chen_landscape.PROTOCOLS, ("o", "s"), strict=True))
     for panel, a in zip(panels[0], rates, strict=True):
         p = np.linspace(0.02, 0.999, 400)
-        panel.plot(p, label_noise.loss("alpha", a, p, M), color="black", lw=1.6, label="theory, eq. 11")
+        panel.plot(
+            p, label_noise.loss("alpha", a, p, M), color="black", lw=1.6, label="theory, eq. 11"
+        )
         panel.axvline(a, color="grey", lw=0.8, ls=":", label="predicted best p = a")
         for colour, (column, where) in zip(COLOURS, chen_landscape.PROTOCOLS.items(), strict=False):
             curves = table[table.a == a].pivot(index="seed", columns="p", values=column)
-            seed_points(panel, curves, fmt=markers[column], color=colour, ms=5, label=f"measured: {where}")
-        panel.set(xlabel=KEPT, title=slice_title(table, a), xlim=(0, 1.02), ylim=(0, top(table) + 1))
+            seed_points(
+                panel, curves, fmt=markers[column], color=colour, ms=5, label=f"measured: {where}"
+            )
+        panel.set(
+            xlabel=KEPT, title=slice_title(table, a), xlim=(0, 1.02), ylim=(0, top(table) + 1)
+        )
     panels[0][0].set_ylabel("test loss (nats); formula infinite at p = 1")
     panels[0][-1].legend(frameon=False, fontsize="small", loc="upper left")
     return figure
@@ -243,9 +322,18 @@ def figure_6(table: pd.DataFrame, rates: tuple[float, ...]) -> Figure:
 
 @styled
 def size_residual(table: pd.DataFrame) -> Figure:
-    """Measured minus predicted loss against the number of training images, a panel for each p; `table` from `chen_landscape.by_size`."""
+    """Measured minus predicted loss against the number of training images, a panel for each p;
+    `table` from `chen_landscape.by_size`.
+    """
     kept = sorted(set(table.p))
-    figure, panels = plt.subplots(1, len(kept), figsize=(4.6 * len(kept) + 0.4, 4), sharey=True, layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        1,
+        len(kept),
+        figsize=(4.6 * len(kept) + 0.4, 4),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
+    )
     looks = (
         ("residual", "o-", "measured: held-out images"),
         ("train_residual", "s-", "measured: training images, clean labels"),
@@ -257,9 +345,17 @@ def size_residual(table: pd.DataFrame) -> Figure:
             curves = table[table.p == p].pivot(index="seed", columns="train_size", values=column)
             seed_points(panel, curves, fmt=mark, color=colour, lw=1, ms=5, label=label)
         sizes = sorted(set(table.train_size))
-        panel.set(xscale="log", xlabel="training images", title=f"a = {table.a.iloc[0]:g}, p = {p:g}")
+        panel.set(
+            xscale="log", xlabel="training images", title=f"a = {table.a.iloc[0]:g}, p = {p:g}"
+        )
         panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
         panel.minorticks_off()
     panels[0][0].set_ylabel("measured minus predicted (nats)")
-    figure.legend(*panels[0][0].get_legend_handles_labels(), frameon=False, fontsize="small", ncols=3, loc="outside lower center")
+    figure.legend(
+        *panels[0][0].get_legend_handles_labels(),
+        frameon=False,
+        fontsize="small",
+        ncols=3,
+        loc="outside lower center",
+    )
     return figure

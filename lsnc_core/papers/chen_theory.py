@@ -1,4 +1,6 @@
-"""Chen, Ziyin et al. 2020: the claims about formulas alone, and every error of the paper as printed, right, and checked."""
+"""Chen, Ziyin et al. 2020: the claims about formulas alone, and every error of the paper as
+printed, right, and checked.
+"""
 
 import functools
 from collections.abc import Callable
@@ -22,9 +24,11 @@ JENSEN_CASES = 5000
 
 
 def lowest(kind: str, a: float, M: int) -> float:
-    """The argmin of the loss over p in (0, 1), by a search in log-odds that knows no closed form; to 1e-7, of a flat minimum to 1e-4.
+    """The argmin of the loss over p in (0, 1), by a search in log-odds that knows no closed form;
+    to 1e-7, of a flat minimum to 1e-4.
 
-    Args: kind, one of `label_noise.KINDS`; a, clean rate; M, classes. Returns: the p of the lowest of all local minima.
+    Args: kind, one of `label_noise.KINDS`; a, clean rate; M, classes. Returns: the p of the lowest
+    of all local minima.
     """
     from scipy import optimize
     from scipy.special import expit
@@ -36,7 +40,10 @@ def lowest(kind: str, a: float, M: int) -> float:
     values = loss(odds)
     dips = np.flatnonzero((values[1:-1] <= values[:-2]) & (values[1:-1] <= values[2:])) + 1
     options = {"method": "bounded", "options": {"xatol": 1e-10}}
-    found = [optimize.minimize_scalar(loss, bounds=(odds[dip - 1], odds[dip + 1]), **options) for dip in dips]
+    found = [
+        optimize.minimize_scalar(loss, bounds=(odds[dip - 1], odds[dip + 1]), **options)
+        for dip in dips
+    ]
     return float(expit(min(found, key=lambda each: each.fun).x))
 
 
@@ -50,41 +57,70 @@ def _outcome(holds: bool) -> str:
 
 
 def theory_verdicts() -> list[Verdict]:
-    """C1, C4, C5, C6 and C12 checked on the formulas, each to a stated tolerance; every best p is searched for."""
+    """C1, C4, C5, C6 and C12 checked on the formulas, each to a stated tolerance; every best p is
+    searched for.
+    """
     alpha, beta = ({M: _searched(kind, M) for M in CLASSES} for kind in ("alpha", "beta"))
     tried = f"searched at {len(RATES)} clean rates and M = {CLASSES}, tolerance {TOLERANCE:.0e}"
 
     found = max(np.abs(best - RATES).max() for best in alpha.values())
-    c1 = Verdict(CLAIMS["C1"], FORMULAS, f"largest |p* − a| {found:.1e}, {tried}", _outcome(found < TOLERANCE))
+    c1 = Verdict(
+        CLAIMS["C1"],
+        FORMULAS,
+        f"largest |p* − a| {found:.1e}, {tried}",
+        _outcome(found < TOLERANCE),
+    )
 
     differences = {M: beta[M] - alpha[M] for M in CLASSES}
     parts = (
         ("M = 2, a > 1/2, the paper's range", differences[2][RATES > 0.5]),
         ("M > 2, a ≥ 1/M", np.concatenate([differences[M][RATES >= 1 / M] for M in CLASSES[1:]])),
     )
-    cases = [Case(name, f"largest p*(β) − p*(α): {part.max():.1e}", _outcome(part.max() < TOLERANCE)) for name, part in parts]
+    cases = [
+        Case(name, f"largest p*(β) − p*(α): {part.max():.1e}", _outcome(part.max() < TOLERANCE))
+        for name, part in parts
+    ]
     below = max(part[RATES < 1 / M].max(initial=-1) for M, part in differences.items())
-    c4 = claims.over_cases(CLAIMS["C4"], FORMULAS, cases, f"for a < 1/M, not claimed, p*(β) is larger, by up to {below:.2g}; {tried}")
+    c4 = claims.over_cases(
+        CLAIMS["C4"],
+        FORMULAS,
+        cases,
+        f"for a < 1/M, not claimed, p*(β) is larger, by up to {below:.2g}; {tried}",
+    )
 
     c12 = Verdict(CLAIMS["C12"], FORMULAS, *_jensen_holds())
     return [c1, c4, _verdict_c5(beta, tried), _verdict_c6(), c12]
 
 
 def _verdict_c5(beta: dict[int, np.ndarray], tried: str) -> Verdict:
-    """C5 from beta's best p by number of classes, (rates,) each: its limit, the distance to it, and how close classes come for large a."""
-    exact = max(np.abs(best - RATES**2 - (1 - RATES) ** 2 / (M - 1)).max() for M, best in beta.items())
+    """C5 from beta's best p by number of classes, (rates,) each: its limit, the distance to it, and
+    how close classes come for large a.
+    """
+    exact = max(
+        np.abs(best - RATES**2 - (1 - RATES) ** 2 / (M - 1)).max() for M, best in beta.items()
+    )
     gap = {M: np.abs(best - RATES**2).max() for M, best in beta.items() if M >= 10}
-    near = {M: np.abs(best - beta[2])[RATES >= C5_FROM - 1e-12].max() for M, best in beta.items() if M > 2}
+    near = {
+        M: np.abs(best - beta[2])[RATES >= C5_FROM - 1e-12].max()
+        for M, best in beta.items()
+        if M > 2
+    }
     cases = [
-        Case("the closed form", f"largest |p* − a² − (1−a)²/(M−1)| {exact:.1e}", _outcome(exact < TOLERANCE)),
+        Case(
+            "the closed form",
+            f"largest |p* − a² − (1−a)²/(M−1)| {exact:.1e}",
+            _outcome(exact < TOLERANCE),
+        ),
         Case(
             "the limit a²",
-            "largest |p* − a²|: " + ", ".join(f"{value:.4f} at M = {M}" for M, value in gap.items()),
+            "largest |p* − a²|: "
+            + ", ".join(f"{value:.4f} at M = {M}" for M, value in gap.items()),
             _outcome(all(value <= 1 / (M - 1) + TOLERANCE for M, value in gap.items())),
         ),
         Case(
             f"a ≥ {C5_FROM}",
-            "largest |p* − p* of M = 2|: " + ", ".join(f"{value:.3f} at M = {M}" for M, value in near.items()),
+            "largest |p* − p* of M = 2|: "
+            + ", ".join(f"{value:.3f} at M = {M}" for M, value in near.items()),
             _outcome(max(near.values()) <= C5_NEAR),
         ),
     ]
@@ -92,29 +128,43 @@ def _verdict_c5(beta: dict[int, np.ndarray], tried: str) -> Verdict:
 
 
 def transition(M: int) -> float:
-    """The clean rate at which gamma's searched best p leaves 1/M, by bisection; the formulas of `gamma_transition` are not used."""
+    """The clean rate at which gamma's searched best p leaves 1/M, by bisection; the formulas of
+    `gamma_transition` are not used.
+    """
     low, high = 1 / M, 0.99
     while high - low > 1e-10:
         middle = (low + high) / 2
-        low, high = (low, middle) if abs(lowest("gamma", middle, M) - 1 / M) > 1e-3 else (middle, high)
+        low, high = (
+            (low, middle) if abs(lowest("gamma", middle, M) - 1 / M) > 1e-3 else (middle, high)
+        )
     return high
 
 
 def _verdict_c6() -> Verdict:
-    """C6: at every M p* = 1/M below the transition, the transition where it was tabulated, and a jump that stays as the step shrinks."""
+    """C6: at every M p* = 1/M below the transition, the transition where it was tabulated, and a
+    jump that stays as the step shrinks.
+    """
     steps, cases = (1e-4, 1e-6), []
     for M, (tabulated, above) in C6_TRANSITIONS.items():
         a_c = transition(M)
-        flat = max(abs(lowest("gamma", a, M) - 1 / M) for a in np.linspace(1 / M, a_c - steps[0], 20))
-        far, close = (abs(lowest("gamma", a_c + step, M) - 1 / M) for step in steps)  # for M = 2 either of the two mirrored minima
+        flat = max(
+            abs(lowest("gamma", a, M) - 1 / M) for a in np.linspace(1 / M, a_c - steps[0], 20)
+        )
+        far, close = (
+            abs(lowest("gamma", a_c + step, M) - 1 / M) for step in steps
+        )  # for M = 2 either of the two mirrored minima
         known = abs(a_c - tabulated) <= C6_TOLERANCE and abs(1 / M + close - above) <= P_ABOVE
         said = (
             f"p* − 1/M at most {flat:.0e} below a = {a_c:.6f} (tabulated {tabulated:.6f}); above by {steps[0]:.0e} {far:.4f}, "
             f"by {steps[1]:.0e} {close:.4f} (tabulated p* {above:.3f})"
         )
         # a continuous transition like a square root gives a tenth, a jump all of it
-        cases.append(Case(f"M = {M}", said, _outcome(flat <= C6_TOLERANCE and known and close > far / 2)))
-    return claims.over_cases(CLAIMS["C6"], FORMULAS, cases, "p* searched for on both sides of the transition")
+        cases.append(
+            Case(f"M = {M}", said, _outcome(flat <= C6_TOLERANCE and known and close > far / 2))
+        )
+    return claims.over_cases(
+        CLAIMS["C6"], FORMULAS, cases, "p* searched for on both sides of the transition"
+    )
 
 
 def _jensen_holds() -> tuple[str, str]:
@@ -122,12 +172,16 @@ def _jensen_holds() -> tuple[str, str]:
     terms = [random_jensen_terms(M) for M in JENSEN_CLASSES]
     violated = sum(int((smoothing > forward + 1e-12).sum()) for smoothing, forward, _ in terms)
     rows = sum(smoothing.size for smoothing, _, _ in terms)
-    return f"{violated} violations in {rows:,} rows of random cases, M = {JENSEN_CLASSES}", _outcome(violated == 0)
+    return (
+        f"{violated} violations in {rows:,} rows of random cases, M = {JENSEN_CLASSES}",
+        _outcome(violated == 0),
+    )
 
 
 @functools.cache
 def random_jensen_terms(M: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three log-likelihoods of eqs 18 and 19 for random logits (normal, scale 2) and kept masses (even in [1/M, 1]).
+    """The three log-likelihoods of eqs 18 and 19 for random logits (normal, scale 2) and kept
+    masses (even in [1/M, 1]).
 
     Returns: three float64 (cases, M), the row of the largest logit first.
     """
@@ -143,22 +197,26 @@ def random_jensen_terms(M: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _logit_violations() -> str:
-    """How often the second step of eq. 19 is violated by random logits, in percent by number of classes."""
+    """How often the second step of eq. 19 is violated by random logits, in percent by number of
+    classes.
+    """
     shares = {"at least one row": [], "the sum over rows": [], "the row of the largest logit": []}
     for M in JENSEN_CLASSES:
         _, forward, logit = random_jensen_terms(M)
         above = forward > logit
-        for name, hits in zip(shares, (above.any(1), forward.sum(1) > logit.sum(1), above[:, 0]), strict=True):
+        for name, hits in zip(
+            shares, (above.any(1), forward.sum(1) > logit.sum(1), above[:, 0]), strict=True
+        ):
             shares[name].append(f"{hits.mean():.1%}")
     said = "; ".join(f"{name} in {', '.join(found)}" for name, found in shares.items())
-    return (
-        f"forward correction above logit smoothing at M = {', '.join(map(str, JENSEN_CLASSES))}, {JENSEN_CASES:,} random cases each: {said}"
-    )
+    return f"forward correction above logit smoothing at M = {', '.join(map(str, JENSEN_CLASSES))}, {JENSEN_CASES:,} random cases each: {said}"
 
 
 @dataclass(frozen=True)
 class Erratum:
-    """One error of the paper: the place, what is printed, what is right (both LaTeX or plain words), and the computed check."""
+    """One error of the paper: the place, what is printed, what is right (both LaTeX or plain
+    words), and the computed check.
+    """
 
     place: str
     printed: str
@@ -167,22 +225,38 @@ class Erratum:
 
 
 def errata() -> list[Erratum]:
-    """The paper's errors in its own order of equations, each with numbers computed here from both forms."""
+    """The paper's errors in its own order of equations, each with numbers computed here from both
+    forms.
+    """
     M, a = 10, 0.8
     uniform = labels.symmetric_noise(a, M)
-    skewed = np.array([[0.8, 0.1, 0.0], [0.2, 0.6, 0.3], [0.0, 0.3, 0.7]])  # columns sum to 1, rows do not
-    best_alpha, best_beta = label_noise.optimal_smoothing_alpha(skewed), label_noise.optimal_smoothing_beta(skewed)
-    printed13, right13 = label_noise_errata.printed_eq13(uniform), label_noise.optimal_smoothing_beta(uniform)
+    skewed = np.array(
+        [[0.8, 0.1, 0.0], [0.2, 0.6, 0.3], [0.0, 0.3, 0.7]]
+    )  # columns sum to 1, rows do not
+    best_alpha, best_beta = (
+        label_noise.optimal_smoothing_alpha(skewed),
+        label_noise.optimal_smoothing_beta(skewed),
+    )
+    printed13, right13 = (
+        label_noise_errata.printed_eq13(uniform),
+        label_noise.optimal_smoothing_beta(uniform),
+    )
     printed12 = label_noise_errata.printed_eq12_loss(labels.smoothing_matrix(0.7, M), uniform)
     text = label_noise_errata.printed_text_before_eq13(uniform)
     first, second = label_noise_errata.printed_eq17(uniform)
     mean_field = label_noise.mean_field_kept_beta(uniform)
     searched = _lowest_kept(lambda p: label_noise.beta_loss(labels.smoothing_matrix(p, M), uniform))
     searched16 = _lowest_kept(lambda p: label_noise_errata.printed_eq16_loss(p, uniform))
-    cyclic = labels.noise_matrix("pair", 0.7, 3) @ labels.noise_matrix("pair", 0.9, 3)  # doubly stochastic, not symmetric
+    cyclic = labels.noise_matrix("pair", 0.7, 3) @ labels.noise_matrix(
+        "pair", 0.9, 3
+    )  # doubly stochastic, not symmetric
     wrong_large, right_large, exact_large = (
         float(np.diff(form(a, np.array([0.3, 0.9]), 10**6))[0])
-        for form in (label_noise_errata.printed_gamma_large_M, label_noise.gamma_large_M, functools.partial(label_noise.loss, "gamma"))
+        for form in (
+            label_noise_errata.printed_gamma_large_M,
+            label_noise.gamma_large_M,
+            functools.partial(label_noise.loss, "gamma"),
+        )
     )
     mirrored = label_noise.loss("gamma", 0.9, np.array([0.9632, 0.0368]), 2)
     off = (1 - a) / (M - 1)
@@ -264,7 +338,10 @@ def errata() -> list[Erratum]:
             _logit_violations(),
         ),
         Erratum(
-            "Appendix C (ResNet-18)", "1,000,000 parameters", "11.17 million for the CIFAR form", f"counted here: {resnet18_parameters():,}"
+            "Appendix C (ResNet-18)",
+            "1,000,000 parameters",
+            "11.17 million for the CIFAR form",
+            f"counted here: {resnet18_parameters():,}",
         ),
     ]
 
@@ -273,14 +350,20 @@ def _lowest_kept(loss: Callable[[float], float]) -> float:
     """The kept mass at which a mean-field loss is lowest, by search."""
     from scipy import optimize
 
-    return optimize.minimize_scalar(loss, bounds=(0.01, 0.99), method="bounded", options={"xatol": 1e-9}).x
+    return optimize.minimize_scalar(
+        loss, bounds=(0.01, 0.99), method="bounded", options={"xatol": 1e-9}
+    ).x
 
 
 def resnet18_parameters(classes: int = 10) -> int:
-    """Parameters of ResNet-18 with the 3x3 stem for small images, counted layer by layer: convolutions without bias, then batch norm."""
+    """Parameters of ResNet-18 with the 3x3 stem for small images, counted layer by layer:
+    convolutions without bias, then batch norm.
+    """
 
     def convolution(inputs: int, outputs: int, size: int) -> int:
-        return inputs * outputs * size**2 + 2 * outputs  # batch norm has a scale and a shift per channel
+        return (
+            inputs * outputs * size**2 + 2 * outputs
+        )  # batch norm has a scale and a shift per channel
 
     total, inputs = convolution(3, 64, 3), 64
     for width in (64, 128, 256, 512):

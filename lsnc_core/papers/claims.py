@@ -1,8 +1,9 @@
 """What a claim is, how it is decided, and the statistics that decide it.
 
-A claim is one sentence of a paper, in our words, with the number or direction to expect. A verdict sets what was measured
-beside it. An interval wholly on the claimed side means "holds"; wholly on the other side, "does not hold"; anything else is
-"not decidable here". Intervals are 95 %; they need four seeds or more and cover weights and label noise, not the batch order.
+A claim is one sentence of a paper, in our words, with the number or direction to expect. A verdict
+sets what was measured beside it. An interval wholly on the claimed side means "holds"; wholly on
+the other side, "does not hold"; anything else is "not decidable here". Intervals are 95 %; they
+need four seeds or more and cover weights and label noise, not the batch order.
 """
 
 import itertools
@@ -16,14 +17,18 @@ from lsnc_core.errors import UsageError
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decidable here"
 OUTCOMES = (HOLDS, FAILS, UNDECIDED)
 OURS = "this companion"  # the `paper` of a claim that none of the three makes
-NOT_TRAINED = "not trained in this profile"  # how an open verdict begins that nothing was measured for
+NOT_TRAINED = (
+    "not trained in this profile"  # how an open verdict begins that nothing was measured for
+)
 LEVEL = 0.95
 MIN_SEEDS = 4
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One checkable sentence of a paper: id (ours), where it stands, the sentence, what to expect if it is true."""
+    """One checkable sentence of a paper: id (ours), where it stands, the sentence, what to expect
+    if it is true.
+    """
 
     id: str
     paper: str
@@ -34,7 +39,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Case:
-    """One of several cases that a claim was tried in: its name, what was measured, and the outcome, one of `OUTCOMES`."""
+    """One of several cases that a claim was tried in: its name, what was measured, and the outcome,
+    one of `OUTCOMES`.
+    """
 
     name: str
     measured: str
@@ -46,7 +53,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The computed answer to a claim: what it was tried on, what was measured, the outcome, and its cases where there are several."""
+    """The computed answer to a claim: what it was tried on, what was measured, the outcome, and its
+    cases where there are several.
+    """
 
     claim: Claim
     tried_on: str
@@ -63,8 +72,11 @@ def _check_outcome(outcome: str) -> None:
         raise UsageError(f"an outcome must be one of {', '.join(OUTCOMES)}, got {outcome!r}.")
 
 
-def over_cases(claim: Claim, tried_on: str, cases: Sequence[Case], remark: str = "", decider: str = "") -> Verdict:
-    """The verdict on a claim about several cases at once; an open one says what would decide it (`decider`).
+def over_cases(
+    claim: Claim, tried_on: str, cases: Sequence[Case], remark: str = "", decider: str = ""
+) -> Verdict:
+    """The verdict on a claim about several cases at once; an open one says what would decide it
+    (`decider`).
 
     >>> cases = [Case("a = 0.5", "", HOLDS), Case("a = 0.8", "", FAILS), Case("a = 0.9", "", HOLDS)]
     >>> over_cases(None, "digits", cases).measured
@@ -78,8 +90,17 @@ def over_cases(claim: Claim, tried_on: str, cases: Sequence[Case], remark: str =
         names = [case.name for case in cases if case.outcome == each]
         shared = "".join(names[0].rpartition(" ")[:2]) if names else ""
         if names:
-            said.append(f"{each} at {shared}{', '.join(name.removeprefix(shared) for name in names)}")
-    said += [part for part in (remark, f"what would decide it: {decider}" if outcome == UNDECIDED and decider else "") if part]
+            said.append(
+                f"{each} at {shared}{', '.join(name.removeprefix(shared) for name in names)}"
+            )
+    said += [
+        part
+        for part in (
+            remark,
+            f"what would decide it: {decider}" if outcome == UNDECIDED and decider else "",
+        )
+        if part
+    ]
     return Verdict(claim, tried_on, "; ".join(said), outcome, tuple(cases))
 
 
@@ -108,15 +129,16 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def parabola_argmin(x: np.ndarray, y: np.ndarray) -> float:
-    """Where a curve is lowest: the vertex of the parabola through its lowest grid point and that point's two neighbours.
+    """Where a curve is lowest: the vertex of the parabola through its lowest grid point and that
+    point's two neighbours.
 
     Args:
         x: float (points,), increasing.
         y: float (points,), finite.
 
     Returns:
-        The vertex, between the two neighbours; the grid point itself when the lowest is the first or the last, or next to a
-        point at infinity.
+        The vertex, between the two neighbours; the grid point itself when the lowest is the first
+        or the last, or next to a point at infinity.
 
     >>> round(parabola_argmin(np.array([0.0, 1.0, 3.0]), np.array([4.0, 1.0, 1.0])), 6)
     2.0
@@ -127,7 +149,10 @@ def parabola_argmin(x: np.ndarray, y: np.ndarray) -> float:
     left, here, right = x[lowest - 1 : lowest + 2]
     if not (np.isfinite(left) and np.isfinite(right)):
         return float(here)
-    rise_left, rise_right = (y[lowest - 1] - y[lowest]) / (here - left), (y[lowest + 1] - y[lowest]) / (right - here)
+    rise_left, rise_right = (
+        (y[lowest - 1] - y[lowest]) / (here - left),
+        (y[lowest + 1] - y[lowest]) / (right - here),
+    )
     if rise_left + rise_right == 0:  # three equal values: no curvature to go by
         return float(here)
     # the parabola's slope is linear between the two midpoints, from -rise_left to rise_right
@@ -136,15 +161,18 @@ def parabola_argmin(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def argmin_interval(x: Sequence[float], curves: np.ndarray) -> tuple[float, float, float]:
-    """Where the mean of several curves is lowest, with a 95 % percentile bootstrap interval over the curves.
+    """Where the mean of several curves is lowest, with a 95 % percentile bootstrap interval over
+    the curves.
 
-    Every resample with replacement of up to six seeds is enumerated, so nothing is drawn; above six, 10,000 seeded resamples.
-    A bootstrap of few seeds is too narrow, and a grid cannot tell more than its steps: the interval is widened to hold, at the
-    least, the points half-way to both neighbours of the mean curve's lowest grid point; where one of the two lies at infinity, the
+    Every resample with replacement of up to six seeds is enumerated, so nothing is drawn; above
+    six, 10,000 seeded resamples. A bootstrap of few seeds is too narrow, and a grid cannot tell
+    more than its steps: the interval is widened to hold, at the least, the points half-way to both
+    neighbours of the mean curve's lowest grid point; where one of the two lies at infinity, the
     neighbour itself.
 
     Args:
-        x: float (points,), increasing, in a coordinate in which the curves are smooth; the ends may be infinite.
+        x: float (points,), increasing, in a coordinate in which the curves are smooth; the ends may
+            be infinite.
         curves: float (seeds, points), finite.
 
     Returns:
@@ -154,8 +182,15 @@ def argmin_interval(x: Sequence[float], curves: np.ndarray) -> tuple[float, floa
         UsageError: for fewer than two curves, shapes that do not fit or values that are not finite.
     """
     x, curves = np.asarray(x, dtype=float), np.asarray(curves, dtype=float)
-    if curves.ndim != 2 or curves.shape[1] != len(x) or len(curves) < 2 or not np.isfinite(curves).all():
-        raise UsageError(f"an argmin interval needs two or more finite curves over {len(x)} points, got shape {curves.shape}.")
+    if (
+        curves.ndim != 2
+        or curves.shape[1] != len(x)
+        or len(curves) < 2
+        or not np.isfinite(curves).all()
+    ):
+        raise UsageError(
+            f"an argmin interval needs two or more finite curves over {len(x)} points, got shape {curves.shape}."
+        )
     seeds = len(curves)
     if seeds <= 6:
         draws = np.array(list(itertools.product(range(seeds), repeat=seeds)))
@@ -167,12 +202,15 @@ def argmin_interval(x: Sequence[float], curves: np.ndarray) -> tuple[float, floa
     high = np.quantile(lowest, (1 + LEVEL) / 2, method="higher")
     best = int(np.argmin(curves.mean(0)))
     neighbours = x[max(best - 1, 0)], x[min(best + 1, len(x) - 1)]
-    cell = [middle if np.isfinite(middle := (x[best] + other) / 2) else other for other in neighbours]
+    cell = [
+        middle if np.isfinite(middle := (x[best] + other) / 2) else other for other in neighbours
+    ]
     return parabola_argmin(x, curves.mean(0)), float(min(low, cell[0])), float(max(high, cell[1]))
 
 
 def decide(low: float, high: float, at_least: float = -np.inf, at_most: float = np.inf) -> str:
-    """The outcome for an interval [low, high] when the claim is that the value lies in [at_least, at_most].
+    """The outcome for an interval [low, high] when the claim is that the value lies in [at_least,
+    at_most].
 
     >>> decide(0.7, 0.8, 0.6, 0.9), decide(0.95, 1.0, 0.6, 0.9), decide(0.85, 0.95, 0.6, 0.9)
     ('holds', 'does not hold', 'not decidable here')
@@ -183,7 +221,8 @@ def decide(low: float, high: float, at_least: float = -np.inf, at_most: float = 
 
 
 def every(outcomes: Sequence[str]) -> str:
-    """The outcome of a claim about several cases at once: it fails when one fails, holds when all hold; of no cases nothing is decided.
+    """The outcome of a claim about several cases at once: it fails when one fails, holds when all
+    hold; of no cases nothing is decided.
 
     >>> every(["holds", "not decidable here"]), every(["holds", "does not hold"]), every([])
     ('not decidable here', 'does not hold', 'not decidable here')

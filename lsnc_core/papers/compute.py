@@ -13,9 +13,9 @@ def table(runs: Sequence[RunSpec]):
         runs: duplicates count once.
 
     Returns:
-        pandas.DataFrame, one row per image set, kind of network and number of epochs: data, model, epochs, networks, image_passes
-        (training images times epochs, all networks), pflop (1e15 operations; a training step counts as three forward passes, measuring
-        an image as one).
+        pandas.DataFrame, one row per image set, kind of network and number of epochs: data, model,
+        epochs, networks, image_passes (training images times epochs, all networks), pflop (1e15
+        operations; a training step counts as three forward passes, measuring an image as one).
     """
     import pandas as pd
 
@@ -28,11 +28,18 @@ def table(runs: Sequence[RunSpec]):
             forward[shape] = prepare.forward_operations(spec)
         passes = spec.train_size * spec.epochs
         measured = (spec.train_size + spec.test_size + spec.validation_size) * len(spec.evaluate_at)
-        row = rows.setdefault((spec.data, spec.model, spec.epochs), {"networks": 0, "image_passes": 0, "pflop": 0.0})
+        row = rows.setdefault(
+            (spec.data, spec.model, spec.epochs), {"networks": 0, "image_passes": 0, "pflop": 0.0}
+        )
         row["networks"] += 1
         row["image_passes"] += passes
         row["pflop"] += (3 * passes + measured) * forward[shape] / 1e15
-    return pd.DataFrame([{"data": data, "model": model, "epochs": epochs} | row for (data, model, epochs), row in rows.items()])
+    return pd.DataFrame(
+        [
+            {"data": data, "model": model, "epochs": epochs} | row
+            for (data, model, epochs), row in rows.items()
+        ]
+    )
 
 
 def said(runs: Sequence[RunSpec]) -> str:
@@ -42,4 +49,7 @@ def said(runs: Sequence[RunSpec]) -> str:
         f"{row.image_passes:.3g} image passes, {row.pflop:,.3g} PFLOP"
         for row in table(runs).itertuples()
     ]
-    return "; ".join(parts) + ". Hours: not measured; at 100 TFLOP/s a PFLOP takes 10 s. What is in the store is not trained again."
+    return (
+        "; ".join(parts)
+        + ". Hours: not measured; at 100 TFLOP/s a PFLOP takes 10 s. What is in the store is not trained again."
+    )

@@ -1,7 +1,8 @@
-"""Guo et al. 2025 (arXiv 2402.03979): the claims about the unconstrained feature model, and what is computed for them by profile.
+"""Guo et al. 2025 (arXiv 2402.03979): the claims about the unconstrained feature model, and what is
+computed for them by profile.
 
-delta is the smoothing strength, NC1, NC2, NC3 are the paper's equations 4 to 6. The paper's full text was not at hand: a claim whose
-wording is not sourced says so.
+delta is the smoothing strength, NC1, NC2, NC3 are the paper's equations 4 to 6. The paper's full
+text was not at hand: a claim whose wording is not sourced says so.
 """
 
 from dataclasses import dataclass
@@ -55,14 +56,18 @@ _CLAIMS = (
         f"measured rate of log NC1 within {RATE_TOLERANCE:.0%} of the formula",
     ),
 )
-CLAIMS = {name: Claim(name, OURS if name == "G13" else PAPER, place, sentence, expected) for name, place, sentence, expected in _CLAIMS}
+CLAIMS = {
+    name: Claim(name, OURS if name == "G13" else PAPER, place, sentence, expected)
+    for name, place, sentence, expected in _CLAIMS
+}
 
 
 @dataclass(frozen=True)
 class ModelSize:
     """What the feature model's notebooks compute in one profile.
 
-    starts: random starts of each strength that are minimised; runs: starts of the training curves; iterations of these.
+    starts: random starts of each strength that are minimised; runs: starts of the training curves;
+    iterations of these.
     """
 
     starts: int
@@ -86,9 +91,11 @@ def model_size(profile: str) -> ModelSize:
 
 
 def code_model(K: int = 10, n: int = 2, D: int | None = None, weaker: float = 1.0) -> FeatureModel:
-    """A model with the decays of the authors' released code, lambda_W = 1e-3, n lambda_H = 5e-3 (theirs: 1e-6 times 5,000), 1e-2 for b.
+    """A model with the decays of the authors' released code, lambda_W = 1e-3, n lambda_H = 5e-3
+    (theirs: 1e-6 times 5,000), 1e-2 for b.
 
-    The closed forms depend on n and lambda_H only through n lambda_H, so few samples stand for theirs. weaker divides all decays.
+    The closed forms depend on n and lambda_H only through n lambda_H, so few samples stand for
+    theirs. weaker divides all decays.
     """
     return FeatureModel(K, n, D or K + 2, 1e-3 / weaker, 5e-3 / n / weaker, 1e-2 / weaker)
 

@@ -1,7 +1,8 @@
 """Guo et al. 2025 (arXiv 2402.03979), deep networks: what is trained by profile, and the claims.
 
-delta is the smoothing strength, y = (1 - delta) onehot + delta/K; delta = 0 is cross-entropy (CE), the paper's main comparison is 0.05
-against it. NC1, NC2, NC3 are its equations 4 to 6. The full text was not at hand: places are named by content, F1 to F12 are ids of ours.
+delta is the smoothing strength, y = (1 - delta) onehot + delta/K; delta = 0 is cross-entropy (CE),
+the paper's main comparison is 0.05 against it. NC1, NC2, NC3 are its equations 4 to 6. The full
+text was not at hand: places are named by content, F1 to F12 are ids of ours.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +21,10 @@ STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)  # F7
 # The claims' thresholds, fixed before the first run.
 ERROR_REACHED = 0.01  # training error that counts as learned
 NC1_REACHED = 2.0  # times cross-entropy's last NC1: what counts as collapsed, for both
-SLOPE_PART = (10 / 150, 100 / 150)  # G10's slope: the paper's epochs 10 to 100, as a part of the epochs before the rate first falls
+SLOPE_PART = (
+    10 / 150,
+    100 / 150,
+)  # G10's slope: the paper's epochs 10 to 100, as a part of the epochs before the rate first falls
 LOSS_OFFSETS = {
     "cifar10": 0.002,
     "cifar100": 0.006,
@@ -29,7 +33,10 @@ LOSS_OFFSETS = {
 }  # c of log(loss - least loss + c), released code
 LOSS_OFFSET = 0.002  # for every other image set
 AFTER_SCALING = 0.5  # G7: difference in ECE once temperatures are fitted, by that before, at most
-NORM_TOLERANCE, SETTLED = 0.02, 0.005  # G9: distance from the closed form; change over the last fifth of training that counts as none
+NORM_TOLERANCE, SETTLED = (
+    0.02,
+    0.005,
+)  # G9: distance from the closed form; change over the last fifth of training that counts as none
 COLLAPSED = 0.1  # NC1 up to which features count as collapsed, which the theorem presumes; above it a miss decides nothing
 
 _CLAIMS = (
@@ -101,17 +108,22 @@ _CLAIMS = (
         "lowest NC1 at the end of training inside the range of δ",
     ),
 )
-CLAIMS = {name: Claim(name, OURS if name == "G14" else PAPER, place, sentence, expected) for name, place, sentence, expected in _CLAIMS}
+CLAIMS = {
+    name: Claim(name, OURS if name == "G14" else PAPER, place, sentence, expected)
+    for name, place, sentence, expected in _CLAIMS
+}
 
 
 @dataclass(frozen=True)
 class DeepSize:
     """What is trained on one image set.
 
-    network: the run with delta = 0 and seed 0, all others differ from it in label smoothing and seed. seeds: of delta = 0 and 0.05;
-    other_seeds: of the other strengths. keep_at: epochs of `RunSpec.keep_at`, for those two strengths.
-    calibration_decay: weight decay with which all strengths are trained once more for the section on calibration; the paper has a fifth
-    of its usual decay in one section, most likely this one.
+    network: the run with delta = 0 and seed 0, all others differ from it in label smoothing and
+    seed. seeds: of delta = 0 and 0.05;
+    other_seeds: of the other strengths. keep_at: epochs of `RunSpec.keep_at`, for those two
+    strengths.
+    calibration_decay: weight decay with which all strengths are trained once more for the section
+    on calibration; the paper has a fifth of its usual decay in one section, most likely this one.
     """
 
     network: RunSpec
@@ -122,21 +134,70 @@ class DeepSize:
     strengths: tuple[float, ...] = STRENGTHS
 
 
-def _network(data: str, sizes: tuple[int, int, int], model: str, widths: tuple[int, ...], **settings) -> RunSpec:
-    """A run with the paper's rate, momentum and schedule but for `settings`; sizes are training, validation and test images."""
-    usual = {"pool": 1, "a": 1.0, "p": 1.0, "lr": 0.05, "momentum": 0.9, "schedule": "steps", "seed": 0, "order_seed": 0}
-    shown = {"train_size": sizes[0], "validation_size": sizes[1], "test_size": sizes[2], "model": model, "widths": widths}
+def _network(
+    data: str, sizes: tuple[int, int, int], model: str, widths: tuple[int, ...], **settings
+) -> RunSpec:
+    """A run with the paper's rate, momentum and schedule but for `settings`; sizes are training,
+    validation and test images.
+    """
+    usual = {
+        "pool": 1,
+        "a": 1.0,
+        "p": 1.0,
+        "lr": 0.05,
+        "momentum": 0.9,
+        "schedule": "steps",
+        "seed": 0,
+        "order_seed": 0,
+    }
+    shown = {
+        "train_size": sizes[0],
+        "validation_size": sizes[1],
+        "test_size": sizes[2],
+        "model": model,
+        "widths": widths,
+    }
     return RunSpec(data=data, **(usual | shown | settings))
 
 
 def until(epochs: int, *more: int) -> tuple[int, ...]:
     """Epochs at which to measure: dense early on."""
-    usual = (1, 2, 3, 4, 6, 8, 11, 15, 20, 25, 30, 40, 50, 60, 70, 80, 100, 120, 150, 200, 250, 300, 350, 400, 500, 600, 700, 800)
+    usual = (
+        1,
+        2,
+        3,
+        4,
+        6,
+        8,
+        11,
+        15,
+        20,
+        25,
+        30,
+        40,
+        50,
+        60,
+        70,
+        80,
+        100,
+        120,
+        150,
+        200,
+        250,
+        300,
+        350,
+        400,
+        500,
+        600,
+        700,
+        800,
+    )
     return tuple(sorted({epoch for epoch in (*usual, *more) if epoch < epochs} | {epochs}))
 
 
-# The paper's recipe: batch 128, decay 5e-4, the rate divided by ten at epochs 150 and 350 of 800 (Tiny ImageNet: 100 and 200 of 300),
-# no augmentation. A tenth of the training images (5,000 at most) is held out here for temperatures. On a GPU: bfloat16.
+# The paper's recipe: batch 128, decay 5e-4, the rate divided by ten at epochs 150 and 350 of 800
+# (Tiny ImageNet: 100 and 200 of 300), no augmentation. A tenth of the training images (5,000 at
+# most) is held out here for temperatures. On a GPU: bfloat16.
 _RECIPE = {"batch": 128, "weight_decay": 5e-4, "precision": "bfloat16"}
 _LONG = _RECIPE | {"epochs": 800, "evaluate_at": until(800), "lr_steps": (150, 350)}
 _KEPT = (60, 150, 200, 350, 500, 800)
@@ -188,7 +249,8 @@ NETWORKS = {
 
 
 def sizes(profile: str, data_set: str = "") -> tuple[DeepSize, ...]:
-    """What a profile trains, an image set each; or the first of them on another image set, with as many images as there are.
+    """What a profile trains, an image set each; or the first of them on another image set, with as
+    many images as there are.
 
     Raises: UsageError, for an unknown profile or data set.
     """
@@ -213,9 +275,11 @@ def sizes(profile: str, data_set: str = "") -> tuple[DeepSize, ...]:
 
 
 def arm(name: str, K: int) -> dict[str, object]:
-    """The settings of a named arm: "ce", "ls" (strength 0.05), "focal", "mse", or the path of a reader's .py file.
+    """The settings of a named arm: "ce", "ls" (strength 0.05), "focal", "mse", or the path of a
+    reader's .py file.
 
-    A path that does not exist as it is given is looked for in the project's folder. Raises: UsageError, for another name.
+    A path that does not exist as it is given is looked for in the project's folder. Raises:
+    UsageError, for another name.
 
     >>> arm("ls", 10)["p"]
     0.955
@@ -225,12 +289,15 @@ def arm(name: str, K: int) -> dict[str, object]:
     if name == "ls":
         return {"p": round(float(labels.kept_from_strength(SMOOTHED, K)), 12)}
     if name not in ("ce", "focal", "mse"):
-        raise UsageError(f"there is no loss {name!r} here: there are ce, ls, focal, mse, and the path of a .py file of your own.")
+        raise UsageError(
+            f"there is no loss {name!r} here: there are ce, ls, focal, mse, and the path of a .py file of your own."
+        )
     return {"loss": name}
 
 
 def arm_label(loss: str, delta: float = 0.0) -> str:
-    """What an arm is called in figures, from its loss (a reader's file: by its file name) and strength.
+    """What an arm is called in figures, from its loss (a reader's file: by its file name) and
+    strength.
 
     >>> arm_label("ce"), arm_label("ce", 0.05), arm_label("/home/me/my_loss.py")
     ('CE', 'LS δ = 0.05', 'my_loss.py')
@@ -241,51 +308,88 @@ def arm_label(loss: str, delta: float = 0.0) -> str:
 
 
 def with_arms(table, losses: tuple[str, ...] | list[str]):
-    """The rows of a table of `guo_collapse.history` that belong to the arms asked for, in that order."""
+    """The rows of a table of `guo_collapse.history` that belong to the arms asked for, in that
+    order.
+    """
     import pandas as pd
 
-    labels_asked = [arm_label("ce", SMOOTHED) if name == "ls" else arm_label(name) for name in dict.fromkeys(losses)]
+    labels_asked = [
+        arm_label("ce", SMOOTHED) if name == "ls" else arm_label(name)
+        for name in dict.fromkeys(losses)
+    ]
     return pd.concat([table[table.arm == label] for label in labels_asked])
 
 
-def dynamics_runs(profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls"), data_set: str = "") -> list[RunSpec]:
-    """The networks of the training curves (F1, F2, F9, F11, F12): cross-entropy and strength 0.05, and the other arms asked for.
+def dynamics_runs(
+    profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls"), data_set: str = ""
+) -> list[RunSpec]:
+    """The networks of the training curves (F1, F2, F9, F11, F12): cross-entropy and strength 0.05,
+    and the other arms asked for.
 
     Raises:
-        UsageError: for an unknown profile, data set or arm, no arm at all, or two files of one name, which could not be told apart.
+        UsageError: for an unknown profile, data set or arm, no arm at all, or two files of one
+            name, which could not be told apart.
     """
     names = [Path(name).name for name in dict.fromkeys(losses)]
     if not names or len(set(names)) < len(names):
-        raise UsageError(f"losses must name one or more arms, files under different names, got {list(losses)!r}.")
-    return [spec for size in sizes(profile, data_set) for name in dict.fromkeys(("ce", "ls", *losses)) for spec in _seeds(size, name)]
+        raise UsageError(
+            f"losses must name one or more arms, files under different names, got {list(losses)!r}."
+        )
+    return [
+        spec
+        for size in sizes(profile, data_set)
+        for name in dict.fromkeys(("ce", "ls", *losses))
+        for spec in _seeds(size, name)
+    ]
 
 
 def _seeds(size: DeepSize, name: str) -> list[RunSpec]:
     settings = arm(name, source_of(size.network.data).num_classes)
-    return [replace(size.network, keep_at=size.keep_at, seed=seed, **settings) for seed in range(size.seeds)]
+    return [
+        replace(size.network, keep_at=size.keep_at, seed=seed, **settings)
+        for seed in range(size.seeds)
+    ]
 
 
 def strength_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """The networks over smoothing strengths (F3, F6, F7); those of strength 0 and 0.05 are the ones of `dynamics_runs`."""
-    return dynamics_runs(profile, data_set=data_set) + [spec for size in sizes(profile, data_set) for spec in _others(size)]
+    """The networks over smoothing strengths (F3, F6, F7); those of strength 0 and 0.05 are the ones
+    of `dynamics_runs`.
+    """
+    return dynamics_runs(profile, data_set=data_set) + [
+        spec for size in sizes(profile, data_set) for spec in _others(size)
+    ]
 
 
-def dynamics_notebook_runs(profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls"), data_set: str = "") -> list[RunSpec]:
+def dynamics_notebook_runs(
+    profile: str, losses: tuple[str, ...] | list[str] = ("ce", "ls"), data_set: str = ""
+) -> list[RunSpec]:
     """All networks of the notebook on training: the curves' arms and the strengths."""
-    return list(dict.fromkeys(dynamics_runs(profile, losses, data_set) + strength_runs(profile, data_set)))
+    return list(
+        dict.fromkeys(dynamics_runs(profile, losses, data_set) + strength_runs(profile, data_set))
+    )
 
 
 def _others(size: DeepSize) -> list[RunSpec]:
     K = source_of(size.network.data).num_classes
-    kept = [round(float(labels.kept_from_strength(delta, K)), 12) for delta in size.strengths if delta not in (0.0, SMOOTHED)]
+    kept = [
+        round(float(labels.kept_from_strength(delta, K)), 12)
+        for delta in size.strengths
+        if delta not in (0.0, SMOOTHED)
+    ]
     return [replace(size.network, p=p, seed=seed) for p in kept for seed in range(size.other_seeds)]
 
 
 def calibration_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """The networks of the calibration figures (F3 to F5): those of `strength_runs`, and once more under that section's own decay."""
+    """The networks of the calibration figures (F3 to F5): those of `strength_runs`, and once more
+    under that section's own decay.
+    """
     more = []
     for size in sizes(profile, data_set):
         if size.calibration_decay is not None:
-            lighter = replace(size, network=replace(size.network, weight_decay=size.calibration_decay))
-            more += [spec for name in ("ce", "ls") for spec in _seeds(lighter, name)] + _others(lighter)
+            lighter = replace(
+                size, network=replace(size.network, weight_decay=size.calibration_decay)
+            )
+            more += [spec for name in ("ce", "ls") for spec in _seeds(lighter, name)] + _others(
+                lighter
+            )
     return strength_runs(profile, data_set) + more

@@ -1,6 +1,8 @@
-"""Guo et al. 2025, deep networks: figures of collapse over training (F1, F2, F7, F9 to F12) and over the smoothing strength (F6).
+"""Guo et al. 2025, deep networks: figures of collapse over training (F1, F2, F7, F9 to F12) and
+over the smoothing strength (F6).
 
-Lines are means over seeds, bands reach from the least to the largest seed, error bars are 95 % t-intervals.
+Lines are means over seeds, bands reach from the least to the largest seed, error bars are 95 %
+t-intervals.
 """
 
 from pathlib import Path
@@ -20,15 +22,24 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def by_data(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The table's parts by image set and weight decay, each with its title, in the table's order."""
-    return [(f"{Path(part.data.iloc[0]).name}, decay {part.weight_decay.iloc[0]:g}", part) for part in guo_collapse.groups(table)]
+    """The table's parts by image set and weight decay, each with its title, in the table's
+    order.
+    """
+    return [
+        (f"{Path(part.data.iloc[0]).name}, decay {part.weight_decay.iloc[0]:g}", part)
+        for part in guo_collapse.groups(table)
+    ]
 
 
 def curve(panel, run: pd.DataFrame, column: str, **look) -> None:
-    """One arm's mean over seeds against the epoch, with a band from the least to the largest seed."""
+    """One arm's mean over seeds against the epoch, with a band from the least to the largest
+    seed.
+    """
     seeds = run.groupby("epoch")[column]
     (line,) = panel.plot(seeds.mean(), **look)
-    panel.fill_between(seeds.min().index, seeds.min(), seeds.max(), color=line.get_color(), alpha=0.15, lw=0)
+    panel.fill_between(
+        seeds.min().index, seeds.min(), seeds.max(), color=line.get_color(), alpha=0.15, lw=0
+    )
 
 
 def arms(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
@@ -41,12 +52,20 @@ def arms(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
 
 def grid(rows: int, columns: int, height: float = 3.1) -> tuple[Figure, np.ndarray]:
     """A figure of panels in rows and columns."""
-    return plt.subplots(rows, columns, figsize=(2.9 * columns, height * rows + 0.3), layout="constrained", squeeze=False)
+    return plt.subplots(
+        rows,
+        columns,
+        figsize=(2.9 * columns, height * rows + 0.3),
+        layout="constrained",
+        squeeze=False,
+    )
 
 
 @styled
 def dynamics(table: pd.DataFrame) -> Figure:
-    """F1: error (training solid, test dashed), NC1, NC2, NC3 against epoch, a row per image set, a colour per arm."""
+    """F1: error (training solid, test dashed), NC1, NC2, NC3 against epoch, a row per image set, a
+    colour per arm.
+    """
     parts = by_data(table)
     figure, panels = grid(len(parts), 4)
     for row, (title, part) in zip(panels, parts, strict=True):
@@ -71,9 +90,13 @@ def _finish_dynamics(row, title: str) -> None:
 
 @styled
 def early(table: pd.DataFrame) -> Figure:
-    """F11: error against epoch, training solid, test dashed, with an inset of the first fifth of the epochs."""
+    """F11: error against epoch, training solid, test dashed, with an inset of the first fifth of
+    the epochs.
+    """
     parts = by_data(table)
-    figure, panels = plt.subplots(1, len(parts), figsize=(6.2 * len(parts), 4), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(parts), figsize=(6.2 * len(parts), 4), layout="constrained", squeeze=False
+    )
     for panel, (title, part) in zip(panels[0], parts, strict=True):
         inset = panel.inset_axes((0.38, 0.42, 0.58, 0.52))
         for name, run, look in arms(part):
@@ -81,8 +104,15 @@ def early(table: pd.DataFrame) -> Figure:
                 curve(axes, run, "train_error", label=name, **look)
                 curve(axes, run, "test_error", ls="--", **look)
         inset.set_xlim(1, max(part.epochs.iloc[0] / 5, 4))
-        inset.set_ylim(0, 1.02 * part[part.epoch > 1].groupby(["arm", "epoch"]).test_error.mean().max())
-        panel.set(xlabel="epoch", ylabel="error rate, training solid, test dashed", title=title, ylim=(0, None))
+        inset.set_ylim(
+            0, 1.02 * part[part.epoch > 1].groupby(["arm", "epoch"]).test_error.mean().max()
+        )
+        panel.set(
+            xlabel="epoch",
+            ylabel="error rate, training solid, test dashed",
+            title=title,
+            ylim=(0, None),
+        )
         panel.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 0.1))
     return figure
 
@@ -107,15 +137,23 @@ def train_and_test(table: pd.DataFrame) -> Figure:
 
 @styled
 def strengths(table: pd.DataFrame) -> Figure:
-    """F7: training error, NC1, NC2, NC3 against epoch, a colour from dark to light and a dash per smoothing strength."""
+    """F7: training error, NC1, NC2, NC3 against epoch, a colour from dark to light and a dash per
+    smoothing strength.
+    """
     parts = by_data(table[table.loss == "ce"])
     figure, panels = grid(len(parts), 4)
     for row, (title, part) in zip(panels, parts, strict=True):
         found = sorted(set(part.delta))
         for number, delta in enumerate(found):
-            look = {"color": plt.get_cmap("viridis")(0.92 * number / max(1, len(found) - 1)), "ls": DASHES[number % len(DASHES)], "lw": 1.4}
+            look = {
+                "color": plt.get_cmap("viridis")(0.92 * number / max(1, len(found) - 1)),
+                "ls": DASHES[number % len(DASHES)],
+                "lw": 1.4,
+            }
             for panel, column in zip(row, NAMES, strict=True):
-                curve(panel, part[part.delta == delta], column, label=rf"$\delta$ = {delta:g}", **look)
+                curve(
+                    panel, part[part.delta == delta], column, label=rf"$\delta$ = {delta:g}", **look
+                )
         _finish_dynamics(row, title)
         row[0].set_ylabel("training error rate")
     panels[0][1].legend(frameon=False, fontsize="x-small", ncols=2)
@@ -124,11 +162,17 @@ def strengths(table: pd.DataFrame) -> Figure:
 
 @styled
 def nc1_against_nc2(table: pd.DataFrame) -> Figure:
-    """F2: NC1 against NC2, a point per run and measured epoch, coloured by test error; CE crosses, LS triangles."""
+    """F2: NC1 against NC2, a point per run and measured epoch, coloured by test error; CE crosses,
+    LS triangles.
+    """
     parts = by_data(guo_collapse.pair(table))
-    figure, panels = plt.subplots(1, len(parts), figsize=(5.6 * len(parts), 4.2), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(parts), figsize=(5.6 * len(parts), 4.2), layout="constrained", squeeze=False
+    )
     for panel, (title, part) in zip(panels[0], parts, strict=True):
-        top = part.test_error.quantile(0.8)  # the first epochs' errors would leave no colours for the rest
+        top = part.test_error.quantile(
+            0.8
+        )  # the first epochs' errors would leave no colours for the rest
         for (_, run), marker in zip(part.groupby("delta"), ("+", "^"), strict=True):
             image = panel.scatter(
                 run.nc2,
@@ -152,9 +196,13 @@ def nc1_against_nc2(table: pd.DataFrame) -> Figure:
 
 @styled
 def losses(table: pd.DataFrame) -> Figure:
-    """F9: training loss, and its distance to the run's lowest plus c on a log axis, against epoch; grey where G10's slope is taken."""
+    """F9: training loss, and its distance to the run's lowest plus c on a log axis, against epoch;
+    grey where G10's slope is taken.
+    """
     parts = by_data(guo_collapse.pair(table))
-    figure, panels = plt.subplots(len(parts), 2, figsize=(9, 3.5 * len(parts) + 0.3), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        len(parts), 2, figsize=(9, 3.5 * len(parts) + 0.3), layout="constrained", squeeze=False
+    )
     for row, (title, part) in zip(panels, parts, strict=True):
         gaps = guo_collapse.loss_gap(part)
         for name, run, look in arms(gaps):
@@ -162,16 +210,25 @@ def losses(table: pd.DataFrame) -> Figure:
             curve(row[1], run, "gap", label=name, **look)
         row[1].axvspan(*guo_collapse.slope_epochs(part), color="grey", alpha=0.15, lw=0)
         row[0].set(xlabel="epoch", ylabel="training loss (nats)", title=title)
-        row[1].set(xlabel="epoch", ylabel=f"loss − lowest loss + {gaps.c.iloc[0]:g} (nats)", yscale="log")
+        row[1].set(
+            xlabel="epoch", ylabel=f"loss − lowest loss + {gaps.c.iloc[0]:g} (nats)", yscale="log"
+        )
         row[0].legend(frameon=False, fontsize="small")
     return figure
 
 
 def bars(panel, ends: pd.DataFrame, column: str, **look) -> None:
-    """Means over seeds against the strength, with 95 % t-intervals where there are four seeds or more."""
+    """Means over seeds against the strength, with 95 % t-intervals where there are four seeds or
+    more.
+    """
     curves = ends.groupby("delta")[column].agg(list)
-    enough = curves.map(lambda values: len(values) >= claims.MIN_SEEDS and np.isfinite(values).all())
-    half = [claims.t_interval(values)[2] - np.mean(values) if good else np.nan for values, good in zip(curves, enough, strict=True)]
+    enough = curves.map(
+        lambda values: len(values) >= claims.MIN_SEEDS and np.isfinite(values).all()
+    )
+    half = [
+        claims.t_interval(values)[2] - np.mean(values) if good else np.nan
+        for values, good in zip(curves, enough, strict=True)
+    ]
     panel.errorbar(curves.index, curves.map(np.mean), yerr=half, capsize=2, lw=1.5, ms=5, **look)
 
 
@@ -183,9 +240,13 @@ def shared_legend(panel, other, **look) -> None:
 
 @styled
 def against_strength(table: pd.DataFrame) -> Figure:
-    """F6: NC1 (left axis, log) with NC2 and NC3 (right axis), norms, and test error, at the end of training against the strength."""
+    """F6: NC1 (left axis, log) with NC2 and NC3 (right axis), norms, and test error, at the end of
+    training against the strength.
+    """
     parts = by_data(guo_collapse.last(table[table.loss == "ce"]))
-    figure, panels = plt.subplots(len(parts), 3, figsize=(12, 3.6 * len(parts) + 0.2), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        len(parts), 3, figsize=(12, 3.6 * len(parts) + 0.2), layout="constrained", squeeze=False
+    )
     for row, (title, ends) in zip(panels, parts, strict=True):
         other = row[0].twinx()
         bars(row[0], ends, "nc1", fmt="o-", color=COLOURS[0], label="NC1 (left)")
@@ -207,11 +268,23 @@ def against_strength(table: pd.DataFrame) -> Figure:
 
 @styled
 def theorem_norms(table: pd.DataFrame) -> Figure:
-    """F10: measured norms relative to Theorem 1 against epoch, classifier and features; grey: the claim's 2 %."""
+    """F10: measured norms relative to Theorem 1 against epoch, classifier and features; grey: the
+    claim's 2 %.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.7), layout="constrained", sharey=True)
-    for panel, (column, name) in zip(panels, (("error_w", r"$\|w_k\|$"), ("error_h", r"$\|\mu_k - \mu_G\|$")), strict=True):
+    for panel, (column, name) in zip(
+        panels, (("error_w", r"$\|w_k\|$"), ("error_h", r"$\|\mu_k - \mu_G\|$")), strict=True
+    ):
         for number, (delta, run) in enumerate(table.groupby("delta")):
-            curve(panel, run, column, label=rf"$\delta$ = {delta:g}", color=COLOURS[number], ls=DASHES[number], lw=1.6)
+            curve(
+                panel,
+                run,
+                column,
+                label=rf"$\delta$ = {delta:g}",
+                color=COLOURS[number],
+                ls=DASHES[number],
+                lw=1.6,
+            )
         panel.axhspan(-0.02, 0.02, color="grey", alpha=0.25, lw=0)
         panel.set(xlabel="epoch", title=name, ylim=(-0.3, 0.5))
     panels[0].set_ylabel("measured by predicted − 1")

@@ -1,7 +1,8 @@
 """Guo et al. 2025: what each figure about deep networks plots and claims, in our words.
 
-Known from the abstract, the first page and the authors' plotting scripts; F1 to F12 are ids of ours, the paper's numbers are not known to
-us. No size of an effect is taken from those scripts, see the first of the `PROBLEMS`.
+Known from the abstract, the first page and the authors' plotting scripts; F1 to F12 are ids of
+ours, the paper's numbers are not known to us. No size of an effect is taken from those scripts, see
+the first of the `PROBLEMS`.
 """
 
 FIGURES = {
@@ -26,7 +27,8 @@ FIGURES = {
     "F12": "NC1, NC2 and NC3 of training and of test images on CIFAR-10.",
 }
 
-# What in the released material differs from the paper or from what it says of itself, and what is done here.
+# What in the released material differs from the paper or from what it says of itself, and what is
+# done here.
 PROBLEMS = (
     (
         "Plotted values",

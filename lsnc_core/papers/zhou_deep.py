@@ -1,7 +1,9 @@
-"""Zhou et al. 2022: deep networks under four losses; what each profile trains. Tables of it: `zhou_deep_tables`.
+"""Zhou et al. 2022: deep networks under four losses; what each profile trains. Tables of it:
+`zhou_deep_tables`.
 
-Four losses: cross-entropy (CE), label smoothing (LS), focal with gamma = 3 (FL) and mean squared error rescaled by 15 (MSE).
-K classes; E the epochs of a run; a width w multiplies the channels of the profile's network, w = 1 is the network as it is.
+Four losses: cross-entropy (CE), label smoothing (LS), focal with gamma = 3 (FL) and mean squared
+error rescaled by 15 (MSE). K classes; E the epochs of a run; a width w multiplies the channels of
+the profile's network, w = 1 is the network as it is.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ LOSSES = ("CE", "LS", "FL", "MSE")
 
 @dataclass(frozen=True)
 class GridSize:
-    """What one profile trains: every width for every number of epochs, all losses; more seeds in the two cells that decide claims."""
+    """What one profile trains: every width for every number of epochs, all losses; more seeds in
+    the two cells that decide claims.
+    """
 
     data: str
     train_size: int
@@ -53,10 +57,11 @@ GRID = {
         batch=50,
         weight_decay=5e-3,
     ),
-    # One rate and decay for all losses, chosen so that CE and LS collapse; the paper's 5e-4 is for more and longer epochs.
-    # First run with 10, 40, 160 epochs, then shortened for its time alone. By Tukey's interval, which decided Z-C3 and Z-C4 until they
-    # were decided by the registered check, Z-C4 held there (1.09 points, [0.14, 2.03]) and was open after the change; the other four
-    # verdicts were the same.
+    # One rate and decay for all losses, chosen so that CE and LS collapse; the paper's 5e-4 is for
+    # more and longer epochs. First run with 10, 40, 160 epochs, then shortened for its time alone.
+    # By Tukey's interval, which decided Z-C3 and Z-C4 until they were decided by the registered
+    # check, Z-C4 held there (1.09 points, [0.14, 2.03]) and was open after the change; the other
+    # four verdicts were the same.
     "quick": GridSize(
         data="mnist-subset",
         train_size=1000,
@@ -92,8 +97,9 @@ GRID = {
         augment="crop-flip",
         precision="bfloat16",
     ),
-    # The paper measures 100 times a run; the class means of so many would fill a disk. It has three seeds everywhere: a fourth in the
-    # two cells that decide Z-C1 to Z-C4, for an interval needs four.
+    # The paper measures 100 times a run; the class means of so many would fill a disk. It has three
+    # seeds everywhere: a fourth in the two cells that decide Z-C1 to Z-C4, for an interval needs
+    # four.
     "paper": GridSize(
         data="cifar10",
         train_size=45000,
@@ -115,7 +121,8 @@ GRID = {
 
 
 def evaluate_at(epochs: int, checkpoints: int) -> tuple[int, ...]:
-    """The epochs that are measured: E/100, powers of two up to E/checkpoints, and its multiples to E.
+    """The epochs that are measured: E/100, powers of two up to E/checkpoints, and its multiples to
+    E.
 
     >>> evaluate_at(160, 4)
     (1, 2, 4, 8, 16, 32, 40, 80, 120, 160)
@@ -140,8 +147,8 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
 
     Args:
         profile: one of `GRID`.
-        data_set: another image set than the profile's, or a reader's file; of a smaller one as many images as there are, a quarter for
-            validation at most.
+        data_set: another image set than the profile's, or a reader's file; of a smaller one as many
+            images as there are, a quarter for validation at most.
         smoothing: strength delta of LS, in (0, 1).
 
     Raises:
@@ -164,13 +171,23 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
 
 
 def collapse_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[RunSpec]:
-    """The networks of Z1: the grid's widest, trained longest, all losses and seeds. Args, raises: as for `grid_runs`."""
+    """The networks of Z1: the grid's widest, trained longest, all losses and seeds. Args, raises:
+    as for `grid_runs`.
+    """
     size = GRID.get(profile)
-    return [run for run in grid_runs(profile, data_set, smoothing) if (run.widths, run.epochs) == (size.widths[-1], size.epochs[-1])]
+    return [
+        run
+        for run in grid_runs(profile, data_set, smoothing)
+        if (run.widths, run.epochs) == (size.widths[-1], size.epochs[-1])
+    ]
 
 
-def _four_losses(size: GridSize, source, widths: tuple[int, ...], epochs: int, seed: int, smoothing: float) -> list[RunSpec]:
-    """One cell's networks of one seed: the same start, order and recipe under each loss, in the order of `LOSSES`."""
+def _four_losses(
+    size: GridSize, source, widths: tuple[int, ...], epochs: int, seed: int, smoothing: float
+) -> list[RunSpec]:
+    """One cell's networks of one seed: the same start, order and recipe under each loss, in the
+    order of `LOSSES`.
+    """
     from lsnc_core import models
 
     train_size, validation_size = source.split(size.train_size, size.validation_size, size.batch)

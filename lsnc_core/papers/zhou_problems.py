@@ -1,18 +1,23 @@
-"""Zhou et al. 2022: problems found in the released code (jinxinzhou/nc_loss) and in the theory, and what is done about each here."""
+"""Zhou et al. 2022: problems found in the released code (jinxinzhou/nc_loss) and in the theory, and
+what is done about each here.
+"""
 
 import numpy as np
 
 from lsnc_core.theory import ufm, ufm_landscape
 
-# per colour channel, of images in [0, 1]: what the released CIFAR-100 loaders subtract and divide by
+# per colour channel, of images in [0, 1]: what the released CIFAR-100 loaders subtract and divide
+# by
 TRAIN_MEAN, TRAIN_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 TEST_MEAN, TEST_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def mismatch() -> tuple[np.ndarray, np.ndarray]:
-    """What the released normalisation of CIFAR-100 does to test images: x as a training image would be becomes scale x + shift.
+    """What the released normalisation of CIFAR-100 does to test images: x as a training image would
+    be becomes scale x + shift.
 
-    Formula: scale = s_train/s_test, shift = (m_train - m_test)/s_test. Returns: scale, shift, float64 (3,), of red, green, blue.
+    Formula: scale = s_train/s_test, shift = (m_train - m_test)/s_test. Returns: scale, shift,
+    float64 (3,), of red, green, blue.
 
     >>> [part.round(3).tolist() for part in mismatch()]
     [[0.883, 0.89, 0.893], [0.028, 0.117, 0.18]]
@@ -21,10 +26,13 @@ def mismatch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def aliased_scatter(features: np.ndarray, labels: np.ndarray, on_cpu: bool) -> float:
-    """tr Sigma_W as the released evaluation computes it, whose class sums begin as views of the first feature of each class.
+    """tr Sigma_W as the released evaluation computes it, whose class sums begin as views of the
+    first feature of each class.
 
-    On a GPU the features kept for Sigma_W are copies; on a CPU they share memory, the first of each class becomes its class mean, and
-    its deviation is lost. Args: features, float (N, D); labels, int (N,), in the order of the loader. Returns: float >= 0.
+    On a GPU the features kept for Sigma_W are copies; on a CPU they share memory, the first of each
+    class becomes its class mean, and
+    its deviation is lost. Args: features, float (N, D); labels, int (N,), in the order of the
+    loader. Returns: float >= 0.
     """
     import torch
 
@@ -37,13 +45,18 @@ def aliased_scatter(features: np.ndarray, labels: np.ndarray, on_cpu: bool) -> f
         kept.setdefault(label, []).append(feature.numpy() if on_cpu else feature.numpy().copy())
     for label in sums:
         sums[label] /= len(kept[label])
-    return sum(np.sum((np.array(kept[label]) - sums[label].numpy()) ** 2) for label in sums) / len(labels)
+    return sum(np.sum((np.array(kept[label]) - sums[label].numpy()) ** 2) for label in sums) / len(
+        labels
+    )
 
 
 def problems() -> list[tuple[str, str, str]]:
     """Heading, what is released, what is done here: for each problem."""
     scale, shift = mismatch()
-    colours = ", ".join(f"{a:.2f} x + {b:.2f} ({name})" for a, b, name in zip(scale, shift, ("red", "green", "blue"), strict=True))
+    colours = ", ".join(
+        f"{a:.2f} x + {b:.2f} ({name})"
+        for a, b, name in zip(scale, shift, ("red", "green", "blue"), strict=True)
+    )
     samples = np.random.default_rng(0).standard_normal((100, 8)), np.arange(100) % 4
     lost = 1 - aliased_scatter(*samples, on_cpu=True) / aliased_scatter(*samples, on_cpu=False)
     return [

@@ -1,6 +1,8 @@
-"""From executed notebooks to the HTML report: a page each, and an index with the verdicts and the provenance.
+"""From executed notebooks to the HTML report: a page each, and an index with the verdicts and the
+provenance.
 
-Everything a page needs lies beside it under relative addresses, so the folder opens from disk with the network off.
+Everything a page needs lies beside it under relative addresses, so the folder opens from disk with
+the network off.
 """
 
 import re
@@ -20,27 +22,34 @@ TEMPLATES = Path(__file__).parent / "templates"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
 
-def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: dict[str, str], runs) -> Path:
+def build(
+    folder: Path, profile: str, notebooks: Sequence[Notebook], failures: dict[str, str], runs
+) -> Path:
     """Write the report of one profile.
 
     Args:
-        folder: the profile's outputs; executed notebooks are read from `notebooks/` in it, the report goes to `report/`.
+        folder: the profile's outputs; executed notebooks are read from `notebooks/` in it, the
+            report goes to `report/`.
         profile: its name.
         notebooks: those to show, in order; one that has not been executed is left out.
         failures: one sentence for each notebook of this run that failed.
-        runs: pandas.DataFrame of the networks behind this run's notebooks at their last epoch, with provenance columns; may be
-            empty. Those behind pages of earlier runs are taken over from the report that is there.
+        runs: pandas.DataFrame of the networks behind this run's notebooks at their last epoch, with
+            provenance columns; may be empty. Those behind pages of earlier runs are taken over from
+            the report that is there.
 
     Returns:
         The path of the index page.
 
     Raises:
-        UsageError: when the folder cannot be written, or an executed notebook or a recording cannot be read.
+        UsageError: when the folder cannot be written, or an executed notebook or a recording cannot
+            be read.
     """
     import jinja2
 
     report = folder / "report"
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     navigation, bodies, verdicts = [], {}, []
     for notebook in notebooks:
         source = folder / "notebooks" / f"{notebook.name}.ipynb"
@@ -73,8 +82,15 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
     }
     pages = [entry["page"] for entry in navigation]
     for entry in navigation:
-        note = f"This page is of an earlier run: {failures[entry['name']]}" if entry["name"] in failures else ""
-        parts = [part | {"html": _trusted(part["html"])} for part in record.page_parts(entry["name"], recorded, report)]
+        note = (
+            f"This page is of an earlier run: {failures[entry['name']]}"
+            if entry["name"] in failures
+            else ""
+        )
+        parts = [
+            part | {"html": _trusted(part["html"])}
+            for part in record.page_parts(entry["name"], recorded, report)
+        ]
         page = environment.get_template("page.html.j2").render(
             shared,
             page=entry["page"],
@@ -96,7 +112,8 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
         signs=show.SIGNS,
         classes=show.CLASSES,
         recordings=recorded,
-        facts=_facts(runs) | {part.where[0].upper() + part.where[1:]: part.versions for part in recorded},
+        facts=_facts(runs)
+        | {part.where[0].upper() + part.where[1:]: part.versions for part in recorded},
     )
     _write(report / "index.html", index)
     _write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
@@ -105,8 +122,9 @@ def build(folder: Path, profile: str, notebooks: Sequence[Notebook], failures: d
 
 
 def _in_order(rows: Sequence[dict]) -> list[dict]:
-    """Verdicts by paper, in the order of the notebooks, our own last, and by the number in the claim's id; those on one claim together, as
-    they came."""
+    """Verdicts by paper, in the order of the notebooks, our own last, and by the number in the
+    claim's id; those on one claim together, as they came.
+    """
     papers, first = {}, {}
     for number, row in enumerate(rows):
         papers.setdefault(row["paper"], number)
@@ -114,7 +132,12 @@ def _in_order(rows: Sequence[dict]) -> list[dict]:
 
     def place(row: dict) -> tuple:
         number = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["id"])]
-        return row["paper"] == OURS, papers[row["paper"]], number, first[row["id"], row["sentence"], row["expected"]]
+        return (
+            row["paper"] == OURS,
+            papers[row["paper"]],
+            number,
+            first[row["id"], row["sentence"], row["expected"]],
+        )
 
     return sorted(rows, key=place)
 
@@ -131,7 +154,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
-    """An executed notebook's page body, its figures (also written as SVG and CSV files), and its verdicts."""
+    """An executed notebook's page body, its figures (also written as SVG and CSV files), and its
+    verdicts.
+    """
     from nbconvert import HTMLExporter
 
     notebook = show.read(source)
@@ -166,7 +191,9 @@ def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
 
 
 def _link_pages(body: str, pages: Sequence[str]) -> str:
-    """Links between notebooks as links between pages; a notebook that this report has no page of is named without a link."""
+    """Links between notebooks as links between pages; a notebook that this report has no page of is
+    named without a link.
+    """
 
     def link(match: re.Match) -> str:
         return f'<a href="{match[1]}.html">' if f"{match[1]}.html" in pages else "<a>"
@@ -175,15 +202,23 @@ def _link_pages(body: str, pages: Sequence[str]) -> str:
 
 
 def _with_earlier(runs, folder: Path, shown: Sequence[str]):
-    """`runs`, and those rows of the earlier report's list that stand behind a page which this run left as it was."""
+    """`runs`, and those rows of the earlier report's list that stand behind a page which this run
+    left as it was.
+    """
     import pandas as pd
 
     try:
-        earlier = pd.read_csv(folder / "report" / "files" / "runs.csv", dtype=str, keep_default_na=False)
+        earlier = pd.read_csv(
+            folder / "report" / "files" / "runs.csv", dtype=str, keep_default_na=False
+        )
         earlier = earlier.astype({"seconds": float, "seed": int})
     except (OSError, ValueError, KeyError):  # none, empty or damaged
         return runs
-    behind = {run for name in shown for run in schedule.remembered(folder / "notebooks" / f"{name}.json").get("runs", [])}
+    behind = {
+        run
+        for name in shown
+        for run in schedule.remembered(folder / "notebooks" / f"{name}.json").get("runs", [])
+    }
     earlier = earlier[earlier.run.isin(behind - set(runs.run if len(runs) else []))]
     return pd.concat([part for part in (runs, earlier) if len(part)]) if len(earlier) else runs
 
@@ -203,7 +238,9 @@ def _facts(runs) -> dict[str, str]:
         facts["Trained on"] = "; ".join(sorted(set(runs.device + ": " + runs.hardware)))
         facts["Training commits"] = ", ".join(sorted(set(runs.commit)))
         facts["Data"] = "; ".join(
-            f"{SOURCES[name].title}, {SOURCES[name].origin}" if name in SOURCES else f"a reader's own, {name}"
+            f"{SOURCES[name].title}, {SOURCES[name].origin}"
+            if name in SOURCES
+            else f"a reader's own, {name}"
             for name in sorted(set(runs.data))
         )
     return facts
@@ -214,6 +251,8 @@ def _assets(folder: Path) -> None:
     from pygments.formatters import HtmlFormatter
 
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    _write(folder / "style.css", style + HtmlFormatter(style="default").get_style_defs(".highlight"))
+    _write(
+        folder / "style.css", style + HtmlFormatter(style="default").get_style_defs(".highlight")
+    )
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
     _write(folder / "mathjax.js", mathjax.read_text(encoding="utf-8"))

@@ -1,7 +1,9 @@
-"""Results kept in git, to stand beside those of a reader's machine: written by `run_all.sh --record DIR`, shown by every report.
+"""Results kept in git, to stand beside those of a reader's machine: written by `run_all.sh --record
+DIR`, shown by every report.
 
-A recording is a folder: `recording.json` with the profile, parameters, provenance, and for each notebook the words of its figures and its
-verdicts; an SVG and a CSV for each figure; `runs.csv`, a row per network with its spec, where it was trained and its last measurements.
+A recording is a folder: `recording.json` with the profile, parameters, provenance, and for each
+notebook the words of its figures and its verdicts; an SVG and a CSV for each figure; `runs.csv`, a
+row per network with its spec, where it was trained and its last measurements.
 """
 
 import json
@@ -25,7 +27,9 @@ CONTENT = "recording.json"
 
 @dataclass(frozen=True)
 class Recording:
-    """What a recording's `recording.json` holds; `notebooks` maps a name to its `figures` (words only) and `verdicts`."""
+    """What a recording's `recording.json` holds; `notebooks` maps a name to its `figures` (words
+    only) and `verdicts`.
+    """
 
     folder: Path
     profile: str
@@ -37,7 +41,9 @@ class Recording:
 
     @property
     def where(self) -> str:
-        """Hardware that trained (without networks, that computed), day and profile in a few words."""
+        """Hardware that trained (without networks, that computed), day and profile in a few
+        words.
+        """
         hardware = ", ".join(self.trained["hardware"]) or self.provenance["processor"]
         settings = "".join(f", {setting}" for setting in self.parameters)
         return f"recorded on {hardware}, {self.made}, profile {self.profile}{settings}"
@@ -53,7 +59,9 @@ class Recording:
 def check_name(folder: Path) -> None:
     """Refuse a name that would not do in addresses. Raises: UsageError."""
     if not re.fullmatch(r"[\w.-]+", folder.name, re.ASCII):
-        raise UsageError(f"the folder of a recording needs a name of letters, digits, '.', '_' and '-', got {folder.name!r}.")
+        raise UsageError(
+            f"the folder of a recording needs a name of letters, digits, '.', '_' and '-', got {folder.name!r}."
+        )
 
 
 def _without_folders(text: str) -> str:
@@ -65,11 +73,14 @@ def _without_folders(text: str) -> str:
     return re.sub(r"""(?:~|\.{1,2})?/(?:[^/,"'\n]+/)*([^/,"'\n]+\.py)\b""", r"\1", text)
 
 
-def write(target: Path, outputs: Path, profile: str, parameters: Sequence[str], names: Sequence[str], runs) -> None:
+def write(
+    target: Path, outputs: Path, profile: str, parameters: Sequence[str], names: Sequence[str], runs
+) -> None:
     """Record executed notebooks.
 
     Args:
-        target: the recording's folder, see `check_name`; a recording that is there is replaced with its figures and tables.
+        target: the recording's folder, see `check_name`; a recording that is there is replaced with
+            its figures and tables.
         outputs: the profile's outputs; executed notebooks are read from `notebooks/` in it.
         profile, parameters: what was asked for; parameters as NAME=VALUE.
         names: the notebooks to record.
@@ -87,15 +98,29 @@ def write(target: Path, outputs: Path, profile: str, parameters: Sequence[str], 
     trained = {"hardware": [], "commits": []}
     if len(runs):
         texts["runs.csv"] = runs.to_csv(index=False, float_format="%.9g")
-        trained = {"hardware": sorted(runs.hardware.unique()), "commits": sorted(runs.commit.unique())}
-    content = {"profile": profile, "parameters": list(parameters), "made": datetime.now(UTC).strftime("%Y-%m-%d"), "trained": trained}
-    texts[CONTENT] = json.dumps(content | {"provenance": provenance.describe(), "notebooks": recorded}, indent=1) + "\n"
+        trained = {
+            "hardware": sorted(runs.hardware.unique()),
+            "commits": sorted(runs.commit.unique()),
+        }
+    content = {
+        "profile": profile,
+        "parameters": list(parameters),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "trained": trained,
+    }
+    texts[CONTENT] = (
+        json.dumps(content | {"provenance": provenance.describe(), "notebooks": recorded}, indent=1)
+        + "\n"
+    )
     if (target / CONTENT).exists():
         for path in [*target.glob("*.svg"), *target.glob("*.csv")]:
             if path.name not in texts:
                 path.unlink()
     for name, text in texts.items():
-        files.write_whole(target / name, lambda path, text=text: path.write_text(_without_folders(text), encoding="utf-8"))
+        files.write_whole(
+            target / name,
+            lambda path, text=text: path.write_text(_without_folders(text), encoding="utf-8"),
+        )
 
 
 def recordings(folder: Path | None = None) -> list[Recording]:
@@ -109,14 +134,18 @@ def recordings(folder: Path | None = None) -> list[Recording]:
         check_name(path.parent)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            recording = Recording(folder=path.parent, **content | {"parameters": tuple(content["parameters"])})
+            recording = Recording(
+                folder=path.parent, **content | {"parameters": tuple(content["parameters"])}
+            )
             recording.where, recording.versions  # noqa: B018 - what pages show of it must be there
             for notebook in recording.notebooks.values():
                 show.verdicts_html(notebook["verdicts"])
                 for figure in notebook["figures"]:
                     show.figure_html(figure, "x")
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"the recording {path} is damaged ({type(error).__name__}): restore it from git or delete it.") from error
+            raise UsageError(
+                f"the recording {path} is damaged ({type(error).__name__}): restore it from git or delete it."
+            ) from error
         found.append(recording)
     return found
 
@@ -124,8 +153,9 @@ def recordings(folder: Path | None = None) -> list[Recording]:
 def beside(rows: Sequence[dict], recorded: Sequence[Recording], profile: str) -> list[dict]:
     """Verdicts of this run, each with `page`, and those of recordings beside them.
 
-    One from a recording of this profile, on the same claim, tried on the same, goes into the `elsewhere` of the row; others become
-    rows, with `recorded`. Left out are recorded verdicts of notebooks without a row here, and those that only say that nothing was tried.
+    One from a recording of this profile, on the same claim, tried on the same, goes into the
+    `elsewhere` of the row; others become rows, with `recorded`. Left out are recorded verdicts of
+    notebooks without a row here, and those that only say that nothing was tried.
     """
     found = [row | {"elsewhere": []} for row in rows]
     question = operator.itemgetter("page", "id", "sentence", "expected", "tried_on")
@@ -146,7 +176,8 @@ def beside(rows: Sequence[dict], recorded: Sequence[Recording], profile: str) ->
 
 
 def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[dict]:
-    """What a notebook's page shows of each recording that has it: summary, versions, address of its runs, figures and verdicts as HTML.
+    """What a notebook's page shows of each recording that has it: summary, versions, address of its
+    runs, figures and verdicts as HTML.
 
     The files that it shows are copied into the report.
     """
@@ -167,11 +198,20 @@ def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[d
             _copy(recording.folder / "runs.csv", report / place)
             runs = f"{place}/runs.csv"
         verdicts = show.verdicts_html(content["verdicts"]) if content["verdicts"] else ""
-        parts.append({"where": recording.where, "versions": recording.versions, "runs": runs, "html": "".join(figures) + verdicts})
+        parts.append(
+            {
+                "where": recording.where,
+                "versions": recording.versions,
+                "runs": runs,
+                "html": "".join(figures) + verdicts,
+            }
+        )
     return parts
 
 
 def _copy(source: Path, folder: Path) -> None:
     if not source.exists():
-        raise UsageError(f"the recording {source.parent} lacks {source.name}: restore it from git or delete it.")
+        raise UsageError(
+            f"the recording {source.parent} lacks {source.name}: restore it from git or delete it."
+        )
     files.write_whole(folder / source.name, lambda path: shutil.copyfile(source, path))

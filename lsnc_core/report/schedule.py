@@ -23,7 +23,9 @@ FINISHED, UNCHANGED, FAILED = "finished", "unchanged", "failed"
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook to bring up to date: its file, its parameters, and the names of the stored runs it reads."""
+    """A notebook to bring up to date: its file, its parameters, and the names of the stored runs it
+    reads.
+    """
 
     source: Path
     parameters: dict
@@ -36,7 +38,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: status, seconds, and on failure one sentence and the exit status to pass on."""
+    """How a job ended: status, seconds, and on failure one sentence and the exit status to pass
+    on.
+    """
 
     name: str
     status: str
@@ -48,21 +52,34 @@ class Outcome:
 def package_digest() -> str:
     """sha256 over the package's sources."""
     sources = sorted((files.PROJECT / "lsnc_core").rglob("*.py"))
-    return hashlib.sha256(b"".join(hashlib.sha256(source.read_bytes()).digest() for source in sources)).hexdigest()
+    return hashlib.sha256(
+        b"".join(hashlib.sha256(source.read_bytes()).digest() for source in sources)
+    ).hexdigest()
 
 
 def fingerprint(job: Job) -> str:
-    """Digest of all that a notebook's outputs depend on: its source, parameters, stored runs, readers' files, the package, versions."""
+    """Digest of all that a notebook's outputs depend on: its source, parameters, stored runs,
+    readers' files, the package, versions.
+    """
     source = hashlib.sha256(job.source.read_bytes()).hexdigest()
-    given = [entry for value in job.parameters.values() for entry in (value if isinstance(value, list) else [value])]
+    given = [
+        entry
+        for value in job.parameters.values()
+        for entry in (value if isinstance(value, list) else [value])
+    ]
     own = [arms.checksum(entry) for entry in given if arms.is_file(entry)]
     if arms.is_file(job.parameters.get("data_set")):
-        own.append(data.load(job.parameters["data_set"]).checksum)  # its images may come from other files
+        own.append(
+            data.load(job.parameters["data_set"]).checksum
+        )  # its images may come from other files
     return digest([source, job.parameters, job.runs, own, package_digest(), provenance.versions()])
 
 
-def run_jobs(jobs: Sequence[Job], folder: Path, force: bool, say: Callable[[str], object]) -> list[Outcome]:
-    """Run those jobs whose fingerprint changed, or all of them with `force`; the others keep their executed notebook.
+def run_jobs(
+    jobs: Sequence[Job], folder: Path, force: bool, say: Callable[[str], object]
+) -> list[Outcome]:
+    """Run those jobs whose fingerprint changed, or all of them with `force`; the others keep their
+    executed notebook.
 
     Args:
         jobs: in the order to start them.
@@ -83,7 +100,14 @@ def run_jobs(jobs: Sequence[Job], folder: Path, force: bool, say: Callable[[str]
             raise
 
 
-def _run(job: Job, folder: Path, force: bool, say: Callable[[str], object], children: list, stopped: threading.Event) -> Outcome:
+def _run(
+    job: Job,
+    folder: Path,
+    force: bool,
+    say: Callable[[str], object],
+    children: list,
+    stopped: threading.Event,
+) -> Outcome:
     target, state, log = (
         folder / "notebooks" / job.source.name,
         folder / "notebooks" / f"{job.name}.json",
@@ -96,32 +120,61 @@ def _run(job: Job, folder: Path, force: bool, say: Callable[[str], object], chil
     say(f"{job.name}: started")
     start = time.perf_counter()
     path = os.pathsep.join(filter(None, [str(files.PROJECT), os.environ.get("PYTHONPATH")]))
-    # threads of two kernels that fight for the same cores wait for each other; whoever sets a number knows better
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // AT_ONCE))} | os.environ | {"PYTHONPATH": path}
-    command = [sys.executable, "-P", "-m", "lsnc_core.report.execute", str(job.source), str(target), json.dumps(job.parameters)]
+    # threads of two kernels that fight for the same cores wait for each other; whoever sets a
+    # number knows better
+    environment = (
+        {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // AT_ONCE))}
+        | os.environ
+        | {"PYTHONPATH": path}
+    )
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "lsnc_core.report.execute",
+        str(job.source),
+        str(target),
+        json.dumps(job.parameters),
+    ]
     files.write_whole(log, lambda partial: partial.write_text(""))
     with open(log, "w", encoding="utf-8") as written:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, env=environment)
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
         children.append(child)
         if stopped.is_set():  # started while the others were being stopped
             child.terminate()
         code = child.wait()
     seconds = time.perf_counter() - start
-    if stopped.is_set():  # nobody waits for this outcome, and a notebook that was stopped has not failed
+    if (
+        stopped.is_set()
+    ):  # nobody waits for this outcome, and a notebook that was stopped has not failed
         return Outcome(job.name, FAILED, seconds)
     if code == 0:
         memory = {"fingerprint": now, "seconds": round(seconds, 1), "runs": job.runs}
         files.write_whole(state, lambda partial: partial.write_text(json.dumps(memory)))
         say(f"{job.name}: finished in {seconds:.0f} s")
         return Outcome(job.name, FINISHED, seconds)
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [
+        line
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     sentence = lines[-1] if lines else f"its process ended with status {code} and without a word."
     say(f"{job.name}: FAILED after {seconds:.0f} s: {sentence}")
-    return Outcome(job.name, FAILED, seconds, f"{sentence} (log: {log})", MISUSED if code == MISUSED else 1)
+    return Outcome(
+        job.name, FAILED, seconds, f"{sentence} (log: {log})", MISUSED if code == MISUSED else 1
+    )
 
 
 def remembered(state: Path) -> dict:
-    """What is known of a notebook's last finished run: fingerprint, seconds, names of the stored runs; empty when nothing is readable."""
+    """What is known of a notebook's last finished run: fingerprint, seconds, names of the stored
+    runs; empty when nothing is readable.
+    """
     try:
         found = json.loads(state.read_text(encoding="utf-8"))
     except (OSError, ValueError):

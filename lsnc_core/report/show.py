@@ -1,7 +1,7 @@
 """What a notebook shows: a figure beside the paper's statement of it, a table, verdicts.
 
-Each object displays itself in JupyterLab and carries, under a media type of ours, what the report needs: the figure as SVG,
-its table as CSV, the verdicts as data.
+Each object displays itself in JupyterLab and carries, under a media type of ours, what the report
+needs: the figure as SVG, its table as CSV, the verdicts as data.
 """
 
 import base64
@@ -22,7 +22,9 @@ CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided"}
 
 
 def svg_text(figure) -> str:
-    """A matplotlib figure as SVG text without a date, so that the same figure gives the same bytes."""
+    """A matplotlib figure as SVG text without a date, so that the same figure gives the same
+    bytes.
+    """
     import matplotlib
 
     buffer = io.StringIO()
@@ -38,7 +40,8 @@ def svg_image(svg: str, alt: str, source: str = "") -> str:
 
 
 class Figure:
-    """A figure with its name in the paper, the paper's statement of it, ours, a text alternative and the table behind it.
+    """A figure with its name in the paper, the paper's statement of it, ours, a text alternative
+    and the table behind it.
 
     Args:
         figure: matplotlib figure.
@@ -56,11 +59,17 @@ class Figure:
         self.data["csv"] = table.to_csv(index=False, float_format="%.9g")
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"text/plain": self.data["alt"], "text/html": figure_html(self.data), FIGURE_TYPE: self.data}
+        return {
+            "text/plain": self.data["alt"],
+            "text/html": figure_html(self.data),
+            FIGURE_TYPE: self.data,
+        }
 
 
 def figure_html(data: dict, source: str = "", links: str = "") -> str:
-    """The figure with title, both statements and download links, as HTML; `source` is the address of its SVG."""
+    """The figure with title, both statements and download links, as HTML; `source` is the address
+    of its SVG.
+    """
     picture = svg_image("" if source else data["svg"], data["alt"], source)
     return (
         f'<figure class="lsnc-figure" id="{data["name"]}"><div class="picture">{picture}</div>'
@@ -78,27 +87,43 @@ def downloads(address: str) -> str:
 
 
 class Verdicts:
-    """A notebook's answers to the claims it decides, shown as a table and gathered by the report."""
+    """A notebook's answers to the claims it decides, shown as a table and gathered by the
+    report.
+    """
 
     def __init__(self, verdicts: Sequence[Verdict]):
         self.data = [
-            {"id": v.claim.id, "paper": v.claim.paper, "place": v.claim.place, "sentence": v.claim.sentence, "expected": v.claim.expected}
+            {
+                "id": v.claim.id,
+                "paper": v.claim.paper,
+                "place": v.claim.place,
+                "sentence": v.claim.sentence,
+                "expected": v.claim.expected,
+            }
             | {"tried_on": v.tried_on, "measured": v.measured, "outcome": v.outcome}
             | {"cases": [[case.name, case.measured, case.outcome] for case in v.cases]}
             for v in verdicts
         ]
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        plain = "\n".join(f"{row['id']} ({row['tried_on']}): {row['outcome']}. {row['measured']}" for row in self.data)
-        return {"text/plain": plain, "text/html": verdicts_html(self.data), VERDICTS_TYPE: self.data}
+        plain = "\n".join(
+            f"{row['id']} ({row['tried_on']}): {row['outcome']}. {row['measured']}"
+            for row in self.data
+        )
+        return {
+            "text/plain": plain,
+            "text/html": verdicts_html(self.data),
+            VERDICTS_TYPE: self.data,
+        }
 
 
 def verdicts_html(rows: Sequence[dict]) -> str:
     """Verdicts as an HTML table, those on one claim under each other.
 
     Args:
-        rows: as in `Verdicts.data`; with `page`, what a claim was tried on links there; `recorded` says where a row comes from that
-            is not of this run; `elsewhere` are rows of other places with the same claim tried on the same.
+        rows: as in `Verdicts.data`; with `page`, what a claim was tried on links there; `recorded`
+            says where a row comes from that is not of this run; `elsewhere` are rows of other
+            places with the same claim tried on the same.
     """
     header = ("Claim", "What is claimed", "Expected", "Measured here", "Verdict")
 
@@ -106,14 +131,23 @@ def verdicts_html(rows: Sequence[dict]) -> str:
         return f'<{tag}{more} data-label="{header[number]}">{content}</{tag}>'
 
     body = []
-    for _, same in itertools.groupby(rows, lambda row: (row["id"], row["sentence"], row["expected"])):
+    for _, same in itertools.groupby(
+        rows, lambda row: (row["id"], row["sentence"], row["expected"])
+    ):
         group, lines = list(same), []
         span = f' rowspan="{len(group)}"' if len(group) > 1 else ""
         for number, row in enumerate(group):
             cells = ""
             if number == 0:
-                source = f"<small>({html.escape(row['paper'])}, {html.escape(row['place'])})</small>"
-                cells += cell("th", 0, html.escape(row["id"]), f' scope="rowgroup"{span}' if span else ' scope="row"')
+                source = (
+                    f"<small>({html.escape(row['paper'])}, {html.escape(row['place'])})</small>"
+                )
+                cells += cell(
+                    "th",
+                    0,
+                    html.escape(row["id"]),
+                    f' scope="rowgroup"{span}' if span else ' scope="row"',
+                )
                 cells += cell("td", 1, f"{html.escape(row['sentence'])} {source}", span)
                 cells += cell("td", 2, html.escape(row["expected"]), span)
             cells += cell("td", 3, _measured_html(row)) + cell("td", 4, badge(row["outcome"]))
@@ -129,11 +163,15 @@ def badge(outcome: str) -> str:
 
 
 def _measured_html(row: dict) -> str:
-    """What was measured, on what, its parts, and the answers of other places to the same question."""
+    """What was measured, on what, its parts, and the answers of other places to the same
+    question.
+    """
     tried_on = html.escape(row["tried_on"])
     if "page" in row:
         tried_on = f'<a href="{row["page"]}">{tried_on}</a>'
-    origin = f'<small class="origin">{html.escape(row["recorded"])}</small>' if "recorded" in row else ""
+    origin = (
+        f'<small class="origin">{html.escape(row["recorded"])}</small>' if "recorded" in row else ""
+    )
     said = f"{origin}<strong>{tried_on}:</strong> {html.escape(row['measured'])}{_cases_html(row['cases'])}"
     for other in row.get("elsewhere", []):
         where, measured = html.escape(other["recorded"]), html.escape(other["measured"])
@@ -149,7 +187,10 @@ def _cases_html(cases: Sequence[Sequence[str]]) -> str:
     """The parts of an answer, folded away until asked for."""
     if not cases:
         return ""
-    items = "".join(f"<li>{SIGNS[outcome]} {html.escape(name)}: {html.escape(measured)}</li>" for name, measured, outcome in cases)
+    items = "".join(
+        f"<li>{SIGNS[outcome]} {html.escape(name)}: {html.escape(measured)}</li>"
+        for name, measured, outcome in cases
+    )
     return f"<details><summary>the numbers</summary><ul>{items}</ul></details>"
 
 
@@ -161,7 +202,10 @@ class Table:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in self.header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows
+        )
         plain = "\n".join(" | ".join(row) for row in [self.header, *self.rows])
         return {
             "text/plain": plain,
@@ -170,7 +214,8 @@ class Table:
 
 
 class Entries:
-    """A list of entries too long for table rows: each a heading with named parts, LaTeX left for the page to typeset.
+    """A list of entries too long for table rows: each a heading with named parts, LaTeX left for
+    the page to typeset.
 
     Args:
         names: the names of an entry's parts.
@@ -187,10 +232,16 @@ class Entries:
             plain += [heading, *(f"  {name}: {text}" for name, text in named)]
             body.append(
                 f"<h3>{html.escape(heading)}</h3><dl>"
-                + "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in named)
+                + "".join(
+                    f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>"
+                    for name, text in named
+                )
                 + "</dl>"
             )
-        return {"text/plain": "\n".join(plain), "text/html": f'<div class="lsnc-entries">{"".join(body)}</div>'}
+        return {
+            "text/plain": "\n".join(plain),
+            "text/html": f'<div class="lsnc-entries">{"".join(body)}</div>',
+        }
 
 
 def read(path: Path):
@@ -199,17 +250,30 @@ def read(path: Path):
 
     try:
         return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, nbformat.ValidationError) as error:
-        raise UsageError(f"{path} is damaged ({type(error).__name__}): delete it and start again.") from error
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        nbformat.ValidationError,
+    ) as error:
+        raise UsageError(
+            f"{path} is damaged ({type(error).__name__}): delete it and start again."
+        ) from error
 
 
 def outputs(notebook) -> list:
     """The outputs of an executed notebook's code cells, in order."""
-    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [
+        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
 
 
 def carried(notebook) -> tuple[list[dict], list[dict]]:
-    """The figures and the verdicts that an executed notebook shows, as `Figure.data` and `Verdicts.data` have them."""
+    """The figures and the verdicts that an executed notebook shows, as `Figure.data` and
+    `Verdicts.data` have them.
+    """
     bundles = [output.get("data", {}) for output in outputs(notebook)]
     figures = [bundle[FIGURE_TYPE] for bundle in bundles if FIGURE_TYPE in bundle]
     return figures, [row for bundle in bundles for row in bundle.get(VERDICTS_TYPE, [])]

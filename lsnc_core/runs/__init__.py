@@ -1,4 +1,6 @@
-"""Training runs: a description (`spec`), many trained together (`fleet`), kept on disk (`store`); `results` and `tensors` get them."""
+"""Training runs: a description (`spec`), many trained together (`fleet`), kept on disk (`store`);
+`results` and `tensors` get them.
+"""
 
 from lsnc_core.runs.execute import choose_device, results, tensors
 from lsnc_core.runs.spec import RunSpec

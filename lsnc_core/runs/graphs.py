@@ -1,4 +1,6 @@
-"""A training step recorded once as a CUDA graph and replayed: small networks spend their time on launching kernels, not in them."""
+"""A training step recorded once as a CUDA graph and replayed: small networks spend their time on
+launching kernels, not in them.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,7 +9,8 @@ import torch
 
 from lsnc_core.errors import UsageError
 
-# eager steps of a size before it is recorded: libraries choose their algorithms and make their workspaces in them
+# eager steps of a size before it is recorded: libraries choose their algorithms and make their
+# workspaces in them
 WARM_UP = 3
 
 
@@ -19,11 +22,12 @@ def recorded(step: Callable[..., None], device: torch.device) -> Callable[..., N
 class Graphed:
     """A step `(rows, *others) -> None` on a CUDA device, with the same effect as calling it.
 
-    The first `WARM_UP` calls with so many rows run as they are, the next is recorded and then replayed for good.
+    The first `WARM_UP` calls with so many rows run as they are, the next is recorded and then
+    replayed for good.
 
     Args:
-        step: reads its arguments, tensors (B, ...) on the device, and changes tensors in place; every other tensor that it reads
-            or changes must stay where it is in memory.
+        step: reads its arguments, tensors (B, ...) on the device, and changes tensors in place;
+            every other tensor that it reads or changes must stay where it is in memory.
 
     Raises:
         UsageError: on a call, where the step cannot be recorded.
@@ -34,7 +38,9 @@ class Graphed:
         self.calls: Counter[int] = Counter()
         self.recorded: dict[int, tuple[list[torch.Tensor], torch.cuda.CUDAGraph]] = {}
         self.stream = torch.cuda.Stream()
-        self.pool = torch.cuda.graph_pool_handle()  # the graphs are replayed in turn and keep nothing: one memory serves all
+        self.pool = (
+            torch.cuda.graph_pool_handle()
+        )  # the graphs are replayed in turn and keep nothing: one memory serves all
 
     def __call__(self, *inputs: torch.Tensor) -> None:
         """Take one step with these rows, and what else the step reads of them."""
@@ -42,7 +48,9 @@ class Graphed:
         if size not in self.recorded and self.calls[size] < WARM_UP:
             self.calls[size] += 1
             self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.stream):  # recording refuses what was first used on the default stream
+            with torch.cuda.stream(
+                self.stream
+            ):  # recording refuses what was first used on the default stream
                 self.step(*inputs)
             torch.cuda.current_stream().wait_stream(self.stream)
             return
@@ -53,7 +61,9 @@ class Graphed:
             buffer.copy_(tensor)
         graph.replay()
 
-    def _record(self, buffers: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.cuda.CUDAGraph]:
+    def _record(
+        self, buffers: list[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], torch.cuda.CUDAGraph]:
         graph, failure = torch.cuda.CUDAGraph(), None
         try:
             with torch.cuda.graph(graph, pool=self.pool):  # records without running

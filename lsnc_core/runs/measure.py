@@ -1,4 +1,5 @@
-"""What is measured of networks while they train: losses, accuracies, the statistics of their features, logits.
+"""What is measured of networks while they train: losses, accuracies, the statistics of their
+features, logits.
 
 R replicas, N images, B of a batch, K classes, D feature width.
 """
@@ -16,15 +17,19 @@ EVALUATION_BATCH = 256
 
 
 class Trained(NamedTuple):
-    """What is known of a trained network: for each epoch of `evaluate_at` a mapping of numbers and one of arrays."""
+    """What is known of a trained network: for each epoch of `evaluate_at` a mapping of numbers and
+    one of arrays.
+    """
 
     history: list[dict[str, float]]
     tensors: list[dict[str, np.ndarray]]
 
 
 class Measured(NamedTuple):
-    """What `measure` finds: means by name, float64 (R,); statistics by name, see `ClassStatistics.summary`; features float (R, N, D)
-    where they were asked for; logits float (R, N, K)."""
+    """What `measure` finds: means by name, float64 (R,); statistics by name, see
+    `ClassStatistics.summary`; features float (R, N, D) where they were asked for; logits float (R,
+    N, K).
+    """
 
     means: dict[str, torch.Tensor]
     statistics: dict[str, torch.Tensor]
@@ -40,13 +45,16 @@ def measure(
     fitted: tuple[Callable, torch.Tensor, torch.Tensor] | None = None,
     keep: bool = False,
 ) -> Measured:
-    """Means over the images, float (N, C, H, W), of losses and accuracies, the statistics of their features, and their logits.
+    """Means over the images, float (N, C, H, W), of losses and accuracies, the statistics of their
+    features, and their logits.
 
-    `loss` and `accuracy` are against the clean labels int64 (N,); `uniform_loss` is the cross-entropy against the uniform
-    distribution (with `loss` it gives the expected loss against labels with any symmetric noise); both in nats. Where the loss
-    (see `losses.per_replica`), the targets float (R, N, K) and the noisy labels int64 (R, N) that were fitted are given, `fit_loss`
-    is that loss, `fit_accuracy` is against those labels, and `fit_smoothed_loss` and `fit_forward_loss` are `losses.cross_entropy` and
-    `losses.forward_correction` of the targets, whatever the loss. Features are kept on the CPU if asked for.
+    `loss` and `accuracy` are against the clean labels int64 (N,); `uniform_loss` is the
+    cross-entropy against the uniform distribution (with `loss` it gives the expected loss against
+    labels with any symmetric noise); both in nats. Where the loss (see `losses.per_replica`), the
+    targets float (R, N, K) and the noisy labels int64 (R, N) that were fitted are given, `fit_loss`
+    is that loss, `fit_accuracy` is against those labels, and `fit_smoothed_loss` and
+    `fit_forward_loss` are `losses.cross_entropy` and `losses.forward_correction` of the targets,
+    whatever the loss. Features are kept on the CPU if asked for.
     """
     sums: dict[str, torch.Tensor] = {}
     weight, _ = replicas.classifier()
@@ -76,7 +84,8 @@ def measure(
             rows = targets[:, part]  # (R, B, K)
             add("fit_loss", fit(logits, rows))
             add("fit_accuracy", guess == noisy[:, part])
-            # the two losses share the softmax above; where a target is 0 its logarithm is -inf, which adds nothing to the sum
+            # the two losses share the softmax above; where a target is 0 its logarithm is -inf,
+            # which adds nothing to the sum
             add("fit_smoothed_loss", (rows * surprise).sum(2))
             add("fit_forward_loss", -(rows.log() - surprise).logsumexp(2))
     replicas.train(True)
@@ -85,11 +94,18 @@ def measure(
 
 
 def named(
-    parts: dict[str, Measured], classifier: tuple[torch.Tensor, torch.Tensor], logits_of: Collection[str]
+    parts: dict[str, Measured],
+    classifier: tuple[torch.Tensor, torch.Tensor],
+    logits_of: Collection[str],
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """One epoch's measurements under the names of `fleet.train`, on the CPU, each with a leading axis R; logits of the parts named."""
+    """One epoch's measurements under the names of `fleet.train`, on the CPU, each with a leading
+    axis R; logits of the parts named.
+    """
     means = dict(parts["train"].means)
-    found = {f"train_{name}": means.pop(f"fit_{name}") for name in ("loss", "accuracy", "smoothed_loss", "forward_loss")}
+    found = {
+        f"train_{name}": means.pop(f"fit_{name}")
+        for name in ("loss", "accuracy", "smoothed_loss", "forward_loss")
+    }
     found |= {f"clean_train_{name}": value for name, value in means.items()}
     weight, bias = classifier
     tensors = {"weight": weight.clone(), "bias": bias.clone()}
@@ -97,8 +113,15 @@ def named(
         if part != "train":
             found |= {f"{part}_{name}": value for name, value in measured.means.items()}
         for name, value in measured.statistics.items():
-            # sums over K classes lose nothing in float64; the rest is no more exact than the float32 features
-            tensors[f"{part}_{name}"] = value if name == "projected" else value.long() if name == "counts" else value.float()
+            # sums over K classes lose nothing in float64; the rest is no more exact than the
+            # float32 features
+            tensors[f"{part}_{name}"] = (
+                value
+                if name == "projected"
+                else value.long()
+                if name == "counts"
+                else value.float()
+            )
         if measured.features is not None:
             tensors[f"{part}_features"] = measured.features
         if part in logits_of:
@@ -112,6 +135,15 @@ def named(
 def of_replica(measured: Sequence[dict], replica: int, constants: dict[str, float]) -> Trained:
     """One network's part of what was measured of all, an epoch a mapping, each with its `epoch`."""
     history = [
-        {"epoch": row["epoch"]} | constants | {name: value[replica].item() for name, value in row["means"].items()} for row in measured
+        {"epoch": row["epoch"]}
+        | constants
+        | {name: value[replica].item() for name, value in row["means"].items()}
+        for row in measured
     ]
-    return Trained(history, [{name: value[replica].numpy() for name, value in row["tensors"].items()} for row in measured])
+    return Trained(
+        history,
+        [
+            {name: value[replica].numpy() for name, value in row["tensors"].items()}
+            for row in measured
+        ],
+    )

@@ -1,4 +1,6 @@
-"""From specs to what training needs: networks, noisy labels and their targets, rates and decays. R replicas, N images, K classes."""
+"""From specs to what training needs: networks, noisy labels and their targets, rates and decays. R
+replicas, N images, K classes.
+"""
 
 import functools
 import math
@@ -14,7 +16,14 @@ from lsnc_core.runs.spec import RunSpec
 def build(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> models.Network:
     """The network of a spec with its initial weights, drawn by the spec's seed."""
     if spec.model == "cnn":
-        network = models.cnn(image_shape, classes, spec.widths[:2], spec.widths[2], spec.batch_norm, spec.feature_norm)
+        network = models.cnn(
+            image_shape,
+            classes,
+            spec.widths[:2],
+            spec.widths[2],
+            spec.batch_norm,
+            spec.feature_norm,
+        )
     elif spec.model == "lenet":
         network = models.lenet(image_shape, classes, spec.widths[:2], spec.widths[2])
     elif spec.model == "mlp":
@@ -26,7 +35,8 @@ def build(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> mod
 
 
 def forward_operations(spec: RunSpec) -> int:
-    """Multiplications and additions of convolutions and linear layers in one image's forward pass, counted apart.
+    """Multiplications and additions of convolutions and linear layers in one image's forward pass,
+    counted apart.
 
     Raises: UsageError, for an unknown image set.
     """
@@ -35,14 +45,18 @@ def forward_operations(spec: RunSpec) -> int:
     network = build(spec, shape, source.num_classes).eval()
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            layer.register_forward_hook(lambda layer, _, out: counts.append(2 * out.numel() * layer.weight[0].numel()))
+            layer.register_forward_hook(
+                lambda layer, _, out: counts.append(2 * out.numel() * layer.weight[0].numel())
+            )
     with torch.no_grad():
         network(torch.zeros(1, *shape))
     return sum(counts)
 
 
 def operations(spec: RunSpec) -> int:
-    """Operations of one epoch of one network's training: a step counts as three forward passes. Measuring is left out."""
+    """Operations of one epoch of one network's training: a step counts as three forward passes.
+    Measuring is left out.
+    """
     return 3 * spec.train_size * forward_operations(spec)
 
 
@@ -63,7 +77,11 @@ def kept_bytes(spec: RunSpec) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(torch.zeros(spec.batch, *shape, device="meta"))
-    total = sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in weights)
+    total = sum(
+        tensor.untyped_storage().nbytes()
+        for storage, tensor in kept.items()
+        if storage not in weights
+    )
     return total // 2 if spec.precision == "bfloat16" else total
 
 
@@ -73,11 +91,17 @@ def noisy_labels(spec: RunSpec, clean: torch.Tensor, classes: int) -> torch.Tens
 
 
 def targets(spec: RunSpec, noisy: torch.Tensor, classes: int) -> torch.Tensor:
-    """What a spec's loss compares logits with, float32 (N, K): smoothed labels, or for forward correction the noisy labels' rows of T."""
+    """What a spec's loss compares logits with, float32 (N, K): smoothed labels, or for forward
+    correction the noisy labels' rows of T.
+    """
     if spec.loss == "forward":
-        rows = labels.noise_matrix(spec.noise, spec.a, classes)  # (K, K): row i is P(clean j becomes i)
+        rows = labels.noise_matrix(
+            spec.noise, spec.a, classes
+        )  # (K, K): row i is P(clean j becomes i)
     elif spec.smoothing == "posterior":
-        rows = labels.posterior(labels.noise_matrix(spec.noise, spec.a, classes)).T  # (K, K): row k is S* of the noisy label k
+        rows = labels.posterior(
+            labels.noise_matrix(spec.noise, spec.a, classes)
+        ).T  # (K, K): row k is S* of the noisy label k
     else:
         return labels.soft_targets(noisy, spec.p, classes)
     return torch.from_numpy(rows).float()[noisy]
@@ -98,8 +122,12 @@ def column(specs: Sequence[RunSpec], name: str, device: torch.device) -> torch.T
 
 
 def decays(specs: Sequence[RunSpec], replicas, device: torch.device) -> list[torch.Tensor] | None:
-    """The decay of each parameter and replica, shaped for `fleet.sgd_step`; None where there is none."""
+    """The decay of each parameter and replica, shaped for `fleet.sgd_step`; None where there is
+    none.
+    """
     if not any(spec.weight_decay or spec.lambda_W or spec.lambda_b for spec in specs):
         return None
-    everywhere, weight, bias = (column(specs, name, device) for name in ("weight_decay", "lambda_W", "lambda_b"))
+    everywhere, weight, bias = (
+        column(specs, name, device) for name in ("weight_decay", "lambda_W", "lambda_b")
+    )
     return replicas.spread(everywhere, everywhere + weight, everywhere + bias)

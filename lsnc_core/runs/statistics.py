@@ -1,4 +1,5 @@
-"""What of a network's features is kept so that collapse can be measured later, under any convention, without training again.
+"""What of a network's features is kept so that collapse can be measured later, under any
+convention, without training again.
 
 R replicas, B images of a batch, N images in all, K classes, D feature width.
 """
@@ -7,10 +8,12 @@ import torch
 
 
 class ClassStatistics:
-    """Class means and pooled within-class scatter of R networks' features, in one pass over batches of any size.
+    """Class means and pooled within-class scatter of R networks' features, in one pass over batches
+    of any size.
 
-    Batches are merged by the update of Chan, Golub and LeVeque (1979): the scatter is taken about the batch's own class means, so
-    that nothing cancels where the features have collapsed. Sums are float64.
+    Batches are merged by the update of Chan, Golub and LeVeque (1979): the scatter is taken about
+    the batch's own class means, so that nothing cancels where the features have collapsed. Sums are
+    float64.
 
     Args:
         replicas, classes, width: R, K, D.
@@ -21,7 +24,9 @@ class ClassStatistics:
         zeros = {"dtype": torch.float64, "device": device}
         self.counts = torch.zeros(classes, **zeros)
         self.means = torch.zeros(replicas, classes, width, **zeros)
-        self.spread = torch.zeros(replicas, classes, **zeros)  # sums of squared distances to the class mean
+        self.spread = torch.zeros(
+            replicas, classes, **zeros
+        )  # sums of squared distances to the class mean
         self.scatter = torch.zeros(replicas, width, width, **zeros)
 
     def update(self, features: torch.Tensor, labels: torch.Tensor) -> None:
@@ -44,13 +49,16 @@ class ClassStatistics:
     def summary(self) -> dict[str, torch.Tensor]:
         """What is kept, float64.
 
-        `counts` (R, K); `means` (R, K, D), zero for a class without images; `within` (R, K): the mean squared distance of a
-        class's features to their mean (weighted by the counts it sums to N times the trace of Sigma_W); `projected` (R, K, K):
-        Hbar Sigma_W Hbar^T, with Sigma_W the pooled covariance (divided by N) and Hbar the class means about their own mean (of the
-        classes that have images; zero for the others).
+        `counts` (R, K); `means` (R, K, D), zero for a class without images; `within` (R, K): the
+        mean squared distance of a class's features to their mean (weighted by the counts it sums to
+        N times the trace of Sigma_W); `projected` (R, K, K):
+        Hbar Sigma_W Hbar^T, with Sigma_W the pooled covariance (divided by N) and Hbar the class
+        means about their own mean (of the classes that have images; zero for the others).
         """
         present = (self.counts > 0).double()[:, None]  # (K, 1)
-        centred = (self.means - self.means.sum(1, keepdim=True) / present.sum()) * present  # (R, K, D)
+        centred = (
+            self.means - self.means.sum(1, keepdim=True) / present.sum()
+        ) * present  # (R, K, D)
         return {
             "counts": self.counts.expand(len(self.means), -1),
             "means": self.means,

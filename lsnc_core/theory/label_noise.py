@@ -1,20 +1,24 @@
-"""How label smoothing acts under label noise: Chen, Ziyin, Wang, Liang (arXiv 2010.12648), closed forms and optima.
+"""How label smoothing acts under label noise: Chen, Ziyin, Wang, Liang (arXiv 2010.12648), closed
+forms and optima.
 
-A network that has memorised noisy, smoothed labels outputs exactly the smoothed version of its *training* label; the formulas are its
-cross-entropy, in nats, against the *test* label of the same input, which is clean (alpha), equally but independently noisy (beta), or
-drawn from the p-smoothed prior around the clean label (gamma). a: clean rate, p: kept mass, M: number of classes.
+A network that has memorised noisy, smoothed labels outputs exactly the smoothed version of its
+*training* label; the formulas are its cross-entropy, in nats, against the *test* label of the same
+input, which is clean (alpha), equally but independently noisy (beta), or drawn from the p-smoothed
+prior around the clean label (gamma). a: clean rate, p: kept mass, M: number of classes.
 
     symbol  meaning                                  here                       equation
     q       P(test label = training label)           agreement                  compact form of 7-9, 11, 14, 15
     l       -q log p - (1-q) log((1-p)/(M-1))        loss                       7-9, 11, 14, 15
     p*      the minimiser of l over p                optimum, best_loss         after 7, 8, 11, 14; gamma: derived
     S, T    smoothing and noise matrix, columns = 1  *_loss, *_alpha, *_beta    10, 12, 13, 16, 17
-What the paper prints and is wrong stands in `label_noise_errata`, under names that begin with `printed_`.
+What the paper prints and is wrong stands in `label_noise_errata`, under names that begin with
+`printed_`.
 
 gamma in u = log(p (M-1)/(1-p)), b = (1-a)/(M-1), s = 1 - M b = (aM-1)/(M-1): q = b + s p and
-dl/dp = b F(u) - s u, F(u) = e^u - 1 + (M-1)(1 - e^-u). So a stationary point other than p = 1/M (u = 0) solves F(u)/u = s/b. On u > 0
-F(u)/u falls, then rises; its rising part holds the minimum, along which l decreases in a. The mirror minimum at u < 0 (it exists above
-the spinodal) is never lower: F(v)/v <= F(-v)/(-v) puts it nearer to 0, and l falls more slowly with a there.
+dl/dp = b F(u) - s u, F(u) = e^u - 1 + (M-1)(1 - e^-u). So a stationary point other than p = 1/M (u
+= 0) solves F(u)/u = s/b. On u > 0 F(u)/u falls, then rises; its rising part holds the minimum,
+along which l decreases in a. The mirror minimum at u < 0 (it exists above the spinodal) is never
+lower: F(v)/v <= F(-v)/(-v) puts it nearer to 0, and l falls more slowly with a there.
 """
 
 from functools import lru_cache
@@ -33,7 +37,9 @@ def _grid(a, p) -> tuple[np.ndarray, np.ndarray]:
     try:
         return np.broadcast_arrays(a, p)
     except ValueError:
-        raise UsageError(f"The shapes of a and p must broadcast, but they are {a.shape} and {p.shape}.") from None
+        raise UsageError(
+            f"The shapes of a and p must broadcast, but they are {a.shape} and {p.shape}."
+        ) from None
 
 
 def _cross_entropy(q, p, M: int):
@@ -49,7 +55,8 @@ def agreement(kind: str, a, p, M: int):
 
     Formula: alpha q = a; beta q = a^2 + (1-a)^2/(M-1); gamma q = a p + (1-a)(1-p)/(M-1).
     Args: kind, one of KINDS; a, p, float or float64 arrays in [0, 1] that broadcast; M, int >= 2.
-    Returns: float64 of the broadcast shape in [0, 1]. Raises: UsageError. Source: Chen eqs 7-9, 11, 14, 15 in compact form.
+    Returns: float64 of the broadcast shape in [0, 1]. Raises: UsageError. Source: Chen eqs 7-9, 11,
+    14, 15 in compact form.
 
     >>> [round(float(agreement(kind, 0.8, 0.9, 10)), 4) for kind in KINDS]
     [0.8, 0.6444, 0.7222]
@@ -69,7 +76,8 @@ def loss(kind: str, a, p, M: int):
 
     Formula: l = -q log p - (1-q) log((1-p)/(M-1)), q = agreement(kind, a, p, M), 0 log 0 = 0.
     Args: kind, one of KINDS; a, p, float or float64 arrays in [0, 1] that broadcast; M, int >= 2.
-    Returns: float64 of the broadcast shape in [0, inf], in nats; never NaN; inf at p = 1 unless q = 1, at p = 0 unless q = 0.
+    Returns: float64 of the broadcast shape in [0, inf], in nats; never NaN; inf at p = 1 unless q =
+    1, at p = 0 unless q = 0.
     Raises: UsageError. Source: Chen eqs 7, 8, 9 (M = 2), 11, 14, 15.
 
     >>> [round(float(loss(kind, 0.5, 0.9, 10)), 4) for kind in ("alpha", "beta")], round(float(loss("gamma", 0.8, 0.9, 10)), 4)
@@ -83,7 +91,8 @@ def entropy_floor(p, M: int):
     """Entropy of a smoothed label: the least training loss that can be reached.
 
     Formula: H(p) + (1-p) log(M-1), H(p) = -p log p - (1-p) log(1-p).
-    Args: p, float or float64 array in [0, 1]; M, int >= 2. Returns: float64 of p's shape in [0, log M], in nats.
+    Args: p, float or float64 array in [0, 1]; M, int >= 2. Returns: float64 of p's shape in [0, log
+    M], in nats.
     Raises: UsageError. Source: Chen eq. 3, for M classes the bracket of eq. 15.
 
     >>> [round(float(entropy_floor(p, 10)), 4) for p in (0.1, 0.9, 1.0)]
@@ -94,7 +103,9 @@ def entropy_floor(p, M: int):
 
 
 def _bisect(f, lo, hi):
-    """Where f, at most 0 at lo and positive at hi, changes sign; element by element, to the last bits."""
+    """Where f, at most 0 at lo and positive at hi, changes sign; element by element, to the last
+    bits.
+    """
     for _ in range(90):
         mid = 0.5 * (lo + hi)
         up = f(mid) > 0
@@ -131,8 +142,10 @@ def _transition_u(M: int) -> float:
 def gamma_transition(M: int) -> tuple[float, float]:
     """Where the gamma optimum leaves p = 1/M: the clean rate a_c and the optimum p_c just above it.
 
-    Formula: l(a_c, p_c) = log M and dl/dp = 0 with p_c > 1/M (first order, M >= 3); M = 2: continuous at a_c = 3/4, p_c = 1/2.
-    Args: M, int >= 2. Returns: (a_c, p_c), floats, 1/M < a_c <= (M+1)/(2M), 1/M <= p_c < 1. Raises: UsageError.
+    Formula: l(a_c, p_c) = log M and dl/dp = 0 with p_c > 1/M (first order, M >= 3); M = 2:
+    continuous at a_c = 3/4, p_c = 1/2.
+    Args: M, int >= 2. Returns: (a_c, p_c), floats, 1/M < a_c <= (M+1)/(2M), 1/M <= p_c < 1. Raises:
+    UsageError.
     Source: Chen claims a first-order transition at some a > 1/M; the values are derived here.
 
     >>> [tuple(round(x, 4) for x in gamma_transition(M)) for M in (2, 3, 10)]
@@ -147,9 +160,11 @@ def gamma_transition(M: int) -> tuple[float, float]:
 
 
 def gamma_spinodal(M: int) -> float:
-    """Clean rate above which p = 1/M is no longer a local minimum of the gamma loss: a_s = (M+1)/(2M).
+    """Clean rate above which p = 1/M is no longer a local minimum of the gamma loss: a_s =
+    (M+1)/(2M).
 
-    Args: M, int >= 2. Returns: float in (1/2, 3/4]. Raises: UsageError. Source: derived from Chen eq. 15, d2l/dp2 = 0 at p = 1/M.
+    Args: M, int >= 2. Returns: float in (1/2, 3/4]. Raises: UsageError. Source: derived from Chen
+    eq. 15, d2l/dp2 = 0 at p = 1/M.
 
     >>> gamma_spinodal(2), gamma_spinodal(10)
     (0.75, 0.55)
@@ -166,18 +181,26 @@ def _gamma_optimum(a: np.ndarray, M: int) -> np.ndarray:
         excess = (4 * c - 3) / (2 * (1 - c))
         u = _bisect(lambda u: _sinhc_excess(u) - excess, np.zeros_like(c), 2 * np.log(ratio) + 10)
     else:
-        u = _bisect(lambda u: np.expm1(u) - (M - 1) * np.expm1(-u) - ratio * u, np.full_like(c, _transition_u(M)), 2 * np.log(ratio) + 10)
-    out[beyond] = np.minimum(1 / (1 + (M - 1) * np.exp(-u)), np.nextafter(1, 0))  # at 1 itself the loss is infinite
+        u = _bisect(
+            lambda u: np.expm1(u) - (M - 1) * np.expm1(-u) - ratio * u,
+            np.full_like(c, _transition_u(M)),
+            2 * np.log(ratio) + 10,
+        )
+    out[beyond] = np.minimum(
+        1 / (1 + (M - 1) * np.exp(-u)), np.nextafter(1, 0)
+    )  # at 1 itself the loss is infinite
     return out[()]
 
 
 def optimum(kind: str, a, M: int):
     """Kept mass that minimises the loss at each clean rate.
 
-    Formula: alpha p* = a; beta p* = (1 - 2a + a^2 M)/(M-1); gamma p* = 1/M up to a_c (gamma_transition), above it the largest root of
-    b F(u) = s u (module docstring), to 1e-9 or better. gamma, M = 2: the minimiser >= 1/2; 1 - p* is the other one.
+    Formula: alpha p* = a; beta p* = (1 - 2a + a^2 M)/(M-1); gamma p* = 1/M up to a_c
+    (gamma_transition), above it the largest root of b F(u) = s u (module docstring), to 1e-9 or
+    better. gamma, M = 2: the minimiser >= 1/2; 1 - p* is the other one.
     Args: kind, one of KINDS; a, float or float64 array in [0, 1]; M, int >= 2.
-    Returns: float64 of a's shape in [0, 1]. Raises: UsageError. Source: Chen, after eqs 7, 8, 11, 14; gamma derived here.
+    Returns: float64 of a's shape in [0, 1]. Raises: UsageError. Source: Chen, after eqs 7, 8, 11,
+    14; gamma derived here.
 
     >>> [round(float(optimum(kind, 0.8, 10)), 4) for kind in KINDS]
     [0.8, 0.6444, 0.9504]
@@ -189,8 +212,9 @@ def optimum(kind: str, a, M: int):
 def best_loss(kind: str, a, M: int):
     """The loss at the best kept mass: min over p of loss(kind, a, p, M).
 
-    Formula: alpha and beta H(q) + (1-q) log(M-1), q = p*; gamma log M up to a_c, less above. Args: kind, one of KINDS; a, float
-    or float64 array in [0, 1]; M, int >= 2. Returns: float64 of a's shape in [0, log M], in nats. Raises and source: as optimum.
+    Formula: alpha and beta H(q) + (1-q) log(M-1), q = p*; gamma log M up to a_c, less above. Args:
+    kind, one of KINDS; a, float or float64 array in [0, 1]; M, int >= 2. Returns: float64 of a's
+    shape in [0, log M], in nats. Raises and source: as optimum.
 
     >>> [round(float(best_loss(kind, 0.8, 10)), 4) for kind in KINDS]
     [0.9398, 1.4321, 1.2796]
@@ -199,11 +223,13 @@ def best_loss(kind: str, a, M: int):
 
 
 def gamma_large_M(a, p, M: int):
-    """The gamma loss for many classes: loss("gamma", a, p, M) without terms that vanish like log(M)/M.
+    """The gamma loss for many classes: loss("gamma", a, p, M) without terms that vanish like
+    log(M)/M.
 
     Formula: -a p log p - (1 - a p) log(1-p) + (1 - a p) log(M-1).
     Args: a, p, float or float64 arrays in [0, 1] that broadcast; M, int >= 2.
-    Returns: float64 of the broadcast shape in [0, inf], in nats. Raises: UsageError. Source: replaces Chen's statement after eq. 15.
+    Returns: float64 of the broadcast shape in [0, inf], in nats. Raises: UsageError. Source:
+    replaces Chen's statement after eq. 15.
 
     >>> round(float(gamma_large_M(0.8, 0.9, 1000) - loss("gamma", 0.8, 0.9, 1000)), 4)
     0.0002
@@ -219,10 +245,12 @@ def _weighted(W: np.ndarray, S: np.ndarray) -> float:
 
 
 def alpha_loss(S, T) -> float:
-    """Cross-entropy of memorised smoothed noisy labels against clean labels, balanced classes, any noise.
+    """Cross-entropy of memorised smoothed noisy labels against clean labels, balanced classes, any
+    noise.
 
     Formula: -(1/M) sum over clean c and noisy k of T_kc log S_ck.
-    Args: S, float64 (M, M) in [0, 1], outputs as columns (sums to 1 are not asked for); T, float64 (M, M), columns sum to 1.
+    Args: S, float64 (M, M) in [0, 1], outputs as columns (sums to 1 are not asked for); T, float64
+    (M, M), columns sum to 1.
     Returns: float in [0, inf], in nats. Raises: UsageError. Source: Chen eq. 10.
 
     >>> round(alpha_loss([[0.8, 0.2], [0.2, 0.8]], [[0.5, 0.5], [0.5, 0.5]]), 4)  # -log(0.16)/2
@@ -233,11 +261,14 @@ def alpha_loss(S, T) -> float:
 
 
 def beta_loss(S, T) -> float:
-    """Cross-entropy of memorised smoothed noisy labels against independently noisy labels, balanced classes, any noise.
+    """Cross-entropy of memorised smoothed noisy labels against independently noisy labels, balanced
+    classes, any noise.
 
     Formula: -(1/M) sum_jk (T T^t)_jk log S_jk.
-    Args: S, float64 (M, M) in [0, 1], outputs as columns (sums to 1 are not asked for); T, float64 (M, M), columns sum to 1.
-    Returns: float in [0, inf], in nats. Raises: UsageError. Source: Chen eq. 12 without its factor 2.
+    Args: S, float64 (M, M) in [0, 1], outputs as columns (sums to 1 are not asked for); T, float64
+    (M, M), columns sum to 1.
+    Returns: float in [0, inf], in nats. Raises: UsageError. Source: Chen eq. 12 without its factor
+    2.
 
     >>> round(beta_loss([[0.8, 0.2], [0.2, 0.8]], [[0.9, 0.1], [0.1, 0.9]]), 4)  # -0.82 log 0.8 - 0.18 log 0.2
     0.4727
@@ -252,10 +283,12 @@ def _normalise_columns(W: np.ndarray) -> np.ndarray:
 
 
 def optimal_smoothing_alpha(T) -> np.ndarray:
-    """The smoothing matrix of least alpha_loss: the posterior of the clean class given the noisy one.
+    """The smoothing matrix of least alpha_loss: the posterior of the clean class given the noisy
+    one.
 
     Formula: S* = T^t diag(1/(T 1)); a class that noise never yields gets the uniform column.
-    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M), columns sum to 1. Raises: UsageError.
+    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M), columns sum to 1. Raises:
+    UsageError.
     Source: Chen eq. 10, which prints S* = T (true for symmetric doubly stochastic T).
 
     >>> optimal_smoothing_alpha([[1.0, 0.5], [0.0, 0.5]]).round(4).tolist()
@@ -268,7 +301,8 @@ def optimal_smoothing_beta(T) -> np.ndarray:
     """The smoothing matrix of least beta_loss: T T^t with each column normalised.
 
     Formula: S* = T T^t diag(1/(T 1)); a class that noise never yields gets the uniform column.
-    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M), columns sum to 1. Raises: UsageError. Source: replaces Chen eq. 13.
+    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M), columns sum to 1. Raises:
+    UsageError. Source: replaces Chen eq. 13.
 
     >>> optimal_smoothing_beta([[0.8, 0.2], [0.2, 0.8]]).round(4).tolist()
     [[0.68, 0.32], [0.32, 0.68]]
@@ -280,7 +314,8 @@ def optimal_smoothing_beta(T) -> np.ndarray:
 def mean_field_kept_alpha(T) -> float:
     """Best kept mass of symmetric smoothing under any noise, clean test labels: p* = Tr(T)/M.
 
-    Args: T, float64 (M, M), columns sum to 1. Returns: float in [0, 1]. Raises: UsageError. Source: eq. 17's mean field for eq. 10.
+    Args: T, float64 (M, M), columns sum to 1. Returns: float in [0, 1]. Raises: UsageError. Source:
+    eq. 17's mean field for eq. 10.
 
     >>> round(mean_field_kept_alpha([[1.0, 0.5], [0.0, 0.5]]), 12)
     0.75
@@ -289,9 +324,11 @@ def mean_field_kept_alpha(T) -> float:
 
 
 def mean_field_kept_beta(T) -> float:
-    """Best kept mass of symmetric smoothing under any noise, noisy test labels: p* = Tr(T T^t)/M = (1/M) sum_ij T_ij^2.
+    """Best kept mass of symmetric smoothing under any noise, noisy test labels: p* = Tr(T T^t)/M =
+    (1/M) sum_ij T_ij^2.
 
-    Args: T, float64 (M, M), columns sum to 1. Returns: float in [1/M, 1]. Raises: UsageError. Source: replaces Chen eq. 17.
+    Args: T, float64 (M, M), columns sum to 1. Returns: float in [1/M, 1]. Raises: UsageError.
+    Source: replaces Chen eq. 17.
 
     >>> round(mean_field_kept_beta([[1.0, 0.5], [0.0, 0.5]]), 12)
     0.75

@@ -1,4 +1,5 @@
-"""What Chen et al. (arXiv 2010.12648) print and is WRONG, kept to be shown beside the right form; never use these to compute.
+"""What Chen et al. (arXiv 2010.12648) print and is WRONG, kept to be shown beside the right form;
+never use these to compute.
 
 printed                               right form (lsnc_core.theory.label_noise)
 printed_eq10                          optimal_smoothing_alpha
@@ -21,8 +22,10 @@ from lsnc_core.theory.label_noise import beta_loss, loss
 def printed_eq10(T, by_rows: bool = False) -> np.ndarray:
     """Printed optimum for clean test labels: S* = T; right only for symmetric doubly stochastic T.
 
-    Args: T, float64 (M, M), columns sum to 1; by_rows, whether the printed T_ij is read as P(clean i becomes j), against the paper's own
-    convention: then S* = T^t, right only for doubly stochastic T. Returns: float64 (M, M). Raises: UsageError. Source: Chen eq. 10.
+    Args: T, float64 (M, M), columns sum to 1; by_rows, whether the printed T_ij is read as P(clean
+    i becomes j), against the paper's own
+    convention: then S* = T^t, right only for doubly stochastic T. Returns: float64 (M, M). Raises:
+    UsageError. Source: Chen eq. 10.
 
     >>> printed_eq10([[1.0, 0.5], [0.0, 0.5]], by_rows=True).tolist()  # columns sum to 1.5 and 0.5
     [[1.0, 0.0], [0.5, 0.5]]
@@ -35,7 +38,8 @@ def printed_eq12_loss(S, T) -> float:
     """Printed loss for noisy test labels: counts every pair of different classes twice.
 
     Formula: -(1/M) [sum_j (T T^t)_jj log S_jj + 2 sum_{j != k} (T T^t)_jk log S_jk].
-    Args: S, float64 (M, M) in [0, 1]; T, float64 (M, M), columns sum to 1. Returns: float in [0, inf]. Raises: UsageError.
+    Args: S, float64 (M, M) in [0, 1]; T, float64 (M, M), columns sum to 1. Returns: float in [0,
+    inf]. Raises: UsageError.
     Source: Chen eq. 12.
 
     >>> from lsnc_core.labels import smoothing_matrix, symmetric_noise
@@ -45,14 +49,18 @@ def printed_eq12_loss(S, T) -> float:
     """
     T = check_noise(T)
     S = check_smoothing(S, len(T))
-    on_diagonal = np.where(np.eye(len(T), dtype=bool), S, 1.0)  # (M, M): log 1 = 0 drops the other terms
+    on_diagonal = np.where(
+        np.eye(len(T), dtype=bool), S, 1.0
+    )  # (M, M): log 1 = 0 drops the other terms
     return 2 * beta_loss(S, T) - beta_loss(on_diagonal, T)
 
 
 def printed_eq13(T) -> np.ndarray:
-    """Printed optimum for noisy test labels: S* = (1/2) T T^t; its columns sum to 1/2 for doubly stochastic T.
+    """Printed optimum for noisy test labels: S* = (1/2) T T^t; its columns sum to 1/2 for doubly
+    stochastic T.
 
-    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M). Raises: UsageError. Source: Chen eq. 13.
+    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M). Raises: UsageError. Source:
+    Chen eq. 13.
 
     >>> printed_eq13([[0.8, 0.2], [0.2, 0.8]]).round(4).tolist()
     [[0.34, 0.16], [0.16, 0.34]]
@@ -64,9 +72,10 @@ def printed_eq13(T) -> np.ndarray:
 def printed_text_before_eq13(T) -> np.ndarray:
     """Printed unnormalised optimum for noisy test labels, as the text before eq. 13 has it.
 
-    Formula: S_ii = T_ii^2 + m_i/(M-1) with m_i = (1/(M-1)) sum_{j != i} T_ij^2 (right: sum_j T_ij^2 = T_ii^2 + (M-1) m_i);
-    S_ij = 2 sum_k T_ik T_jk (right: without the 2).
-    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M). Raises: UsageError. Source: Chen, text before eq. 13.
+    Formula: S_ii = T_ii^2 + m_i/(M-1) with m_i = (1/(M-1)) sum_{j != i} T_ij^2 (right: sum_j T_ij^2
+    = T_ii^2 + (M-1) m_i); S_ij = 2 sum_k T_ik T_jk (right: without the 2).
+    Args: T, float64 (M, M), columns sum to 1. Returns: float64 (M, M). Raises: UsageError. Source:
+    Chen, text before eq. 13.
 
     >>> printed_text_before_eq13([[0.8, 0.2], [0.2, 0.8]]).round(4).tolist()
     [[0.68, 0.64], [0.64, 0.68]]
@@ -79,10 +88,13 @@ def printed_text_before_eq13(T) -> np.ndarray:
 
 
 def printed_eq16_loss(p: float, T) -> float:
-    """Printed mean-field loss for noisy test labels: counts all pairs, equal ones too, twice, under log(1-p).
+    """Printed mean-field loss for noisy test labels: counts all pairs, equal ones too, twice, under
+    log(1-p).
 
-    Formula: -(1/M) [sum_k (T T^t)_kk log p + 2 sum_jk (T T^t)_jk log(1-p)]; right: once, without k = j, under log((1-p)/(M-1)).
-    Args: p, float in (0, 1); T, float64 (M, M), columns sum to 1. Returns: float in (0, inf). Raises: UsageError. Source: Chen eq. 16.
+    Formula: -(1/M) [sum_k (T T^t)_kk log p + 2 sum_jk (T T^t)_jk log(1-p)]; right: once, without k
+    = j, under log((1-p)/(M-1)).
+    Args: p, float in (0, 1); T, float64 (M, M), columns sum to 1. Returns: float in (0, inf).
+    Raises: UsageError. Source: Chen eq. 16.
 
     >>> round(printed_eq16_loss(0.5, [[0.8, 0.2], [0.2, 0.8]]), 4)
     1.8576
@@ -94,10 +106,12 @@ def printed_eq16_loss(p: float, T) -> float:
 
 
 def printed_eq17(T) -> tuple[float, float]:
-    """Printed mean-field optimum for noisy test labels, its two forms: (1/2) sum_ij T_ij^2 and Tr(T T^t)/(2M).
+    """Printed mean-field optimum for noisy test labels, its two forms: (1/2) sum_ij T_ij^2 and Tr(T
+    T^t)/(2M).
 
     The first is right for M = 2 only, the second never; they equal each other never.
-    Args: T, float64 (M, M), columns sum to 1. Returns: two floats. Raises: UsageError. Source: Chen eq. 17.
+    Args: T, float64 (M, M), columns sum to 1. Returns: two floats. Raises: UsageError. Source: Chen
+    eq. 17.
 
     >>> [round(x, 4) for x in printed_eq17([[0.8, 0.2], [0.2, 0.8]])]
     [0.68, 0.34]
@@ -108,10 +122,12 @@ def printed_eq17(T) -> tuple[float, float]:
 
 
 def printed_gamma_large_M(a, p, M: int):
-    """Printed gamma loss for many classes, l_2(a, p) - a p log(M-1) + const, with const = log(M-1), the choice nearest the truth.
+    """Printed gamma loss for many classes, l_2(a, p) - a p log(M-1) + const, with const = log(M-1),
+    the choice nearest the truth.
 
     It misses (1-a)(1-p)[log p - log(1-p)], which depends on p and does not vanish.
-    Args: a, p, float or float64 arrays in [0, 1] that broadcast; M, int >= 2. Returns: float64 of the broadcast shape.
+    Args: a, p, float or float64 arrays in [0, 1] that broadcast; M, int >= 2. Returns: float64 of
+    the broadcast shape.
     Raises: UsageError. Source: Chen, after eq. 15.
 
     >>> round(float(printed_gamma_large_M(0.8, 0.5, 3)), 4)
@@ -119,7 +135,9 @@ def printed_gamma_large_M(a, p, M: int):
     """
     M = check_classes(M, "M")
     two = loss("gamma", a, p, 2)
-    return two + (1 - np.asarray(a, dtype=np.float64) * np.asarray(p, dtype=np.float64)) * log(M - 1)
+    return two + (1 - np.asarray(a, dtype=np.float64) * np.asarray(p, dtype=np.float64)) * log(
+        M - 1
+    )
 
 
 def _log_softmax(h: np.ndarray) -> np.ndarray:
@@ -128,11 +146,14 @@ def _log_softmax(h: np.ndarray) -> np.ndarray:
 
 
 def jensen_terms(S, h) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three log-likelihoods that Chen compares: label smoothing, forward correction, logit smoothing.
+    """The three log-likelihoods that Chen compares: label smoothing, forward correction, logit
+    smoothing.
 
-    Formula, sample n and row i: sum_j S_ij log sigma_j(h); log(sum_j S_ij sigma_j(h)); log sigma_i(S h). The first is never above the
-    second (Jensen); the paper's "second <= third" is false in general.
-    Args: S, float64 (M, M), *rows* sum to 1 (pass S.T of a column matrix; the same for symmetric smoothing); h, logits float (n, M).
+    Formula, sample n and row i: sum_j S_ij log sigma_j(h); log(sum_j S_ij sigma_j(h)); log
+    sigma_i(S h). The first is never above the second (Jensen); the paper's "second <= third" is
+    false in general.
+    Args: S, float64 (M, M), *rows* sum to 1 (pass S.T of a column matrix; the same for symmetric
+    smoothing); h, logits float (n, M).
     Returns: three float64 (n, M) in (-inf, 0]. Raises: UsageError.
     Source: Chen eqs 18, 19, read as log(sum_j S_ij sigma_j) where they print log(S_ij sigma(h_j)).
 
@@ -143,10 +164,14 @@ def jensen_terms(S, h) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     S = check_noise(np.transpose(S), "S.T").T
     h = np.asarray(h)
     if h.dtype.kind not in "fiu" or h.ndim != 2 or h.shape[1] != len(S) or not np.isfinite(h).all():
-        raise UsageError(f"The logits h must be finite real numbers of shape (n, {len(S)}), not {h.dtype} of shape {h.shape}.")
+        raise UsageError(
+            f"The logits h must be finite real numbers of shape (n, {len(S)}), not {h.dtype} of shape {h.shape}."
+        )
     h = h.astype(np.float64)
     log_sigma = _log_softmax(h)  # (n, M)
     with np.errstate(divide="ignore"):
         log_S = np.log(S)
-    forward = np.logaddexp.reduce(log_S[None] + log_sigma[:, None, :], axis=2)  # (n, M, M) -> (n, M)
+    forward = np.logaddexp.reduce(
+        log_S[None] + log_sigma[:, None, :], axis=2
+    )  # (n, M, M) -> (n, M)
     return log_sigma @ S.T, forward, _log_softmax(h @ S.T)

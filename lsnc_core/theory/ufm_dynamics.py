@@ -1,7 +1,9 @@
-"""How the unconstrained feature model is minimised: gradient descent, momentum and L-BFGS from many starts at once, and its collapse.
+"""How the unconstrained feature model is minimised: gradient descent, momentum and L-BFGS from many
+starts at once, and its collapse.
 
-All starts and strengths of one call advance together, one row each; a row never depends on its neighbours' numbers. Rows are taken in
-blocks that fit a processor's cache, and the blocks share the cores.
+All starts and strengths of one call advance together, one row each; a row never depends on its
+neighbours' numbers. Rows are taken in blocks that fit a processor's cache, and the blocks share the
+cores.
 """
 
 import os
@@ -15,7 +17,9 @@ from lsnc_core.errors import UsageError
 from lsnc_core.theory import ufm_objective
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
-BLOCK_ENTRIES = 60_000  # unknowns of a block's rows together: its L-BFGS history then stays in the cache
+BLOCK_ENTRIES = (
+    60_000  # unknowns of a block's rows together: its L-BFGS history then stays in the cache
+)
 MEMORY = 8  # pairs that L-BFGS remembers
 ARMIJO, SHRINK, TRIES = 1e-4, 0.25, 12
 METHODS = ("descent", "lbfgs")
@@ -23,9 +27,11 @@ METHODS = ("descent", "lbfgs")
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """What was recorded along R runs: iterations int (T,), and float64 (T, R) of loss f, training error, NC1, NC2, NC3, ||w||, ||h||.
+    """What was recorded along R runs: iterations int (T,), and float64 (T, R) of loss f, training
+    error, NC1, NC2, NC3, ||w||, ||h||.
 
-    The norms are means over the classes of ||w_k|| and ||mu_k - mu_G||; `end` are the last points (R, size).
+    The norms are means over the classes of ||w_k|| and ||mu_k - mu_G||; `end` are the last points
+    (R, size).
     """
 
     iterations: np.ndarray
@@ -41,7 +47,9 @@ class Trajectories:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Numerical minimisers: points (R, size), values f (R,), largest gradient entries (R,) and iterations used, int (R,)."""
+    """Numerical minimisers: points (R, size), values f (R,), largest gradient entries (R,) and
+    iterations used, int (R,).
+    """
 
     points: np.ndarray
     values: np.ndarray
@@ -50,12 +58,18 @@ class Solution:
 
 
 class _Descent:
-    """Gradient descent with heavy-ball momentum: v <- momentum v + grad, x <- x - step v; steps of the features are N times larger."""
+    """Gradient descent with heavy-ball momentum: v <- momentum v + grad, x <- x - step v; steps of
+    the features are N times larger.
+    """
 
-    def __init__(self, model: FeatureModel, loss: Loss, x: np.ndarray, step: float, momentum: float):
+    def __init__(
+        self, model: FeatureModel, loss: Loss, x: np.ndarray, step: float, momentum: float
+    ):
         self.model, self.loss, self.x, self.momentum = model, loss, x, momentum
         self.step = np.full(model.size, step)
-        self.step[model.K * model.D : -model.K] *= model.N  # f is a mean over samples, so is a feature's gradient 1/N of a sample's
+        self.step[model.K * model.D : -model.K] *= (
+            model.N
+        )  # f is a mean over samples, so is a feature's gradient 1/N of a sample's
         self.velocity = np.zeros_like(x)
 
     def advance(self) -> None:
@@ -73,8 +87,14 @@ class _QuasiNewton:
     def __init__(self, model: FeatureModel, loss: Loss, x: np.ndarray):
         self.model, self.loss, self.x = model, loss, x
         self.value, self.gradient = ufm_objective.value_and_gradient(model, loss, x)
-        self.moves, self.changes, self.curvatures = [], [], []  # s, y (R, size) and 1/(s.y) (R,), 0 where a pair is left out
-        self.scale = 1 / np.maximum(1.0, np.abs(self.gradient).max(-1))  # of the inverse Hessian's first guess
+        self.moves, self.changes, self.curvatures = (
+            [],
+            [],
+            [],
+        )  # s, y (R, size) and 1/(s.y) (R,), 0 where a pair is left out
+        self.scale = 1 / np.maximum(
+            1.0, np.abs(self.gradient).max(-1)
+        )  # of the inverse Hessian's first guess
         self.stuck = np.zeros(len(x), dtype=bool)  # rows whose search found nothing lower
 
     def keep(self, rows: np.ndarray) -> None:
@@ -83,7 +103,9 @@ class _QuasiNewton:
         self.x, self.value, self.gradient, self.scale, self.stuck = (
             part[rows] for part in (self.x, self.value, self.gradient, self.scale, self.stuck)
         )
-        self.moves, self.changes, self.curvatures = ([part[rows] for part in kept] for kept in (self.moves, self.changes, self.curvatures))
+        self.moves, self.changes, self.curvatures = (
+            [part[rows] for part in kept] for kept in (self.moves, self.changes, self.curvatures)
+        )
 
     def _direction(self) -> np.ndarray:
         d = -self.gradient
@@ -101,15 +123,21 @@ class _QuasiNewton:
         d = self._direction()
         slope = _dot(self.gradient, d)
         uphill = slope >= 0  # only by rounding, near the end
-        d[uphill], slope[uphill] = -self.gradient[uphill], -_dot(self.gradient[uphill], self.gradient[uphill])
+        d[uphill], slope[uphill] = (
+            -self.gradient[uphill],
+            -_dot(self.gradient[uphill], self.gradient[uphill]),
+        )
         length = np.ones(len(d))
         x = self.x + d
         value, gradient = ufm_objective.value_and_gradient(self.model, self.loss, x)
         late = np.flatnonzero(~self.stuck)
-        x[self.stuck], value[self.stuck], gradient[self.stuck] = (part[self.stuck] for part in (self.x, self.value, self.gradient))
+        x[self.stuck], value[self.stuck], gradient[self.stuck] = (
+            part[self.stuck] for part in (self.x, self.value, self.gradient)
+        )
         for _ in range(TRIES):
             lower = value[late] <= self.value[late] + ARMIJO * length[late] * slope[late]
-            # near the end rounding hides what a step gains; the slope along it still tells (Hager and Zhang's approximate Wolfe condition)
+            # near the end rounding hides what a step gains; the slope along it still tells (Hager
+            # and Zhang's approximate Wolfe condition)
             level = value[late] <= self.value[late] + 1e-14 * np.abs(self.value[late])
             flat = _dot(gradient[late], d[late]) <= (2 * ARMIJO - 1) * slope[late]
             late = late[~(lower | (level & flat))]
@@ -117,8 +145,15 @@ class _QuasiNewton:
                 break
             length[late] *= SHRINK
             x[late] = self.x[late] + length[late, None] * d[late]
-            value[late], gradient[late] = ufm_objective.value_and_gradient(self.model, _rows(self.loss, late), x[late])
-        x[late], value[late], gradient[late], self.stuck[late] = self.x[late], self.value[late], self.gradient[late], True
+            value[late], gradient[late] = ufm_objective.value_and_gradient(
+                self.model, _rows(self.loss, late), x[late]
+            )
+        x[late], value[late], gradient[late], self.stuck[late] = (
+            self.x[late],
+            self.value[late],
+            self.gradient[late],
+            True,
+        )
         self._remember(x - self.x, gradient - self.gradient)
         self.x, self.value, self.gradient = x, value, gradient
 
@@ -141,29 +176,50 @@ def _rows(loss: Loss, rows: np.ndarray) -> Loss:
     return Loss(loss.name, loss.strength[rows])
 
 
-def _in_blocks(model: FeatureModel, loss: Loss, x: np.ndarray, work: Callable[[Loss, np.ndarray], tuple]) -> list[tuple]:
-    """work(loss, points) for each block of rows, all cores together; the blocks' answers in order."""
+def _in_blocks(
+    model: FeatureModel, loss: Loss, x: np.ndarray, work: Callable[[Loss, np.ndarray], tuple]
+) -> list[tuple]:
+    """work(loss, points) for each block of rows, all cores together; the blocks' answers in
+    order.
+    """
     if x.ndim != 2 or not len(x):
-        raise UsageError(f"Starts must be points (R, {model.size}), at least one, not an array of shape {x.shape}.")
+        raise UsageError(
+            f"Starts must be points (R, {model.size}), at least one, not an array of shape {x.shape}."
+        )
     try:
         each = Loss(loss.name, np.broadcast_to(loss.strength, len(x)))
     except ValueError:
-        raise UsageError(f"There must be one strength, or one for each of the {len(x)} starts, not {np.size(loss.strength)}.") from None
+        raise UsageError(
+            f"There must be one strength, or one for each of the {len(x)} starts, not {np.size(loss.strength)}."
+        ) from None
     blocks = np.array_split(np.arange(len(x)), -(-x.size // BLOCK_ENTRIES))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda rows: work(_rows(each, rows), np.array(x[rows], dtype=np.float64)), blocks))
+        return list(
+            pool.map(
+                lambda rows: work(_rows(each, rows), np.array(x[rows], dtype=np.float64)), blocks
+            )
+        )
 
 
-def minimise(model: FeatureModel, loss: Loss, x: np.ndarray, tolerance: float = 1e-10, iterations: int = 5000) -> Solution:
-    """Numerical minimisers by L-BFGS, one per start; needs no closed form, so any D and decays of 0 are allowed.
+def minimise(
+    model: FeatureModel, loss: Loss, x: np.ndarray, tolerance: float = 1e-10, iterations: int = 5000
+) -> Solution:
+    """Numerical minimisers by L-BFGS, one per start; needs no closed form, so any D and decays of 0
+    are allowed.
 
-    Args: x, starts float64 (R, size); loss, of one strength or of R; tolerance, a row ends once its largest gradient entry is at most
-    this, or rounding stops it; iterations, at most. Returns: Solution. Raises: UsageError, for starts or strengths that do not fit.
+    Args: x, starts float64 (R, size); loss, of one strength or of R; tolerance, a row ends once its
+    largest gradient entry is at most this, or rounding stops it; iterations, at most. Returns:
+    Solution. Raises: UsageError, for starts or strengths that do not fit.
     """
 
     def work(loss: Loss, x: np.ndarray) -> tuple:
         state, left = _QuasiNewton(model, loss, x), np.arange(len(x))
-        points, values, gradients, used = x.copy(), np.empty(len(x)), np.empty(len(x)), np.full(len(x), iterations)
+        points, values, gradients, used = (
+            x.copy(),
+            np.empty(len(x)),
+            np.empty(len(x)),
+            np.full(len(x), iterations),
+        )
         for iteration in range(iterations + 1):
             largest = np.abs(state.gradient).max(-1)
             done = (largest <= tolerance) | state.stuck
@@ -171,7 +227,12 @@ def minimise(model: FeatureModel, loss: Loss, x: np.ndarray, tolerance: float = 
                 done[:] = True
             if done.any():
                 rows = left[done]
-                points[rows], values[rows], gradients[rows], used[rows] = state.x[done], state.value[done], largest[done], iteration
+                points[rows], values[rows], gradients[rows], used[rows] = (
+                    state.x[done],
+                    state.value[done],
+                    largest[done],
+                    iteration,
+                )
                 left = left[~done]
                 if not len(left):
                     break
@@ -179,7 +240,9 @@ def minimise(model: FeatureModel, loss: Loss, x: np.ndarray, tolerance: float = 
             state.advance()
         return points, values, gradients, used
 
-    return Solution(*(np.concatenate(part) for part in zip(*_in_blocks(model, loss, x, work), strict=True)))
+    return Solution(
+        *(np.concatenate(part) for part in zip(*_in_blocks(model, loss, x, work), strict=True))
+    )
 
 
 def trajectories(
@@ -193,18 +256,30 @@ def trajectories(
 ) -> Trajectories:
     """Runs from many starts, with collapse metrics at chosen iterations.
 
-    Args: x, starts float64 (R, size); loss, of one strength or of R; record_at, increasing iterations, 0 is the start; method, one of
-    METHODS; step, of W and b in gradient descent, N times larger for the features; momentum, of the heavy ball, 0 for none.
+    Args: x, starts float64 (R, size); loss, of one strength or of R; record_at, increasing
+    iterations, 0 is the start; method, one of METHODS; step, of W and b in gradient descent, N
+    times larger for the features; momentum, of the heavy ball, 0 for none.
     Returns: Trajectories. Raises: UsageError.
     """
     record_at = np.asarray(record_at)
     if method not in METHODS:
         raise UsageError(f"The method must be one of {', '.join(METHODS)}, not {method!r}.")
-    if record_at.ndim != 1 or not len(record_at) or record_at[0] < 0 or (np.diff(record_at) <= 0).any():
-        raise UsageError(f"record_at must be increasing iterations from 0 on, not {record_at.tolist()}.")
+    if (
+        record_at.ndim != 1
+        or not len(record_at)
+        or record_at[0] < 0
+        or (np.diff(record_at) <= 0).any()
+    ):
+        raise UsageError(
+            f"record_at must be increasing iterations from 0 on, not {record_at.tolist()}."
+        )
 
     def work(loss: Loss, x: np.ndarray) -> tuple:
-        state = _QuasiNewton(model, loss, x) if method == "lbfgs" else _Descent(model, loss, x, step, momentum)
+        state = (
+            _QuasiNewton(model, loss, x)
+            if method == "lbfgs"
+            else _Descent(model, loss, x, step, momentum)
+        )
         rows, now = [], 0
         for wanted in record_at:
             for _ in range(wanted - now):
@@ -214,7 +289,9 @@ def trajectories(
         return (*(np.stack(part) for part in zip(*rows, strict=True)), state.x)
 
     *recorded, end = zip(*_in_blocks(model, loss, x, work), strict=True)
-    return Trajectories(record_at, *(np.concatenate(part, axis=1) for part in recorded), np.concatenate(end))
+    return Trajectories(
+        record_at, *(np.concatenate(part, axis=1) for part in recorded), np.concatenate(end)
+    )
 
 
 def _measure(model: FeatureModel, loss: Loss, x: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -225,11 +302,13 @@ def _measure(model: FeatureModel, loss: Loss, x: np.ndarray) -> tuple[np.ndarray
 
 
 def collapse(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, ...]:
-    """NC1, NC2, NC3 as in Guo's equations 4 to 6, and the mean norms of classifier rows and centred class means.
+    """NC1, NC2, NC3 as in Guo's equations 4 to 6, and the mean norms of classifier rows and centred
+    class means.
 
-    Formula: NC1 = tr(Sigma_W Sigma_B^+)/K; NC2 = || W Hbar/||W Hbar|| - P/sqrt(K-1) ||; NC3 = || W/||W|| - Hbar^t/||Hbar|| ||, all
-    Frobenius; W is not centred.
-    Args: x, float64 (R, size). Returns: five float64 (R,): NC1 >= 0, NC2 and NC3 in [0, 2], mean_k ||w_k||, mean_k ||mu_k - mu_G||.
+    Formula: NC1 = tr(Sigma_W Sigma_B^+)/K; NC2 = || W Hbar/||W Hbar|| - P/sqrt(K-1) ||; NC3 = ||
+    W/||W|| - Hbar^t/||Hbar|| ||, all Frobenius; W is not centred.
+    Args: x, float64 (R, size). Returns: five float64 (R,): NC1 >= 0, NC2 and NC3 in [0, 2], mean_k
+    ||w_k||, mean_k ||mu_k - mu_G||.
     Source: Guo, equations 4, 5 and 6.
     """
     W, H, _ = ufm_objective.split(model, x)
@@ -241,13 +320,21 @@ def collapse(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, ...]:
     kept = values > values[:, -1:] * K * np.finfo(float).eps
     weights = np.where(kept, 1 / np.where(kept, values, 1), 0.0)
     # u_i / sqrt(lambda_i) with u_i = Hbar v_i / sqrt(K lambda_i)
-    directions = centred.swapaxes(-1, -2) @ (vectors * weights[:, None, :] / np.sqrt(K))  # (R, D, K)
+    directions = centred.swapaxes(-1, -2) @ (
+        vectors * weights[:, None, :] / np.sqrt(K)
+    )  # (R, D, K)
     within = (grouped - means[..., None, :]).reshape(*H.shape) @ directions  # (R, N, K)
     nc1 = (within**2).sum((-1, -2)) / model.N / K
     ideal = (np.eye(K) - 1 / K) / np.sqrt(K - 1)
     nc2 = np.linalg.norm(_unit(W @ centred.swapaxes(-1, -2)) - ideal, axis=(-2, -1))
     nc3 = np.linalg.norm(_unit(W) - _unit(centred), axis=(-2, -1))
-    return nc1, nc2, nc3, np.linalg.norm(W, axis=-1).mean(-1), np.linalg.norm(centred, axis=-1).mean(-1)
+    return (
+        nc1,
+        nc2,
+        nc3,
+        np.linalg.norm(W, axis=-1).mean(-1),
+        np.linalg.norm(centred, axis=-1).mean(-1),
+    )
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""The objective of the unconstrained feature model, its gradient and its Hessian, for many problems of one size at once.
+"""The objective of the unconstrained feature model, its gradient and its Hessian, for many problems
+of one size at once.
 
-A point is one vector of unknowns (W, H, b), float64 (..., size); the leading axes are starts and strengths, and a loss may have a
-strength for each. Sample number k n + i is sample i of class k.
+A point is one vector of unknowns (W, H, b), float64 (..., size); the leading axes are starts and
+strengths, and a loss may have a strength for each. Sample number k n + i is sample i of class k.
 """
 
 import numpy as np
@@ -16,7 +17,9 @@ def split(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     Raises: UsageError, for a last axis that is not the model's size.
     """
     if np.shape(x)[-1:] != (model.size,):
-        raise UsageError(f"A point of this model has {model.size} entries (W, H, b), not {np.shape(x)[-1:]}.")
+        raise UsageError(
+            f"A point of this model has {model.size} entries (W, H, b), not {np.shape(x)[-1:]}."
+        )
     lead, (K, D) = x.shape[:-1], (model.K, model.D)
     W, H, b = x[..., : K * D], x[..., K * D : -K], x[..., -K:]
     return W.reshape(*lead, K, D), H.reshape(*lead, model.N, D), b
@@ -29,7 +32,8 @@ def join(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def random_starts(model: FeatureModel, count: int, seed: int, scale: float = 1.0) -> np.ndarray:
-    """Starts with independent normal entries of standard deviation `scale`, bias 0; float64 (count, size).
+    """Starts with independent normal entries of standard deviation `scale`, bias 0; float64 (count,
+    size).
 
     The first ones do not depend on count. Raises: UsageError, for fewer than one start.
     """
@@ -58,7 +62,9 @@ def _strength(loss: Loss, axes: int) -> np.ndarray:
 
 
 def _focal_factor(log_p, rest, gamma):
-    """c(p) of the focal loss's gradient c (e_k - q): (1-p)^gamma (gamma p log p / (1-p) - 1); rest = 1 - p."""
+    """c(p) of the focal loss's gradient c (e_k - q): (1-p)^gamma (gamma p log p / (1-p) - 1); rest
+    = 1 - p.
+    """
     ratio = np.where(rest > 0, log_p / np.where(rest > 0, rest, 1), -1.0)
     return rest**gamma * (gamma * np.exp(log_p) * ratio - 1)
 
@@ -66,9 +72,12 @@ def _focal_factor(log_p, rest, gamma):
 def data_loss(loss: Loss, Z: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Loss of each sample and its gradient with respect to the logits.
 
-    Formula: ls: -sum_j y_j log q_j, y = (1-delta) e_k + delta/K; focal: -(1-q_k)^gamma log q_k; mse: (1/K)||z - M e_k||^2; q = softmax(z).
-    Args: loss, its strength broadcasts with the leading axes; Z, logits float64 (..., N, K); own, class k of each sample, int (N,).
-    Returns: losses (..., N) and gradients (..., N, K). Source: Guo, section on label smoothing; Zhou section 2.
+    Formula: ls: -sum_j y_j log q_j, y = (1-delta) e_k + delta/K; focal: -(1-q_k)^gamma log q_k;
+    mse: (1/K)||z - M e_k||^2; q = softmax(z).
+    Args: loss, its strength broadcasts with the leading axes; Z, logits float64 (..., N, K); own,
+    class k of each sample, int (N,).
+    Returns: losses (..., N) and gradients (..., N, K). Source: Guo, section on label smoothing;
+    Zhou section 2.
     """
     rows, K = np.arange(len(own)), Z.shape[-1]
     if loss.name == "mse":
@@ -93,10 +102,13 @@ def data_loss(loss: Loss, Z: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, n
     return -(rest**gamma) * log_p, Q
 
 
-def value_and_gradient(model: FeatureModel, loss: Loss, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def value_and_gradient(
+    model: FeatureModel, loss: Loss, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """f and its gradient at points x.
 
-    Args: x, float64 (..., size). Returns: float64 (...) and (..., size). Raises: UsageError. Source: module docstring of ufm.
+    Args: x, float64 (..., size). Returns: float64 (...) and (..., size). Raises: UsageError.
+    Source: module docstring of ufm.
 
     >>> model = FeatureModel(K=2, n=1, D=1, lambda_W=0.1, lambda_H=0.1)
     >>> value, gradient = value_and_gradient(model, Loss("ls", 0.0), np.zeros(6))
@@ -106,7 +118,11 @@ def value_and_gradient(model: FeatureModel, loss: Loss, x: np.ndarray) -> tuple[
     W, H, b = split(model, x)
     losses, G = data_loss(loss, logits(model, x), classes(model))
     G /= model.N
-    decays = 0.5 * (model.lambda_W * _square(W, 2) + model.lambda_H * _square(H, 2) + model.lambda_b * _square(b, 1))
+    decays = 0.5 * (
+        model.lambda_W * _square(W, 2)
+        + model.lambda_H * _square(H, 2)
+        + model.lambda_b * _square(b, 1)
+    )
     gradient = np.empty(x.shape)
     into = split(model, gradient)
     np.add(G.swapaxes(-1, -2) @ H, model.lambda_W * W, out=into[0])
@@ -123,7 +139,8 @@ def _square(x: np.ndarray, axes: int) -> np.ndarray:
 def curvature_product(loss: Loss, Z: np.ndarray, own: np.ndarray, V: np.ndarray) -> np.ndarray:
     """Second derivative of each sample's loss in its logits, applied to V.
 
-    Args: loss; Z, logits float64 (..., N, K); own, class of each sample, int (N,); V, float64 (..., N, K).
+    Args: loss; Z, logits float64 (..., N, K); own, class of each sample, int (N,); V, float64 (...,
+    N, K).
     Returns: float64 of the broadcast shape of Z and V.
     """
     if loss.name == "mse":
@@ -148,7 +165,8 @@ def curvature_product(loss: Loss, Z: np.ndarray, own: np.ndarray, V: np.ndarray)
 def hessian_product(model: FeatureModel, loss: Loss, x: np.ndarray, v: np.ndarray) -> np.ndarray:
     """The Hessian of f at x, applied to v without forming it.
 
-    Args: x, v, float64 (..., size) that broadcast. Returns: float64 of the broadcast shape. Raises: UsageError.
+    Args: x, v, float64 (..., size) that broadcast. Returns: float64 of the broadcast shape. Raises:
+    UsageError.
     """
     (W, H, _), (V, G, c) = split(model, x), split(model, v)
     Z = logits(model, x)
@@ -163,6 +181,8 @@ def hessian_product(model: FeatureModel, loss: Loss, x: np.ndarray, v: np.ndarra
 
 
 def dense_hessian(model: FeatureModel, loss: Loss, x: np.ndarray) -> np.ndarray:
-    """The whole Hessian of f at one point x (size,), symmetric float64 (size, size); meant for up to some thousand unknowns."""
+    """The whole Hessian of f at one point x (size,), symmetric float64 (size, size); meant for up
+    to some thousand unknowns.
+    """
     whole = hessian_product(model, loss, x[None], np.eye(model.size))
     return (whole + whole.T) / 2

@@ -1,6 +1,8 @@
-"""Eigenvectors of the feature model's Hessians written out, and the Hessians as operators that are never formed.
+"""Eigenvectors of the feature model's Hessians written out, and the Hessians as operators that are
+never formed.
 
-With them a spectrum in closed form is checked at any size: each eigenvalue by the residual of an eigenvector, the largest by scipy's eigsh.
+With them a spectrum in closed form is checked at any size: each eigenvalue by the residual of an
+eigenvector, the largest by scipy's eigsh.
 """
 
 import numpy as np
@@ -11,9 +13,11 @@ from lsnc_core.theory.ufm import FeatureModel, Loss
 
 
 def operator(model: FeatureModel, loss: Loss, x: np.ndarray, of: str = "all"):
-    """The Hessian of f at a point as a scipy LinearOperator: of all unknowns, or of "W" or "H" with the rest fixed.
+    """The Hessian of f at a point as a scipy LinearOperator: of all unknowns, or of "W" or "H" with
+    the rest fixed.
 
-    Args: x, point float64 (size,); loss, of one strength; of, "all", "W" or "H". Returns: scipy.sparse.linalg.LinearOperator, float64.
+    Args: x, point float64 (size,); loss, of one strength; of, "all", "W" or "H". Returns:
+    scipy.sparse.linalg.LinearOperator, float64.
     Raises: UsageError.
     """
     from scipy.sparse.linalg import LinearOperator
@@ -32,22 +36,37 @@ def operator(model: FeatureModel, loss: Loss, x: np.ndarray, of: str = "all"):
 def _place(model: FeatureModel, of: str) -> slice:
     """Where the unknowns of W, of H or all of them stand in a point."""
     middle = model.K * model.D
-    places = {"all": slice(0, model.size), "W": slice(0, middle), "H": slice(middle, model.size - model.K)}
+    places = {
+        "all": slice(0, model.size),
+        "W": slice(0, middle),
+        "H": slice(middle, model.size - model.K),
+    }
     if of not in places:
         raise UsageError(f"A Hessian is of all, W or H, not of {of!r}.")
     return places[of]
 
 
-def eigenvector(model: FeatureModel, delta: float, name: str, of: str = "all", seed: int = 0, turned: int | None = None) -> np.ndarray:
-    """A unit eigenvector of a named eigenvalue of ufm_spectra.spectrum at the minimiser ufm.construct(..., seed=turned).
+def eigenvector(
+    model: FeatureModel,
+    delta: float,
+    name: str,
+    of: str = "all",
+    seed: int = 0,
+    turned: int | None = None,
+) -> np.ndarray:
+    """A unit eigenvector of a named eigenvalue of ufm_spectra.spectrum at the minimiser
+    ufm.construct(..., seed=turned).
 
-    Args: model; delta, float; name, of an Eigenvalue; of, "all", "W" or "H"; seed, of the choice inside the eigenspace; turned, of the
-    minimiser's rotation. Returns: float64 (size of the block,), norm 1. Raises: UsageError, for a name that the spectrum does not have.
+    Args: model; delta, float; name, of an Eigenvalue; of, "all", "W" or "H"; seed, of the choice
+    inside the eigenspace; turned, of the minimiser's rotation. Returns: float64 (size of the
+    block,), norm 1. Raises: UsageError, for a name that the spectrum does not have.
     Source: the decomposition in ufm_spectra's docstring.
     """
     names = [e.name for e in ufm_spectra.spectrum(model, delta, of)]
     if name not in names or of == "logits":
-        raise UsageError(f"The spectrum of {of} has no eigenvector named {name!r}; there are {', '.join(names)}.")
+        raise UsageError(
+            f"The spectrum of {of} has no eigenvector named {name!r}; there are {', '.join(names)}."
+        )
     build = _Eigenvectors(model, delta, seed, turned)
     whole = {"W": build.of_W, "H": build.of_H, "all": build.of_all}[of](name)
     part = whole[_place(model, of)]
@@ -73,7 +92,9 @@ class _Eigenvectors:
         return v - v.mean()
 
     def _matrix(self, name: str) -> np.ndarray:
-        """A K x K matrix of norm 1 of the kind that the name begins with, rows and columns of sum 0 (diagonal: of the vector drawn)."""
+        """A K x K matrix of norm 1 of the kind that the name begins with, rows and columns of sum 0
+        (diagonal: of the vector drawn).
+        """
         K = self.model.K
         P = np.eye(K) - 1 / K
         A = P @ self.draw((K, K)) @ P
@@ -81,14 +102,18 @@ class _Eigenvectors:
             A = A - A.T
         elif name.startswith("symmetric"):
             A = A + A.T
-            A -= P @ np.diag(np.diag(A)) @ P * K / (K - 2)  # takes the diagonal away, up to a copy of P
+            A -= (
+                P @ np.diag(np.diag(A)) @ P * K / (K - 2)
+            )  # takes the diagonal away, up to a copy of P
             A -= P * np.trace(A) / (K - 1)
         else:
             A = P
         return A / np.linalg.norm(A)
 
     def _point(self, W=None, means=None, bias=None) -> np.ndarray:
-        """The unknowns of a change of W (K, D), of class means times sqrt(n) (D, K), and of b (K,)."""
+        """The unknowns of a change of W (K, D), of class means times sqrt(n) (D, K), and of b
+        (K,).
+        """
         K, D, n = self.model.K, self.model.D, self.model.n
         W = np.zeros((K, D)) if W is None else W
         means = np.zeros((D, K)) if means is None else means
@@ -102,7 +127,9 @@ class _Eigenvectors:
         return P @ np.diag(v) @ P * np.sqrt(K / (K - 2))
 
     def _sample(self, name: str) -> np.ndarray:
-        """A feature direction of a sample of class 0, (D,): outside the span, across the other classes, towards its own."""
+        """A feature direction of a sample of class 0, (D,): outside the span, across the other
+        classes, towards its own.
+        """
         own = np.eye(self.model.K)[0] - 1 / self.model.K
         if name == "outside":
             return self._outside()
@@ -157,7 +184,9 @@ class _Eigenvectors:
             return self._point(scale[0] * A @ U, scale[1] * U.T @ A)
         if kind.startswith("diagonal"):
             return self._of_block(int(kind.split()[1]))
-        theta = at.p_off * at.margin / (K * np.sqrt(model.n)) * (K * at.p_on if kind == "mean" else 1)
+        theta = (
+            at.p_off * at.margin / (K * np.sqrt(model.n)) * (K * at.p_on if kind == "mean" else 1)
+        )
         form = np.array([[W * (1 + theta / mu), theta - mu], [theta - mu, H * (1 + theta / mu)]])
         scale = np.linalg.eigh(form)[1][:, 0 if part == "low" else 1]
         A = self._matrix(kind)
@@ -172,4 +201,6 @@ class _Eigenvectors:
         if K == 2:
             return self._point(means=parts[0] * mean, bias=parts[1] * v)
         B = self._diagonal(v)
-        return self._point(parts[1] * B @ self.U, parts[0] * self.U.T @ B + parts[2] * mean, parts[3] * v)
+        return self._point(
+            parts[1] * B @ self.U, parts[0] * self.U.T @ B + parts[2] * mean, parts[3] * v
+        )
