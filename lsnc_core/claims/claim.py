@@ -1,33 +1,41 @@
-"""What a claim is, how it is decided, and the statistics that decide it.
+"""A claim, the cases that decide it, and the verdict.
 
-A claim is one sentence of a paper, in our words, with the number or direction to expect. A verdict
-sets what was measured beside it. An interval wholly on the claimed side means "holds"; wholly on
-the other side, "does not hold"; anything else is "not decidable here". Intervals are 95 %; they
-need four seeds or more and cover weights and label noise, not the batch order.
+A claim is one checkable sentence of a paper, in our words. A case compares one measured quantity
+with its claimed range. The case holds when its whole interval lies in the range, does not hold
+when all of the interval lies outside, and is not decidable here otherwise. A verdict combines the
+cases of one claim.
 """
 
-import itertools
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 
+from lsnc_core.claims.intervals import LEVEL, t_interval
 from lsnc_core.errors import UsageError
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decidable here"
 OUTCOMES = (HOLDS, FAILS, UNDECIDED)
-OURS = "this companion"  # the `paper` of a claim that none of the three makes
-NOT_TRAINED = (
-    "not trained in this profile"  # how an open verdict begins that nothing was measured for
-)
-LEVEL = 0.95
-MIN_SEEDS = 4
+OURS = "this companion"  # the `paper` of a claim that none of the papers makes
+MIN_SEEDS = 4  # an interval over fewer seeds decides nothing
+RULES = ("every", "most")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One checkable sentence of a paper: id (ours), where it stands, the sentence, what to expect
-    if it is true.
+    """One checkable sentence of a paper.
+
+    Attributes:
+        id: short name, e.g. "C7"; ours.
+        paper: the paper's name, or `OURS`.
+        place: where the paper says so.
+        sentence: the claim in our words.
+        expected: the number or direction to expect if it is true.
+        changed: what changed in its decision after the first results; "" if nothing did.
     """
 
     id: str
@@ -35,182 +43,226 @@ class Claim:
     place: str
     sentence: str
     expected: str
+    changed: str = ""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One of several cases that a claim was tried in: its name, what was measured, and the outcome,
-    one of `OUTCOMES`.
+    """One measured quantity beside its claimed range.
+
+    Attributes:
+        name: what tells this case from the claim's others, e.g. "a = 0.8"; cases of one name are
+            several quantities measured in the same place.
+        quantity: what was measured.
+        value, low, high: the estimate and its interval, in `unit`; NaN where nothing was measured.
+        at_least, at_most: the claimed range, in `unit`; infinite where it is open.
+        level: coverage of the interval; None for a computed number, whose low and high are
+            numerical bounds.
+        unit: "" for a pure number.
+        form: format of the numbers, as in `format`.
+        remark: further measurements that decide nothing.
+        undecided: why the numbers decide nothing; "" where they do.
+        deciding: False for a detail that does not enter the verdict.
     """
 
     name: str
-    measured: str
-    outcome: str
+    quantity: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    at_least: float = -math.inf
+    at_most: float = math.inf
+    level: float | None = LEVEL
+    unit: str = ""
+    form: str = ".3g"
+    remark: str = ""
+    undecided: str = ""
+    deciding: bool = True
 
-    def __post_init__(self):
-        _check_outcome(self.outcome)
+    @classmethod
+    def exact(cls, name: str, quantity: str, value: float, **settings: Any) -> "Case":
+        """A case about a computed number.
+
+        >>> Case.exact("M = 10", "violations", 0, at_most=0).outcome
+        'holds'
+        """
+        return cls(name, quantity, value, value, value, level=None, **settings)
+
+    @property
+    def outcome(self) -> str:
+        """One of `OUTCOMES`."""
+        if self.undecided or math.isnan(self.low) or math.isnan(self.high):
+            return UNDECIDED
+        return decide(self.low, self.high, self.at_least, self.at_most)
+
+    @property
+    def text(self) -> str:
+        """The numbers and remarks as one phrase.
+
+        >>> Case("a = 0.8", "error", 0.1, 0.08, 0.12, at_most=0.15, form=".0%").text
+        'error 10% [8%, 12%]'
+        """
+        parts = []
+        if not math.isnan(self.value):
+            number = f"{self.value:{self.form}}"
+            if not self.low == self.value == self.high:
+                number += f" [{self.low:{self.form}}, {self.high:{self.form}}]"
+            parts.append(" ".join(filter(None, [self.quantity, number, self.unit])))
+        parts += [part for part in (self.remark, self.undecided) if part]
+        return "; ".join(parts) or f"{self.quantity}: not measured"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The case as JSON values; numbers that are not finite become None."""
+        numbers = {
+            name: number if math.isfinite(number := float(getattr(self, name))) else None
+            for name in ("value", "low", "high", "at_least", "at_most")
+        }
+        return {
+            "name": self.name,
+            "quantity": self.quantity,
+            **numbers,
+            "level": self.level,
+            "unit": self.unit,
+            "deciding": self.deciding,
+            "undecided": self.undecided,
+            "outcome": self.outcome,
+            "text": self.text,
+        }
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The computed answer to a claim: what it was tried on, what was measured, the outcome, and its
-    cases where there are several.
+    """The computed answer to a claim.
+
+    Attributes:
+        claim: the claim.
+        tried_on: on what it was tried, e.g. "Held-out images of mnist".
+        cases: the comparisons; without any, nothing was measured and the answer is open.
+        remark: what a reader should know beside the cases.
+        decider: what would decide the claim; shown where it is open.
+        rule: "every" case must hold, or "most" of them.
+        premises: the conditions under which the paper makes the claim.
     """
 
     claim: Claim
     tried_on: str
-    measured: str
-    outcome: str
     cases: tuple[Case, ...] = ()
+    remark: str = ""
+    decider: str = ""
+    rule: str = "every"
+    premises: tuple[()] = ()
 
-    def __post_init__(self):
-        _check_outcome(self.outcome)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(self.cases))
+        if self.rule not in RULES:
+            raise UsageError(f"a rule must be one of {', '.join(RULES)}, got {self.rule!r}.")
+
+    @property
+    def outcome(self) -> str:
+        """One of `OUTCOMES`, by the rule over the deciding cases."""
+        outcomes = [case.outcome for case in self.cases if case.deciding]
+        return most(outcomes) if self.rule == "most" else every(outcomes)
+
+    @property
+    def changed(self) -> str:
+        """What changed in the decision after the first results."""
+        return self.claim.changed
+
+    @property
+    def measured(self) -> str:
+        """What was measured, in a sentence.
+
+        >>> claim = Claim("X", "", "", "", "")
+        >>> near, far = (Case.exact(f"a = {x}", "p", x, at_least=0.6) for x in (0.8, 0.5))
+        >>> Verdict(claim, "digits", (near, far)).measured
+        'holds at a = 0.8; does not hold at a = 0.5'
+        >>> Verdict(claim, "digits", (near,)).measured
+        'p 0.8'
+        """
+        decisive = [case for case in self.cases if case.deciding]
+        names = list(dict.fromkeys(case.name for case in decisive))
+        if len(names) > 1:
+            parts = [_outcomes_by_name(decisive, names)]
+        else:
+            parts = [case.text for case in decisive]
+        parts.append(self.remark)
+        if self.outcome == UNDECIDED and self.decider:
+            parts.append(f"what would decide it: {self.decider}")
+        return "; ".join(filter(None, parts))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as JSON values."""
+        return {
+            "id": self.claim.id,
+            "paper": self.claim.paper,
+            "place": self.claim.place,
+            "sentence": self.claim.sentence,
+            "expected": self.claim.expected,
+            "tried_on": self.tried_on,
+            "outcome": self.outcome,
+            "measured": self.measured,
+            "premises": list(self.premises),
+            "cases": [case.to_dict() for case in self.cases],
+            "changed": self.changed,
+        }
 
 
-def _check_outcome(outcome: str) -> None:
-    if outcome not in OUTCOMES:
-        raise UsageError(f"an outcome must be one of {', '.join(OUTCOMES)}, got {outcome!r}.")
+def _outcomes_by_name(cases: Sequence[Case], names: Sequence[str]) -> str:
+    """Which cases hold, which do not, which are open: "holds at a = 0.5, 0.9"."""
+    outcomes = {
+        name: every([case.outcome for case in cases if case.name == name]) for name in names
+    }
+    phrases = []
+    for outcome in OUTCOMES:
+        chosen = [name for name in names if outcomes[name] == outcome]
+        if chosen:
+            # "a = 0.5, a = 0.9" shares the words before its last: "a = 0.5, 0.9"
+            shared = "".join(chosen[0].rpartition(" ")[:2])
+            listed = ", ".join(name.removeprefix(shared) for name in chosen)
+            phrases.append(f"{outcome} at {shared}{listed}")
+    return "; ".join(phrases)
 
 
-def over_cases(
-    claim: Claim, tried_on: str, cases: Sequence[Case], remark: str = "", decider: str = ""
-) -> Verdict:
-    """The verdict on a claim about several cases at once; an open one says what would decide it
-    (`decider`).
+class Decision(Protocol):
+    """A function that decides one claim, which it carries as `claim`."""
 
-    >>> cases = [Case("a = 0.5", "", HOLDS), Case("a = 0.8", "", FAILS), Case("a = 0.9", "", HOLDS)]
-    >>> over_cases(None, "digits", cases).measured
-    'holds at a = 0.5, 0.9; does not hold at a = 0.8'
-    >>> over_cases(None, "digits", [Case("formula", "", HOLDS)]).measured
-    'holds at formula'
+    claim: Claim
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Verdict: ...
+
+
+def decides(claim: Claim) -> Callable[[Callable[..., Verdict]], Decision]:
+    """Decorator: binds a claim to the function that decides it.
+
+    The function takes the claim first and returns its verdict; callers leave the claim out.
+
+    >>> @decides(Claim("X1", "a paper", "section 1", "Water is wet.", "wet"))
+    ... def decide_x1(claim, wetness):
+    ...     return Verdict(claim, "water", [Case.exact("", "wetness", wetness, at_least=1)])
+    >>> decide_x1.claim.id, decide_x1(2).outcome
+    ('X1', 'holds')
     """
-    outcome = every([case.outcome for case in cases])
-    said = []
-    for each in OUTCOMES:
-        names = [case.name for case in cases if case.outcome == each]
-        shared = "".join(names[0].rpartition(" ")[:2]) if names else ""
-        if names:
-            said.append(
-                f"{each} at {shared}{', '.join(name.removeprefix(shared) for name in names)}"
-            )
-    said += [
-        part
-        for part in (
-            remark,
-            f"what would decide it: {decider}" if outcome == UNDECIDED and decider else "",
-        )
-        if part
-    ]
-    return Verdict(claim, tried_on, "; ".join(said), outcome, tuple(cases))
+
+    def bind(function: Callable[..., Verdict]) -> Decision:
+        @functools.wraps(function)
+        def decision(*arguments: Any, **settings: Any) -> Verdict:
+            return function(claim, *arguments, **settings)
+
+        decision.claim = claim  # type: ignore[attr-defined]
+        return decision  # type: ignore[return-value]
+
+    return bind
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % Student interval of independent values, one a seed.
-
-    Args:
-        values: float (seeds,), at least two, finite.
-
-    Returns:
-        mean, low, high in the values' unit.
-
-    Raises:
-        UsageError: for fewer than two values or a value that is not finite.
-
-    >>> [round(x, 3) for x in t_interval([1.0, 2.0, 3.0, 4.0])]
-    [2.5, 0.446, 4.554]
-    """
-    from scipy import stats
-
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise UsageError(f"an interval needs two or more finite values, got {values.tolist()}.")
-    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+def claims_in(module: ModuleType) -> list[Claim]:
+    """The claims that a module's functions decide, in the order of the functions, each once."""
+    found = [getattr(value, "claim", None) for value in vars(module).values()]
+    return list(dict.fromkeys(claim for claim in found if isinstance(claim, Claim)))
 
 
-def parabola_argmin(x: np.ndarray, y: np.ndarray) -> float:
-    """Where a curve is lowest: the vertex of the parabola through its lowest grid point and that
-    point's two neighbours.
-
-    Args:
-        x: float (points,), increasing.
-        y: float (points,), finite.
-
-    Returns:
-        The vertex, between the two neighbours; the grid point itself when the lowest is the first
-        or the last, or next to a point at infinity.
-
-    >>> round(parabola_argmin(np.array([0.0, 1.0, 3.0]), np.array([4.0, 1.0, 1.0])), 6)
-    2.0
-    """
-    lowest = int(np.argmin(y))
-    if lowest in (0, len(x) - 1):
-        return float(x[lowest])
-    left, here, right = x[lowest - 1 : lowest + 2]
-    if not (np.isfinite(left) and np.isfinite(right)):
-        return float(here)
-    rise_left, rise_right = (
-        (y[lowest - 1] - y[lowest]) / (here - left),
-        (y[lowest + 1] - y[lowest]) / (right - here),
-    )
-    if rise_left + rise_right == 0:  # three equal values: no curvature to go by
-        return float(here)
-    # the parabola's slope is linear between the two midpoints, from -rise_left to rise_right
-    middle_left, middle_right = (left + here) / 2, (here + right) / 2
-    return float(middle_left + (middle_right - middle_left) * rise_left / (rise_left + rise_right))
-
-
-def argmin_interval(x: Sequence[float], curves: np.ndarray) -> tuple[float, float, float]:
-    """Where the mean of several curves is lowest, with a 95 % percentile bootstrap interval over
-    the curves.
-
-    Every resample with replacement of up to six seeds is enumerated, so nothing is drawn; above
-    six, 10,000 seeded resamples. A bootstrap of few seeds is too narrow, and a grid cannot tell
-    more than its steps: the interval is widened to hold, at the least, the points half-way to both
-    neighbours of the mean curve's lowest grid point; where one of the two lies at infinity, the
-    neighbour itself.
-
-    Args:
-        x: float (points,), increasing, in a coordinate in which the curves are smooth; the ends may
-            be infinite.
-        curves: float (seeds, points), finite.
-
-    Returns:
-        argmin of the mean curve (local parabola), low, high; all in [x[0], x[-1]].
-
-    Raises:
-        UsageError: for fewer than two curves, shapes that do not fit or values that are not finite.
-    """
-    x, curves = np.asarray(x, dtype=float), np.asarray(curves, dtype=float)
-    if (
-        curves.ndim != 2
-        or curves.shape[1] != len(x)
-        or len(curves) < 2
-        or not np.isfinite(curves).all()
-    ):
-        raise UsageError(
-            f"an argmin interval needs two or more finite curves over {len(x)} points, got shape {curves.shape}."
-        )
-    seeds = len(curves)
-    if seeds <= 6:
-        draws = np.array(list(itertools.product(range(seeds), repeat=seeds)))
-    else:
-        draws = np.random.default_rng(0).integers(seeds, size=(10_000, seeds))
-    lowest = [parabola_argmin(x, mean) for mean in curves[draws].mean(1)]
-    # outward rounding: no arithmetic with points at infinity
-    low = np.quantile(lowest, (1 - LEVEL) / 2, method="lower")
-    high = np.quantile(lowest, (1 + LEVEL) / 2, method="higher")
-    best = int(np.argmin(curves.mean(0)))
-    neighbours = x[max(best - 1, 0)], x[min(best + 1, len(x) - 1)]
-    cell = [
-        middle if np.isfinite(middle := (x[best] + other) / 2) else other for other in neighbours
-    ]
-    return parabola_argmin(x, curves.mean(0)), float(min(low, cell[0])), float(max(high, cell[1]))
-
-
-def decide(low: float, high: float, at_least: float = -np.inf, at_most: float = np.inf) -> str:
-    """The outcome for an interval [low, high] when the claim is that the value lies in [at_least,
-    at_most].
+def decide(low: float, high: float, at_least: float = -math.inf, at_most: float = math.inf) -> str:
+    """The outcome for an interval [low, high] when the value is claimed to lie in
+    [at_least, at_most].
 
     >>> decide(0.7, 0.8, 0.6, 0.9), decide(0.95, 1.0, 0.6, 0.9), decide(0.85, 0.95, 0.6, 0.9)
     ('holds', 'does not hold', 'not decidable here')
@@ -220,13 +272,59 @@ def decide(low: float, high: float, at_least: float = -np.inf, at_most: float = 
     return FAILS if high < at_least or low > at_most else UNDECIDED
 
 
-def every(outcomes: Sequence[str]) -> str:
-    """The outcome of a claim about several cases at once: it fails when one fails, holds when all
-    hold; of no cases nothing is decided.
+def every(outcomes: Iterable[str]) -> str:
+    """The outcome of a claim about all of several cases; without cases it is open.
 
     >>> every(["holds", "not decidable here"]), every(["holds", "does not hold"]), every([])
     ('not decidable here', 'does not hold', 'not decidable here')
     """
+    outcomes = list(outcomes)
     if FAILS in outcomes:
         return FAILS
     return HOLDS if outcomes and set(outcomes) == {HOLDS} else UNDECIDED
+
+
+def most(outcomes: Iterable[str]) -> str:
+    """The outcome of a claim about more than half of several cases; without cases it is open.
+
+    >>> most(["holds", "holds", "does not hold"]), most(["does not hold", "holds"]), most([])
+    ('holds', 'does not hold', 'not decidable here')
+    """
+    outcomes = list(outcomes)
+    if 2 * outcomes.count(HOLDS) > len(outcomes):
+        return HOLDS
+    # so many fail that half or fewer can hold
+    return FAILS if outcomes and 2 * outcomes.count(FAILS) >= len(outcomes) else UNDECIDED
+
+
+def seed_case(
+    name: str,
+    quantity: str,
+    values: Sequence[float] | np.ndarray,
+    *,
+    log: bool = False,
+    within: tuple[float, float] = (-math.inf, math.inf),
+    undecided: str = "",
+    **settings: Any,
+) -> Case:
+    """A case decided by the 95 % t-interval of one value per seed.
+
+    Args:
+        name, quantity: as in `Case`.
+        values: float (seeds,).
+        log: the values are logarithms of the quantity. The interval is computed on the log scale,
+            where ratios are nearer to normal, and shown without the logarithm.
+        within: bounds of the quantity, which a t-interval ignores, e.g. (-1, 1) for a correlation.
+        undecided: as in `Case`; by default, whether seeds or values are missing.
+        settings: further fields of `Case`: at_least, at_most, unit, form, remark, deciding.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < MIN_SEEDS:
+        few = f"{len(values)} seeds; an interval needs {MIN_SEEDS}"
+        return Case(name, quantity, undecided=few, **settings)
+    if not np.isfinite(values).all():
+        missing = f"{quantity} is not finite for every seed"
+        return Case(name, quantity, undecided=missing, **settings)
+    ends = np.array(t_interval(values))
+    mean, low, high = np.clip(np.exp(ends) if log else ends, *within).tolist()
+    return Case(name, quantity, mean, low, high, undecided=undecided, **settings)

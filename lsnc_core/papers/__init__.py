@@ -1,0 +1,131 @@
+"""The papers, one folder each, one module per notebook.
+
+Each folder's `__init__` holds the paper's card and its table of equations. Each notebook has a
+module of the same name with, in this order: the page's card, its runs, tables, figures and claims.
+The functions below read the cards, so that every list of notebooks, figures, claims or equations
+comes from them. `python -m lsnc_core.papers` prints the table that stands in the README.
+"""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from lsnc_core.papers.page import Equation, Page, Paper
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A notebook on the map: its name, its paper, its module and card."""
+
+    name: str
+    paper: Paper
+    module: ModuleType
+    page: Page
+
+    @property
+    def claims(self) -> list[str]:
+        """Ids of the claims that its module decides."""
+        from lsnc_core.claims import claims_in
+
+        return [claim.id for claim in claims_in(self.module)]
+
+    @property
+    def figures(self) -> list[str]:
+        """Numbers of the papers' figures that its module draws."""
+        from lsnc_core.show import cards_in
+
+        return [card.number for card in cards_in(self.module) if card.number]
+
+    @property
+    def shows(self) -> str:
+        """Figures, claims and what else it shows, in a line."""
+        parts = [shorten(self.figures), shorten(self.claims), self.page.shows]
+        return "; ".join(filter(None, parts))
+
+
+def papers() -> list[Paper]:
+    """The cards of all folders, in reading order."""
+    cards = []
+    for found in pkgutil.iter_modules(__path__):
+        if found.ispkg:
+            cards.append(importlib.import_module(f"{__name__}.{found.name}").PAPER)
+    return sorted(cards, key=lambda card: card.position)
+
+
+def entries() -> list[Entry]:
+    """All notebooks in reading order."""
+    folders = {}
+    for found in pkgutil.iter_modules(__path__):
+        if found.ispkg:
+            package = f"{__name__}.{found.name}"
+            folders[importlib.import_module(package).PAPER] = package
+    listed = []
+    for paper in papers():
+        for name in paper.pages:
+            module = importlib.import_module(f"{folders[paper]}.{name}")
+            listed.append(Entry(name, paper, module, module.PAGE))
+    return listed
+
+
+def equations() -> Iterator[Equation]:
+    """The numbered equations of all papers."""
+    for paper in papers():
+        yield from paper.equations
+
+
+def shorten(names: Sequence[str]) -> str:
+    """Names that end in numbers, runs of numbers as a range, each once.
+
+    >>> shorten(["Figure 5", "Figure 6", "Figure 7", "Table 1"])
+    'Figures 5 to 7, Table 1'
+    >>> shorten(["C1", "C2", "C17", "C7", "Z-C3"])
+    'C1, C2, C7, C17, Z-C3'
+    """
+    stems: dict[str, list[int]] = {}
+    for name in names:
+        stem, number = re.fullmatch(r"(.*?)(\d*)", name).groups()
+        stems.setdefault(stem, []).append(int(number or 0))
+    parts = []
+    for stem, numbers in stems.items():
+        ranges = _ranges(sorted(set(numbers)))
+        if stem.endswith(" "):  # a word is said once: "Figures 5 to 7"
+            plural = stem.strip() + ("s " if len(set(numbers)) > 1 else " ")
+            parts.append(plural + ", ".join(_range_text("", first, last) for first, last in ranges))
+        else:
+            parts += [_range_text(stem, first, last) for first, last in ranges]
+    return ", ".join(parts)
+
+
+def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of consecutive numbers; a run of two stays two."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    pairs = []
+    for run in runs:
+        pairs += [(run[0], run[-1])] if len(run) > 2 else [(number, number) for number in run]
+    return pairs
+
+
+def _range_text(stem: str, first: int, last: int) -> str:
+    start = f"{stem}{first or ''}"
+    return start if first == last else f"{start} to {stem}{last}"
+
+
+def readme_table() -> str:
+    """The map of notebooks as the README has it, in Markdown."""
+    lines = [
+        "| paper, section | figures and claims | notebook | minutes (`quick`) |",
+        "|---|---|---|---|",
+    ]
+    for entry in entries():
+        place = ", ".join(filter(None, [entry.paper.short, entry.page.section]))
+        minutes = f"{entry.page.minutes['quick']:g}"
+        lines.append(f"| {place} | {entry.shows} | `notebooks/{entry.name}.ipynb` | {minutes} |")
+    return "\n".join(lines)

@@ -1,73 +1,100 @@
-"""From the arrays that the store keeps of a run to the collapse metrics of every convention."""
+"""From the store to keyed tables: collapse metrics of stored networks.
+
+Every table has the columns `run`, the network's name in the store, and `epoch`; tables are joined
+by these keys, never by the order of their rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from lsnc_core.metrics.collapse import Values, collapse_values
-from lsnc_core.metrics.statistics import Statistics, span_of_means
+from lsnc_core.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lsnc_core.metrics.collapse import Values
+    from lsnc_core.metrics.statistics import Statistics
+
+KEYS = ["run", "epoch"]
+Tensors = Mapping[str, np.ndarray]
 
 
-def statistics(tensors: dict[str, np.ndarray], part: str = "train") -> Statistics:
+def run_name(spec: RunSpec) -> str:
+    """The network's name in the store, the column `run` of every table."""
+    from lsnc_core.runs import Store
+
+    return Store().path(spec).stem
+
+
+def restore_statistics(tensors: Tensors, part: str = "train") -> "Statistics":
     """The sufficient statistics of one measured epoch, by clean label.
+
+    The store keeps Hbar Sigma_W Hbar^T, with Hbar (K, D) the centred class means. In the basis B of
+    their span, Hbar = U S B^T, so B^T Sigma_W B = S^-1 U^T (Hbar Sigma_W Hbar^T) U S^-1.
 
     Args:
         tensors: one epoch's arrays, from `lsnc_core.runs.tensors`.
         part: "train", "validation" or "test".
-
-    Returns:
-        Statistics; what is kept of Sigma_W, Hbar Sigma_W Hbar^T with Hbar (K, D) the centred class
-        means, is brought to the basis of
-        their span: Hbar = U S B^T, so B^T Sigma_W B = S^-1 U^T (Hbar Sigma_W Hbar^T) U S^-1.
     """
-    counts, means, within = (
-        torch.from_numpy(np.array(tensors[f"{part}_{name}"]))
-        for name in ("counts", "means", "within")
-    )
-    means, present = means.double(), counts > 0
+    import torch
+
+    from lsnc_core.metrics.statistics import Statistics, span_of_means
+
+    def read(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.array(tensors[f"{part}_{name}"]))
+
+    counts, means, present = read("counts"), read("means").double(), read("counts") > 0
     basis = span_of_means(means[present])  # (D, r)
-    U, S, Vh = torch.linalg.svd(
-        (means[present] - means[present].mean(0)) @ basis, full_matrices=False
-    )
+    centred = means[present] - means[present].mean(0)
+    U, S, Vh = torch.linalg.svd(centred @ basis, full_matrices=False)
     back = Vh.T / S @ U.T  # (r, classes present): B^T Hbar^+
-    projected = torch.from_numpy(np.array(tensors[f"{part}_projected"]))[present][:, present]
-    return Statistics(counts, means, basis, back @ projected @ back.T, within.double())
+    projected = read("projected")[present][:, present]
+    return Statistics(counts, means, basis, back @ projected @ back.T, read("within").double())
 
 
-def values(tensors: dict[str, np.ndarray], part: str = "train") -> Values:
-    """Every collapse metric of one measured epoch that needs no second read of the features; args
-    as for `statistics`.
+def collapse_at(tensors: Tensors, part: str = "train") -> "Values":
+    """All collapse metrics of one measured epoch that need no second pass over the features.
+
+    Args: as `restore_statistics`.
     """
+    import torch
+
+    from lsnc_core.metrics.collapse import collapse_values
+
     weight, bias = (torch.from_numpy(np.array(tensors[name])) for name in ("weight", "bias"))
-    return collapse_values(statistics(tensors, part), weight, bias)
+    return collapse_values(restore_statistics(tensors, part), weight, bias)
 
 
-def table(
-    found: dict, presets: tuple[str, ...] = ("guo",), parts: tuple[str, ...] = ("train", "test")
-):
-    """Collapse metrics of many runs, as a tidy table.
+def collapse_table(
+    tensors: Mapping[RunSpec, Sequence[Tensors]],
+    presets: Sequence[str] = ("guo",),
+    parts: Sequence[str] = ("train", "test"),
+) -> "pd.DataFrame":
+    """Collapse metrics of many networks.
 
     Args:
-        found: from `lsnc_core.runs.tensors`.
+        tensors: from `lsnc_core.runs.tensors`.
         presets: which of `lsnc_core.metrics.PRESETS`.
-        parts: which images.
+        parts: which images: "train", "validation", "test".
 
     Returns:
-        pandas.DataFrame: one row per (run, epoch, part), the spec's settings, then a column for
-            each metric, named
-        "preset NC1" and so on, and norms as `means_norm` and `W_norm`.
+        pandas.DataFrame, one row per (run, epoch, part): a column for each metric, named
+        "guo NC1" and so on, and the norms `means_norm` and `W_norm`.
     """
     import pandas as pd
 
     rows = []
-    for spec, epochs in found.items():
-        for epoch, tensors in zip(spec.evaluate_at, epochs, strict=True):
+    for spec, epochs in tensors.items():
+        name = run_name(spec)
+        for epoch, arrays in zip(spec.evaluate_at, epochs, strict=True):
             for part in parts:
-                measured = values(tensors, part)
-                named = {
-                    f"{preset} {name}": value
-                    for preset in presets
-                    for name, value in measured.preset(preset).items()
-                }
-                norms = {name: measured[name] for name in ("means_norm", "W_norm")}
-                rows.append(spec.to_dict() | {"epoch": epoch, "part": part} | named | norms)
+                measured = collapse_at(arrays, part)
+                row = {"run": name, "epoch": epoch, "part": part}
+                for preset in presets:
+                    for metric, value in measured.preset(preset).items():
+                        row[f"{preset} {metric}"] = value
+                row |= {norm: measured[norm] for norm in ("means_norm", "W_norm")}
+                rows.append(row)
     return pd.DataFrame(rows)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from lsnc_core.errors import UsageError
-from lsnc_core.report.show import svg_image
+from lsnc_core.show.figure import svg_image
 
 # Shows frame number `value` of the enclosing slider and says its label; plain DOM, nothing to load.
 _MOVE = (

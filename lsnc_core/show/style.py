@@ -1,35 +1,37 @@
-"""One look for all figures: colours that a colour-blind reader can tell apart, axes with names and
-units.
-"""
+"""One look for all figures: colours that a colour-blind reader can tell apart."""
 
-import functools
+import contextlib
+from collections.abc import Iterator
 
-import matplotlib.pyplot as plt
-import seaborn as sns
-
-# dark = low loss, as in the papers' heat maps; perceptually even and safe for colour-blind readers
+# perceptually even and safe for colour-blind readers; dark is low, as in the papers' heat maps
 LOSS_MAP, RESIDUAL_MAP = "viridis", "RdBu_r"
-COLOURS = sns.color_palette("colorblind")
+# seaborn's "colorblind" palette, written out so that importing this module does not import seaborn
+COLOURS = [
+    "#0173b2",
+    "#de8f05",
+    "#029e73",
+    "#d55e00",
+    "#cc78bc",
+    "#ca9161",
+    "#fbafe4",
+    "#949494",
+    "#ece133",
+    "#56b4e9",
+]
 
 
-def styled(draw):
-    """Decorator: run a drawing function under the common style and hand back its figure, closed for
-    automatic display.
-    """
+@contextlib.contextmanager
+def common() -> Iterator[None]:
+    """Draw under the common style."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
 
-    @functools.wraps(draw)
-    def wrapped(*arguments, **settings):
-        look = sns.axes_style("ticks") | sns.plotting_context("notebook", font_scale=0.85)
-        with plt.rc_context(
-            {
-                **look,
-                "axes.prop_cycle": plt.cycler(color=COLOURS),
-                "figure.dpi": 100,
-                "axes.titlesize": 10.5,
-            }
-        ):
-            figure = draw(*arguments, **settings)
-        plt.close(figure)
-        return figure
-
-    return wrapped
+    look = {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("notebook", font_scale=0.85),
+        "axes.prop_cycle": plt.cycler(color=COLOURS),
+        "figure.dpi": 100,
+        "axes.titlesize": 10.5,
+    }
+    with plt.rc_context(look):
+        yield

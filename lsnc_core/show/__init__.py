@@ -1,0 +1,45 @@
+"""What a reader sees: figures, tables, verdicts, sliders, in JupyterLab and in the report."""
+
+from lsnc_core.show.figure import (
+    FIGURE_TYPE,
+    Drawing,
+    Figure,
+    FigureCard,
+    cards_in,
+    downloads,
+    figure,
+    figure_html,
+    svg_image,
+    svg_text,
+)
+from lsnc_core.show.tables import (
+    CLASSES,
+    SIGNS,
+    VERDICTS_TYPE,
+    Entries,
+    Table,
+    Verdicts,
+    badge,
+    verdicts_html,
+)
+
+__all__ = [
+    "CLASSES",
+    "FIGURE_TYPE",
+    "SIGNS",
+    "VERDICTS_TYPE",
+    "Drawing",
+    "Entries",
+    "Figure",
+    "FigureCard",
+    "Table",
+    "Verdicts",
+    "badge",
+    "cards_in",
+    "downloads",
+    "figure",
+    "figure_html",
+    "svg_image",
+    "svg_text",
+    "verdicts_html",
+]
