@@ -6,7 +6,7 @@ a is the clean rate of the training labels, p the kept mass of the smoothed labe
 
 import numpy as np
 
-from lsnc_core.papers import claims
+from lsnc_core import claims
 
 
 def _odds(kept) -> np.ndarray:
