@@ -29,14 +29,6 @@ NO_CIFAR = f"{claims.NOT_TRAINED}; what would decide it: CIFAR-10 and four seeds
 PROTOCOLS = {"test_loss": "held-out images", "clean_train_loss": "training images, clean labels"}
 
 
-
-
-
-
-
-
-
-
 def verdict_c1(table, column: str) -> Verdict:
     """C1 on trained networks: the argmin's interval against a - 0.1 ... a + 0.1 at each clean rate
     with four seeds or more.
@@ -78,8 +70,6 @@ def verdict_c1(table, column: str) -> Verdict:
     )
 
 
-
-
 def verdict_c2(table, column: str, predicted: str = "predicted") -> Verdict:
     """C2 on trained networks; `predicted` may be "predicted_as_drawn"."""
     cases = formula_cases(table, column, predicted)
@@ -87,10 +77,6 @@ def verdict_c2(table, column: str, predicted: str = "predicted") -> Verdict:
     return claims.over_cases(
         CLAIMS["C2"], where(table, PROTOCOLS[column]) + drawn, cases, decider=decider(table, cases)
     )
-
-
-
-
 
 
 def verdicts(table, cifar=None) -> list[Verdict]:
@@ -178,8 +164,6 @@ def nearest_theory(table):
     return pd.concat(found, axis=1)
 
 
-
-
 def verdict_c17(table, column: str) -> Verdict:
     """C17: distance of the measured minima to gamma's best p minus that to alpha's and to beta's,
     paired by seed.
@@ -255,6 +239,8 @@ def size_seen(table) -> str:
     rough = int((~table.memorised).sum())
     note = f" {rough} of {len(table)} networks have not memorised their labels." if rough else ""
     return f"held-out images, measured minus predicted in nats at a = {table.a.iloc[0]:g}: {'; '.join(said)}.{note}"
+
+
 @styled
 def figure_5(table: pd.DataFrame) -> Figure:
     """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale
@@ -300,12 +286,6 @@ def figure_5_residual(table: pd.DataFrame) -> Figure:
     panels[0].set_ylabel(KEPT)
     figure.colorbar(image, ax=panels, extend="both", label="measured - predicted (nats)")
     return figure
-
-
-
-
-
-
 
 
 @styled
