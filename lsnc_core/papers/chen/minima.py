@@ -1,4 +1,5 @@
-"""Where curves over p are lowest, how two such places differ, and how one moves with a.
+"""Where curves over p are lowest, how two such places differ, how one moves with a, and which
+theory comes nearest.
 
 a is the clean rate of the training labels, p the kept mass of the smoothed label. A table is one of
 `lsnc_core.papers.chen.grid.landscape_table`, or has its columns a, p, seed and memorised.
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsnc_core import claims
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, with_seeds
+from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,3 +159,53 @@ def seed_argmins(curves: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray, np.nda
     at = np.searchsorted(odds, lowest).clip(max=len(odds) - 1)
     bare = odds[at] == lowest
     return _kept(lowest), np.where(bare, half[at], 0.0), np.where(bare, half[at + 1], 0.0)
+
+
+def nearest_table(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Which assumption's best p lies closest to the measured minima, over the clean rates that have
+    four seeds or more.
+
+    Args:
+        table: from `landscape_table`.
+
+    Returns:
+        pandas.DataFrame with rows alpha, beta, gamma (mean distance over clean rates and seeds),
+        "gamma - alpha" and "gamma - beta" (the paired differences), columns mean, low, high for
+        each protocol, as a two-level index. The intervals are 95 % t-intervals over seeds. Those of
+        the differences are wider by what a minimum that is a bare grid point leaves open, half a
+        step to each side.
+    """
+    import pandas as pd
+
+    enough = with_seeds(table)
+    tables = {}
+    for column, images in PROTOCOLS.items():
+        rows = _distances(enough, column)
+        tables[images] = pd.DataFrame(rows, index=["mean", "low", "high"]).T
+    return pd.concat(tables, axis=1)
+
+
+def _distances(table: "pd.DataFrame", column: str) -> dict[str, tuple[float, float, float]]:
+    """The rows of `nearest_table` for one protocol: mean, low, high each."""
+    places = []
+    for _, part in table.groupby("a"):
+        places.append(seed_argmins(_curves(part, column)))
+    argmins, below, above = np.stack(places, axis=1)  # each (rates, seeds)
+    rates, M = np.unique(table.a), class_count(table)
+    best = {kind: label_noise.optimum(kind, rates, M)[:, None] for kind in label_noise.KINDS}
+    rows = {}
+    for kind, p in best.items():
+        # mean over clean rates for each seed, then a t-interval over seeds
+        rows[kind] = claims.t_interval(np.nanmean(np.abs(argmins - p), axis=0))
+    for kind in ("alpha", "beta"):
+        # |x - p| - |x - q| is monotone in x: the ends of what a bare grid point leaves open are the
+        # ends of the difference
+        middle, first, last = (
+            np.abs(x - best["gamma"]) - np.abs(x - best[kind])
+            for x in (argmins, argmins - below, argmins + above)
+        )
+        least = np.nanmean(np.minimum(first, last)) - np.nanmean(middle)
+        most = np.nanmean(np.maximum(first, last)) - np.nanmean(middle)
+        mean, low, high = claims.t_interval(np.nanmean(middle, axis=0))
+        rows[f"gamma - {kind}"] = mean, low + least, high + most
+    return rows
