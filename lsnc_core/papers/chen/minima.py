@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsnc_core import claims
-from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, with_seeds
+from lsnc_core.claims import Case
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, gate, rate_name, with_seeds
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
@@ -108,6 +109,22 @@ def argmin_differences(
         memorised = bool(part.memorised.all() and partner.memorised.all())
         rows.append({"a": a, "mean": mean, "low": low, "high": high, "memorised": memorised})
     return pd.DataFrame(rows, columns=["a", "mean", "low", "high", "memorised"])
+
+
+def difference_cases(differences: "pd.DataFrame", quantity: str, **limits: float) -> list[Case]:
+    """A case at each clean rate.
+
+    Args:
+        differences: from `argmin_differences`.
+        quantity: what the difference is.
+        limits: at_least, at_most.
+    """
+    cases = []
+    for row in differences.itertuples():
+        numbers = {"value": row.mean, "low": row.low, "high": row.high, "form": "+.3f"}
+        undecided = gate(row.memorised)
+        cases.append(Case(rate_name(row.a), quantity, **numbers, **limits, undecided=undecided))
+    return cases
 
 
 def argmin_slope(table: "pd.DataFrame", column: str) -> tuple[float, float, float]:
