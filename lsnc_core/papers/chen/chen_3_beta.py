@@ -10,6 +10,7 @@ of classes. Losses are in nats.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -37,12 +38,11 @@ from lsnc_core.papers.chen.grid import (
     class_count,
     decider,
     formula_cases,
-    gate,
     landscape_table,
     place,
     rate_name,
 )
-from lsnc_core.papers.chen.minima import argmin_differences, find_minima
+from lsnc_core.papers.chen.minima import argmin_differences, difference_cases, find_minima
 from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape
 from lsnc_core.papers.chen.shared_claims import C4, PAPER
 from lsnc_core.papers.page import Page
@@ -378,21 +378,11 @@ def decide_c4(claim: Claim, table: "pd.DataFrame", column: str) -> Verdict:
     """
     M, cases = class_count(table), []
     claimed = table[table.a.between(1 / M, 1, inclusive="left")]
-    for row in argmin_differences(claimed, NOISY[column], column).itertuples():
-        predicted = label_noise.optimum("beta", row.a, M) - row.a
-        cases.append(
-            Case(
-                rate_name(row.a),
-                "p*(β) − p*(α)",
-                row.mean,
-                row.low,
-                row.high,
-                at_most=0.0,
-                form="+.3f",
-                remark=f"predicted {predicted:+.3f}",
-                undecided=gate(row.memorised),
-            )
-        )
+    differences = argmin_differences(claimed, NOISY[column], column)
+    measured = difference_cases(differences, "p*(β) − p*(α)", at_most=0.0)
+    for case, a in zip(measured, differences.a, strict=True):
+        predicted = label_noise.optimum("beta", a, M) - a
+        cases.append(replace(case, remark=f"predicted {predicted:+.3f}"))
     tried_on = place(table, PROTOCOLS[column])
     return Verdict(claim, tried_on, cases, decider=decider(table, cases))
 
