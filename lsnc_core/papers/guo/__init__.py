@@ -2,6 +2,8 @@
 
 from lsnc_core.papers.page import Paper
 
+SMOOTHED = 0.05  # the paper's main comparison is this smoothing strength against 0
+
 PAPER = Paper(
     name="Guo et al. 2025",
     short="Guo et al. 2025",
