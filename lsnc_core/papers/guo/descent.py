@@ -95,7 +95,8 @@ def run_descent(
 
 def pivot_runs(table: "pd.DataFrame", column: str) -> "pd.DataFrame":
     """A column of `run_descent`, one row per iteration, one column per (spread, delta, start)."""
-    return table.pivot(index="iteration", columns=["spread", "delta", "start"], values=column)
+    wide = table.pivot(index="iteration", columns=["spread", "delta", "start"], values=column)
+    return wide.sort_index(axis=1)
 
 
 def first_below(table: "pd.DataFrame", column: str, level: float) -> "pd.Series":

@@ -364,7 +364,7 @@ def decide_g11(claim: Claim, tables: Tables) -> Verdict:
     for name, quantity, value, tolerance in (
         ("part threshold", "largest mean norm beyond it", largest, POINT_TOLERANCE),
         ("part limit", "closed form and search differ by", searched, SEARCH_TOLERANCE),
-        ("part limit", "distance to the limit at ε = 1e-8", apart, LIMIT_TOLERANCE),
+        ("part limit", "at ε = 1e-8 the limit is away by", apart, LIMIT_TOLERANCE),
     ):
         cases.append(Case.exact(name, quantity, value, at_most=tolerance, form=".1e"))
     smallest = "smallest mean ‖w‖ below the threshold", below.found_w.min()

@@ -315,7 +315,7 @@ def decide_g12(claim: Claim, hessians: "pd.DataFrame") -> Verdict:
         ),
         Case.exact(
             "D1",
-            "steps without a fall over 300 strengths for K = 3, 4, 5",
+            "over 300 strengths and K = 3, 4, 5, steps at which it does not fall:",
             count_rises(),
             at_most=0,
         ),
@@ -337,9 +337,10 @@ def decide_g12_others(claim: Claim, table: "pd.DataFrame") -> Verdict:
         plain = row.value / row.ratio
         case = Case.exact(
             f"definition {row.definition}(K={row.K})",
-            "condition number by that at δ = 0",
+            "ratio to δ = 0",
             row.ratio,
             at_most=LOWER,
+            form=".2f",
             remark=f"{plain:.4g} at δ = 0, {row.value:.4g} at δ = {SMOOTHED}",
         )
         cases.append(case)

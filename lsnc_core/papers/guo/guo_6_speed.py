@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PAGE = Page(
     title="The speed of collapse in the feature model",
     section="Theorem 2",
-    shows="rate of NC1; training with momentum, 50 classes, without weight decay",
+    shows="F2 and F9 in the model, rate of NC1, momentum, 50 classes, no weight decay",
     minutes={"quick": 0.3},
 )
 
@@ -417,7 +417,7 @@ def decide_g13(claim: Claim, table: "pd.DataFrame") -> Verdict:
         ),
         Case.exact(
             "rates",
-            "models without a faster rate",
+            "models whose rate smoothing does not raise:",
             int((smooth <= plain).sum()),
             at_most=0,
             remark=f"e at δ = {SMOOTHED} by e at δ = 0: {', '.join(parts)}",
