@@ -24,13 +24,11 @@ from lsnc_core.papers import (
     guo_collapse,
     guo_deep,
     guo_deep_figures,
-    guo_norms,
     guo_says,
 )
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
 from lsnc_core.papers.guo_calibration import AS_RELEASED, FITS, HELD_OUT
 from lsnc_core.runs import prepare
-from lsnc_core.theory import ufm
 
 EPOCHS = np.array([1, 2, 4, 7, 10, 20, 30, 40, 60])
 OWN_LOSS = """def loss(logits, targets):
@@ -125,7 +123,6 @@ def test_every_profile_has_valid_distinct_runs_with_seeds_enough(profile):
     for specs in (
         guo_deep.strength_runs(profile),
         guo_deep.calibration_runs(profile),
-        guo_norms.theorem_runs(profile),
     ):
         assert len(set(specs)) == len(specs)
     for size in guo_deep.sizes(profile):
@@ -171,22 +168,6 @@ def test_a_relative_file_is_looked_for_here_and_then_in_the_project(tmp_path, mo
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/conftest.py").write_text("")
     assert guo_deep.arm("tests/conftest.py", 10) == {"loss": str(tmp_path / "tests/conftest.py")}
-
-
-@pytest.mark.parametrize("profile", ("quick", "paper"))
-def test_theorem_runs_are_predicted_the_norms_of_the_released_code(profile):
-    """They keep n lambda_H, on which alone the norms depend; the numbers are constants of the
-    authors' plot.
-    """
-    code = {0.0: (3.4987, 1.5647), 0.05: (3.1278, 1.3988), 0.1: (2.9371, 1.3135)}
-    specs = guo_norms.theorem_runs(profile)
-    assert {spec.weight_decay for spec in specs} == {0.0} and all(
-        spec.feature_norm and spec.lambda_b == 1e-2 for spec in specs
-    )
-    for spec in specs:
-        delta = guo_collapse.strength(spec)
-        at = ufm.minimiser(guo_norms.feature_model(spec), ufm.Loss("ls", delta))
-        assert (round(float(at.W_norm), 4), round(float(at.h_norm), 4)) == code[delta]
 
 
 def test_compute_counts_the_products_of_the_network():
@@ -325,57 +306,6 @@ def test_g14_asks_for_a_lowest_nc1_inside(best, outcome):
     )  # a lowest point at an end is never told from its neighbour
     assert f"lowest at δ = {best:.2f}" in verdict.measured or best == 0.5
     assert guo_collapse.verdict_g14(made_up(seeds=2)).outcome == UNDECIDED
-
-
-def norms_table(error, late=None, nc1=0.01):
-    rows = []
-    for delta in (0.0, 0.05, 0.1):
-        for seed in range(4):
-            for epoch, off in ((80, error if late is None else late), (100, error)):
-                off = off + 1e-3 * (seed - 1.5)
-                row = {
-                    "data": "mnist-subset",
-                    "model": "cnn",
-                    "weight_decay": 0.0,
-                    "train_size": 200,
-                    "epochs": 100,
-                    "epoch": epoch,
-                    "seed": seed,
-                    "delta": delta,
-                    "nc1": nc1,
-                }
-                rows.append(row | {"error_w": off, "error_h": -off})
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.parametrize(
-    "settings, outcome, said",
-    (
-        ({"error": 0.01}, HOLDS, "off by (%) +1.0"),
-        ({"error": 0.05}, FAILS, "+5.0"),
-        ({"error": 0.05, "late": 0.06}, UNDECIDED, "still moving"),
-        ({"error": 0.05, "nc1": 0.3}, UNDECIDED, "not collapsed"),
-        ({"error": 0.02}, UNDECIDED, "+2.0"),
-    ),
-)
-def test_g9_presumes_networks_that_stand_still_and_have_collapsed(settings, outcome, said):
-    verdict = guo_norms.verdict_g9(norms_table(**settings))
-    assert verdict.outcome == outcome and said in verdict.measured
-
-
-def test_norms_are_set_beside_the_theorems(tmp_path, monkeypatch):
-    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
-    specs = guo_norms.theorem_runs("smoke")[::2]  # strengths 0 and 0.1
-    table = guo_norms.norms(specs, "cpu")
-    # Theorem 1 written out at n lambda_H = 5e-3, lambda_W = 1e-3, K = 10
-    for row in table.itertuples():
-        a = math.log(10 / (10 * math.sqrt(5e-6) + row.delta) - 9)
-        w, h = (math.sqrt(0.9 * a) * 5 ** (sign / 4) for sign in (1, -1))
-        assert (row.error_w, row.error_h) == pytest.approx((row.w_norm / w - 1, row.h_norm / h - 1))
-    assert "λ_H = 0.0005 for 100 images" in guo_norms.seen(
-        table
-    ) and "theorem 3.499" in guo_norms.seen(table)
-    assert guo_norms.verdict_g9(table).outcome == UNDECIDED  # one seed
 
 
 def calibration_table(T, ece, scaled, seeds=4):
@@ -656,11 +586,6 @@ def test_reliability_pools_the_seeds(trained):
 def test_figures_of_collapse_name_their_axes(name):
     texts = draw(getattr(guo_deep_figures, name)(made_up()))
     assert {"epoch", guo_deep_figures.STRENGTH, "NC2"} & texts
-
-
-def test_the_figure_of_norms_draws_every_strength():
-    texts = draw(guo_deep_figures.theorem_norms(norms_table(0.01)))
-    assert {r"$\delta$ = 0", r"$\delta$ = 0.05", r"$\delta$ = 0.1", "epoch"} <= texts
 
 
 def test_figures_of_calibration_name_their_axes(trained, scaled):
