@@ -1,25 +1,42 @@
-"""Zhou et al. 2022: deep networks under four losses; what each profile trains. Tables of it:
-`zhou_deep_tables`.
+"""Zhou et al. 2022 (arXiv 2210.02192): the networks under four losses, and their accuracies.
 
-Four losses: cross-entropy (CE), label smoothing (LS), focal with gamma = 3 (FL) and mean squared
-error rescaled by 15 (MSE). K classes; E the epochs of a run; a width w multiplies the channels of
-the profile's network, w = 1 is the network as it is.
+Losses: cross-entropy (CE), label smoothing (LS), focal with gamma = 3 (FL) and mean squared error
+rescaled by 15 (MSE). K is the number of classes, E the number of epochs of a run. A width w
+multiplies the channels of the profile's network; w = 1 is the network as it is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lsnc_core import labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lsnc_core.data_sources import Source
+
 LOSSES = ("CE", "LS", "FL", "MSE")
+PARTS = ("train", "validation", "test")
+# channels of the first layer, or stage, of the network of width 1
+BASE = {"cnn": 8, "resnet18": 64, "resnet50": 64}
+# what the claims' `changed` says about this grid
+GRID_CHANGE = (
+    "The grid of quick was shortened from 10, 40 and 160 epochs to 8, 32 and 128 for the time it "
+    "took"
+)
 
 
 @dataclass(frozen=True)
 class GridSize:
-    """What one profile trains: every width for every number of epochs, all losses; more seeds in
-    the two cells that decide claims.
+    """What one profile trains: every width for every number of epochs, under all losses.
+
+    The smallest and the largest cell decide claims and have `corner_seeds` seeds.
     """
 
     data: str
@@ -57,11 +74,8 @@ GRID = {
         batch=50,
         weight_decay=5e-3,
     ),
-    # One rate and decay for all losses, chosen so that CE and LS collapse; the paper's 5e-4 is for
-    # more and longer epochs. First run with 10, 40, 160 epochs, then shortened for its time alone.
-    # By Tukey's interval, which decided Z-C3 and Z-C4 until they were decided by the registered
-    # check, Z-C4 held there (1.09 points, [0.14, 2.03]) and was open after the change; the other
-    # four verdicts were the same.
+    # One learning rate and weight decay for all losses, chosen so that CE and LS collapse; the
+    # paper's weight decay, 5e-4, is for more and longer epochs.
     "quick": GridSize(
         data="mnist-subset",
         train_size=1000,
@@ -98,8 +112,8 @@ GRID = {
         precision="bfloat16",
     ),
     # The paper measures 100 times a run; the class means of so many would fill a disk. It has three
-    # seeds everywhere: a fourth in the two cells that decide Z-C1 to Z-C4, for an interval needs
-    # four.
+    # seeds in every cell. The two cells that decide Z-C1 to Z-C4 have a fourth here, since an
+    # interval needs four.
     "paper": GridSize(
         data="cifar10",
         train_size=45000,
@@ -121,20 +135,21 @@ GRID = {
 
 
 def evaluate_at(epochs: int, checkpoints: int) -> tuple[int, ...]:
-    """The epochs that are measured: E/100, powers of two up to E/checkpoints, and its multiples to
-    E.
+    """The measured epochs: E/100, powers of two up to E/checkpoints, and multiples of it up to E.
 
     >>> evaluate_at(160, 4)
     (1, 2, 4, 8, 16, 32, 40, 80, 120, 160)
     """
     first = epochs / checkpoints
-    early = [2**power for power in range(epochs.bit_length()) if 2**power < first]
+    powers = [2**power for power in range(epochs.bit_length())]
+    early = [power for power in powers if power < first]
     even = [max(1, round(first * number)) for number in range(1, checkpoints + 1)]
     return tuple(sorted({max(1, epochs // 100), *early, *even}))
 
 
 def lr_steps(epochs: int) -> tuple[int, ...]:
-    """The epochs after which the paper divides the rate by 10: 3E/7 and 5E/7, rounded down.
+    """The epochs after which the paper divides the learning rate by 10: 3E/7 and 5E/7, rounded
+    down.
 
     >>> lr_steps(100), lr_steps(2)
     ((42, 71), (1,))
@@ -147,8 +162,8 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
 
     Args:
         profile: one of `GRID`.
-        data_set: another image set than the profile's, or a reader's file; of a smaller one as many
-            images as there are, a quarter for validation at most.
+        data_set: another image set than the profile's, or your own file. Of a smaller set all
+            images are used, at most a quarter of them for validation.
         smoothing: strength delta of LS, in (0, 1).
 
     Raises:
@@ -161,32 +176,36 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
     size = GRID[profile]
     source = source_of(data_set or size.data)
     corners = (size.widths[0], size.epochs[0]), (size.widths[-1], size.epochs[-1])
-    return [
-        run
-        for epochs in reversed(size.epochs)
-        for widths in reversed(size.widths)
-        for seed in range(size.corner_seeds if (widths, epochs) in corners else size.seeds)
-        for run in _four_losses(size, source, widths, epochs, seed, smoothing)
-    ]
+    runs = []
+    for epochs in reversed(size.epochs):
+        for widths in reversed(size.widths):
+            seeds = size.corner_seeds if (widths, epochs) in corners else size.seeds
+            for seed in range(seeds):
+                runs += _four_losses(size, source, widths, epochs, seed, smoothing)
+    return runs
 
 
 def collapse_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[RunSpec]:
-    """The networks of Z1: the grid's widest, trained longest, all losses and seeds. Args, raises:
-    as for `grid_runs`.
+    """The networks of Z1: the grid's widest, trained longest, under all losses and seeds.
+
+    Args, Raises: as for `grid_runs`.
     """
-    size = GRID.get(profile)
-    return [
-        run
-        for run in grid_runs(profile, data_set, smoothing)
-        if (run.widths, run.epochs) == (size.widths[-1], size.epochs[-1])
-    ]
+    runs = grid_runs(profile, data_set, smoothing)
+    size = GRID[profile]
+    largest = size.widths[-1], size.epochs[-1]
+    return [run for run in runs if (run.widths, run.epochs) == largest]
 
 
 def _four_losses(
-    size: GridSize, source, widths: tuple[int, ...], epochs: int, seed: int, smoothing: float
+    size: GridSize,
+    source: "Source",
+    widths: tuple[int, ...],
+    epochs: int,
+    seed: int,
+    smoothing: float,
 ) -> list[RunSpec]:
-    """One cell's networks of one seed: the same start, order and recipe under each loss, in the
-    order of `LOSSES`.
+    """One cell's networks of one seed, in the order of `LOSSES`: the same start, batch order and
+    recipe under each loss.
     """
     from lsnc_core import models
 
@@ -223,13 +242,52 @@ def _four_losses(
     ]
 
 
-def recipe(runs: list[RunSpec]) -> str:
+def recipe(runs: Sequence[RunSpec]) -> str:
     """What was trained and how, in a sentence of numbers."""
-    one, source, spread = runs[0], source_of(runs[0].data), {run.widths for run in runs}
-    channels = ", ".join("–".join(map(str, widths)) for widths in sorted(spread))
+    one, source = runs[0], source_of(runs[0].data)
+    spread = sorted({run.widths for run in runs})
+    channels = ", ".join("–".join(map(str, widths)) for widths in spread)
     epochs = ", ".join(map(str, sorted({run.epochs for run in runs})))
-    smoothing = labels.strength_from_kept(min(run.p for run in runs), source.num_classes)
+    kept = min(run.p for run in runs)
+    smoothing = labels.strength_from_kept(kept, source.num_classes)
     return (
-        f"{len(runs)} networks ({one.model}, widths {channels}; {epochs} epochs), {one.train_size:,} images of {source.title}; "
-        f"all losses with the same starts, batch order, rate {one.lr:g} and decay {one.weight_decay:g}; LS at strength {smoothing:.3g}."
+        f"{len(runs)} networks ({one.model}, widths {channels}; {epochs} epochs), "
+        f"{one.train_size:,} images of {source.title}; all losses with the same starts, batch "
+        f"order, rate {one.lr:g} and decay {one.weight_decay:g}; LS at strength {smoothing:.3g}."
     )
+
+
+def loss_name(loss: str, p: float) -> str:
+    """One of `LOSSES`, from a spec's loss and kept mass."""
+    return {"ce": "CE" if p == 1 else "LS", "focal": "FL", "mse": "MSE"}[loss]
+
+
+def accuracy_table(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """The accuracies of all networks, one row per (run, epoch).
+
+    Args:
+        runs: the table of `lsnc_core.runs.results`, of one data set.
+
+    Returns:
+        pandas.DataFrame with data, width (w), epochs, steps (of the whole run), loss (one of
+        `LOSSES`), seed, epoch, train_, validation_ and test_accuracy in percent, and run (its name
+        in the store).
+    """
+    table = runs.copy()
+    first = [widths[0] for widths in runs.widths]
+    table["width"] = first / runs.model.map(BASE)
+    table["loss"] = [loss_name(*pair) for pair in zip(runs.loss, runs.p, strict=True)]
+    table["steps"] = table.epochs * np.ceil(table.train_size / table.batch).astype(int)
+    accuracies = [f"{part}_accuracy" for part in PARTS]
+    table[accuracies] *= 100
+    columns = ["data", "width", "epochs", "steps", "loss", "seed", "epoch", *accuracies, "run"]
+    return table[columns]
+
+
+def cell_name(width: float, epochs: int) -> str:
+    """A cell of the grid in words.
+
+    >>> cell_name(0.5, 8)
+    'width 0.5, 8 epochs'
+    """
+    return f"width {width:g}, {epochs} epochs"

@@ -1,0 +1,136 @@
+"""The figures of `measure_your_model`, whose training loop stands in the notebook itself.
+
+Figures: collapse while training; reliability before temperature scaling. One seed on a small image
+set decides no claim.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lsnc_core.papers.page import Page
+from lsnc_core.show import Drawing, figure
+from lsnc_core.show.style import COLOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lsnc_core.data import ImageSet
+    from lsnc_core.metrics import Reliability
+
+PAGE = Page(
+    title="Measure your model",
+    shows="the metrics in a training loop of your own",
+    minutes={"quick": 0.4},
+)
+
+
+# ---- images
+
+SIZES = {"smoke": ("digits", 4), "quick": ("mnist-subset", 14)}  # image set and epochs
+LARGE = ("mnist", 20)  # those of the other profiles
+
+
+def load_images(profile: str, data_set: str = "", epochs: int = 0) -> "tuple[ImageSet, int]":
+    """The image set and the number of epochs; the profile's where none is given.
+
+    Raises:
+        UsageError: for an unknown image set.
+    """
+    from lsnc_core import data
+
+    usual_set, usual_epochs = SIZES.get(profile, LARGE)
+    return data.load(data_set or usual_set), epochs or usual_epochs
+
+
+# ---- figures
+
+METRICS = {
+    "nc1_trace_over_K": "NC1, log scale",
+    "nc3_product": "NC2 (Zhou: NC3)",
+    "nc3_distance": "NC3",
+    "accuracy": "accuracy",
+}
+
+
+@figure(
+    "measure-your-model-collapse",
+    title="Collapse during training",
+    paper="no such figure on this data; Guo's Figure F1 (our numbering) shows the same quantities "
+    "on CIFAR-10 and larger sets.",
+    alt="Four panels over epochs, cross-entropy and label smoothing, train solid and test dashed: "
+    "NC1 on a log scale, NC2, NC3, accuracy.",
+)
+def draw_collapse(table: "pd.DataFrame", images: str, delta: float) -> Drawing:
+    """Collapse and accuracy against epochs: a colour for each loss, train solid, test dashed.
+
+    Args:
+        table: from `lsnc_core.metrics.CollapseHistory`, with columns epoch and loss.
+        images: title of the image set.
+        delta: smoothing strength of LS.
+    """
+    import matplotlib.pyplot as plt
+
+    table = table[table.metric.isin(METRICS) & (table.part == "all")]
+    drawing, panels = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
+    for panel, (metric, title) in zip(panels, METRICS.items(), strict=True):
+        losses = table[table.metric == metric].groupby("loss")
+        for colour, (loss, part) in zip(COLOURS, losses, strict=False):
+            for dash, split in (("-", "train"), ("--", "test")):
+                line = part[part.split == split]
+                label = f"{loss}, {split}"
+                panel.plot(line.epoch, line.value, dash, color=colour, label=label)
+        panel.set(xlabel="epoch", title=title)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    panels[0].set_yscale("log")
+    panels[0].set_ylabel("value (no unit)")
+    panels[-1].legend(frameon=False, fontsize="small")
+    caption = f"{images}, one seed; CE against LS with delta = {delta}."
+    return Drawing(drawing, caption, table)
+
+
+@figure(
+    "measure-your-model-reliability",
+    title="Reliability before scaling",
+    paper="no such figure on this data; Guo's Figure F4 (our numbering) has CIFAR-10 and "
+    "CIFAR-100.",
+    alt="Two reliability diagrams, cross-entropy and label smoothing: bars of accuracy over twenty "
+    "bins of confidence with the diagonal, and below the share of images in each bin.",
+)
+def draw_reliability(diagrams: "Mapping[str, Reliability]", scores: "pd.DataFrame") -> Drawing:
+    """A reliability diagram for each network, and the share of images in each bin.
+
+    Args:
+        diagrams: from `lsnc_core.metrics.reliability`, by title; bins of equal width.
+        scores: the table behind the figure, from `lsnc_core.metrics.calibration_scores`.
+    """
+    import matplotlib.pyplot as plt
+
+    drawing, panels = plt.subplots(
+        2,
+        len(diagrams),
+        figsize=(8.6, 5),
+        sharex=True,
+        sharey="row",
+        height_ratios=(3, 1),
+        layout="constrained",
+    )
+    for (top, below), (title, diagram) in zip(panels.T, diagrams.items(), strict=True):
+        bars = {"width": 1 / len(diagram.lower), "align": "edge", "edgecolor": "white"}
+        label = "accuracy in the bin"
+        top.bar(diagram.lower, diagram.accuracy, color=COLOURS[0], label=label, **bars)
+        top.plot([0, 1], [0, 1], "k:", lw=1.2, label="perfect calibration")
+        label = "at its mean confidence"
+        top.plot(diagram.confidence, diagram.accuracy, "o", color=COLOURS[1], ms=4, label=label)
+        share = 100 * diagram.counts / diagram.counts.sum()
+        below.bar(diagram.lower, share, color="grey", **bars)
+        top.set(title=title, xlim=(0, 1), ylim=(0, 1.03))
+        below.set(xlabel="confidence")
+    panels[0, 0].set_ylabel("accuracy")
+    panels[1, 0].set_ylabel("% of images")
+    handles = panels[0, 0].get_legend_handles_labels()
+    drawing.legend(*handles, loc="outside lower center", ncols=len(handles[0]), frameon=False)
+    caption = (
+        "accuracy of the test images in each bin of confidence, and how many there are; dots below "
+        "the dotted line: too sure, above: not sure enough."
+    )
+    return Drawing(drawing, caption, scores)

@@ -1,0 +1,444 @@
+"""Zhou et al. 2022: test accuracy under four losses against width and epochs.
+
+Figures: Z2, difference from cross-entropy; Z3, mean accuracy; Z4, variance over losses and seeds;
+Z5, accuracy against epochs. Claims: Z-C3, Z-C4, Z-C5. Differences of half a point are at the edge
+of what 2,000 test images and four seeds resolve.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lsnc_core import runs
+from lsnc_core.claims import (
+    HOLDS,
+    LEVEL,
+    MIN_SEEDS,
+    Case,
+    Claim,
+    Verdict,
+    decides,
+    rank_interval,
+)
+from lsnc_core.data_sources import source_of
+from lsnc_core.papers.page import Page
+from lsnc_core.papers.zhou import PAPER, networks
+from lsnc_core.papers.zhou.drawing import MARK, NAMES, draw_maps
+from lsnc_core.papers.zhou.networks import LOSSES
+from lsnc_core.runs import RunSpec
+from lsnc_core.show import Drawing, Verdicts, figure
+from lsnc_core.show.style import COLOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAGE = Page(title="Equal accuracy with width and time", minutes={"quick": 0.3})
+
+
+# ---- runs
+
+
+def plan_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[RunSpec]:
+    """The networks of this page: see `networks.grid_runs`."""
+    return networks.grid_runs(profile, data_set, smoothing)
+
+
+# ---- tables
+
+
+class Tables(NamedTuple):
+    """What the page shows.
+
+    Attributes:
+        recipe: what was trained, in a sentence.
+        selected: from `select_epochs`.
+        cells: from `cell_table`.
+    """
+
+    recipe: str
+    selected: "pd.DataFrame"
+    cells: "pd.DataFrame"
+
+
+def load(profile: str, device: str = "auto", data_set: str = "", smoothing: float = 0.1) -> Tables:
+    """The page's tables from the store; missing networks are trained."""
+    specs = plan_runs(profile, data_set, smoothing)
+    selected = select_epochs(networks.accuracy_table(runs.results(specs, device)))
+    return Tables(networks.recipe(specs), selected, cell_table(selected))
+
+
+def select_epochs(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Each network at the epoch of its best validation accuracy, the first of several, as the paper
+    reports it.
+
+    Args:
+        table: from `networks.accuracy_table`.
+
+    Returns:
+        pandas.DataFrame, rows of the table.
+    """
+    keys = ["width", "epochs", "loss", "seed"]
+    best = table.sort_values("epoch").groupby(keys).validation_accuracy.idxmax()
+    return table.loc[best].sort_values(keys, ignore_index=True)
+
+
+def cell_table(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The numbers of each cell, over the seeds that all cells have.
+
+    Args:
+        table: from `select_epochs`.
+
+    Returns:
+        pandas.DataFrame, one row per (width, epochs): data, accuracy_<loss> (mean over seeds,
+        percent), gap_<loss> (mean over seeds of |accuracy under CE - under the loss|, points; not
+        for CE) and variance (over losses and seeds, points squared).
+    """
+    import pandas as pd
+
+    common = table.groupby(["width", "epochs"]).seed.max().min()
+    rows = []
+    for (width, epochs), part in table[table.seed <= common].groupby(["width", "epochs"]):
+        grid = part.pivot(index="seed", columns="loss", values="test_accuracy")
+        grid = grid[list(LOSSES)]  # (seeds, losses)
+        row = {"data": part.data.iloc[0], "width": width, "epochs": epochs}
+        for loss in LOSSES:
+            row[f"accuracy_{loss}"] = grid[loss].mean()
+        for loss in LOSSES[1:]:
+            # |difference| at each seed, then the mean: above 0 even where the losses are equal
+            row[f"gap_{loss}"] = (grid.CE - grid[loss]).abs().mean()
+        # sample variance of all networks of the cell together, as in the paper's heat map
+        row["variance"] = grid.to_numpy().var(ddof=1)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+# ---- figures
+
+
+@figure(
+    "zhou-z2",
+    number="Z2",
+    title="Zhou, Z2: difference from cross-entropy",
+    paper="per loss (MSE, FL, LS) a 4 × 4 heat map over width and epochs of the mean over seeds of "
+    "|accuracy under CE − accuracy under the loss|; said to shrink along both. No published number "
+    "found.",
+    alt="Three heat maps over width and epochs of the difference in test accuracy between "
+    "cross-entropy and label smoothing, focal loss, and MSE.",
+)
+def draw_z2(tables: Tables) -> Drawing:
+    """Mean over seeds of |accuracy under CE - accuracy under another loss|, a panel for each other
+    loss.
+    """
+    cells = tables.cells
+    columns = {f"gap_{loss}": f"CE against {NAMES[loss]}" for loss in LOSSES[1:]}
+    top = cells[list(columns)].max().max()
+    drawing = draw_maps(cells, columns, "difference in test accuracy (points)", 0, top, ".2f")
+    ends = describe_corners(cells)
+    return Drawing(drawing, f"{tables.recipe} In the smallest and the largest cell: {ends}", cells)
+
+
+def describe_corners(cells: "pd.DataFrame") -> str:
+    """The first and the last row of `cell_table`, in a sentence of numbers."""
+    parts = []
+    for row in (cells.iloc[0], cells.iloc[-1]):
+        gaps = ", ".join(f"{row[f'gap_{loss}']:.2f} ({loss})" for loss in LOSSES[1:])
+        parts.append(
+            f"at width {row.width:g} and {row.epochs:g} epochs the accuracy differs from that "
+            f"under CE by {gaps} points"
+        )
+    return "; ".join(parts) + "."
+
+
+@figure(
+    "zhou-z3",
+    number="Z3",
+    title="Zhou, Z3: mean test accuracy",
+    paper="per loss a 4 × 4 heat map of mean test accuracy over width and epochs. No published "
+    "number found.",
+    alt="Four heat maps over width and epochs of the mean test accuracy under each loss.",
+)
+def draw_z3(tables: Tables) -> Drawing:
+    """Mean test accuracy, a panel for each loss."""
+    cells = tables.cells
+    columns = {f"accuracy_{loss}": NAMES[loss] for loss in LOSSES}
+    low, high = cells[list(columns)].min().min(), cells[list(columns)].max().max()
+    drawing = draw_maps(cells, columns, "mean test accuracy (percent)", low, high, ".1f")
+    return Drawing(drawing, "means over the seeds that all cells have.", cells)
+
+
+@figure(
+    "zhou-z4",
+    number="Z4",
+    title="Zhou, Z4: variance of test accuracy",
+    paper="a 4 × 4 heat map of the variance of test accuracy over 4 losses and 3 seeds; said to "
+    "fall along width and epochs.",
+    alt="Heat map over width and epochs of the variance of test accuracy over losses and seeds.",
+)
+def draw_z4(tables: Tables) -> Drawing:
+    """Variance of test accuracy over losses and seeds."""
+    cells = tables.cells
+    columns = {"variance": "variance over losses and seeds"}
+    drawing = draw_maps(cells, columns, "variance (points²)", 0, cells.variance.max(), ".2f")
+    caption = (
+        "sample variance over four losses and the seeds that all cells have; part of it is the "
+        "seeds', whatever the loss."
+    )
+    return Drawing(drawing, caption, cells)
+
+
+@figure(
+    "zhou-z5",
+    number="Z5",
+    title="Zhou, Z5: test accuracy against epochs",
+    paper="test accuracy against epochs on a log axis, colour for the width, CE solid, other "
+    "losses dashed; 70 to 80 percent on CIFAR-100.",
+    alt="Mean test accuracy against epochs of training: a colour for each width, solid for "
+    "cross-entropy, dashed with marks for the other losses.",
+)
+def draw_z5(tables: Tables) -> Drawing:
+    """Mean test accuracy against epochs: colour for the width, CE solid, the other losses dashed
+    with marks.
+    """
+    import matplotlib.pyplot as plt
+
+    cells = tables.cells
+    drawing, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    lines = {loss: "-" if loss == "CE" else "--" for loss in LOSSES}
+    for colour, (width, part) in zip(COLOURS, cells.groupby("width"), strict=False):
+        for loss in LOSSES:
+            look = {"marker": MARK[loss], "lw": 2.2 if loss == "CE" else 1, "ms": 5}
+            axes.plot(part.epochs, part[f"accuracy_{loss}"], lines[loss], color=colour, **look)
+        axes.plot([], [], color=colour, lw=2.2, label=f"width {width:g}")
+    for loss in LOSSES:
+        look = {"marker": MARK[loss], "color": "black", "lw": 1, "label": NAMES[loss]}
+        axes.plot([], [], lines[loss], **look)
+    epochs = sorted(set(cells.epochs))
+    axes.set(xscale="log", xlabel="epochs of training", ylabel="mean test accuracy (percent)")
+    axes.set_xticks(epochs, [str(value) for value in epochs])
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize="small", ncols=2)
+    return Drawing(drawing, "the numbers of Z3.", cells)
+
+
+# ---- claims
+
+EQUAL = 0.5  # points of test accuracy; fixed before the first run
+DECIDER = "more seeds, more test images"
+RULE_CHANGE = (
+    "Registered were 2 standard errors; an interval decides instead, because equal losses exceed 2 "
+    "standard errors in about a quarter of trials, and the verdict shows both."
+)
+
+
+class Spread(NamedTuple):
+    """Range over losses of the mean test accuracy over seeds, in points.
+
+    Attributes:
+        value: highest minus lowest mean.
+        low, high: interval, not below 0.
+        error: standard error of the difference of two means.
+        chance: how often losses without any difference spread over more than 2 errors, in [0, 1].
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+    chance: float
+
+    @property
+    def remark(self) -> str:
+        """The registered rule beside the interval."""
+        return (
+            f"2 standard errors {2 * self.error:.2f} (exceeded by equal losses in "
+            f"{self.chance:.0%} of trials)"
+        )
+
+
+def compute_spread(values: np.ndarray, level: float = LEVEL) -> Spread:
+    """Range over losses of the mean over seeds, with seeds as blocks.
+
+    All differences of two means lie at once within q s / sqrt(seeds) of the true ones, with s^2 the
+    residual variance at f = (seeds - 1)(losses - 1) degrees of freedom and q the quantile of the
+    studentised range (Tukey). error = s sqrt(2 / seeds).
+
+    Args:
+        values: float (seeds, losses), at least 2 x 2, finite.
+        level: coverage of the interval.
+
+    >>> spread = compute_spread(np.array([[1.0, 2.0], [1.0, 2.2], [1.4, 2.3]]))
+    >>> [round(value, 2) for value in spread[:3]]
+    [1.03, 0.65, 1.41]
+    >>> spread.remark  # two losses: P(|t| > 2) at 2 degrees of freedom
+    '2 standard errors 0.18 (exceeded by equal losses in 18% of trials)'
+    """
+    from scipy import stats
+
+    seeds, losses = values.shape
+    means = values.mean(0)  # (losses,)
+    # The networks of one seed share their start and batch order. What a seed adds to all losses
+    # alike is no error of their differences, so seed means are taken out before s is estimated.
+    residual = values - values.mean(1, keepdims=True) - means + values.mean()
+    freedom = (seeds - 1) * (losses - 1)
+    s = np.sqrt((residual**2).sum() / freedom)
+    # Tukey's interval: the best and the worst loss are picked after the fact, which an interval for
+    # one given pair would not cover.
+    half = stats.studentized_range.ppf(level, losses, freedom) * s / np.sqrt(seeds)
+    value = np.ptp(means)
+    # P(range / (s / sqrt(seeds)) > 2 sqrt(2)), that is range > 2 errors, for equal true means
+    chance = stats.studentized_range.sf(2 * np.sqrt(2), losses, freedom)
+    numbers = value, max(value - half, 0), value + half, s * np.sqrt(2 / seeds), chance
+    return Spread(*map(float, numbers))
+
+
+def corner_cell(table: "pd.DataFrame", pick: Callable) -> tuple[str, np.ndarray]:
+    """The name and the test accuracies, float (seeds, losses), of the grid's first or last cell.
+
+    Args:
+        table: from `select_epochs`.
+        pick: min for the first cell, max for the last.
+    """
+    width, epochs = pick(table.width), pick(table.epochs)
+    part = table[(table.width == width) & (table.epochs == epochs)]
+    grid = part.pivot(index="seed", columns="loss", values="test_accuracy")
+    return networks.cell_name(width, epochs), grid[list(LOSSES)].to_numpy()
+
+
+def spread_case(quantity: str, spread: Spread, **settings: object) -> Case:
+    """A case about the spread of one cell."""
+    numbers = spread.value, spread.low, spread.high
+    return Case("", quantity, *numbers, unit="points", form=".2f", **settings)
+
+
+@decides(
+    Claim(
+        "Z-C3",
+        PAPER.name,
+        "abstract; experiments on width and epochs",
+        "The test accuracies of the four losses become equal as width and epochs grow.",
+        "the spread over losses (highest minus lowest mean over seeds) falls from the smallest, "
+        f"shortest to the widest, longest training, to at most {EQUAL:g} point",
+        changed="The range is of means over seeds, as registered; at first it was within a seed. "
+        + RULE_CHANGE,
+    )
+)
+def decide_z_c3(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """Z-C3: the spread in the last cell minus that in the first, and the last cell's.
+
+    Args:
+        table: from `select_epochs`.
+    """
+    (small, first), (large, last) = corner_cell(table, min), corner_cell(table, max)
+    place = f"{source_of(table.data.iloc[0]).title}, {large} against {small}"
+    seeds = min(len(first), len(last))
+    if seeds < MIN_SEEDS:
+        return _too_few(claim, place, seeds)
+    # The interval of the change is made of both spreads' own, each at half the error (Bonferroni).
+    # A paired interval would not cover that the best and the worst loss were picked after the fact,
+    # and in each cell anew.
+    before, after = (compute_spread(values, (1 + LEVEL) / 2) for values in (first, last))
+    falls = Case(
+        "",
+        "change of the spread",
+        after.value - before.value,
+        after.low - before.high,
+        after.high - before.low,
+        at_most=0.0,
+        unit="points",
+        form="+.2f",
+        remark=f"from {before.value:.2f} to {after.value:.2f} points",
+    )
+    end = compute_spread(last)
+    ends_small = spread_case(f"spread at {large}", end, at_most=EQUAL, remark=end.remark)
+    return Verdict(claim, place, (falls, ends_small), decider=DECIDER)
+
+
+ABOVE_0, ABOVE_EQUAL = np.nextafter([0.0, EQUAL], np.inf).tolist()  # the smallest numbers above
+
+
+@decides(
+    Claim(
+        "Z-C4",
+        PAPER.name,
+        "experiments on width and epochs",
+        "Small or briefly trained networks do differ in test accuracy between losses.",
+        "the spread over losses (highest minus lowest mean over seeds) at the smallest width and "
+        "fewest epochs is above 0",
+        changed=f"{networks.GRID_CHANGE}: in the longer grid the claim held (spread 1.09 points "
+        f"[0.14, 2.03]), in the shorter one it is open. {RULE_CHANGE}",
+    )
+)
+def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """Z-C4: the spread at the first cell. Where it may be 0, the claim does not hold if the spread
+    is at most what counts as equal.
+
+    Args:
+        table: from `select_epochs`.
+    """
+    small, values = corner_cell(table, min)
+    place = f"{source_of(table.data.iloc[0]).title}, {small}"
+    if len(values) < MIN_SEEDS:
+        return _too_few(claim, place, len(values))
+    spread = compute_spread(values)
+    differs = spread_case("spread", spread, at_least=ABOVE_0, remark=spread.remark)
+    # The interval of a range cannot end below 0. So where the spread may be 0, it is compared with
+    # what counts as equal too: an interval that ends below that says that the losses do not differ.
+    matters = spread_case(
+        f"the same spread against {EQUAL:g} point",
+        spread,
+        at_least=ABOVE_EQUAL,
+        deciding=differs.outcome != HOLDS,
+    )
+    means = zip(LOSSES, values.mean(0), strict=True)
+    numbers = ", ".join(f"{loss} {mean:.2f}" for loss, mean in means)
+    remark = f"mean test accuracies in percent: {numbers}"
+    return Verdict(claim, place, (differs, matters), remark=remark, decider=DECIDER)
+
+
+MIN_CELLS = 6  # of a grid, for an interval of a rank correlation
+
+
+@decides(
+    Claim(
+        "Z-C5",
+        PAPER.name,
+        "experiments, heat map of variances",
+        "The variance of test accuracy over losses and seeds falls along width and epochs.",
+        "rank correlation of a cell's variance with log width + log epochs below 0",
+        changed=f"{networks.GRID_CHANGE}; the verdict did not change.",
+    )
+)
+def decide_z_c5(claim: Claim, cells: "pd.DataFrame") -> Verdict:
+    """Z-C5: rank correlation over the cells of the grid.
+
+    Args:
+        cells: from `cell_table`.
+    """
+    title = source_of(cells.data.iloc[0]).title
+    place = (
+        f"{title}, {len(cells)} cells, width {cells.width.min():g} to {cells.width.max():g}, "
+        f"{cells.epochs.min()} to {cells.epochs.max()} epochs"
+    )
+    ends = (
+        f"variance {cells.variance.iloc[0]:.2f} in the first, "
+        f"{cells.variance.iloc[-1]:.2f} points² in the last cell"
+    )
+    if len(cells) < MIN_CELLS or cells.variance.nunique() < 2:
+        return Verdict(claim, place, remark=ends, decider=f"{MIN_CELLS} cells or more")
+    # The cells are the sample; seeds are inside each variance. log width + log epochs is rounded,
+    # so that cells of equal size stay ties whatever the last bits of the logarithms.
+    size = np.log(cells.width * cells.epochs).round(9)
+    numbers = rank_interval(size, cells.variance)
+    case = Case("", "rank correlation", *numbers, at_most=0.0, form=".2f", remark=ends)
+    return Verdict(claim, place, (case,), decider="a larger grid")
+
+
+def _too_few(claim: Claim, place: str, seeds: int) -> Verdict:
+    return Verdict(claim, place, remark=f"{seeds} seeds", decider=f"{MIN_SEEDS} seeds")
+
+
+def verdicts(tables: Tables) -> Verdicts:
+    """The page's answers, in reading order."""
+    z_c3, z_c4 = decide_z_c3(tables.selected), decide_z_c4(tables.selected)
+    return Verdicts([z_c3, z_c4, decide_z_c5(tables.cells)])

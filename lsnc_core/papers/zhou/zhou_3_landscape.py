@@ -1,0 +1,420 @@
+"""Zhou et al. 2022, Theorems A to C (letters of ours): the landscape of the feature model.
+
+Figures: all starts reach one value; margins of four losses; critical points and their curvature;
+where focal loss is convex. Claims: Z-C6 to Z-C9. Every start ends at the value in closed form, and
+every other critical point is a strict saddle. Nothing is trained. Wordings and constants of the
+paper that could not be sourced are derived, and the claims say so.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lsnc_core.claims import Case, Claim, Verdict, decides
+from lsnc_core.papers.page import Page
+from lsnc_core.papers.zhou import PAPER, model
+from lsnc_core.papers.zhou.drawing import DASHES, draw_convex_region, draw_focal_tie
+from lsnc_core.papers.zhou.model import LOSSES, VALUE_TOLERANCE
+from lsnc_core.show import Drawing, Verdicts, figure
+from lsnc_core.show.style import COLOURS
+from lsnc_core.theory import ufm, ufm_landscape
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAGE = Page(
+    title="The landscape of the feature model",
+    section="Theorems A to C",
+    minutes={"quick": 0.4},
+)
+
+
+# ---- tables
+
+
+class Tables(NamedTuple):
+    """What the page shows, as pandas tables: see the functions of `lsnc_core.papers.zhou.model`."""
+
+    all_starts: "pd.DataFrame"
+    margins: "pd.DataFrame"
+    critical_points: "pd.DataFrame"
+    hessians: "pd.DataFrame"
+    gaps: "pd.DataFrame"
+
+
+def load(profile: str) -> Tables:
+    """Everything that the page shows."""
+    return Tables(
+        model.run_all_starts(profile),
+        model.margin_table(profile),
+        model.critical_point_table(profile),
+        model.focal_hessian_table(profile),
+        model.contrastive_gap_table(profile),
+    )
+
+
+# ---- figures
+
+MARKS = ("o", "s", "^", "D", "v")
+FOCAL_TIE = (100, 3.0)  # K and gamma of the example with two equally good margins
+
+
+@figure(
+    "zhou-all-starts",
+    title="Distance to the least value from every start",
+    paper="no such figure known to us; the theorem says that no start can end elsewhere, but for "
+    "saddles.",
+    alt="Relative gap to the least value against iteration, one panel per loss, one thin line per "
+    "start: all fall to rounding.",
+)
+def draw_all_starts(table: "pd.DataFrame") -> Drawing:
+    """Gap to the least value along every run of L-BFGS, a panel for each loss, a colour for each
+    spread of the starts.
+
+    Args:
+        table: from `model.run_all_starts`.
+    """
+    import matplotlib.pyplot as plt
+
+    drawing, panels = plt.subplots(
+        1, len(LOSSES), figsize=(12, 3.5), sharey=True, layout="constrained"
+    )
+    for panel, (loss, part) in zip(panels, table.groupby("loss", sort=False), strict=True):
+        for number, (spread, runs) in enumerate(part.groupby("spread")):
+            gaps = runs.pivot(index="iteration", columns="start", values="gap")
+            gaps = gaps.clip(lower=1e-16)  # rounding goes below 0
+            look = {"color": COLOURS[number], "ls": DASHES[number], "lw": 0.8, "alpha": 0.6}
+            lines = panel.plot(gaps.index, gaps, **look)
+            lines[0].set_label(f"{spread:g}")
+        panel.set(xscale="log", yscale="log", xlabel="iteration", title=loss)
+    panels[0].set_ylabel("gap to the least value, relative")
+    panels[0].legend(title="spread of the start", frameon=False, fontsize="small", loc="lower left")
+    last = table[table.iteration == table.iteration.max()]
+    caption = (
+        "L-BFGS from random starts of three spreads, four classes of two samples, D = 6. After "
+        f"{table.iteration.max()} iterations no run is further than {last.gap.max():.0e} above the "
+        "closed form's value, relative."
+    )
+    return Drawing(drawing, caption, table)
+
+
+@figure(
+    "zhou-margins",
+    title="Margin of the global minimiser",
+    paper="no such figure known to us; the theorem says that the normalised features do not depend "
+    "on the loss.",
+    alt="Margin against decay on a logarithmic axis for the four losses, with found marks on each "
+    "line; MSE near 15, cross-entropy and focal straight lines, label smoothing flat for small "
+    "decay.",
+)
+def draw_margins(table: "pd.DataFrame") -> Drawing:
+    """Margin of the minimiser against eps: lines in closed form, marks where L-BFGS ended.
+
+    Args:
+        table: from `model.margin_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    drawing, axes = plt.subplots(figsize=(5.8, 3.9), layout="constrained")
+    eps = np.geomspace(table.eps.min() / 2, table.eps.max() * 4, 200)
+    # eps = sqrt(n) lambda with lambda_W = lambda_H = lambda and n = 2
+    models = [model.small_model(value / np.sqrt(2)) for value in eps]
+    for number, (name, loss) in enumerate(LOSSES.items()):
+        part, colour = table[table.loss == name], COLOURS[number]
+        line = [ufm.minimiser(each, loss).margin for each in models]
+        axes.plot(eps, line, color=colour, ls=DASHES[number], lw=1.4)
+        axes.plot(part.eps, part.found, MARKS[number], color=colour, ms=5, label=name)
+    xlabel = r"decay $\varepsilon = \sqrt{n \lambda_W \lambda_H}$"
+    axes.set(xlabel=xlabel, ylabel="margin a", xscale="log")
+    axes.legend(frameon=False, fontsize="small")
+    caption = (
+        "lines: closed form (focal: a root in one dimension); marks: found, off by "
+        f"{table.margin_error.max():.0e} at most. In closed form only cross-entropy's and focal "
+        "loss's margins grow without limit as the decay vanishes."
+    )
+    return Drawing(drawing, caption, table)
+
+
+@figure(
+    "zhou-saddles",
+    title="Critical points: curvature, and the criterion of a global minimiser",
+    paper="no such figure known to us; the theorem says that a critical point is a global "
+    "minimiser exactly where ‖∇g‖ ≤ √(λ_W λ_H), and that every other has a direction of negative "
+    "curvature.",
+    alt="Against the rank of the critical point, for five losses: left the downward curvature, a "
+    "cross in each open mark; right the norm of the data loss's gradient by its bound, with a line "
+    "at one.",
+)
+def draw_critical_points(table: "pd.DataFrame") -> Drawing:
+    """Critical points by rank. Left: downward curvature, marks the least eigenvalue, crosses along
+    the direction constructed from the data loss's gradient. Right: that gradient's norm by its
+    bound, which only global minimisers keep.
+
+    Args:
+        table: from `model.critical_point_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    losses = list(table.groupby("loss", sort=False))
+    for number, (name, part) in enumerate(losses):
+        mark, colour = MARKS[number], COLOURS[number]
+        x = part["rank"] + 0.12 * (number - (len(losses) - 1) / 2)  # side by side
+        look = {"color": colour, "mfc": "none", "label": name}
+        right.plot(x, part.data_gradient / part.bound, mark, ms=7, **look)
+        x, part = x[~part.globally], part[~part.globally]
+        left.plot(x, -part.least, mark, ms=8, **look)
+        left.plot(x, -part.escape, "x", color=colour, ms=5)
+    xlabel, K = "rank of W and H at the critical point", model.small_model().K
+    left.set(yscale="log", xlabel=xlabel, ylabel="downward curvature")
+    left.set_xticks(range(K - 1))
+    right.axhline(1, color="grey", lw=0.8)
+    right.set(yscale="log", xlabel=xlabel, ylabel=r"$\|\nabla g\| / \sqrt{\lambda_W \lambda_H}$")
+    right.set_xticks(range(K))
+    left.legend(frameon=False, fontsize="small")
+    apart, ratio = (table.least - table.escape).abs().max(), table.data_gradient / table.bound
+    caption = (
+        "left, without the global minimisers: open marks, least eigenvalue of the whole Hessian, "
+        f"sign changed; crosses, the constructed direction; they differ by {apart:.0e} at most. "
+        f"Right: the gradient's norm by its bound, {ratio[table.globally].max():.6f} at most where "
+        f"f is least, {ratio[~table.globally].min():.2f} or more elsewhere."
+    )
+    return Drawing(drawing, caption, table)
+
+
+@figure(
+    "zhou-focal-region",
+    title="Focal loss: convex region, and the one decay with two minimisers",
+    paper="a region of convexity around well-classified samples; its constant is not known to us.",
+    alt="Left: convex region above a curve of softmax against gamma with computed points on both "
+    "sides. Right: one-dimensional objective for three decays, the middle one with two equal "
+    "minima.",
+)
+def draw_focal_region(table: "pd.DataFrame") -> Drawing:
+    """Left: where focal loss is convex, with random Hessians. Right: its one-dimensional objective
+    where two margins are equally good.
+
+    Args:
+        table: from `model.focal_hessian_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    draw_convex_region(left, table)
+    draw_focal_tie(right, *FOCAL_TIE)
+    caption = (
+        "left: p*(γ) is the same for every K; random Hessians change sign there. Right: with many "
+        "classes the zero solution and a far one can be equally good, at one decay only."
+    )
+    return Drawing(drawing, caption, table)
+
+
+# ---- claims: every case is about computed numbers, so an interval has no width
+
+TRIED_ON = "The feature model"
+
+MARGIN_TOLERANCE = 1e-6  # absolute; fixed before the first run, as VALUE_TOLERANCE
+
+
+@decides(
+    Claim(
+        "Z-C6",
+        PAPER.name,
+        "theorem on global optimality",
+        "Under each loss all global minimisers are simplex ETFs with one margin; only the margin "
+        "depends on the loss.",
+        f"every start reaches the closed form's value to {VALUE_TOLERANCE:g} and its margin to "
+        f"{MARGIN_TOLERANCE:g}",
+    )
+)
+def decide_z_c6(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """Z-C6: under each loss, the worst start's margin and value.
+
+    Args:
+        table: from `model.margin_table`.
+    """
+    cases = []
+    for loss in LOSSES:
+        part, name = table[table.loss == loss], f"loss {loss}"
+        tried = f"{part.starts.sum()} starts at {len(part)} weight decays"
+        margin, value = part.margin_error.max(), part.value_error.max()
+        asked = {"at_most": MARGIN_TOLERANCE, "form": ".1e", "remark": tried}
+        cases.append(Case.exact(name, "largest error of a margin", margin, **asked))
+        asked = {"at_most": VALUE_TOLERANCE, "form": ".1e"}
+        cases.append(Case.exact(name, "largest relative error of the least value", value, **asked))
+    at = table[table.decay == model.DECAY]
+    margins = ", ".join(f"{row.margin:.4f} ({row.loss})" for row in at.itertuples())
+    remark = f"margins at weight decay {model.DECAY:g}: {margins}"
+    return Verdict(claim, TRIED_ON, cases, remark=remark)
+
+
+CURVATURE_TOLERANCE = 1e-8  # fixed before the first run
+
+
+@decides(
+    Claim(
+        "Z-C7",
+        PAPER.name,
+        "theorems on the landscape",
+        "Every critical point that is no global minimiser is a strict saddle.",
+        "least Hessian eigenvalue below 0 and at most the curvature of the constructed direction, "
+        "at the origin the closed form; ‖∇g‖ at most √(λ_W λ_H) at the global minimisers and at no "
+        "other critical point (g: data loss, in the logits)",
+        changed="The bound on the gradient, ‖∇g‖ ≤ √(λ_W λ_H), was added to what is asked for.",
+    )
+)
+def decide_z_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """Z-C7: under each loss, the curvature at every critical point, and the criterion of a global
+    minimiser: ||grad g||_2 <= sqrt(lambda_W lambda_H), with equality at global ones.
+
+    Whether a point is a global minimiser is decided by its value alone.
+
+    Args:
+        table: from `model.critical_point_table`.
+    """
+    cases = []
+    for name, part in table.groupby("loss", sort=False):
+        cases += _saddle_cases(f"loss {name}", part)
+        if model.SADDLE_LOSSES[name].name == "ls":
+            cases.append(_origin_case(f"loss {name}", name, part))
+    remark = (
+        "tried at the origin and at minimisers of narrower models; that no other kind exists is "
+        "the theorem's part"
+    )
+    return Verdict(claim, TRIED_ON, cases, remark=remark)
+
+
+def _saddle_cases(name: str, part: "pd.DataFrame") -> list[Case]:
+    """What is asked of one loss's critical points."""
+    saddles, minima = part[~part.globally], part[part.globally]
+    ratio = part.data_gradient / part.bound
+    meets = part.data_gradient <= part.bound + CURVATURE_TOLERANCE
+    return [
+        Case.exact(name, "critical points with f above its least value", len(saddles), at_least=1),
+        Case.exact(
+            name,
+            "largest of their least Hessian eigenvalues",
+            saddles.least.max(),
+            at_most=-CURVATURE_TOLERANCE,
+            form=".4f",
+            remark=f"smallest {saddles.least.min():.4f}",
+        ),
+        Case.exact(
+            name,
+            "largest excess of that eigenvalue over the constructed direction's curvature",
+            (saddles.least - saddles.escape).max(),
+            at_most=CURVATURE_TOLERANCE,
+            form=".0e",
+        ),
+        Case.exact(
+            name,
+            "least Hessian eigenvalue where f is least",
+            minima.least.min(),
+            at_least=-CURVATURE_TOLERANCE,
+            form=".0e",
+        ),
+        Case.exact(
+            name,
+            "points misclassified by ‖∇g‖ ≤ √(λ_W λ_H)",
+            int((meets != part.globally).sum()),
+            at_most=0,
+            remark=f"‖∇g‖/√(λ_W λ_H) {ratio[~part.globally].min():.4g} or more at saddles, "
+            f"{ratio[part.globally].max():.6f} where f is least",
+        ),
+    ]
+
+
+def _origin_case(name: str, loss: str, part: "pd.DataFrame") -> Case:
+    """The least eigenvalue at the origin against its closed form, under CE and LS."""
+    spectrum = ufm_landscape.origin_spectrum(
+        model.small_model(), model.SADDLE_LOSSES[loss].strength
+    )
+    formula = float(spectrum[-1].value)
+    error = abs(part[part["rank"] == 0].least.min() - formula)
+    return Case.exact(
+        name,
+        "error of the closed form at the origin",
+        error,
+        at_most=CURVATURE_TOLERANCE,
+        form=".0e",
+        remark=f"least eigenvalue {formula:.5f} by formula",
+    )
+
+
+CONVEX_FROM = 0.0585  # p* is claimed to be at most this, for every gamma
+ROUNDING = 1e-9  # eigenvalues nearer to 0 have no sign
+
+
+@decides(
+    Claim(
+        "Z-C8",
+        PAPER.name,
+        "theorem on focal loss; the paper's constant is not known to us",
+        "Focal loss is convex in the logits where the target's softmax is large enough.",
+        f"convex exactly where it is at least p*(γ), whatever K; p* is at most {CONVEX_FROM}",
+    )
+)
+def decide_z_c8(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """Z-C8: convex exactly from p*(gamma) on, and the greatest p*.
+
+    Args:
+        table: from `model.focal_hessian_table`.
+    """
+    clear = table[table.least.abs() > ROUNDING]
+    wrong = int(((clear.least < 0) != (clear.p < clear.edge)).sum())
+    gammas = np.linspace(0.05, 20, 4000)
+    edges = ufm.focal_convex_from(gammas)
+    top = edges.argmax()
+    asked = {"at_most": 0, "unit": f"of {len(table)}"}
+    signs = Case.exact("", "random Hessians with the wrong sign", wrong, **asked)
+    asked = {"at_most": CONVEX_FROM, "form": ".5f", "remark": f"at γ = {gammas[top]:.2f}"}
+    cases = signs, Case.exact("", "greatest p*", edges[top], **asked)
+    return Verdict(claim, "Focal loss, random logits", cases)
+
+
+GAP_TOLERANCE = 1e-9  # fixed before the first run
+
+
+@decides(
+    Claim(
+        "Z-C9",
+        PAPER.name,
+        "definition of the contrastive property",
+        "CE, LS and FL are bounded below by a function of the sum of logit differences, with "
+        "equality when the wrong logits are equal.",
+        f"no gap below −{GAP_TOLERANCE:g} for random logits, none above {GAP_TOLERANCE:g} for "
+        "equal ones",
+    )
+)
+def decide_z_c9(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """Z-C9: under each loss, the least gap to the bound, and the largest where equality is claimed.
+
+    Args:
+        table: from `model.contrastive_gap_table`.
+    """
+    cases = []
+    for row in table.itertuples():
+        name, quantity = f"loss {row.loss}", f"least gap over {row.logits} logits"
+        asked = {"at_least": -GAP_TOLERANCE, "form": ".1e"}
+        cases.append(Case.exact(name, quantity, row.least, **asked))
+        asked = {"at_most": GAP_TOLERANCE, "form": ".1e"}
+        cases.append(Case.exact(name, "largest gap at equality", row.at_equality, **asked))
+    K, gamma = FOCAL_TIE
+    tie = ufm_landscape.focal_tie(gamma, K)
+    remark = (
+        "the bound's minimiser is unique except at one weight decay where 1/K < p*(γ): at "
+        f"K = {K}, γ = {gamma:g} ε = {tie:.6f} has two"
+    )
+    return Verdict(claim, "Random logits, K = 2, 3, 10, 100", cases, remark=remark)
+
+
+def verdicts(tables: Tables) -> Verdicts:
+    """The page's answers, in reading order."""
+    return Verdicts(
+        [
+            decide_z_c6(tables.margins),
+            decide_z_c7(tables.critical_points),
+            decide_z_c8(tables.hessians),
+            decide_z_c9(tables.gaps),
+        ]
+    )
