@@ -3,6 +3,7 @@
 import html
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Verdict
 
@@ -116,23 +117,45 @@ def _cases_html(cases: Sequence[dict]) -> str:
     return f"<details><summary>the numbers</summary><ul>{items}</ul></details>"
 
 
-class Table:
-    """A table of text cells as HTML; LaTeX between dollar signs is left for the page to typeset."""
+@dataclass(frozen=True)
+class Link:
+    """A table cell that leads to another notebook, or to its page in the report.
 
-    def __init__(self, header: Sequence[str], rows: Sequence[Sequence[str]]):
+    Attributes:
+        text: what the cell shows.
+        address: e.g. "explorer.ipynb".
+    """
+
+    text: str
+    address: str
+
+
+class Table:
+    """A table of text cells and links as HTML; LaTeX between dollar signs is left for the page to
+    typeset.
+    """
+
+    def __init__(self, header: Sequence[str], rows: Sequence[Sequence[str | Link]]):
         self.header, self.rows = header, rows
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in self.header)
-        body = ""
+        body, lines = "", [" | ".join(self.header)]
         for row in self.rows:
-            cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+            cells = "".join(f"<td>{_cell_html(cell)}</td>" for cell in row)
             body += f"<tr>{cells}</tr>"
+            lines.append(" | ".join(cell.text if isinstance(cell, Link) else cell for cell in row))
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return {
-            "text/plain": "\n".join(" | ".join(row) for row in [self.header, *self.rows]),
+            "text/plain": "\n".join(lines),
             "text/html": f'<div class="lsnc-scroll">{table}</div>',
         }
+
+
+def _cell_html(cell: str | Link) -> str:
+    if isinstance(cell, Link):
+        return f'<a href="{html.escape(cell.address)}">{html.escape(cell.text)}</a>'
+    return html.escape(cell)
 
 
 class Entries:

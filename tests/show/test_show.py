@@ -193,6 +193,14 @@ def test_tables_leave_latex_and_show_markup_as_text():
     assert not page.all("script") and made["text/plain"].splitlines()[2] == "1 | 2"
 
 
+def test_a_cell_of_a_table_can_be_a_link():
+    link = show.Link("<Explore>", 'explorer.ipynb?"x"')
+    made = bundle(show.Table(["notebook"], [[link]]))
+    (anchor,) = Elements(made["text/html"]).all("a")
+    assert (anchor["href"], anchor["text"]) == (link.address, link.text)
+    assert made["text/plain"].splitlines() == ["notebook", "<Explore>"]
+
+
 def test_entries_leave_latex_and_show_markup_as_text():
     entries = [("eq. <1> & 2", (r"$a < b$", "<i>c</i>"))]
     made = bundle(show.Entries(["as <printed>", "right"], entries))
