@@ -14,7 +14,7 @@ from test_metrics_collapse import dense, made, problems, simplex, tolerances
 
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics import NeuralCollapse, accumulator, neural_collapse
-from lsnc_core.metrics.collapse import FORMULAS, SECOND_READ
+from lsnc_core.metrics.collapse import FORMULAS, SECOND_PASS
 
 pytestmark = pytest.mark.filterwarnings("ignore:no simplex ETF:UserWarning")
 
@@ -45,7 +45,7 @@ def test_any_batches_agree_with_the_dense_reference(problem, cuts):
     features, labels, W, b = problem
     expected, _, condition = dense(*problem)
     values = gathered(features, labels, len(W), *sorted(cuts)).compute(W, b)
-    assert set(values) == set(FORMULAS) - set(SECOND_READ)
+    assert set(values) == set(FORMULAS) - set(SECOND_PASS)
     allowed = tolerances(problem, condition)
     for name, value in values.items():
         assert value == pytest.approx(expected[name], **allowed(name)), name
@@ -129,13 +129,13 @@ def test_reset_state_and_loading(tmp_path):
     assert nc.compute(W, b) == other.compute(W, b)
     assert set(nc.compute()) == {
         name for name in FORMULAS if "W" not in name.replace("W_centred", "W") and "nc3" not in name
-    } - set(SECOND_READ)
+    } - set(SECOND_PASS)
 
 
-@pytest.mark.parametrize("name", SECOND_READ)
+@pytest.mark.parametrize("name", SECOND_PASS)
 def test_what_one_pass_cannot_give_names_measure(name):
     features, labels, W, b = made(26, [20, 30], 4)
-    with pytest.raises(UsageError, match=f"{name} needs a second read.*measure"):
+    with pytest.raises(UsageError, match=f"{name} needs a second pass.*measure"):
         gathered(features, labels, 2).compute(W, b)[name]
 
 
@@ -157,11 +157,13 @@ def test_what_cannot_be_is_one_sentence():
         "num_features must be a whole number of at least 1, not 2.5": lambda: NeuralCollapse(
             2, 2.5
         ),
-        "features have width 2, not the 3": lambda: nc.update(features[:, :2], labels),
+        "features have width 2, but width 3 was expected": lambda: nc.update(
+            features[:, :2], labels
+        ),
         "labels must lie in 0..1 for 2 classes, but one of them is 2": lambda: nc.update(
             features, labels + 1
         ),
-        "not of 2 classes and 3 features": lambda: nc.merge_state(NeuralCollapse(3, 3)),
+        "does not belong to 2 classes and 3 features": lambda: nc.merge_state(NeuralCollapse(3, 3)),
         "its shapes are": lambda: nc.load_state_dict({"counts": labels}),
         r"W must have the shape \(2, 3\)": lambda: nc.compute(W.T),
         "at least two classes, got 0 samples of 0": lambda: NeuralCollapse(2, 3).compute(),

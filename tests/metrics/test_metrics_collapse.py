@@ -196,7 +196,7 @@ def test_narrow_features_lose_only_what_they_were_given_without(
     found = neural_collapse(features, labels, W, b)
     for name in FORMULAS:
         allowed = (
-            2 / len(labels) if name in collapse.SECOND_READ else 0
+            2 / len(labels) if name in collapse.SECOND_PASS else 0
         )  # a sample between two classes may go to either
         assert found.values[name] == pytest.approx(expected[name], rel=tolerance, abs=allowed), name
     np.testing.assert_allclose(found.nc1_by_class, by_class, rtol=tolerance)
@@ -227,7 +227,7 @@ def test_a_perfect_simplex_is_zero(K, D, copies):
     features, labels = (3 * M).repeat(copies, 1), torch.arange(K).repeat(copies)
     found = neural_collapse(features, labels, 0.5 * M)
     for name, value in found.values.items():
-        if name in collapse.SECOND_READ:
+        if name in collapse.SECOND_PASS:
             assert value == 1
         elif "norm" not in name or "equinorm" in name:
             assert abs(value) < 1e-14, name
@@ -499,7 +499,7 @@ REFUSED = {
     ),
     "but one of them is -1": lambda f, y, W, b: (f, y - 1, W, b),
     "labels must be an integer tensor": lambda f, y, W, b: (f, y.float(), W, b),
-    "there are 12 features and 11 labels": lambda f, y, W, b: (f, y[1:], W, b),
+    "there are 12 features but 11 labels": lambda f, y, W, b: (f, y[1:], W, b),
     r"floating-point tensor \(N, D\), not torch.int64": lambda f, y, W, b: (f.long(), y, W, b),
     r"not torch.float64 of shape \(12, 4, 1\)": lambda f, y, W, b: (f[..., None], y, W, b),
     "not ndarray": lambda f, y, W, b: (f.numpy(), y, W, b),
@@ -518,13 +518,13 @@ def test_unknown_names_are_sentences():
     found = neural_collapse(*made(11, [4, 4, 4], 4))
     with pytest.raises(UsageError, match="did you mean 'nc1_trace'"):
         found.values["nc1_trase"]
-    with pytest.raises(UsageError, match="there is no preset 'gou': there are guo, guo_code, zhou"):
+    with pytest.raises(
+        UsageError, match="there is no preset 'gou': choose from guo, guo_code, zhou"
+    ):
         found.values.preset("gou")
     with pytest.raises(UsageError, match='mu_G must be "classes"'):
         found.statistics.global_mean("all")
-    with pytest.raises(
-        UsageError, match=r"the centroids are means of shape \(3, 4\), not \(3, 5\)"
-    ):
+    with pytest.raises(UsageError, match=r"class means have shape \(3, 4\), but W has \(3, 5\)"):
         neural_collapse(*made(11, [4, 4, 4], 5), centroids=found.statistics)
     with pytest.raises(UsageError, match="needs the classifier"):
         collapse.collapse_values(found.statistics)["nc2_W"]

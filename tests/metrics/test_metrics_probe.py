@@ -203,7 +203,7 @@ def test_a_loader_that_drops_samples_is_refused_only_where_it_matters(model):
         images(N=100), 32, shuffle=True, drop_last=True, generator=torch.Generator().manual_seed(0)
     )
     assert math.isfinite(column(measure(model, dropping, progress=False))["nc1_trace"])
-    with pytest.raises(UsageError, match=r"second read saw .* without drop_last"):
+    with pytest.raises(UsageError, match=r"second pass had .* without drop_last"):
         measure(model, dropping, keep_gib=0, progress=False)
 
 
@@ -355,10 +355,10 @@ REFUSED = {
     "no linear layer was called: its linear layers are none": lambda m: measure(
         nn.Conv2d(3, K, 8), DataLoader(images(), 60)
     ),
-    r"\(batch, features\), it got \(60, 3, 8, 8\)": lambda m: measure(
+    r"\(batch, features\), not \(60, 3, 8, 8\)": lambda m: measure(
         nn.Linear(8, K), DataLoader(images(), 60), progress=False
     ),
-    r"\(batch, features\), it was not called": lambda m: measure(
+    r"\(batch, features\), but the layer was not called": lambda m: measure(
         nn.ModuleDict({"used": m, "spare": nn.Linear(2, 2)})["used"].append_spare(),
         DataLoader(images(), 60),
         layer="spare",
