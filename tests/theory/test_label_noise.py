@@ -571,7 +571,7 @@ EYE = np.eye(2)
     [
         (lambda: theory.loss("delta", 0.5, 0.5, 10), "delta"),
         (lambda: theory.loss(["alpha"], 0.5, 0.5, 10), "alpha"),
-        (lambda: theory.loss("alpha", 1.5, 0.5, 10), "clean rate a .* 1.5"),
+        (lambda: theory.loss("alpha", 1.5, 0.5, 10), "clean-label rate a .* 1.5"),
         (lambda: theory.loss("alpha", 0.5, [0.5, -0.25], 10), "kept mass p .* -0.25"),
         (lambda: theory.loss("alpha", float("nan"), 0.5, 10), "nan"),
         (lambda: theory.loss("alpha", 0.5, 0.5, 1), "M .* 1"),
