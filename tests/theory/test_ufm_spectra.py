@@ -60,7 +60,7 @@ def test_spectra_are_those_of_autograds_hessian_with_exact_multiplicities(case):
                 other.multiplicity for other in spectrum if abs(other.value - e.value) < 1e-9
             )
             assert (np.abs(computed - e.value) < 5e-10).sum() == wanted
-            v = ufm_vectors.eigenvector(model, delta, e.name, of, seed=1, turned=5)
+            v = ufm_vectors.eigenvector(model, delta, e.name, of, seed=1, rotation=5)
             assert (
                 np.linalg.norm(v) == pytest.approx(1)
                 and np.linalg.norm(part @ v - e.value * v) <= 1e-10
@@ -181,7 +181,7 @@ def test_a_hundred_thousand_unknowns_without_a_matrix(of):
     )[0]
     assert top == pytest.approx(max(e.value for e in spectrum), abs=1e-10)
     for e in spectrum:
-        v = ufm_vectors.eigenvector(model, delta, e.name, of, seed=3, turned=2)
+        v = ufm_vectors.eigenvector(model, delta, e.name, of, seed=3, rotation=2)
         assert np.linalg.norm(hessian_of @ v - e.value * v) <= 1e-10
 
 
