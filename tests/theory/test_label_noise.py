@@ -256,6 +256,16 @@ def test_gamma_optimum_to_1e9_by_sign_of_the_derivative(M):
             assert gamma_slope_sign(a, p + mpmath.mpf("1e-9"), M) > 0
 
 
+@pytest.mark.parametrize("M", [3, 4, 10, 1000, 10**6])
+def test_gamma_optimum_a_few_roundings_above_the_transition(M):
+    """There the sign change of the slope may be lost in rounding; the optimum is p_c all the same."""
+    a_c, p_c = theory.gamma_transition(M)
+    rates = [a_c]
+    for _ in range(20):
+        rates.append(np.nextafter(rates[-1], 1))
+    np.testing.assert_allclose(theory.optimum("gamma", rates[1:], M), p_c, rtol=1e-9)
+
+
 def test_gamma_optimum_near_the_binary_transition():
     c = 2 * np.array([0.7501, 0.751]) - 1
     series = 0.5 + np.sqrt((4 * c - 2) / (2 * (4 - 16 * c / 3)))
@@ -561,6 +571,15 @@ def test_jensen_terms_against_scipy_and_at_no_smoothing():
     np.testing.assert_allclose(logits, log_softmax(h @ S.T, axis=1), atol=1e-12)
     for term in errata.jensen_terms(np.eye(4), 1000 * h):
         np.testing.assert_allclose(term, log_softmax(1000 * h, axis=1), atol=1e-9)
+
+
+def test_jensen_terms_at_labels_are_entries_of_all_classes():
+    S, h = random_T(3, 5).T, np.random.default_rng(2).normal(size=(8, 5)) * 3
+    own = np.array([0, 4, 2, 2, 1, 3, 0, 4])
+    for at_labels, all_classes in zip(
+        errata.jensen_terms(S, h, own), errata.jensen_terms(S, h), strict=True
+    ):
+        np.testing.assert_allclose(at_labels, all_classes[np.arange(8), own], rtol=1e-13)
 
 
 EYE = np.eye(2)
