@@ -19,7 +19,7 @@ from lsnc_core.papers.chen_claims import C11_TOLERANCE, C15_SHARE, CLAIMS, MEMOR
 from lsnc_core.papers.chen_landscape import PROTOCOLS, decider, where
 from lsnc_core.papers.claims import Case, Verdict
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.theory import label_noise
+from lsnc_core.theory import label_noise, label_noise_errata
 
 # Clean rates of the comparisons, four seeds each; images, network and epochs are the landscape's.
 RATES = {"smoke": (0.8,), "quick": (0.6, 0.8), "gpu": (0.6, 0.8), "paper": (0.6, 0.8)}
@@ -268,15 +268,8 @@ def objectives(S: np.ndarray, logits: np.ndarray, noisy: np.ndarray) -> dict[str
     Args: S, float64 (M, M), symmetric; logits, float64 (N, M); noisy, integers (N,).
     Returns: smoothing, forward, logit, float64 (N,) each, <= 0, in nats.
     """
-    from scipy.special import log_softmax, logsumexp
-
-    log_q, rows = log_softmax(logits, axis=1), S[noisy]  # (N, M) each
-    smoothed = log_softmax(logits @ S.T, axis=1)
-    return {
-        "smoothing": (rows * log_q).sum(1),
-        "forward": logsumexp(log_q, axis=1, b=rows),
-        "logit": smoothed[np.arange(len(noisy)), noisy],
-    }
+    terms = label_noise_errata.jensen_terms(S, logits, noisy)
+    return dict(zip(("smoothing", "forward", "logit"), terms, strict=True))
 
 
 def jensen_gap(runs):
