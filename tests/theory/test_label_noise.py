@@ -171,7 +171,7 @@ def test_everything_broadcasts():
             and grid.dtype == np.float64
         )
         assert not np.isnan(grid).any()
-        assert grid[2, 3] == theory.loss(kind, 0.5, 0.5, 3)
+        assert grid[2, 3] == pytest.approx(theory.loss(kind, 0.5, 0.5, 3), rel=1e-14)
         assert theory.optimum(kind, a, 3).shape == theory.best_loss(kind, a, 3).shape == (5, 1)
         assert np.ndim(theory.optimum(kind, 0.9, 3)) == np.ndim(theory.loss(kind, 0.9, 0.9, 3)) == 0
         assert theory.optimum(kind, np.empty(0), 3).shape == (0,)
@@ -258,7 +258,7 @@ def test_gamma_optimum_to_1e9_by_sign_of_the_derivative(M):
 
 @pytest.mark.parametrize("M", [3, 4, 10, 1000, 10**6])
 def test_gamma_optimum_a_few_roundings_above_the_transition(M):
-    """There the sign change of the slope may be lost in rounding; the optimum is p_c all the same."""
+    """Rounding may hide the sign change of the slope there; the optimum is p_c all the same."""
     a_c, p_c = theory.gamma_transition(M)
     rates = [a_c]
     for _ in range(20):
@@ -496,12 +496,12 @@ def test_erratum_2_eq12_counts_pairs_twice():
 @pytest.mark.parametrize("M", [2, 3, 6])
 def test_erratum_3_text_before_eq13(M):
     T = random_T(M, M)
-    said, right = errata.printed_text_before_eq13(T), T @ T.T
-    mean = np.array([np.mean([T[i, j] ** 2 for j in range(M) if j != i]) for i in range(M)])
-    np.testing.assert_allclose(said.diagonal(), T.diagonal() ** 2 + mean / (M - 1))
+    as_printed, right = errata.printed_text_before_eq13(T), T @ T.T
+    mean = np.array([np.mean(np.delete(T[i], i) ** 2) for i in range(M)])
+    np.testing.assert_allclose(as_printed.diagonal(), T.diagonal() ** 2 + mean / (M - 1))
     np.testing.assert_allclose(right.diagonal(), T.diagonal() ** 2 + (M - 1) * mean)
-    assert np.allclose(said.diagonal(), right.diagonal()) == (M == 2)
-    np.testing.assert_allclose(said[0, 1], 2 * right[0, 1])
+    assert np.allclose(as_printed.diagonal(), right.diagonal()) == (M == 2)
+    np.testing.assert_allclose(as_printed[0, 1], 2 * right[0, 1])
 
 
 @pytest.mark.parametrize("M", [2, 3, 6])
