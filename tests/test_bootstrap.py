@@ -59,7 +59,7 @@ def executable(path, text):
     return path
 
 
-# ------------------------------------------------------------------------------------------------ the running Python
+# ------------------------------------------------------------------------------- the running Python
 
 
 def test_the_environment_of_the_tests_is_used_as_it_is():
@@ -121,7 +121,7 @@ def test_an_unsatisfying_active_environment_is_named_and_left_alone(project, mon
     assert "cc-none is not installed" in told and "dd-none" not in told and told.count("\n") == 1
 
 
-# ------------------------------------------------------------------------------------------------ the version of Python
+# ---------------------------------------------------------------------------- the version of Python
 
 
 def test_the_bounds_are_those_of_pyproject(project):
@@ -162,7 +162,7 @@ def test_a_python_without_venv_names_the_package(project, monkeypatch):
     assert not (project / ".venv").exists()
 
 
-# ------------------------------------------------------------------------------------------------ the state of .venv
+# ------------------------------------------------------------------------------- the state of .venv
 
 
 def test_no_venv_is_built(project):
@@ -231,7 +231,7 @@ def test_emptying_keeps_the_stamp_and_what_links_point_to(project):
     assert (project / "kept" / "file").exists()
 
 
-# ------------------------------------------------------------------------------------------------ making it, and failing to
+# ------------------------------------------------------------------------ making it, and failing to
 
 
 @pytest.fixture

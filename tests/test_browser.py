@@ -103,7 +103,7 @@ def watched(request, pages):
     return pages[request.param]
 
 
-# ------------------------------------------------------------------------------------------------ every page
+# --------------------------------------------------------------------------------------- every page
 
 
 def test_a_page_asks_for_nothing_from_the_network_and_has_no_errors(watched):
@@ -208,7 +208,7 @@ def test_text_stands_out_from_its_ground(watched):
         )  # badges of several colours were looked at
 
 
-# ------------------------------------------------------------------------------------------------ the slider
+# --------------------------------------------------------------------------------------- the slider
 
 
 def test_the_slider_moves_by_keyboard_and_shows_one_frame_at_a_time(pages):
@@ -247,7 +247,7 @@ def test_the_slider_moves_by_keyboard_and_shows_one_frame_at_a_time(pages):
     assert len(set(sources)) == len(sources) == len(labels)
 
 
-# ------------------------------------------------------------------------------------------------ JupyterLab
+# --------------------------------------------------------------------------------------- JupyterLab
 
 
 def free_port():

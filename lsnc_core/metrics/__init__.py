@@ -1,5 +1,7 @@
-"""Collapse and calibration metrics for any model: `measure(model, loader)`, or `NeuralCollapse`
-batch by batch.
+"""Collapse and calibration metrics of any model.
+
+`measure(model, loader)` gives all of them as a table; `NeuralCollapse` accumulates those of
+collapse batch by batch.
 """
 
 from lsnc_core.metrics.accumulator import NeuralCollapse

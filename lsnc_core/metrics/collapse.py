@@ -1,23 +1,25 @@
-"""Neural collapse in numbers, every convention by name: NC1 to NC4, norms, and what each paper
-calls them.
+"""Neural collapse metrics NC1 to NC4 and norms, with every convention under a name of its own.
 
-N samples, K classes, features h_n (D,), class means mu_k, Hbar = [mu_k - mu_G] (D, K), classifier W
-(K, D), b (K,), Sigma_W = (1/N) sum_n (h_n - mu_y)(.)^T, Sigma_B = (1/K) Hbar Hbar^T, E = (I -
-11^T/K)/sqrt(K-1), the Gram matrix of a simplex ETF at Frobenius norm 1. mu_G is the mean of the
-class means; names that end in `_sample_mean` take the mean of all samples instead, which differs on
-unbalanced data. Sigma_B weighs all classes alike, as every released code does. Classes without
-samples are left out of whatever involves means, with a warning. `FORMULAS` has the formula of every
-name, `PRESETS` what a paper calls it:
+N samples, K classes, features h_n (D,), class means mu_k, Hbar = [mu_k - mu_G] (D, K), classifier
+W (K, D) and b (K,). Sigma_W = (1/N) sum_n (h_n - mu_y)(h_n - mu_y)^T, Sigma_B = (1/K) Hbar Hbar^T.
+E = (I - 11^T/K)/sqrt(K-1) is the Gram matrix of a simplex ETF at Frobenius norm 1.
 
-    preset     NC1                               NC2             NC3                                 NC4
-    guo        nc1_trace_over_K                  nc3_product     nc3_distance                        -
-    guo_code   nc1_trace                         nc3_product     nc3_distance_squared                -
-    zhou       nc1_trace_over_K_sample_mean      nc2_W_centred   nc3_product_W_centred_sample_mean   W_mu_plus_b_sample_mean
+mu_G is the mean of the class means. Names that end in `_sample_mean` use the mean of all samples
+instead, which differs on unbalanced data. Sigma_B weights all classes equally, as every released
+code does. Classes without samples are left out of every metric that uses means, with a warning.
 
-so the papers share names for different numbers: Guo's NC2 is, but for the centring of W, Zhou's
-NC3.
-Sources: Guo et al. 2025 equations 4 to 6; Zhou et al. 2022, released code; Papyan, Han, Donoho 2020
-(equinorm, equiangularity).
+`FORMULAS` holds the formula of every name, `PRESETS` the names that each paper uses:
+
+    preset    NC1                           NC2            NC3
+    guo       nc1_trace_over_K              nc3_product    nc3_distance
+    guo_code  nc1_trace                     nc3_product    nc3_distance_squared
+    zhou      nc1_trace_over_K_sample_mean  nc2_W_centred  nc3_product_W_centred_sample_mean
+
+and zhou's NC4 is W_mu_plus_b_sample_mean. The papers share names for different numbers: Guo's NC2
+is Zhou's NC3, except that Zhou centres W.
+
+Sources: Guo eq. 4, Guo eq. 5, Guo eq. 6; Zhou et al. 2022, released code; Papyan, Han and Donoho
+2020 (equinorm, equiangularity).
 """
 
 import difflib
@@ -28,10 +30,16 @@ from dataclasses import dataclass
 import torch
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.statistics import GLOBAL_MEANS, Statistics, TwoReads, check_samples
+from lsnc_core.metrics.statistics import (
+    GLOBAL_MEANS,
+    FirstPass,
+    SecondPass,
+    Statistics,
+    check_samples,
+    describe,
+)
 
-# formulas of the metrics that depend on mu_G; each also exists with the suffix for the mean of all
-# samples
+# Metrics that depend on mu_G; each also exists with the suffix for the mean of all samples.
 _WITH_GLOBAL_MEAN = {
     "nc1_trace": "tr(Σ_W Σ_B⁺)",
     "nc1_trace_over_K": "tr(Σ_W Σ_B⁺) / K",
@@ -48,7 +56,7 @@ _WITH_GLOBAL_MEAN = {
     "nc3_distance_squared_W_centred": "‖W̄/‖W̄‖ - Hᵀ/‖H‖‖², W̄ = W - mean of its rows",
     "W_mu_plus_b": "‖W mu_G + b‖",
 }
-_WITHOUT = {
+_WITHOUT_GLOBAL_MEAN = {
     "nc1_cdnv": "mean over k ≠ j of (tr Σ_k + tr Σ_j) / (2 ‖mu_k - mu_j‖²)",
     "nc2_W": "‖WWᵀ/‖WWᵀ‖ - E‖",
     "nc2_W_centred": "‖W̄W̄ᵀ/‖W̄W̄ᵀ‖ - E‖, W̄ = W - mean of its rows",
@@ -56,21 +64,17 @@ _WITHOUT = {
     "nc2_W_equiangular": "mean over k ≠ j of |cos(w_k, w_j) + 1/(K-1)|",
     "W_norm": "mean of ‖w_k‖",
 }
-SECOND_READ = {
+SECOND_PASS = {
     "nc4_agreement": "share of samples with argmax(Wh + b) = nearest class mean",
     "ncc_accuracy": "share of samples whose nearest class mean is their label's",
     "accuracy": "share of samples with argmax(Wh + b) = label",
 }
 SAMPLE_MEAN = "_sample_mean"
-FORMULAS = (
-    _WITH_GLOBAL_MEAN
-    | _WITHOUT
-    | SECOND_READ
-    | {
-        name + SAMPLE_MEAN: f"{formula}; mu_G the mean of all samples"
-        for name, formula in _WITH_GLOBAL_MEAN.items()
-    }
-)
+_WITH_SAMPLE_MEAN = {
+    name + SAMPLE_MEAN: f"{formula}; mu_G the mean of all samples"
+    for name, formula in _WITH_GLOBAL_MEAN.items()
+}
+FORMULAS = _WITH_GLOBAL_MEAN | _WITHOUT_GLOBAL_MEAN | SECOND_PASS | _WITH_SAMPLE_MEAN
 _GUO = {"NC2H": "nc2_means", "NC2W": "nc2_W", "h_norm": "means_norm", "w_norm": "W_norm"}
 PRESETS = {
     "guo": {"NC1": "nc1_trace_over_K", "NC2": "nc3_product", "NC3": "nc3_distance"},
@@ -84,29 +88,30 @@ PRESETS = {
 }
 
 
-class Values(dict):
-    """Metric values by name, float; asked for one that it does not have, it says why."""
+class Values(dict[str, float]):
+    """Metric values by name, float; looking up a missing one explains what would provide it."""
 
-    def __missing__(self, name):
-        if name in SECOND_READ:
+    def __missing__(self, name: str) -> float:
+        if name in SECOND_PASS:
             raise UsageError(
-                f"{name} needs a second read of the features: use lsnc_core.metrics.measure(model, loader), "
-                "or neural_collapse(features, labels, W, b) where they are in memory."
+                f"{name} needs a second pass over the features: use "
+                "lsnc_core.metrics.measure(model, loader), or neural_collapse(features, labels, W, "
+                "b) where they are in memory."
             )
         if name in FORMULAS:
-            raise UsageError(f"{name} needs the classifier: give W, and b where there is one.")
+            raise UsageError(f"{name} needs the classifier: give W, and b if there is one.")
         close = difflib.get_close_matches(str(name), FORMULAS, n=1)
-        raise UsageError(
-            f"there is no metric {name!r}"
-            + (f": did you mean {close[0]!r}?" if close else "; FORMULAS lists them.")
-        )
+        hint = f": did you mean {close[0]!r}?" if close else "; FORMULAS lists them."
+        raise UsageError(f"there is no metric {name!r}{hint}")
 
     def preset(self, name: str) -> dict[str, float]:
-        """The values under a paper's own names, one of `PRESETS`: "guo" (equations 4 to 6),
-        "guo_code", "zhou".
+        """The values under a paper's own names.
+
+        Args: name, of `PRESETS`: "guo" (Guo eq. 4, Guo eq. 5, Guo eq. 6), "guo_code" or "zhou".
+        Raises: UsageError.
         """
         if name not in PRESETS:
-            raise UsageError(f"there is no preset {name!r}: there are {', '.join(PRESETS)}.")
+            raise UsageError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}.")
         return {theirs: self[ours] for theirs, ours in PRESETS[name].items()}
 
 
@@ -114,9 +119,10 @@ class Values(dict):
 class Collapse:
     """All collapse metrics of one set of features.
 
-    values: every name of `FORMULAS`. nc1_by_class: float64 (K,), tr(Sigma_k Sigma_B^+), mu_G the
-    mean of the class means, NaN for
-    a class without samples. statistics: what the values are functions of.
+    values: every name of `FORMULAS`.
+    nc1_by_class: float64 (K,), tr(Sigma_k Sigma_B^+) with the mean of the class means as mu_G; NaN
+        for a class without samples.
+    statistics: the statistics that determine the values.
     """
 
     values: Values
@@ -125,16 +131,17 @@ class Collapse:
 
 
 def simplex_distance(M: torch.Tensor) -> float:
-    """Distance of a matrix to the Gram matrix of a simplex ETF, both at Frobenius norm 1: ‖M/‖M‖ -
-    (I - 11^T/K)/sqrt(K-1)‖.
+    """Distance of a matrix to the Gram matrix of a simplex ETF, both at Frobenius norm 1.
 
-    Args: M, float (K, K), a Gram matrix, or W Hbar. Returns: float in [0, 2], 0 for a simplex ETF;
+    Formula: ‖M/‖M‖ - (I - 11^T/K)/sqrt(K-1)‖.
+    Args: M, float (K, K), a Gram matrix or W Hbar. Returns: float in [0, 2], 0 for a simplex ETF;
     NaN for M = 0.
-    Source: Zhou's NC2 (M = W W^T, W centred) and NC3 (M = W Hbar, W centred); Guo equation 5 (M = W
-    Hbar).
+    Source: Guo eq. 5 (M = W Hbar); Zhou's NC2 (M = W W^T) and NC3 (M = W Hbar), W centred.
 
-    >>> simplex_distance(3 * torch.eye(2, dtype=torch.float64) - 1.5) < 1e-15, round(simplex_distance(torch.eye(10)), 4)
-    (True, 0.3204)
+    >>> simplex_distance(3 * torch.eye(2, dtype=torch.float64) - 1.5) < 1e-15
+    True
+    >>> round(simplex_distance(torch.eye(10)), 4)
+    0.3204
     """
     K = len(M)
     E = (torch.eye(K, dtype=torch.float64) - 1 / K) / math.sqrt(K - 1)
@@ -143,10 +150,10 @@ def simplex_distance(M: torch.Tensor) -> float:
 
 
 def equinorm(V: torch.Tensor) -> float:
-    """Coefficient of variation of the rows' norms: std / mean, std with K - 1 in the denominator.
+    """Coefficient of variation of the norms of the rows: std / mean, std with K - 1.
 
-    Args: V, float (K, D). Returns: float >= 0, 0 for equal norms. Source: Papyan et al. 2020; Guo's
-    released code.
+    Args: V, float (K, D). Returns: float >= 0, 0 for equal norms.
+    Source: Papyan et al. 2020; Guo's released code.
 
     >>> round(equinorm(torch.tensor([[3.0, 0.0], [0.0, 4.0], [5.0, 0.0]])), 12)
     0.25
@@ -156,11 +163,11 @@ def equinorm(V: torch.Tensor) -> float:
 
 
 def equiangularity(V: torch.Tensor) -> float:
-    """Mean distance of the rows' cosines to those of a simplex: mean over k != j of |cos(v_k, v_j)
-    + 1/(K-1)|.
+    """Mean absolute difference between the cosines of the rows and those of a simplex ETF.
 
-    Args: V, float (K, D), no row zero (NaN otherwise). Returns: float in [0, 2], 0 for a simplex.
-    Source: Papyan et al. 2020.
+    Formula: mean over k != j of |cos(v_k, v_j) + 1/(K-1)|.
+    Args: V, float (K, D), no row zero (NaN otherwise). Returns: float in [0, 2], 0 for a simplex
+    ETF. Source: Papyan et al. 2020.
 
     >>> equiangularity(torch.eye(3))
     0.5
@@ -172,10 +179,11 @@ def equiangularity(V: torch.Tensor) -> float:
 
 
 def self_duality(W: torch.Tensor, H: torch.Tensor) -> float:
-    """Distance of classifier and centred class means, both at Frobenius norm 1: ‖W/‖W‖ - H/‖H‖‖.
+    """Distance of the classifier to the centred class means, both at Frobenius norm 1.
 
-    Args: W, float (K, D); H = Hbar^T, float (K, D). Returns: float in [0, 2]. Source: Guo equation
-    6 (the released code squares it).
+    Formula: ‖W/‖W‖ - H/‖H‖‖.
+    Args: W, float (K, D); H = Hbar^T, float (K, D). Returns: float in [0, 2].
+    Source: Guo eq. 6; the released code squares it.
 
     >>> [round(self_duality(torch.eye(2), c * torch.eye(2)), 12) for c in (7, -1)]
     [0.0, 2.0]
@@ -185,111 +193,114 @@ def self_duality(W: torch.Tensor, H: torch.Tensor) -> float:
 
 
 def nc1_trace(statistics: Statistics, mu_G: str = "classes") -> float:
-    """tr(Sigma_W Sigma_B^+), without 1/K: within-class scatter in units of the between-class
-    scatter.
+    """Scatter within classes in units of the scatter between them: tr(Sigma_W Sigma_B^+).
 
     Args: statistics; mu_G, "classes" or "samples", the centre of Sigma_B. Returns: float >= 0; NaN
-    when all class means coincide.
-    Source: K times Guo equation 4 ("classes") and Zhou's NC1 ("samples").
+    if all class means coincide.
+    Source: K times Guo eq. 4 ("classes") and K times Zhou's NC1 ("samples").
     """
     if not statistics.basis.shape[1]:
         return math.nan
     H = statistics.centred_means(mu_G) @ statistics.basis  # (classes present, r)
+    # Sigma_B = H^T H / K, so its inverse has eigenvectors Vh and eigenvalues K / singular^2.
     _, singular, Vh = torch.linalg.svd(H, full_matrices=False)  # (r,), (r, r)
-    return float(
-        len(H) * (torch.einsum("ij,jk,ik->i", Vh, statistics.within, Vh) / singular.square()).sum()
-    )
+    along = torch.einsum("ij,jk,ik->i", Vh, statistics.within, Vh)  # (r,)
+    return float(len(H) * (along / singular.square()).sum())
 
 
 def cdnv(statistics: Statistics) -> float:
-    """Class-distance normalised variance, mean over pairs of classes: (tr Sigma_k + tr Sigma_j) /
-    (2 ‖mu_k - mu_j‖^2).
+    """Class-distance normalised variance, the mean over pairs of classes.
 
-    Returns: float >= 0; inf when two class means coincide and their classes do not. Source:
-    Galanti, György, Hutter 2022.
+    Formula: mean over k != j of (tr Sigma_k + tr Sigma_j) / (2 ‖mu_k - mu_j‖^2).
+    Returns: float >= 0; inf if two class means coincide and their samples do not.
+    Source: Galanti, György and Hutter 2022.
     """
     centred = statistics.centred_means() @ statistics.basis  # (classes present, r)
-    squares = torch.cdist(
-        centred, centred, compute_mode="donot_use_mm_for_euclid_dist"
-    ).square()  # (classes present,) * 2
+    # Differences one by one: |x|^2 + |y|^2 - 2 x.y would cancel for close means.
+    exact = "donot_use_mm_for_euclid_dist"
+    squares = torch.cdist(centred, centred, compute_mode=exact).square()  # (classes present,) * 2
     variances = statistics.class_within[statistics.present]
-    pairs = torch.triu_indices(len(centred), len(centred), 1)
-    return float(
-        ((variances[pairs[0]] + variances[pairs[1]]) / (2 * squares[pairs[0], pairs[1]])).mean()
-    )
+    k, j = torch.triu_indices(len(centred), len(centred), 1)
+    return float(((variances[k] + variances[j]) / (2 * squares[k, j])).mean())
 
 
-def _check_classifier(W, b, K: int, D: int) -> None:
+def _check_classifier(W: torch.Tensor, b: torch.Tensor | None, K: int, D: int) -> None:
     if W.shape != (K, D):
         raise UsageError(
-            f"W must have the shape {(K, D)}, one row a class and one column a feature, not {tuple(W.shape)}."
+            f"W must have the shape {(K, D)}, one row per class and one column per feature, not "
+            f"{tuple(W.shape)}."
         )
     if b is not None and (not isinstance(b, torch.Tensor) or b.shape != (K,)):
-        raise UsageError(
-            f"b must be None or a tensor of shape {(K,)}, not {tuple(b.shape) if isinstance(b, torch.Tensor) else b!r}."
-        )
+        raise UsageError(f"b must be None or a tensor of shape {(K,)}, not {describe(b)}.")
     if not W.isfinite().all() or (b is not None and not b.isfinite().all()):
         raise UsageError("the classifier's weights hold NaN or infinity: training has diverged.")
 
 
-def _remark(counts: torch.Tensor, D: int) -> None:
+def _warn(counts: torch.Tensor, D: int) -> None:
+    """Warn of classes without samples, and of too few dimensions for a simplex ETF."""
     K, missing = len(counts), (counts == 0).nonzero()[:, 0].tolist()
     if missing:
         some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         warnings.warn(
-            f"{len(missing)} of {K} classes have no samples ({some}): metrics of means are over the others.",
+            f"{len(missing)} of {K} classes have no samples ({some}): metrics of means use the "
+            "others.",
             stacklevel=3,
         )
     if K - len(missing) - 1 > D:
         warnings.warn(
-            f"no simplex ETF of {K - len(missing)} classes fits into {D} dimensions: NC2 and NC3 cannot reach 0.",
+            f"no simplex ETF of {K - len(missing)} classes fits into {D} dimensions: NC2 and NC3 "
+            "cannot reach 0.",
             stacklevel=3,
         )
 
 
-def _of_means(
-    s: Statistics, mu_G: str, W: torch.Tensor | None, b: torch.Tensor | None
+def _values_of_means(
+    statistics: Statistics, mu_G: str, W: torch.Tensor | None, b: torch.Tensor | None
 ) -> dict[str, float]:
-    """The metrics that depend on mu_G, in the order of their formulas; those of the classifier left
-    out where W is None.
-    """
-    H = s.centred_means(mu_G)
-    trace, between = nc1_trace(s, mu_G), float(H.square().sum()) / len(H)
-    quotient = s.within_trace / between if between else math.nan
-    values = [
-        trace,
-        trace / len(H),
-        quotient,
-        simplex_distance(H @ H.T),
-        equinorm(H),
-        equiangularity(H),
-        float(H.norm(dim=1).mean()),
-    ]
+    """The metrics that depend on mu_G; without W, those of the features alone."""
+    H = statistics.centred_means(mu_G)  # (classes present, D)
+    trace, between = nc1_trace(statistics, mu_G), float(H.square().sum()) / len(H)
+    values = {
+        "nc1_trace": trace,
+        "nc1_trace_over_K": trace / len(H),
+        "nc1_quotient": statistics.within_trace / between if between else math.nan,
+        "nc2_means": simplex_distance(H @ H.T),
+        "nc2_means_equinorm": equinorm(H),
+        "nc2_means_equiangular": equiangularity(H),
+        "means_norm": float(H.norm(dim=1).mean()),
+    }
     if W is not None:
-        V = W[s.present]
+        V = W[statistics.present]
         centred = V - V.mean(0)
-        distances = self_duality(V, H), self_duality(centred, H)
-        logits = W @ s.global_mean(mu_G) + (0 if b is None else b)  # (K,)
-        values += [simplex_distance(V @ H.T), simplex_distance(centred @ H.T)]
-        values += [*distances, distances[0] ** 2, distances[1] ** 2, float(logits.norm())]
-    return dict(zip(_WITH_GLOBAL_MEAN, values, strict=False))
+        distance, distance_centred = self_duality(V, H), self_duality(centred, H)
+        logits = W @ statistics.global_mean(mu_G) + (0 if b is None else b)  # (K,)
+        values |= {
+            "nc3_product": simplex_distance(V @ H.T),
+            "nc3_product_W_centred": simplex_distance(centred @ H.T),
+            "nc3_distance": distance,
+            "nc3_distance_W_centred": distance_centred,
+            "nc3_distance_squared": distance**2,
+            "nc3_distance_squared_W_centred": distance_centred**2,
+            "W_mu_plus_b": float(logits.norm()),
+        }
+    return values
 
 
 def collapse_values(
     statistics: Statistics, W: torch.Tensor | None = None, b: torch.Tensor | None = None
 ) -> Values:
-    """Every metric that statistics and classifier decide; `SECOND_READ` lists those that they do
-    not.
+    """Every metric that statistics and classifier determine: all but those of `SECOND_PASS`.
 
-    Args: statistics; W, float (K, D) or None for the metrics of features alone; b, float (K,) or
-    None for no bias.
-    Returns: Values, float by name. NaN where a metric is not defined, e.g. NC1 when all class means
+    Args: statistics; W, float (K, D), or None for the metrics of the features alone; b, float (K,),
+    or None for no bias.
+    Returns: Values, float by name. NaN where a metric is undefined, e.g. NC1 if all class means
     coincide.
-    Raises: UsageError when shapes do not fit or W holds NaN. Warns of classes without samples and
+    Raises: UsageError where shapes do not fit or W holds NaN. Warns of classes without samples and
     of D < K - 1.
+    Source: Guo eq. 4, Guo eq. 5, Guo eq. 6; Zhou et al. 2022, released code.
     """
     K, D = statistics.means.shape
-    _remark(statistics.counts, D)
+    _warn(statistics.counts, D)
     values = {"nc1_cdnv": cdnv(statistics)}
     if W is not None:
         _check_classifier(W, b, K, D)
@@ -299,12 +310,12 @@ def collapse_values(
             "nc2_W": simplex_distance(W @ W.T),
             "nc2_W_centred": simplex_distance(V @ V.T),
             "nc2_W_equinorm": equinorm(W),
+            "nc2_W_equiangular": equiangularity(W),
+            "W_norm": float(W.norm(dim=1).mean()),
         }
-        values |= {"nc2_W_equiangular": equiangularity(W), "W_norm": float(W.norm(dim=1).mean())}
-    by_classes, by_samples = (_of_means(statistics, mu_G, W, b) for mu_G in GLOBAL_MEANS)
-    return Values(
-        by_classes | values | {name + SAMPLE_MEAN: value for name, value in by_samples.items()}
-    )
+    by_classes, by_samples = (_values_of_means(statistics, mu_G, W, b) for mu_G in GLOBAL_MEANS)
+    renamed = {name + SAMPLE_MEAN: value for name, value in by_samples.items()}
+    return Values(by_classes | values | renamed)
 
 
 def neural_collapse(
@@ -314,74 +325,71 @@ def neural_collapse(
     b: torch.Tensor | None = None,
     centroids: Statistics | None = None,
 ) -> Collapse:
-    """Every collapse metric of features in memory, in two reads of them.
+    """Every collapse metric of features in memory, in two passes over them.
 
-    Args: features, floating point (N, D), any device; labels, integers (N,) in 0..K-1; W, float (K,
-    D); b, float (K,) or None; centroids, the statistics whose class means the nearest-class-mean
-    rule uses, e.g. the training set's for test features.
+    Args: features, floating point (N, D), on any device; labels, integers (N,) in 0..K-1; W, float
+    (K, D); b, float (K,) or None; centroids, the statistics whose class means the
+    nearest-class-mean rule uses, e.g. the training set's for test features.
     Returns: Collapse. Memory beyond the features: O(K D + K^2) and a fixed chunk.
-    Raises: UsageError when shapes do not fit, fewer than two classes have samples, or numbers are
+    Raises: UsageError where shapes do not fit, fewer than two classes have samples, or numbers are
     not finite.
 
     >>> H = torch.tensor([[2.0, 0.0], [4.0, 0.0], [-2.0, 1.0], [-4.0, -1.0]], dtype=torch.float64)
-    >>> found = neural_collapse(H, torch.tensor([0, 0, 1, 1]), torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
-    >>> {name: round(value, 4) for name, value in found.values.preset("guo").items()}  # Sigma_W's share along x is 1, Sigma_B's 9
+    >>> W = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    >>> result = neural_collapse(H, torch.tensor([0, 0, 1, 1]), W)  # along x: Sigma_W 1, Sigma_B 9
+    >>> {name: round(value, 4) for name, value in result.values.preset("guo").items()}
     {'NC1': 0.0556, 'NC2': 0.0, 'NC3': 0.0}
-    >>> found.values["nc4_agreement"], [round(x, 4) for x in found.nc1_by_class.tolist()]
+    >>> result.values["nc4_agreement"], [round(x, 4) for x in result.nc1_by_class.tolist()]
     (1.0, [0.1111, 0.1111])
     """
     check_samples(features, labels, len(W))
     _check_classifier(W, b, len(W), features.shape[1])
     if centroids is not None and centroids.means.shape != W.shape:
         raise UsageError(
-            f"the centroids are means of shape {tuple(centroids.means.shape)}, not {tuple(W.shape)} as W."
+            f"the centroids' class means have shape {tuple(centroids.means.shape)}, but W has "
+            f"{tuple(W.shape)}: they must agree."
         )
-    reads = TwoReads(len(W), W, b, centroids)
-    reads.first(features, labels)
-    _name_sample(features, reads.sums)
-    reads.turn()
-    reads.second(features, labels)
-    statistics = reads.finish()
-    return Collapse(
-        Values(collapse_values(statistics, W, b) | reads.decisions()),
-        reads.nc1_by_class(),
-        statistics,
-    )
+    first = FirstPass(len(W))
+    first.add(features, labels)
+    _name_sample(features, first.sums)
+    second = SecondPass(first, W, b, centroids)
+    second.add(features, labels)
+    statistics = second.statistics()
+    values = Values(collapse_values(statistics, W, b) | second.decisions())
+    return Collapse(values, second.nc1_by_class(), statistics)
 
 
-def _name_sample(features: torch.Tensor, sums: torch.Tensor | None) -> None:
-    """Raise UsageError with the first sample that is not finite, where the class sums say that
-    there is one.
-    """
-    if sums is not None and not sums.isfinite().all():
-        for number, rows in enumerate(features.split(1024)):
-            broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
-            if len(broken):
-                first = 1024 * number + int(broken[0])
-                raise UsageError(
-                    f"the features hold NaN or infinity, first in sample {first}: find out where the network makes them."
-                )
+def _name_sample(features: torch.Tensor, sums: torch.Tensor) -> None:
+    """Raise UsageError that names the first sample with NaN or infinity, if a class sum has any."""
+    if sums.isfinite().all():
+        return
+    for number, rows in enumerate(features.split(1024)):
+        broken = (~rows.isfinite().all(1)).nonzero()[:, 0]
+        if len(broken):
+            raise UsageError(
+                "the features hold NaN or infinity, first in sample "
+                f"{1024 * number + int(broken[0])}: find the layer that produces them."
+            )
 
 
 def nc1_by_correctness(
     features: torch.Tensor, predictions: torch.Tensor, labels: torch.Tensor, K: int
 ) -> dict[str, float]:
-    """NC1 of samples grouped by their predicted class, over all, over those predicted right and
-    over those predicted wrong.
+    """NC1 of samples grouped by predicted class, over all, over correct and over wrong predictions.
 
     Formula: mean over the samples of (h_n - m)^T Sigma_B^+ (h_n - m), m the mean of the samples
-    with the same prediction, Sigma_B of these means about their mean, no 1/K; so "all" is
+    with the same prediction, Sigma_B of these means about their mean, no 1/K. So "all" is
     tr(Sigma_W Sigma_B^+) of the predicted classes.
     Args: features, floating point (N, D); predictions and labels, integers (N,) in 0..K-1; K, the
     number of classes.
-    Returns: {"all", "correct", "wrong"}: float >= 0, NaN over no samples, and all NaN where fewer
-    than two classes are predicted.
+    Returns: {"all", "correct", "wrong"}: float >= 0. NaN over no samples, and for all three if
+    fewer than two classes are predicted.
     Raises: UsageError as `neural_collapse`. Source: Guo's calibration figure.
     """
-    reads = TwoReads(K)
-    reads.first(features, predictions)
-    if reads.sums is None or int((reads.counts > 0).sum()) < 2:
+    first = FirstPass(K)
+    first.add(features, predictions)
+    if first.classes_present < 2:
         return dict.fromkeys(("all", "correct", "wrong"), math.nan)
-    reads.turn()
-    reads.second(features, predictions, mark=predictions == labels)
-    return reads.nc1_by_mark()
+    second = SecondPass(first)
+    second.add(features, predictions, mark=predictions == labels)
+    return second.nc1_by_mark()

@@ -1,12 +1,11 @@
-"""The sufficient statistics of collapse: counts, class means, and the within-class scatter inside
-the span of the class means.
+"""Sufficient statistics of neural collapse: counts, class means and the scatter within classes.
 
-Whatever the convention, a trace of Sigma_W against the pseudo-inverse of Sigma_B sees Sigma_W only
-inside the span of the centred class means, at most K - 1 dimensions. So no D x D matrix is formed
-here and none is inverted: the span comes from the Gram matrix of the class means (K x K, or D x D
-where D < K), in float64, and the features are read twice, once for the means and once for their
-deviations inside the span. Deviations are taken before they are projected, so a large common offset
-costs no digits.
+Whatever the convention, NC1 is a trace of Sigma_W against the pseudo-inverse of Sigma_B. It depends
+on Sigma_W only inside the span of the centred class means, which has at most K - 1 dimensions. So
+this module neither forms nor inverts a D x D matrix. The span comes from the Gram matrix of the
+class means (K x K, or D x D where D < K), in float64. The features are read twice: the first pass
+gives the class means, the second the deviations from them inside the span. Deviations are taken
+before they are projected, so a large common offset costs no digits.
 """
 
 from collections.abc import Iterator
@@ -16,23 +15,23 @@ import torch
 
 from lsnc_core.errors import UsageError
 
-# numbers of a chunk: what is copied and converted at a time, a few MiB that stay in the processor's
-# cache
+# Features are copied and converted this many numbers at a time: a few MiB, which stay in the cache.
 CHUNK = 2**20
 GLOBAL_MEANS = ("classes", "samples")
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What all one-pass collapse metrics are functions of; on the CPU. A class without samples has
-    zeros everywhere.
+    """The statistics that determine every one-pass collapse metric, on the CPU.
+
+    A class without samples has zeros everywhere.
 
     counts: int64 (K,), samples of each class.
     means: float64 (K, D), class means mu_k.
-    basis: float64 (D, r), orthonormal, spans the centred class means of the classes present; r <=
-    min(K - 1, D).
-    within: float64 (r, r), basis^T Sigma_W basis with Sigma_W = (1/N) sum_n (h_n - mu_y)(h_n -
-    mu_y)^T.
+    basis: float64 (D, r), orthonormal, spans the centred means of the classes that have samples;
+        r <= min(K - 1, D).
+    within: float64 (r, r), basis^T Sigma_W basis with
+        Sigma_W = (1/N) sum_n (h_n - mu_y)(h_n - mu_y)^T.
     class_within: float64 (K,), tr Sigma_k, the mean squared distance of a class to its mean.
     """
 
@@ -53,14 +52,15 @@ class Statistics:
         return float((self.counts * self.class_within).sum() / self.counts.sum())
 
     def global_mean(self, mu_G: str = "classes") -> torch.Tensor:
-        """The global mean, float64 (D,): the mean of the class means ("classes"), or of all samples
-        ("samples").
+        """The global mean, float64 (D,).
 
-        The two differ on unbalanced data. Raises: UsageError for another name.
+        Args: mu_G, "classes" for the mean of the class means or "samples" for the mean of all
+        samples; the two differ on unbalanced data. Raises: UsageError for another name.
         """
         if mu_G not in GLOBAL_MEANS:
             raise UsageError(
-                f'mu_G must be "classes" (mean of the class means) or "samples" (mean of all samples), not {mu_G!r}.'
+                'mu_G must be "classes" (mean of the class means) or "samples" (mean of all '
+                f"samples), not {mu_G!r}."
             )
         means = self.means[self.present]
         if mu_G == "classes":
@@ -69,291 +69,331 @@ class Statistics:
         return (counts * means).sum(0) / counts.sum()
 
     def centred_means(self, mu_G: str = "classes") -> torch.Tensor:
-        """Hbar^T = [mu_k - mu_G] of the classes present, float64 (classes present, D)."""
+        """Hbar^T = [mu_k - mu_G] of the classes that have samples, float64 (classes present, D)."""
         return self.means[self.present] - self.global_mean(mu_G)
+
+    def between_roots(self) -> torch.Tensor:
+        """Square roots of the eigenvalues of Sigma_B along the basis, float64 (r,)."""
+        H = self.centred_means() @ self.basis  # (classes present, r)
+        return (H.square().sum(0) / len(H)).sqrt()
 
 
 def span_of_means(means: torch.Tensor) -> torch.Tensor:
-    """An orthonormal basis of the span of the centred means, by falling eigenvalue of Sigma_B =
-    (1/K) sum_k (mu_k - mu_G)(.)^T.
+    """An orthonormal basis of the span of the centred class means.
 
-    Directions whose eigenvalue is below 10 max(K, D) eps times the largest are rounding and left
-    out.
-    Args: means, float64 (K, D), K >= 2. Returns: float64 (D, r), r <= min(K - 1, D), 0 where all
-    means coincide.
+    Its columns are eigenvectors of Sigma_B = (1/K) sum_k (mu_k - mu_G)(mu_k - mu_G)^T, by falling
+    eigenvalue. An eigenvalue below 10 max(K, D) eps times the largest is rounding error, and its
+    direction is dropped.
 
-    >>> span_of_means(torch.tensor([[0.0, 1.0], [0.0, 5.0]], dtype=torch.float64)).abs().tolist()
+    Args: means, float64 (K, D), K >= 2. Returns: float64 (D, r), r <= min(K - 1, D); r = 0 where
+    all means coincide.
+
+    >>> means = torch.tensor([[0.0, 1.0], [0.0, 5.0]], dtype=torch.float64)
+    >>> span_of_means(means).abs().tolist()
     [[0.0], [1.0]]
     """
     H = means - means.mean(0)  # (K, D)
     K, D = H.shape
+    # The smaller of the two Gram matrices has the same non-zero eigenvalues.
     if D < K:
         eigenvalues, vectors = torch.linalg.eigh(H.T @ H)  # (D,), (D, D)
     else:
         eigenvalues, vectors = torch.linalg.eigh(H @ H.T)  # (K,), (K, K)
         vectors = H.T @ vectors  # (D, K)
     keep = eigenvalues > 10 * max(K, D) * torch.finfo(torch.float64).eps * eigenvalues[-1]
-    keep[: max(0, len(keep) - (K - 1))] = (
-        False  # centring takes one dimension away, whatever rounding leaves of it
-    )
+    # Centring removes one dimension, whatever rounding leaves of it.
+    keep[: max(0, len(keep) - (K - 1))] = False
     if not keep.any():
         return means.new_zeros(D, 0)
-    basis, _ = torch.linalg.qr(
-        vectors[:, keep]
-    )  # (D, r); the Gram matrix alone gives it orthonormal only to eps times its condition
+    # The Gram matrix alone gives vectors that are orthonormal only to eps times its condition
+    # number; QR restores orthogonality, the SVD the order of the eigenvectors.
+    basis, _ = torch.linalg.qr(vectors[:, keep])  # (D, r)
     return basis @ torch.linalg.svd(H @ basis, full_matrices=False).Vh.T
+
+
+def describe(value: object) -> str:
+    """Dtype and shape of a tensor, or the type of anything else, for an error message."""
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return type(value).__name__
 
 
 def check_samples(
     features: torch.Tensor, labels: torch.Tensor, K: int, D: int | None = None, wait: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features detached and labels as int64, both where metrics can be computed, or UsageError
-    where they do not fit.
+    """Return detached features and int64 labels on one device that supports float64.
 
-    Args: features, floating point (N, D); labels, any integer type (N,), in 0..K-1; D, the width
-    wanted, any if None; wait, whether the values of labels on a GPU are looked at, which waits for
-    it.
+    Args: features, floating point (N, D); labels, any integer type (N,), in 0..K-1; K, the number
+    of classes; D, the expected width, None for any; wait, whether to check the values of labels on
+    a GPU, which waits for it. Raises: UsageError where features and labels do not fit.
     """
     if (
         not isinstance(features, torch.Tensor)
         or not features.is_floating_point()
         or features.ndim != 2
     ):
-        got = (
-            f"{features.dtype} of shape {tuple(features.shape)}"
-            if isinstance(features, torch.Tensor)
-            else type(features).__name__
-        )
-        raise UsageError(f"features must be a floating-point tensor (N, D), not {got}.")
-    if D is not None and features.shape[1] != D:
         raise UsageError(
-            f"features have width {features.shape[1]}, not the {D} that was said or seen before."
+            f"features must be a floating-point tensor (N, D), not {describe(features)}."
         )
+    if D is not None and features.shape[1] != D:
+        raise UsageError(f"features have width {features.shape[1]}, but width {D} was expected.")
     if (
         not isinstance(labels, torch.Tensor)
         or labels.is_floating_point()
         or labels.dtype == torch.bool
         or labels.ndim != 1
     ):
-        got = (
-            f"{labels.dtype} of shape {tuple(labels.shape)}"
-            if isinstance(labels, torch.Tensor)
-            else type(labels).__name__
+        raise UsageError(
+            f"labels must be an integer tensor (N,) of class numbers, not {describe(labels)}."
         )
-        raise UsageError(f"labels must be an integer tensor (N,) of class numbers, not {got}.")
     if len(labels) != len(features):
         raise UsageError(
-            f"there are {len(features)} features and {len(labels)} labels: give one label a sample."
+            f"there are {len(features)} features but {len(labels)} labels: give one label per "
+            "sample."
         )
-    if features.device.type == "mps":  # it has no float64
+    if features.device.type == "mps":  # MPS has no float64
         features = features.cpu()
     features, labels = features.detach(), labels.detach().to(features.device, torch.int64)
     if wait or not labels.is_cuda:
         wrong = (labels < 0) | (labels >= K)
         if wrong.any():
             raise UsageError(
-                f"labels must lie in 0..{K - 1} for {K} classes, but one of them is {int(labels[wrong][0])}."
+                f"labels must lie in 0..{K - 1} for {K} classes, but one of them is "
+                f"{int(labels[wrong][0])}."
             )
     return features, labels
 
 
 def refuse_not_finite(counts: torch.Tensor, means: torch.Tensor) -> None:
-    """Raise UsageError where the data hold no samples, fewer than two classes, NaN or infinity; the
-    message names the class.
+    """Raise UsageError for data of fewer than two classes, or with NaN or infinity.
+
+    The message names the first class whose features are not finite. Args: counts, int64 (K,);
+    means, float64 (K, D).
     """
-    if int((counts > 0).sum()) < 2:
+    present = int((counts > 0).sum())
+    if present < 2:
         raise UsageError(
-            f"collapse needs samples of at least two classes, got {int(counts.sum())} samples of {int((counts > 0).sum())}."
+            "collapse needs samples of at least two classes, got "
+            f"{int(counts.sum())} samples of {present}."
         )
     broken = (~means.isfinite()).any(1).nonzero()[:, 0]
     if len(broken):
         raise UsageError(
-            f"the features of class {int(broken[0])} hold NaN or infinity: find out where the network makes them."
+            f"the features of class {int(broken[0])} hold NaN or infinity: find the layer that "
+            "produces them."
         )
 
 
-def _roots(s: Statistics) -> torch.Tensor:
-    """Square roots of the eigenvalues of Sigma_B along the basis, float64 (r,)."""
-    H = s.centred_means() @ s.basis  # (classes present, r)
-    return (H.square().sum(0) / len(H)).sqrt()
+def _in_chunks(
+    features: torch.Tensor, labels: torch.Tensor, mark: torch.Tensor | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+    """Views of the samples, at most CHUNK numbers of features at a time."""
+    rows = max(1, CHUNK // max(1, features.shape[1]))
+    for start in range(0, len(features), rows):
+        part = slice(start, start + rows)
+        yield features[part], labels[part], None if mark is None else mark[part]
 
 
-class TwoReads:
-    """Statistics from features that are read twice, in batches of any size and order: `first` for
-    all, `turn`, `second` for all.
+class FirstPass:
+    """First pass over the features, in batches of any size and order: counts and sums per class.
 
-    Memory: O(K D + K^2) numbers and one chunk. Sums are float64; the one large product is float64
-    for float64 features and on a GPU, float32 for narrower features on the CPU. With a classifier
-    the second read also decides each sample, by the classifier and by the nearest class mean of
-    `centroids` (its own where None).
+    Sums are float64, on the device of the features. Memory: O(K D) and one chunk.
+    """
+
+    def __init__(self, K: int) -> None:
+        self.K = K
+        self.D: int | None = None  # known after the first batch
+        self.dtype = torch.float64  # of the second pass's products
+        self.counts = torch.zeros(K, dtype=torch.int64)
+        self.sums = torch.zeros(K, 0, dtype=torch.float64)
+
+    @property
+    def classes_present(self) -> int:
+        """Number of classes that have samples."""
+        return int((self.counts > 0).sum())
+
+    @torch.no_grad()
+    def add(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add a batch: features, floating point (B, D); labels, integers (B,)."""
+        features, labels = check_samples(features, labels, self.K, self.D)
+        if self.D is None:
+            self.D = features.shape[1]
+            # The one large product of the second pass is float64 for float64 features and on a GPU.
+            # On a CPU float32 takes half the time and adds less error than narrow features carry.
+            wide = features.dtype == torch.float64 or features.is_cuda
+            self.dtype = torch.float64 if wide else torch.float32
+            self.counts = self.counts.to(features.device)
+            self.sums = features.new_zeros(self.K, self.D, dtype=torch.float64)
+        for h, y, _ in _in_chunks(features, labels):
+            self.sums.index_add_(0, y, h.double())
+            self.counts.index_add_(0, y, torch.ones_like(y))
+
+
+class SecondPass:
+    """Second pass over the same features: scatter within classes and, with a classifier, decisions.
+
+    Args: first, the finished first pass; W, float (K, D), and b, float (K,) or None, the
+    classifier, without which no sample is classified; centroids, the statistics whose class means
+    the nearest-class-mean rule uses, by default those of these features. Memory: O(K D + K^2) and
+    one chunk. Raises: UsageError as `refuse_not_finite`.
     """
 
     def __init__(
         self,
-        K: int,
+        first: FirstPass,
         W: torch.Tensor | None = None,
         b: torch.Tensor | None = None,
         centroids: Statistics | None = None,
-    ):
-        self.K, self.W, self.b, self.centroids = K, W, b, centroids
-        self.counts = self.sums = self.statistics = None
-
-    def _chunks(self, features, labels, *more) -> Iterator[tuple[torch.Tensor, ...]]:
-        D = None if self.sums is None else self.sums.shape[1]
-        features, labels = check_samples(features, labels, self.K, D)
-        rows = max(1, CHUNK // max(1, features.shape[1]))
-        return zip(
-            *(
-                tensor.split(rows)
-                for tensor in (features, labels, *(tensor.to(features.device) for tensor in more))
-            ),
-            strict=True,
-        )
-
-    @torch.no_grad()
-    def first(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take in a batch for the class means: features, floating point (B, D); labels, integers
-        (B,).
-        """
-        for h, y in self._chunks(features, labels):
-            if self.sums is None:
-                self.sums = h.new_zeros(self.K, h.shape[1], dtype=torch.float64)
-                self.counts = torch.zeros(self.K, dtype=torch.int64, device=h.device)
-            self.sums.index_add_(0, y, h.double())
-            self.counts.index_add_(0, y, torch.ones_like(y))
-
-    def turn(self) -> None:
-        """Between the two reads: class means and their span. Raises: UsageError as
-        `refuse_not_finite`.
-        """
-        counts, means = self.counts.cpu(), (self.sums / self.counts.clamp(min=1)[:, None]).cpu()
+    ) -> None:
+        self.first = first
+        counts = first.counts.cpu()
+        means = (first.sums / first.counts.clamp(min=1)[:, None]).cpu()
         refuse_not_finite(counts, means)
         basis = span_of_means(means[counts > 0])
         r = basis.shape[1]
-        self.statistics = Statistics(
-            counts, means, basis, basis.new_zeros(r, r), basis.new_zeros(self.K)
+        self.partial = Statistics(
+            counts, means, basis, basis.new_zeros(r, r), basis.new_zeros(first.K)
         )
-        self.seen = torch.zeros_like(self.counts)
-        self.within, self.squares = self.sums.new_zeros(r, r), self.sums.new_zeros(self.K)
-        self.spread, self.marked = (
-            self.sums.new_zeros(self.K),
-            self.sums.new_zeros(2, 2),
-        )  # marked: (unmarked, marked) x (sum, samples)
-        self.decided = torch.zeros(3, dtype=torch.int64, device=self.sums.device)
-        self.tables = None
-
-    def _prepare(self, dtype: torch.dtype) -> None:
-        """What the second read looks up, by label: means in the working type, what that rounds
-        away, and the two decisions' offsets.
-        """
-        s, device = self.statistics, self.sums.device
-        rounded = s.means.to(dtype)
-        shift = rounded.double() - s.means  # (K, D)
-        self.roots = _roots(s)
-        targets = [s.basis / self.roots]  # inside the span in units of the between-class scatter
-        tables = {"means": rounded, "shift": (shift @ targets[0]).to(dtype)}
+        sums, device, dtype = first.sums, first.sums.device, first.dtype
+        self.added = torch.zeros_like(first.counts)
+        self.within, self.squares = sums.new_zeros(r, r), sums.new_zeros(first.K)
+        self.spread = sums.new_zeros(first.K)
+        self.marked = sums.new_zeros(2, 2)  # (unmarked, marked) x (sum, samples)
+        # Deviations are taken from means rounded to the working type. Their squares and products
+        # are corrected for the rounding afterwards.
+        rounded = means.to(dtype)
+        shift = rounded.double() - means  # (K, D)
+        self.roots = self.partial.between_roots()
+        whitened = basis / self.roots  # coordinates in units of the between-class scatter
+        self.means, self.shift = rounded.to(device), (shift @ whitened).to(device, dtype)
         self.rounding = shift.square().sum(1).to(device)  # (K,)
-        if self.W is not None:
-            W, b = (
-                self.W.detach().cpu().double(),
-                0 if self.b is None else self.b.detach().cpu().double(),
-            )
-            near = self.centroids or s
-            basis, H = (
-                near.basis / _roots(near),
-                near.centred_means() @ near.basis,
-            )  # (D, r), (classes present, r)
-            tables["nearest"] = ((rounded.double() - near.global_mean()) @ basis).to(dtype)
-            tables["logits"] = (rounded.double() @ W.T + b).to(dtype)
-            tables["pull"], tables["half"] = (
-                (H * _roots(near)).T.to(dtype).contiguous(),
-                (H.square().sum(1) / 2).to(dtype),
-            )
-            tables["names"] = near.present.nonzero()[:, 0]
-            targets += ([] if near is s else [basis]) + [W.T]
+        self.decider: _Decider | None = None
+        targets = [whitened]
+        if W is not None:
+            self.decider = _Decider(W, b, self.partial, centroids or self.partial, rounded, device)
+            targets += self.decider.targets
         self.target = torch.cat(targets, 1).to(device, dtype)  # (D, r + ...)
-        self.tables = {name: table.to(device) for name, table in tables.items()}
 
     @torch.no_grad()
-    def second(
+    def add(
         self, features: torch.Tensor, labels: torch.Tensor, mark: torch.Tensor | None = None
     ) -> None:
-        """Take in a batch for everything else; mark, bool (B,): what `nc1_by_mark` tells apart."""
-        for h, y, *marks in self._chunks(features, labels, *([] if mark is None else [mark])):
-            dtype = torch.float64 if h.dtype == torch.float64 or h.is_cuda else torch.float32
-            if self.tables is None:
-                self._prepare(dtype)
-            t, r = self.tables, self.within.shape[0]
-            deviations = t["means"].index_select(0, y)  # (rows, D)
+        """Add a batch: features and labels as in the first pass; mark, bool (B,), or None.
+
+        `nc1_by_mark` averages over the marked and over the other samples.
+        """
+        features, labels = check_samples(features, labels, self.first.K, self.first.D)
+        mark = None if mark is None else mark.to(features.device)
+        r = self.within.shape[0]
+        for h, y, marked in _in_chunks(features, labels, mark):
+            deviations = self.means.index_select(0, y)  # (rows, D)
             torch.sub(h, deviations, out=deviations)
             with torch.autocast(h.device.type, enabled=False):
                 products = deviations @ self.target  # (rows, r + ...)
-                inside = products[:, :r] + t["shift"].index_select(
-                    0, y
-                )  # (rows, r): its square is (h - mu_y)^T Sigma_B^+ (h - mu_y)
+                # The squared norm of a row is (h - mu_y)^T Sigma_B^+ (h - mu_y).
+                inside = products[:, :r] + self.shift.index_select(0, y)  # (rows, r)
                 self.within += inside.T @ inside
-            self.squares.index_add_(
-                0, y, torch.linalg.vector_norm(deviations, dim=1).double().square_()
-            )
+            squares = torch.linalg.vector_norm(deviations, dim=1).double().square_()  # (rows,)
+            self.squares.index_add_(0, y, squares)
             spread = torch.linalg.vector_norm(inside, dim=1).double().square_()  # (rows,)
             self.spread.index_add_(0, y, spread)
-            self.seen.index_add_(0, y, torch.ones_like(y))
-            for marked in marks:
-                self.marked.index_add_(
-                    0, marked.long(), torch.stack([spread, torch.ones_like(spread)], 1)
-                )
-            if self.W is not None:
-                self._decide(products, y)
+            self.added.index_add_(0, y, torch.ones_like(y))
+            if marked is not None:
+                pairs = torch.stack([spread, torch.ones_like(spread)], 1)  # (rows, 2)
+                self.marked.index_add_(0, marked.long(), pairs)
+            if self.decider is not None:
+                self.decider.add(products, y)
 
-    def _decide(self, products: torch.Tensor, y: torch.Tensor) -> None:
-        t, K, r = self.tables, len(self.W), self.tables["pull"].shape[0]
-        logits = products[:, -K:] + t["logits"].index_select(0, y)  # (rows, K)
-        place = products[:, -K - r : -K] + t["nearest"].index_select(0, y)  # (rows, r)
-        with torch.autocast(place.device.type, enabled=False):
-            nearest = t["names"][(place @ t["pull"] - t["half"]).argmax(1)]  # (rows,)
-        chosen = logits.argmax(1)  # (rows,)
-        self.decided += torch.stack(
-            [(chosen == y).sum(), (nearest == y).sum(), (chosen == nearest).sum()]
-        )
+    def statistics(self) -> Statistics:
+        """The statistics of all samples.
 
-    def finish(self) -> Statistics:
-        """The statistics, after both reads. Raises: UsageError when the second read saw other
-        samples than the first.
+        Raises: UsageError where the two passes saw different samples.
         """
-        if not torch.equal(self.seen, self.counts):
+        first = self.first.counts
+        if not torch.equal(self.added, first):
             raise UsageError(
-                f"the second read saw other samples ({int(self.seen.sum())}) than the first ({int(self.counts.sum())}): "
-                "use a loader that gives every sample each time, without drop_last, or keep the features in memory."
+                f"the second pass had other samples ({int(self.added.sum())}) than the first "
+                f"({int(first.sum())}): use a loader that gives every sample each time, without "
+                "drop_last, or keep the features in memory."
             )
-        s, counts = self.statistics, self.counts.cpu()
-        class_within = (self.squares.cpu() / counts.clamp(min=1) - self.rounding.cpu()).clamp(min=0)
+        counts, partial = first.cpu(), self.partial
+        class_within = self.squares.cpu() / counts.clamp(min=1) - self.rounding.cpu()
         within = self.within.cpu() * self.roots[:, None] * self.roots / counts.sum()
-        return Statistics(counts, s.means, s.basis, within, class_within)
+        return Statistics(counts, partial.means, partial.basis, within, class_within.clamp(min=0))
 
     def decisions(self) -> dict[str, float]:
-        """Shares of samples: `accuracy` and `ncc_accuracy` right by classifier and nearest class
-        mean, `nc4_agreement` decided alike.
+        """Shares of samples: `accuracy`, `ncc_accuracy` and `nc4_agreement`; without W, none.
+
+        They count the samples that the classifier assigns to their label, that the nearest class
+        mean assigns to their label, and that both rules assign to the same class.
         """
-        shares = (self.decided.double() / self.counts.sum()).tolist()
+        if self.decider is None:
+            return {}
+        shares = (self.decider.hits.double() / self.first.counts.sum()).tolist()
         return dict(zip(("accuracy", "ncc_accuracy", "nc4_agreement"), shares, strict=True))
 
     def nc1_by_class(self) -> torch.Tensor:
-        """tr(Sigma_k Sigma_B^+), float64 (K,), NaN for a class without samples and where all class
-        means coincide.
+        """tr(Sigma_k Sigma_B^+), float64 (K,).
+
+        NaN for a class without samples, and everywhere if all class means coincide.
         """
-        nothing = 0.0 if len(self.roots) else float("nan")
-        return (self.spread / self.counts).cpu() + nothing
+        return (self.spread / self.first.counts).cpu() + self._nan_without_span()
 
     def nc1_by_mark(self) -> dict[str, float]:
-        """Mean of (h - mu_y)^T Sigma_B^+ (h - mu_y) over all, over the marked ("correct") and over
-        the other samples ("wrong").
+        """Mean of (h - mu_y)^T Sigma_B^+ (h - mu_y) over all, marked and unmarked samples.
+
+        The keys are "all", "correct" (marked) and "wrong" (unmarked).
         """
         sums = torch.stack([self.marked.sum(0), self.marked[1], self.marked[0]])  # (3, 2)
-        nothing = 0.0 if len(self.roots) else float("nan")
-        return dict(
-            zip(
-                ("all", "correct", "wrong"),
-                (sums[:, 0] / sums[:, 1] + nothing).tolist(),
-                strict=True,
-            )
-        )
+        means = (sums[:, 0] / sums[:, 1] + self._nan_without_span()).tolist()
+        return dict(zip(("all", "correct", "wrong"), means, strict=True))
+
+    def _nan_without_span(self) -> float:
+        """0, or NaN if all class means coincide: Sigma_B = 0 then has no useful inverse."""
+        return 0.0 if len(self.roots) else float("nan")
+
+
+class _Decider:
+    """Classifies samples by W h + b and by the nearest class mean, from products of deviations.
+
+    `targets` are the columns that deviations from the rounded means must be multiplied by: for the
+    centroids' span, unless it is the span of the statistics themselves, and for the logits.
+    """
+
+    def __init__(
+        self,
+        W: torch.Tensor,
+        b: torch.Tensor | None,
+        statistics: Statistics,
+        centroids: Statistics,
+        rounded: torch.Tensor,
+        device: torch.device,
+    ) -> None:
+        dtype = rounded.dtype
+        W = W.detach().cpu().double()
+        offset = torch.zeros(len(W)) if b is None else b.detach().cpu()
+        roots = centroids.between_roots()
+        basis = centroids.basis / roots  # (D, r)
+        H = centroids.centred_means() @ centroids.basis  # (classes present, r)
+        self.targets = [W.T] if centroids is statistics else [basis, W.T]
+        # h = rounded mean + deviation: what the rounded means add to the place in the span and to
+        # the logits is looked up by label.
+        place = (rounded.double() - centroids.global_mean()) @ basis  # (K, r)
+        logits = rounded.double() @ W.T + offset.double()  # (K, K)
+        self.place, self.logits = place.to(device, dtype), logits.to(device, dtype)
+        # |x - m|^2 is least where x.m - |m|^2/2 is largest.
+        self.pull = (H * roots).T.to(dtype).contiguous().to(device)  # (r, classes present)
+        self.half = (H.square().sum(1) / 2).to(device, dtype)
+        self.present = centroids.present.nonzero()[:, 0].to(device)
+        self.hits = torch.zeros(3, dtype=torch.int64, device=device)
+
+    def add(self, products: torch.Tensor, y: torch.Tensor) -> None:
+        """Count a chunk: products, deviations times the targets (rows, ...); y, labels (rows,)."""
+        K, r = len(self.logits), self.pull.shape[0]
+        logits = products[:, -K:] + self.logits.index_select(0, y)  # (rows, K)
+        place = products[:, -K - r : -K] + self.place.index_select(0, y)  # (rows, r)
+        with torch.autocast(place.device.type, enabled=False):
+            nearest = self.present[(place @ self.pull - self.half).argmax(1)]  # (rows,)
+        chosen = logits.argmax(1)  # (rows,)
+        hits = [(chosen == y).sum(), (nearest == y).sum(), (chosen == nearest).sum()]
+        self.hits += torch.stack(hits)

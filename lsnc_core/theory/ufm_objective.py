@@ -1,8 +1,8 @@
-"""The objective of the unconstrained feature model, its gradient and its Hessian, for many problems
-of one size at once.
+"""The objective of the unconstrained feature model, its gradient and its Hessian.
 
-A point is one vector of unknowns (W, H, b), float64 (..., size); the leading axes are starts and
-strengths, and a loss may have a strength for each. Sample number k n + i is sample i of class k.
+All functions take many problems of one size at once. A point is one vector of unknowns (W, H, b),
+float64 (..., size). The leading axes are starts and strengths, and a loss may have a strength for
+each. Sample number k n + i is sample i of class k.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from lsnc_core.theory.ufm import FeatureModel, Loss
 def split(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """W (..., K, D), features H (..., N, D) and b (..., K) as views of points x (..., size).
 
-    Raises: UsageError, for a last axis that is not the model's size.
+    Raises: UsageError where the last axis does not have the model's size.
     """
     if np.shape(x)[-1:] != (model.size,):
         raise UsageError(
@@ -26,16 +26,16 @@ def split(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 
 def join(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The point of W (..., K, D), H (..., N, D) and b (..., K); the reverse of split."""
+    """The points (..., size) of W (..., K, D), H (..., N, D) and b (..., K); undoes split."""
     lead = b.shape[:-1]
     return np.concatenate([W.reshape(*lead, -1), H.reshape(*lead, -1), b], axis=-1)
 
 
 def random_starts(model: FeatureModel, count: int, seed: int, scale: float = 1.0) -> np.ndarray:
-    """Starts with independent normal entries of standard deviation `scale`, bias 0; float64 (count,
-    size).
+    """Starts with independent normal entries of standard deviation `scale` and bias 0.
 
-    The first ones do not depend on count. Raises: UsageError, for fewer than one start.
+    The first ones do not depend on count. Returns: float64 (count, size). Raises: UsageError for
+    fewer than one start.
     """
     if count < 1:
         raise UsageError(f"There must be at least one start, not {count!r}.")
@@ -56,14 +56,15 @@ def classes(model: FeatureModel) -> np.ndarray:
 
 
 def _strength(loss: Loss, axes: int) -> np.ndarray:
-    """The loss's strength with `axes` further axes of length 1."""
+    """The loss's strength with `axes` more axes of length 1."""
     value = np.asarray(loss.strength)
     return value.reshape(value.shape + (1,) * axes)
 
 
-def _focal_factor(log_p, rest, gamma):
-    """c(p) of the focal loss's gradient c (e_k - q): (1-p)^gamma (gamma p log p / (1-p) - 1); rest
-    = 1 - p.
+def _focal_factor(log_p: np.ndarray, rest: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    """c(p) of the focal loss's gradient c (e_k - q); rest = 1 - p.
+
+    Formula: c = (1-p)^gamma (gamma p log p / (1-p) - 1).
     """
     ratio = np.where(rest > 0, log_p / np.where(rest > 0, rest, 1), -1.0)
     return rest**gamma * (gamma * np.exp(log_p) * ratio - 1)
@@ -76,14 +77,15 @@ def data_loss(loss: Loss, Z: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, n
     mse: (1/K)||z - M e_k||^2; q = softmax(z).
     Args: loss, its strength broadcasts with the leading axes; Z, logits float64 (..., N, K); own,
     class k of each sample, int (N,).
-    Returns: losses (..., N) and gradients (..., N, K). Source: Guo, section on label smoothing;
-    Zhou section 2.
+    Returns: losses (..., N) and gradients (..., N, K).
+    Source: Guo, section on label smoothing; Zhou, section 2.
     """
     rows, K = np.arange(len(own)), Z.shape[-1]
     if loss.name == "mse":
         G = Z.copy()
         G[..., rows, own] -= _strength(loss, 1)
         return (G * G).mean(-1), G * (2 / K)
+    # Softmax and log-softmax share one exponential: this is the inner loop of every optimiser.
     shifted = Z - Z.max(-1, keepdims=True)
     Q = np.exp(shifted)
     total = Q.sum(-1, keepdims=True)
@@ -108,7 +110,7 @@ def value_and_gradient(
     """f and its gradient at points x.
 
     Args: x, float64 (..., size). Returns: float64 (...) and (..., size). Raises: UsageError.
-    Source: module docstring of ufm.
+    Source: f is defined in the docstring of `ufm`.
 
     >>> model = FeatureModel(K=2, n=1, D=1, lambda_W=0.1, lambda_H=0.1)
     >>> value, gradient = value_and_gradient(model, Loss("ls", 0.0), np.zeros(6))
@@ -118,7 +120,7 @@ def value_and_gradient(
     W, H, b = split(model, x)
     losses, G = data_loss(loss, logits(model, x), classes(model))
     G /= model.N
-    decays = 0.5 * (
+    penalty = 0.5 * (
         model.lambda_W * _square(W, 2)
         + model.lambda_H * _square(H, 2)
         + model.lambda_b * _square(b, 1)
@@ -128,10 +130,11 @@ def value_and_gradient(
     np.add(G.swapaxes(-1, -2) @ H, model.lambda_W * W, out=into[0])
     np.add(G @ W, model.lambda_H * H, out=into[1])
     np.add(G.sum(-2), model.lambda_b * b, out=into[2])
-    return losses.mean(-1) + decays, gradient
+    return losses.mean(-1) + penalty, gradient
 
 
 def _square(x: np.ndarray, axes: int) -> np.ndarray:
+    """Sum of squares over the last `axes` axes."""
     flat = x.reshape(*x.shape[: x.ndim - axes], -1)
     return np.einsum("...i,...i->...", flat, flat)
 
@@ -139,9 +142,8 @@ def _square(x: np.ndarray, axes: int) -> np.ndarray:
 def curvature_product(loss: Loss, Z: np.ndarray, own: np.ndarray, V: np.ndarray) -> np.ndarray:
     """Second derivative of each sample's loss in its logits, applied to V.
 
-    Args: loss; Z, logits float64 (..., N, K); own, class of each sample, int (N,); V, float64 (...,
-    N, K).
-    Returns: float64 of the broadcast shape of Z and V.
+    Args: loss; Z, logits float64 (..., N, K); own, class of each sample, int (N,); V, float64
+    (..., N, K). Returns: float64 of the broadcast shape of Z and V.
     """
     if loss.name == "mse":
         return V * (2 / Z.shape[-1])
@@ -157,13 +159,13 @@ def curvature_product(loss: Loss, Z: np.ndarray, own: np.ndarray, V: np.ndarray)
     # dc = c'(p) dp with dp = p (v_k - q.v)
     slope = gamma * rest ** (gamma - 1) * (log_p + 2 - (gamma - 1) * p * log_p / rest)
     moved = slope * p * centred[..., rows, own]
-    out = -c[..., None] * Q * centred - moved[..., None] * Q
-    out[..., rows, own] += moved
-    return out
+    product = -c[..., None] * Q * centred - moved[..., None] * Q
+    product[..., rows, own] += moved
+    return product
 
 
 def hessian_product(model: FeatureModel, loss: Loss, x: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The Hessian of f at x, applied to v without forming it.
+    """The Hessian of f at x applied to v, without forming it.
 
     Args: x, v, float64 (..., size) that broadcast. Returns: float64 of the broadcast shape. Raises:
     UsageError.
@@ -181,8 +183,9 @@ def hessian_product(model: FeatureModel, loss: Loss, x: np.ndarray, v: np.ndarra
 
 
 def dense_hessian(model: FeatureModel, loss: Loss, x: np.ndarray) -> np.ndarray:
-    """The whole Hessian of f at one point x (size,), symmetric float64 (size, size); meant for up
-    to some thousand unknowns.
+    """The whole Hessian of f at one point x (size,), for up to some thousand unknowns.
+
+    Returns: symmetric float64 (size, size).
     """
     whole = hessian_product(model, loss, x[None], np.eye(model.size))
     return (whole + whole.T) / 2

@@ -1,9 +1,10 @@
-"""Eigenvectors of the feature model's Hessians written out, and the Hessians as operators that are
-never formed.
+"""Eigenvectors of the feature model's Hessians in closed form, and the Hessians as operators.
 
-With them a spectrum in closed form is checked at any size: each eigenvalue by the residual of an
-eigenvector, the largest by scipy's eigsh.
+The operators are never formed as matrices. With both, a closed-form spectrum can be checked at any
+size: each eigenvalue by the residual of an eigenvector, the largest by scipy's eigsh.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,14 +12,15 @@ from lsnc_core.errors import UsageError
 from lsnc_core.theory import ufm, ufm_objective, ufm_spectra
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
-def operator(model: FeatureModel, loss: Loss, x: np.ndarray, of: str = "all"):
-    """The Hessian of f at a point as a scipy LinearOperator: of all unknowns, or of "W" or "H" with
-    the rest fixed.
 
-    Args: x, point float64 (size,); loss, of one strength; of, "all", "W" or "H". Returns:
-    scipy.sparse.linalg.LinearOperator, float64.
-    Raises: UsageError.
+def operator(model: FeatureModel, loss: Loss, x: np.ndarray, of: str = "all") -> "LinearOperator":
+    """The Hessian of f at a point as a scipy LinearOperator.
+
+    Args: x, point float64 (size,); loss, of one strength; of, "all" unknowns, or "W" or "H" with
+    the rest fixed. Returns: scipy.sparse.linalg.LinearOperator, float64. Raises: UsageError.
     """
     from scipy.sparse.linalg import LinearOperator
 
@@ -52,33 +54,33 @@ def eigenvector(
     name: str,
     of: str = "all",
     seed: int = 0,
-    turned: int | None = None,
+    rotation: int | None = None,
 ) -> np.ndarray:
-    """A unit eigenvector of a named eigenvalue of ufm_spectra.spectrum at the minimiser
-    ufm.construct(..., seed=turned).
+    """A unit eigenvector of a named eigenvalue of ufm_spectra.spectrum.
 
+    It belongs to the minimiser ufm.construct(..., seed=rotation).
     Args: model; delta, float; name, of an Eigenvalue; of, "all", "W" or "H"; seed, of the choice
-    inside the eigenspace; turned, of the minimiser's rotation. Returns: float64 (size of the
-    block,), norm 1. Raises: UsageError, for a name that the spectrum does not have.
-    Source: the decomposition in ufm_spectra's docstring.
+    inside the eigenspace; rotation, the seed of the minimiser's rotation, or None. Returns: float64
+    (size of the block,), norm 1. Raises: UsageError for a name that the spectrum does not have.
+    Source: the derivation in the docstring of ufm_spectra.
     """
     names = [e.name for e in ufm_spectra.spectrum(model, delta, of)]
     if name not in names or of == "logits":
         raise UsageError(
             f"The spectrum of {of} has no eigenvector named {name!r}; there are {', '.join(names)}."
         )
-    build = _Eigenvectors(model, delta, seed, turned)
+    build = _Eigenvectors(model, delta, seed, rotation)
     whole = {"W": build.of_W, "H": build.of_H, "all": build.of_all}[of](name)
     part = whole[_place(model, of)]
     return part / np.linalg.norm(part)
 
 
 class _Eigenvectors:
-    """Eigenvectors of one minimiser; draws inside an eigenspace come from one generator."""
+    """Eigenvectors at one minimiser; draws inside an eigenspace come from one generator."""
 
-    def __init__(self, model: FeatureModel, delta: float, seed: int, turned: int | None):
+    def __init__(self, model: FeatureModel, delta: float, seed: int, rotation: int | None) -> None:
         self.model, self.at = model, ufm_spectra.at_minimiser(model, delta)
-        self.U = ufm.frame(model, turned)
+        self.U = ufm.simplex_etf(model, rotation)
         self.draw = np.random.default_rng(seed).standard_normal
 
     def _outside(self) -> np.ndarray:
@@ -91,28 +93,33 @@ class _Eigenvectors:
         v = self.draw(self.model.K)
         return v - v.mean()
 
-    def _matrix(self, name: str) -> np.ndarray:
-        """A K x K matrix of norm 1 of the kind that the name begins with, rows and columns of sum 0
-        (diagonal: of the vector drawn).
+    def _matrix(self, kind: str) -> np.ndarray:
+        """A K x K matrix of norm 1 whose rows and columns sum to 0.
+
+        kind: "antisymmetric"; "symmetric", without diagonal and orthogonal to P; "mean", P itself.
         """
         K = self.model.K
         P = np.eye(K) - 1 / K
         A = P @ self.draw((K, K)) @ P
-        if name.startswith("antisymmetric"):
+        if kind == "antisymmetric":
             A = A - A.T
-        elif name.startswith("symmetric"):
+        elif kind == "symmetric":
             A = A + A.T
-            A -= (
-                P @ np.diag(np.diag(A)) @ P * K / (K - 2)
-            )  # takes the diagonal away, up to a copy of P
+            A -= P @ np.diag(np.diag(A)) @ P * K / (K - 2)  # leaves the diagonal of a multiple of P
             A -= P * np.trace(A) / (K - 1)
         else:
             A = P
         return A / np.linalg.norm(A)
 
-    def _point(self, W=None, means=None, bias=None) -> np.ndarray:
-        """The unknowns of a change of W (K, D), of class means times sqrt(n) (D, K), and of b
-        (K,).
+    def _point(
+        self,
+        W: np.ndarray | None = None,
+        means: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """A change of W (K, D), of the class means times sqrt(n) (D, K) and of b (K,), as unknowns.
+
+        Returns: float64 (size,); what is None does not change.
         """
         K, D, n = self.model.K, self.model.D, self.model.n
         W = np.zeros((K, D)) if W is None else W
@@ -121,19 +128,20 @@ class _Eigenvectors:
         return ufm_objective.join(W, H, np.zeros(K) if bias is None else bias)
 
     def _diagonal(self, v: np.ndarray) -> np.ndarray:
-        """P diag(v) P of norm 1 for a vector of norm 1."""
+        """P diag(v) P, scaled to norm 1 for a vector of norm 1."""
         K = self.model.K
         P = np.eye(K) - 1 / K
         return P @ np.diag(v) @ P * np.sqrt(K / (K - 2))
 
-    def _sample(self, name: str) -> np.ndarray:
-        """A feature direction of a sample of class 0, (D,): outside the span, across the other
-        classes, towards its own.
+    def _sample(self, kind: str) -> np.ndarray:
+        """A feature direction of a sample of class 0, (D,).
+
+        kind: "outside" the span, "own", towards its class mean, or "others", across the others.
         """
         own = np.eye(self.model.K)[0] - 1 / self.model.K
-        if name == "outside":
+        if kind == "outside":
             return self._outside()
-        if name == "own":
+        if kind == "own":
             return self.U.T @ own
         y = self._centred()
         return self.U.T @ (y - own * (y @ own) / (own @ own))
@@ -155,45 +163,60 @@ class _Eigenvectors:
         return self._point(self._matrix(name) @ self.U)
 
     def of_all(self, name: str) -> np.ndarray:
-        model, at, U = self.model, self.at, self.U
-        K, W, H = model.K, model.lambda_W, model.lambda_H
-        mu, ones = np.sqrt(W * H), np.ones(K)
         kind, _, part = name.partition(", ")
         if kind == "within":
-            x = np.zeros((model.N, model.D))
-            x[0] = self._sample(part)
-            x[1] = -x[0]  # sums to 0 over the class
-            return ufm_objective.join(np.zeros_like(U), x, np.zeros(K))
+            return self._of_deviations(part)
+        if kind in ("outside", "left", "bias shift") or name == "rotation, outside":
+            return self._of_outside(name)
+        if kind.startswith("diagonal"):
+            return self._of_block(int(kind.split()[1]))
+        return self._of_matrices(kind, part)
+
+    def _of_deviations(self, kind: str) -> np.ndarray:
+        """A change of two samples of class 0 that leaves the class mean as it is."""
+        x = np.zeros((self.model.N, self.model.D))
+        x[0] = self._sample(kind)
+        x[1] = -x[0]
+        return ufm_objective.join(np.zeros_like(self.U), x, np.zeros(self.model.K))
+
+    def _of_outside(self, name: str) -> np.ndarray:
+        """Changes of W and of class means outside the span, or of their sums over the classes."""
+        ones, root_W, root_H = np.ones(self.model.K), *self._roots()
         if name in ("rotation, outside", "outside, stretch"):
             v, x = self._centred(), self._outside()
             # [[W, -mu], [-mu, H]] has eigenvalues 0 and W + H
-            scale = (np.sqrt(H), np.sqrt(W)) if kind == "rotation" else (np.sqrt(W), -np.sqrt(H))
+            scale = (root_H, root_W) if name == "rotation, outside" else (root_W, -root_H)
             return self._point(scale[0] * np.outer(v, x), scale[1] * np.outer(x, v))
         if name == "outside, W sum":
             return self._point(np.outer(ones, self._outside()))
         if name == "outside, mean feature":
             return self._point(means=np.outer(self._outside(), ones))
         if name == "left":
-            return self._point(np.outer(ones, U.T @ self._centred()))
-        if name == "bias shift":
-            return self._point(bias=ones)
-        if kind == "rotation" or kind == "antisymmetric":
+            return self._point(np.outer(ones, self.U.T @ self._centred()))
+        return self._point(bias=ones)  # bias shift
+
+    def _of_matrices(self, kind: str, part: str) -> np.ndarray:
+        """Changes of W along A U and of the class means along U^t A, A a K x K matrix."""
+        model, at, U = self.model, self.at, self.U
+        K, W, H = model.K, model.lambda_W, model.lambda_H
+        mu, (root_W, root_H) = np.sqrt(W * H), self._roots()
+        if kind in ("rotation", "antisymmetric"):
             A = self._matrix("antisymmetric")
             # [[W, mu], [mu, H]] (1 + theta/mu)
-            scale = (np.sqrt(H), -np.sqrt(W)) if kind == "rotation" else (np.sqrt(W), np.sqrt(H))
+            scale = (root_H, -root_W) if kind == "rotation" else (root_W, root_H)
             return self._point(scale[0] * A @ U, scale[1] * U.T @ A)
-        if kind.startswith("diagonal"):
-            return self._of_block(int(kind.split()[1]))
-        theta = (
-            at.p_off * at.margin / (K * np.sqrt(model.n)) * (K * at.p_on if kind == "mean" else 1)
-        )
+        theta = at.p_off * at.margin / (K * np.sqrt(model.n))
+        theta = theta * (K * at.p_on if kind == "mean" else 1)
         form = np.array([[W * (1 + theta / mu), theta - mu], [theta - mu, H * (1 + theta / mu)]])
-        scale = np.linalg.eigh(form)[1][:, 0 if part == "low" else 1]
+        along_W, along_H = np.linalg.eigh(form)[1][:, 0 if part == "low" else 1]
         A = self._matrix(kind)
-        return self._point(scale[0] * A @ U, scale[1] * U.T @ A)
+        return self._point(along_W * A @ U, along_H * U.T @ A)
+
+    def _roots(self) -> tuple[float, float]:
+        return np.sqrt(self.model.lambda_W), np.sqrt(self.model.lambda_H)
 
     def _of_block(self, number: int) -> np.ndarray:
-        """The eigenvector number `number` of ufm_spectra.diagonal_block, for a vector drawn."""
+        """Eigenvector `number` of ufm_spectra.diagonal_block, for a random vector."""
         K, v = self.model.K, self._centred()
         v /= np.linalg.norm(v)
         parts = np.linalg.eigh(ufm_spectra.diagonal_block(self.model, self.at))[1][:, number]

@@ -1,5 +1,7 @@
-"""Collapse metrics against a dense implementation (explicit covariances, scipy's pinv), exact
-cases, invariances, what is refused.
+"""Collapse metrics against a dense implementation (explicit covariances, scipy's pinv).
+
+Also exact cases, invariances and refusals. Values are compared exactly only where the arithmetic is
+exact; elsewhere processors round differently.
 """
 
 import doctest
@@ -30,8 +32,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:no simplex ETF:UserWarning")
 
 
 def made(seed, sizes, D, offset=0.0, condition=1.0, sigma=0.3):
-    """Features whose class means have the given spread of Sigma_B's eigenvalues, labels shuffled,
-    and a classifier near the means.
+    """Features, shuffled labels and a classifier near the class means.
+
+    condition: the ratio of the largest to the smallest non-zero eigenvalue of Sigma_B.
     """
     draw = np.random.default_rng(seed)
     K, r = len(sizes), min(len(sizes) - 1, D)
@@ -104,7 +107,7 @@ def dense(features, labels, W, b):
         found |= {name + end: value for name, value in here.items()}
         if not end:
             by_class = [np.trace(C @ inverse) for C in covariances]
-    distances = np.array([[np.sum((a - c) ** 2) for c in mu] for a in mu])
+    distances = np.stack([((mu - m) ** 2).sum(1) for m in mu])
     variances = np.array([np.trace(C) for C in covariances])
     with np.errstate(divide="ignore"):
         found["nc1_cdnv"] = off_diagonal((variances[:, None] + variances) / (2 * distances)).mean()
@@ -115,7 +118,7 @@ def dense(features, labels, W, b):
         "W_norm": np.linalg.norm(W, axis=1).mean(),
     }
     chosen = np.array([np.argmax(W @ x + b) for x in h])
-    nearest = np.array([np.argmin([np.sum((x - m) ** 2) for m in mu]) for x in h])
+    nearest = np.array([np.argmin(((x - mu) ** 2).sum(1)) for x in h])
     found |= {
         "accuracy": (chosen == y).mean(),
         "ncc_accuracy": (nearest == y).mean(),
@@ -126,8 +129,9 @@ def dense(features, labels, W, b):
 
 
 def tolerances(problem, condition):
-    """By metric: 1e-14 times the condition of Sigma_B, at least 1e-10, and for CDNV what rounded
-    means do to their smallest distance.
+    """By metric: 1e-14 times the condition number of Sigma_B, at least 1e-10.
+
+    For CDNV also the relative error of the smallest distance between rounded class means.
     """
     features, labels, W, _ = problem
     mu = torch.stack([features[labels == k].mean(0) for k in range(len(W))])
@@ -166,7 +170,8 @@ def test_there_is_a_formula_for_every_value_and_no_other():
     features, labels, W, b = made(0, [5, 6, 7], 4)
     values = neural_collapse(features, labels, W, b).values
     assert set(values) == set(FORMULAS) == set(dense(features, labels, W, b)[0])
-    assert {ours for names in PRESETS.values() for ours in names.values()} <= set(FORMULAS)
+    for names in PRESETS.values():
+        assert set(names.values()) <= set(FORMULAS)
 
 
 @SLOW
@@ -196,22 +201,20 @@ def test_narrow_features_lose_only_what_they_were_given_without(
     found = neural_collapse(features, labels, W, b)
     for name in FORMULAS:
         allowed = (
-            2 / len(labels) if name in collapse.SECOND_READ else 0
+            2 / len(labels) if name in collapse.SECOND_PASS else 0
         )  # a sample between two classes may go to either
         assert found.values[name] == pytest.approx(expected[name], rel=tolerance, abs=allowed), name
     np.testing.assert_allclose(found.nc1_by_class, by_class, rtol=tolerance)
 
 
 def test_sigma_b_over_five_decades_in_float32_keeps_every_direction():
-    """The usual pinv in float32 drops all below 6e-5 of the largest eigenvalue and with it 94 % of
-    NC1.
-    """
+    """A pinv in float32 drops eigenvalues below 6e-5 of the largest, and with them 94 % of NC1."""
     features, labels, W, b = made(2, [200] * 10, 512, 5.0, 1e5, 0.01)
     found = neural_collapse(features.float(), labels, W, b).values["nc1_trace_over_K"]
     assert found == pytest.approx(dense(features, labels, W, b)[0]["nc1_trace_over_K"], rel=1e-4)
 
 
-# ------------------------------------------------------------------------------------------------ exact cases
+# -------------------------------------------------------------------------------------- exact cases
 
 
 def simplex(K, D, seed=0):
@@ -227,15 +230,15 @@ def test_a_perfect_simplex_is_zero(K, D, copies):
     features, labels = (3 * M).repeat(copies, 1), torch.arange(K).repeat(copies)
     found = neural_collapse(features, labels, 0.5 * M)
     for name, value in found.values.items():
-        if name in collapse.SECOND_READ:
+        if name in collapse.SECOND_PASS:
             assert value == 1
         elif "norm" not in name or "equinorm" in name:
-            assert abs(value) < 1e-14, name
-    assert (
-        found.values["nc1_trace"] == found.values["nc1_quotient"] == found.values["nc1_cdnv"] == 0
-    )
-    assert found.values["means_norm"] == pytest.approx(3 * math.sqrt(1 - 1 / K), rel=1e-14)
-    assert found.nc1_by_class.tolist() == [0] * K
+            assert abs(value) < 1e-13, name
+    # The mean of one sample is the sample itself; the mean of equal samples may round.
+    largest = 0 if copies == 1 else 1e-30
+    assert all(found.values[name] <= largest for name in ("nc1_trace", "nc1_quotient", "nc1_cdnv"))
+    assert all(value <= largest for value in found.nc1_by_class.tolist())
+    assert found.values["means_norm"] == pytest.approx(3 * math.sqrt(1 - 1 / K), rel=1e-13)
 
 
 def test_two_classes_by_hand():
@@ -243,14 +246,14 @@ def test_two_classes_by_hand():
     values = neural_collapse(
         features, torch.tensor([0, 0, 1, 1]), torch.tensor([[2.0], [0.0]]), torch.tensor([1.0, 1.0])
     ).values
-    for name, value in {"nc1_trace": 0.25, "nc1_trace_over_K": 0.125, "nc1_quotient": 0.25}.items():
-        assert values[name] == pytest.approx(value, rel=1e-15)
-    assert values["nc1_cdnv"] == (1 + 1) / (2 * 16)
+    expected = {"nc1_trace": 0.25, "nc1_trace_over_K": 0.125, "nc1_quotient": 0.25}
+    for name, value in (expected | {"nc1_cdnv": (1 + 1) / (2 * 16)}).items():
+        assert values[name] == pytest.approx(value, rel=1e-14)
     assert values["W_mu_plus_b"] == pytest.approx(math.sqrt(2))
     # (1, 0)/1 against (1, -1)/sqrt(2)
     assert values["nc3_distance"] == pytest.approx(math.sqrt(2 - math.sqrt(2)))
     assert values["nc3_distance_squared"] == pytest.approx(2 - math.sqrt(2))
-    assert values["nc2_W_centred"] < 1e-15 and values["nc2_means"] < 1e-15
+    assert values["nc2_W_centred"] < 1e-14 and values["nc2_means"] < 1e-14
     assert (values["accuracy"], values["ncc_accuracy"], values["nc4_agreement"]) == (1, 1, 1)
 
 
@@ -278,7 +281,7 @@ def test_presets_are_the_papers_equations():
     simplex_gram = (np.eye(4) - 0.25) / math.sqrt(3)
     sigma_w = sum(np.outer(x - mu[k], x - mu[k]) for x, k in zip(h, y, strict=True)) / len(h)
 
-    H, V = (mu - mu.mean(0)).T, W.numpy()  # Guo equations 4, 5, 6
+    H, V = (mu - mu.mean(0)).T, W.numpy()  # Guo eq. 4, Guo eq. 5, Guo eq. 6
     guo = found.preset("guo")
     assert guo["NC1"] == pytest.approx(
         np.trace(sigma_w @ np.linalg.pinv(H @ H.T / 4)) / 4, rel=1e-10
@@ -323,7 +326,7 @@ def test_w_of_orthogonal_rows_by_closed_form():
         assert collapse.equiangularity(torch.eye(K)) == pytest.approx(1 / (K - 1), rel=1e-12)
 
 
-def test_test_features_are_judged_by_the_centroids_given():
+def test_test_features_are_classified_by_the_given_centroids():
     train, test = made(4, [20] * 3, 5, sigma=0.4), made(5, [15] * 3, 5, sigma=0.4)
     mu = np.stack([train[0][train[1] == k].numpy().mean(0) for k in range(3)])
     nearest = np.array([np.argmin(((x - mu) ** 2).sum(1)) for x in test[0].numpy()])
@@ -359,7 +362,7 @@ def test_nc1_by_correctness_groups_by_prediction():
     assert all(map(math.isnan, alone.values()))
 
 
-# ------------------------------------------------------------------------------------------------ invariances
+# -------------------------------------------------------------------------------------- invariances
 
 SCALED = {
     "means_norm",
@@ -404,9 +407,11 @@ def test_inputs_are_left_as_they_are_and_autocast_changes_nothing():
     before = [x.clone() for x in (features, labels, W, b)]
     plain = neural_collapse(features, labels, W.requires_grad_(), b).values
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert neural_collapse(features.requires_grad_(), labels, W, b).values == plain
+        under_autocast = neural_collapse(features.requires_grad_(), labels, W, b).values
     assert all(torch.equal(x, y) for x, y in zip(before, (features, labels, W, b), strict=True))
-    assert neural_collapse(features, labels.to(torch.uint8), W, b).values == plain
+    narrow_labels = neural_collapse(features, labels.to(torch.uint8), W, b).values
+    assert under_autocast == pytest.approx(plain, rel=1e-12)
+    assert narrow_labels == pytest.approx(plain, rel=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -418,10 +423,10 @@ def test_the_gpu_gives_the_same():
     )
 
 
-# ------------------------------------------------------------------------------------------------ degenerate and refused
+# -------------------------------------------------------------------- degenerate cases and refusals
 
 
-def test_too_few_dimensions_are_said():
+def test_too_few_dimensions_are_reported():
     with pytest.warns(UserWarning, match="no simplex ETF of 6 classes fits into 3 dimensions"):
         values = neural_collapse(*made(9, [20] * 6, 3)).values
     assert values["nc2_means"] > 0.1 and all(map(math.isfinite, values.values()))
@@ -430,7 +435,7 @@ def test_too_few_dimensions_are_said():
         neural_collapse(*made(9, [20] * 6, 5))
 
 
-def test_classes_without_samples_are_said_and_left_out():
+def test_classes_without_samples_are_reported_and_left_out():
     features, labels, W, b = made(10, [20, 30, 25], 6)
     wide, names = (
         torch.cat([torch.full((1, 6), 9.0, dtype=torch.float64), W[:1], W[1:], torch.ones(1, 6)]),
@@ -499,7 +504,7 @@ REFUSED = {
     ),
     "but one of them is -1": lambda f, y, W, b: (f, y - 1, W, b),
     "labels must be an integer tensor": lambda f, y, W, b: (f, y.float(), W, b),
-    "there are 12 features and 11 labels": lambda f, y, W, b: (f, y[1:], W, b),
+    "there are 12 features but 11 labels": lambda f, y, W, b: (f, y[1:], W, b),
     r"floating-point tensor \(N, D\), not torch.int64": lambda f, y, W, b: (f.long(), y, W, b),
     r"not torch.float64 of shape \(12, 4, 1\)": lambda f, y, W, b: (f[..., None], y, W, b),
     "not ndarray": lambda f, y, W, b: (f.numpy(), y, W, b),
@@ -509,32 +514,34 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("sentence, change", REFUSED.items(), ids=REFUSED)
-def test_what_cannot_be_is_one_sentence(sentence, change):
+def test_misuse_is_one_sentence(sentence, change):
     with pytest.raises(UsageError, match=sentence):
         neural_collapse(*change(*made(11, [4, 4, 4], 4)))
 
 
-def test_unknown_names_are_sentences():
+def test_an_unknown_name_is_one_sentence():
     found = neural_collapse(*made(11, [4, 4, 4], 4))
     with pytest.raises(UsageError, match="did you mean 'nc1_trace'"):
         found.values["nc1_trase"]
-    with pytest.raises(UsageError, match="there is no preset 'gou': there are guo, guo_code, zhou"):
+    with pytest.raises(
+        UsageError, match="there is no preset 'gou': choose from guo, guo_code, zhou"
+    ):
         found.values.preset("gou")
     with pytest.raises(UsageError, match='mu_G must be "classes"'):
         found.statistics.global_mean("all")
-    with pytest.raises(
-        UsageError, match=r"the centroids are means of shape \(3, 4\), not \(3, 5\)"
-    ):
+    with pytest.raises(UsageError, match=r"class means have shape \(3, 4\), but W has \(3, 5\)"):
         neural_collapse(*made(11, [4, 4, 4], 5), centroids=found.statistics)
     with pytest.raises(UsageError, match="needs the classifier"):
         collapse.collapse_values(found.statistics)["nc2_W"]
 
 
 def test_importing_the_metrics_is_light():
-    code = "import torch, sys; before = set(sys.modules); import lsnc_core.metrics; print(*sorted(set(sys.modules) - before))"
-    loaded = subprocess.run(
+    code = (
+        "import torch, sys; before = set(sys.modules); import lsnc_core.metrics; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert [name for name in loaded if not name.startswith("lsnc_core")] == [
-        name for name in loaded if name in ("difflib", "reprlib")
-    ]
+    )
+    others = {name for name in answer.stdout.split() if not name.startswith("lsnc_core")}
+    assert others <= {"difflib", "reprlib"}

@@ -1,6 +1,4 @@
-"""The feature model's objective and global minimisers: against autograd, scipy's optimisers and the
-definitions.
-"""
+"""The feature model's objective and minimisers against autograd, scipy and the definitions."""
 
 import doctest
 import importlib
@@ -30,9 +28,7 @@ MODULES = ("ufm", "ufm_objective", "ufm_spectra", "ufm_vectors", "ufm_dynamics",
 
 
 def torch_objective(model, loss, point):
-    """f written out with torch and the losses of the package, for autograd: an implementation of
-    its own.
-    """
+    """f with torch and the package's losses, for autograd: independent of ufm_objective."""
     K, D, s = model.K, model.D, float(loss.strength)
     W, H, b = point[: K * D].reshape(K, D), point[K * D : -K].reshape(model.N, D), point[-K:]
     Z, Y = H @ W.T + b, torch.eye(K, dtype=torch.float64).repeat_interleave(model.n, 0)
@@ -70,12 +66,12 @@ def test_objective_gradient_and_hessian_are_autograds(loss):
         point = torch.tensor(x[row], requires_grad=True)
         value = torch_objective(model, loss, point)
         value.backward()
-        assert values[row] == pytest.approx(value.item(), rel=1e-14)
-        np.testing.assert_allclose(gradients[row], point.grad.numpy(), atol=1e-14)
+        assert values[row] == pytest.approx(value.item(), rel=1e-13)
+        np.testing.assert_allclose(gradients[row], point.grad.numpy(), atol=1e-13)
         np.testing.assert_allclose(
             ufm_objective.dense_hessian(model, loss, x[row]),
             hessian(model, loss, x[row]),
-            atol=1e-14,
+            atol=1e-13,
         )
 
 
@@ -91,12 +87,12 @@ def test_a_batch_is_its_rows_each_with_its_own_strength():
         products = ufm_objective.hessian_product(model, Loss(name, strengths), x, v)
         for row, strength in enumerate(strengths):
             value, gradient = ufm_objective.value_and_gradient(model, Loss(name, strength), x[row])
-            assert together[0][row] == pytest.approx(value, rel=1e-14)
-            np.testing.assert_allclose(together[1][row], gradient, atol=1e-15)
+            assert together[0][row] == pytest.approx(value, rel=1e-13)
+            np.testing.assert_allclose(together[1][row], gradient, atol=1e-13)
             np.testing.assert_allclose(
                 products[row],
                 ufm_objective.hessian_product(model, Loss(name, strength), x[row], v[row]),
-                atol=1e-14,
+                atol=1e-13,
             )
 
 
@@ -126,7 +122,7 @@ def test_points_are_views_and_come_back():
     assert (few[:, -3:] == 0).all() and np.abs(few[:, :-3]).std() == pytest.approx(0.06, rel=0.3)
 
 
-# ------------------------------------------------------------------------------------------------ minimisers
+# --------------------------------------------------------------------------------------- minimisers
 
 GRID = [  # K, n, D, lambda_W, lambda_H, lambda_b, delta
     (2, 1, 1, 5e-3, 5e-3, 1e-2, 0.0),
@@ -238,13 +234,13 @@ def test_the_minimiser_is_stationary_and_its_numbers_agree(K, delta, n, W, H, se
     more=st.floats(1e-4, 0.01),
     eps=st.floats(1e-12, 0.1),
 )
-def test_the_margin_falls_with_smoothing_and_decay(K, delta, more, eps):
+def test_the_margin_falls_with_smoothing_and_weight_decay(K, delta, more, eps):
     here = ufm.margin(delta, eps, K)
     assert ufm.margin(delta + more, eps, K) < here or here == 0
     assert ufm.margin(delta, eps * (1 + more), K) < here or here == 0
 
 
-def test_limits_of_vanishing_decay():
+def test_limits_of_vanishing_weight_decay():
     assert ufm.margin(0.0, 0.0, 10) == np.inf
     for delta in (0.01, 0.3):
         assert ufm.margin(delta, 1e-15, 10) == pytest.approx(ufm.margin(delta, 0, 10), abs=1e-11)
@@ -326,7 +322,7 @@ def test_a_constructed_minimiser_is_one(K, D, loss):
     assert (plain[:, K - 1 :] == 0).all() and (D == 1 or not np.allclose(plain, W))
 
 
-# ------------------------------------------------------------------------------------------------ refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 GOOD = {"K": 4, "n": 2, "D": 5, "lambda_W": 1e-3, "lambda_H": 1e-3}
 
@@ -338,12 +334,15 @@ GOOD = {"K": 4, "n": 2, "D": 5, "lambda_W": 1e-3, "lambda_H": 1e-3}
         ({"n": [3, 3, 2, 4]}, r"balanced classes, not \[3, 3, 2, 4\]"),
         ({"n": 0}, "n of the feature model must be an integer of at least 1, not 0"),
         ({"D": 2.5}, "D of the feature model must be an integer of at least 1, not 2.5"),
-        ({"lambda_W": -1e-3}, "decay lambda_W must be a finite number of at least 0, not -0.001"),
-        ({"lambda_H": float("nan")}, "decay lambda_H .* not nan"),
-        ({"lambda_b": "1"}, "decay lambda_b .* not '1'"),
+        (
+            {"lambda_W": -1e-3},
+            "weight decay lambda_W must be a finite number of at least 0, not -0.001",
+        ),
+        ({"lambda_H": float("nan")}, "weight decay lambda_H .* not nan"),
+        ({"lambda_b": "1"}, "weight decay lambda_b .* not '1'"),
     ],
 )
-def test_a_model_refuses_what_it_cannot_be(change, words):
+def test_a_model_refuses_impossible_sizes(change, words):
     with pytest.raises(UsageError, match=words):
         FeatureModel(**{**GOOD, **change})
 
@@ -360,12 +359,12 @@ def test_a_model_refuses_what_it_cannot_be(change, words):
         ("ls", "0.1x", "must be a real number"),
     ],
 )
-def test_a_loss_refuses_what_it_cannot_be(name, strength, words):
+def test_a_loss_refuses_impossible_strengths(name, strength, words):
     with pytest.raises(UsageError, match=words):
         Loss(name, strength)
 
 
-def test_what_has_no_closed_form_is_refused_in_a_sentence():
+def test_models_without_a_closed_form_are_refused():
     loss = Loss("ls", 0.1)
     for change, words in (
         ({"D": 2}, "D of at least K - 1 = 3, not 2"),

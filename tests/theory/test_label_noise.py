@@ -171,7 +171,7 @@ def test_everything_broadcasts():
             and grid.dtype == np.float64
         )
         assert not np.isnan(grid).any()
-        assert grid[2, 3] == theory.loss(kind, 0.5, 0.5, 3)
+        assert grid[2, 3] == pytest.approx(theory.loss(kind, 0.5, 0.5, 3), rel=1e-14)
         assert theory.optimum(kind, a, 3).shape == theory.best_loss(kind, a, 3).shape == (5, 1)
         assert np.ndim(theory.optimum(kind, 0.9, 3)) == np.ndim(theory.loss(kind, 0.9, 0.9, 3)) == 0
         assert theory.optimum(kind, np.empty(0), 3).shape == (0,)
@@ -254,6 +254,16 @@ def test_gamma_optimum_to_1e9_by_sign_of_the_derivative(M):
             assert gamma_slope_sign(a, p - mpmath.mpf("1e-9"), M) < 0
         if p < 1 - 1e-9:
             assert gamma_slope_sign(a, p + mpmath.mpf("1e-9"), M) > 0
+
+
+@pytest.mark.parametrize("M", [3, 4, 10, 1000, 10**6])
+def test_gamma_optimum_a_few_roundings_above_the_transition(M):
+    """Rounding may hide the sign change of the slope there; the optimum is p_c all the same."""
+    a_c, p_c = theory.gamma_transition(M)
+    rates = [a_c]
+    for _ in range(20):
+        rates.append(np.nextafter(rates[-1], 1))
+    np.testing.assert_allclose(theory.optimum("gamma", rates[1:], M), p_c, rtol=1e-9)
 
 
 def test_gamma_optimum_near_the_binary_transition():
@@ -486,12 +496,12 @@ def test_erratum_2_eq12_counts_pairs_twice():
 @pytest.mark.parametrize("M", [2, 3, 6])
 def test_erratum_3_text_before_eq13(M):
     T = random_T(M, M)
-    said, right = errata.printed_text_before_eq13(T), T @ T.T
-    mean = np.array([np.mean([T[i, j] ** 2 for j in range(M) if j != i]) for i in range(M)])
-    np.testing.assert_allclose(said.diagonal(), T.diagonal() ** 2 + mean / (M - 1))
+    as_printed, right = errata.printed_text_before_eq13(T), T @ T.T
+    mean = np.array([np.mean(np.delete(T[i], i) ** 2) for i in range(M)])
+    np.testing.assert_allclose(as_printed.diagonal(), T.diagonal() ** 2 + mean / (M - 1))
     np.testing.assert_allclose(right.diagonal(), T.diagonal() ** 2 + (M - 1) * mean)
-    assert np.allclose(said.diagonal(), right.diagonal()) == (M == 2)
-    np.testing.assert_allclose(said[0, 1], 2 * right[0, 1])
+    assert np.allclose(as_printed.diagonal(), right.diagonal()) == (M == 2)
+    np.testing.assert_allclose(as_printed[0, 1], 2 * right[0, 1])
 
 
 @pytest.mark.parametrize("M", [2, 3, 6])
@@ -563,6 +573,15 @@ def test_jensen_terms_against_scipy_and_at_no_smoothing():
         np.testing.assert_allclose(term, log_softmax(1000 * h, axis=1), atol=1e-9)
 
 
+def test_jensen_terms_at_labels_are_entries_of_all_classes():
+    S, h = random_T(3, 5).T, np.random.default_rng(2).normal(size=(8, 5)) * 3
+    own = np.array([0, 4, 2, 2, 1, 3, 0, 4])
+    for at_labels, all_classes in zip(
+        errata.jensen_terms(S, h, own), errata.jensen_terms(S, h), strict=True
+    ):
+        np.testing.assert_allclose(at_labels, all_classes[np.arange(8), own], rtol=1e-13)
+
+
 EYE = np.eye(2)
 
 
@@ -571,7 +590,7 @@ EYE = np.eye(2)
     [
         (lambda: theory.loss("delta", 0.5, 0.5, 10), "delta"),
         (lambda: theory.loss(["alpha"], 0.5, 0.5, 10), "alpha"),
-        (lambda: theory.loss("alpha", 1.5, 0.5, 10), "clean rate a .* 1.5"),
+        (lambda: theory.loss("alpha", 1.5, 0.5, 10), "clean-label rate a .* 1.5"),
         (lambda: theory.loss("alpha", 0.5, [0.5, -0.25], 10), "kept mass p .* -0.25"),
         (lambda: theory.loss("alpha", float("nan"), 0.5, 10), "nan"),
         (lambda: theory.loss("alpha", 0.5, 0.5, 1), "M .* 1"),
