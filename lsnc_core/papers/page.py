@@ -1,4 +1,4 @@
-"""Cards: what is known of a paper, of its equations and of a notebook before anything is computed."""
+"""Cards of papers, equations and notebooks: what is known before anything is computed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
