@@ -65,11 +65,13 @@ def draw_seed_means(panel: "Axes", ends: "pd.DataFrame", column: str, **look: ob
     panel.errorbar(values.index, values.map(np.mean), yerr=halves, capsize=2, lw=1.5, ms=5, **look)
 
 
-def make_panels(rows: int, columns: int, height: float = 3.1) -> "tuple[Figure, np.ndarray]":
-    """A figure of panels in rows and columns."""
+def make_panels(
+    rows: int, columns: int, size: tuple[float, float] | None = None
+) -> "tuple[Figure, np.ndarray]":
+    """A figure of panels in rows and columns; size is width and height in inches."""
     from matplotlib import pyplot
 
-    size = (2.9 * columns, height * rows + 0.3)
+    size = size or (2.9 * columns, 3.1 * rows + 0.3)
     return pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
 
 
