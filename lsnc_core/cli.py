@@ -1,4 +1,4 @@
-"""What run_all.sh calls: trains what is missing, runs the notebooks, builds the report."""
+"""The command behind run_all.sh: train what is missing, run the notebooks, build the report."""
 
 import argparse
 import os
@@ -9,29 +9,29 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsnc_core import files, profiles
+from lsnc_core import files, papers, profiles
 from lsnc_core.errors import UsageError
 from lsnc_core.report import catalog
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 DESCRIPTION = """\
-Rebuilds every figure, table and verdict of the companion and gathers them in one HTML report.
-What is already computed and unchanged is not computed again, so a second start takes seconds."""
+Recompute every figure, table and verdict of the companion and collect them in one HTML report.
+Results that are stored and unchanged are reused, so a second run takes seconds."""
 
 EPILOG = """\
 examples:
   ./run_all.sh                                 everything, in the profile that fits this machine
-  ./run_all.sh --profile smoke                 does it run here? three minutes
+  ./run_all.sh --profile smoke                 check in three minutes that everything runs
   ./run_all.sh --only chen_2_landscape -p data_set=digits
-  ./run_all.sh --list                          the notebooks, their figures and minutes
+  ./run_all.sh --list                          list the notebooks, their figures and minutes
 
-The report is outputs/PROFILE/report/index.html. Exit status: 0 all done, 1 something failed,
-2 the request cannot be carried out, 130 stopped with Ctrl-C or asked to end. Whatever had finished is kept."""
+The report is outputs/PROFILE/report/index.html. Exit status: 0 everything finished, 1 something
+failed, 2 the request cannot be carried out, 130 interrupted. Finished work is always kept."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, in words that a stranger understands."""
+    """The command line."""
     command = argparse.ArgumentParser(
         "run_all.sh",
         description=DESCRIPTION,
@@ -39,12 +39,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    texts = "; ".join(f"{name}: {text}" for name, text in profiles.PROFILES.items())
+    texts = ". ".join(f"{name}: {text}" for name, text in profiles.PROFILES.items())
     command.add_argument(
         "--profile",
         default="auto",
         metavar="NAME",
-        help=f"how much to compute: auto (the default: gpu where CUDA, MNIST and CIFAR-10 are there, else quick); {texts}",
+        help="how much to compute; auto, the default, is gpu if CUDA, MNIST and CIFAR-10 are "
+        f"available, else quick. {texts}",
     )
     command.add_argument(
         "--only",
@@ -52,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="NOTEBOOK",
-        help="only these notebooks (names as in --list)",
+        help="run only these notebooks, named as in --list",
     )
     command.add_argument(
         "-p",
@@ -62,22 +63,22 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="set a parameter in every chosen notebook that has it",
     )
-    command.add_argument("--list", action="store_true", help="show the notebooks and stop")
+    command.add_argument("--list", action="store_true", help="list the notebooks and exit")
     command.add_argument(
         "--force",
         action="store_true",
-        help="run notebooks again even if nothing changed (stored networks are kept)",
+        help="run unchanged notebooks again; stored networks are kept",
     )
     command.add_argument(
         "--device",
         default="auto",
         metavar="auto|cpu|cuda",
-        help="where to train; auto takes CUDA where torch finds it",
+        help="where to train; auto is CUDA if torch finds it",
     )
     command.add_argument(
         "--deterministic",
         action="store_true",
-        help="on a GPU: the same bits every time, slower (on one CPU machine they always are)",
+        help="on a GPU, give the same bits in every run; slower (one CPU machine always does)",
     )
     command.add_argument(
         "--data",
@@ -92,159 +93,94 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--record",
         metavar="DIR",
-        help="keep this run's figures, tables and verdicts in a folder; every report of this checkout shows those in outputs/recorded/",
+        help="keep the figures, tables and verdicts of this run in a folder; every report shows "
+        "the recordings in outputs/recorded/",
     )
     command.add_argument("--offline", action="store_true", help="never download anything")
     return command
 
 
 def list_notebooks() -> None:
-    """Print each notebook with its paper, what it shows and its minutes."""
-    print(f"{'notebook':<30} {'paper':<18} {'minutes':>7}  shows")
-    for entry in catalog.NOTEBOOKS:
-        print(f"{entry.name:<30} {entry.paper:<18} {entry.quick_minutes:>7g}  {entry.shows}")
+    """Print each notebook with its paper and section, its minutes and what it shows."""
+    header = ("notebook", "paper, section", "minutes", "shows")
+    rows = [header]
+    for entry in papers.entries():
+        rows.append((entry.name, catalog.place(entry), catalog.minutes(entry), entry.shows))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, place, minutes, shows in rows:
+        print(f"{name:<{widths[0]}}  {place:<{widths[1]}}  {minutes:>{widths[2]}}  {shows}")
     print(
-        "\nMinutes of a first run of the quick profile on 2 CPU cores; later runs take seconds. Not measured for gpu and paper."
+        "\nMinutes: a first run in the quick profile on 2 CPU cores, training included. "
+        "Later runs take seconds."
     )
 
 
-def _say(line: str) -> None:
-    """Print a line in one piece: two notebooks speak at the same time."""
-    print(f"{line}\n", end="", flush=True)
+def apply_settings(arguments: argparse.Namespace) -> None:
+    """Put folders and switches into the environment, for this process and those it starts.
 
-
-def _check_writable(folder: Path, option: str) -> None:
-    """Refuse before the training what would be noticed only when something is to be written; the
-    option that names the folder.
+    Raises:
+        UsageError: for a folder without a name, or a data folder that does not exist.
     """
-    probe = folder / ".writable"
-    try:
-        files.write_whole(probe, lambda path: path.touch())
-    except UsageError as error:
-        raise UsageError(str(error).replace("--outputs", option)) from error
-    probe.unlink(missing_ok=True)
+    if "" in (arguments.outputs, arguments.data, arguments.record):
+        raise UsageError("--outputs, --data and --record take the name of a folder, got nothing.")
+    for name, folder in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
+        if folder:
+            os.environ[name] = str(Path(folder).expanduser().absolute())
+    if arguments.data and not Path(os.environ["LSNC_DATA"]).is_dir():
+        raise UsageError(
+            f"the data folder {arguments.data} does not exist: "
+            "make it, or name another with --data."
+        )
+    for name, wanted in (
+        ("LSNC_OFFLINE", arguments.offline),
+        ("LSNC_DETERMINISTIC", arguments.deterministic),
+    ):
+        if wanted:
+            os.environ[name] = "1"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the request; returns the exit status.
+    """Carry out the request.
+
+    Returns:
+        The exit status.
 
     Raises:
-        UsageError: when it cannot be carried out.
+        UsageError: if the request cannot be carried out.
     """
     start = time.perf_counter()
-    chosen = catalog.choose(arguments.only)
-    if "" in (arguments.outputs, arguments.data, arguments.record):
-        raise UsageError("--outputs, --data and --record take the name of a folder, got nothing.")
-    for name, value in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
-        if value:
-            os.environ[name] = str(Path(value).expanduser().absolute())
+    entries = catalog.choose(arguments.only)
+    apply_settings(arguments)
+    from lsnc_core.report import pipeline
+
     target = Path(arguments.record).expanduser().absolute() if arguments.record else None
-    if arguments.data and not Path(os.environ["LSNC_DATA"]).is_dir():
-        raise UsageError(
-            f"the data folder {arguments.data} does not exist: make it, or name another with --data."
-        )
-    if arguments.offline:
-        os.environ["LSNC_OFFLINE"] = "1"
-    if arguments.deterministic:
-        os.environ["LSNC_DETERMINISTIC"] = "1"
-
-    import torch
-
-    from lsnc_core import runs
-    from lsnc_core.report import build, parameters, record, schedule
-
-    if target:
-        record.check_name(target)
-
-    device = runs.choose_device(arguments.device)
-    profile, why = profiles.resolve(arguments.profile, arguments.device)
-    sources = {entry.name: files.PROJECT / "notebooks" / f"{entry.name}.ipynb" for entry in chosen}
-    given = parameters.assign(
-        arguments.parameters, {name: parameters.defaults(path) for name, path in sources.items()}
+    request = pipeline.resolve(
+        entries,
+        arguments.profile,
+        arguments.device,
+        arguments.parameters,
+        arguments.force,
+        target,
     )
-    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {device}")
-    print(f"profile {profile} ({why}): {profiles.PROFILES[profile]}", flush=True)
-
-    wanted = {}
-    for entry in chosen:
-        settings = given[entry.name]
-        settings |= {
-            name: value
-            for name, value in (("profile", profile), ("device", device))
-            if name in settings
-        }
-        wanted[entry.name] = entry.runs(
-            **{name: settings[name] for name in entry.run_parameters if name in settings}
-            or {"profile": profile}
-        )
-    _check_writable(files.outputs_root(), "--outputs")
-    record.recordings()  # a damaged one is better said now
-    if target:
-        _check_writable(target, "--record")
-    store = runs.Store()
-    union = list(dict.fromkeys(spec for specs in wanted.values() for spec in specs))
-    before = {spec for spec in union if store.path(spec).exists()}
-    table = runs.results(union, device, store)
-    trained = time.perf_counter()
-    if union:
-        print(
-            f"networks: {len(union) - len(before)} trained, {len(before)} from the store, {trained - start:.0f} s",
-            flush=True,
-        )
-
-    folder = files.outputs_root() / profile
-    jobs = [
-        schedule.Job(sources[name], given[name], tuple(store.path(spec).stem for spec in specs))
-        for name, specs in wanted.items()
-    ]
-    minutes = {entry.name: entry.quick_minutes for entry in chosen}
-    jobs.sort(key=lambda job: -minutes[job.name])  # the longest first
-    outcomes = {
-        outcome.name: outcome for outcome in schedule.run_jobs(jobs, folder, arguments.force, _say)
-    }
-    failures = {
-        name: outcome.sentence
-        for name, outcome in outcomes.items()
-        if outcome.status == schedule.FAILED
-    }
-    last = table[table.epoch == table.epochs] if len(table) else table
-    index = build.build(folder, profile, catalog.NOTEBOOKS, failures, last)
-    if target and not failures:
-        record.write(target, folder, profile, arguments.parameters, list(wanted), last)
-
-    print(f"\n{'notebook':<30} {'status':<10} {'networks':<24} {'seconds':>7}")
-    for entry in chosen:
-        specs, outcome = wanted[entry.name], outcomes[entry.name]
-        networks = (
-            f"{sum(spec not in before for spec in specs)} trained, {sum(spec in before for spec in specs)} stored"
-            if specs
-            else "none"
-        )
-        print(f"{entry.name:<30} {outcome.status:<10} {networks:<24} {outcome.seconds:>7.0f}")
-    for name, sentence in failures.items():
-        print(f"\n{name} failed: {sentence}")
-    if target:
-        print(
-            f"\nnothing recorded: {len(failures)} failed" if failures else f"\nrecorded in {target}"
-        )
-    print(f"\n{time.perf_counter() - start:.0f} s in all. Report: {index}")
+    index, outcomes = pipeline.carry_out(request)
+    print(f"\n{time.perf_counter() - start:.0f} s in total. Report: {index}")
     return max((outcome.code for outcome in outcomes.values()), default=OK)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command's whole life; returns its exit status."""
+    """Run the command; every way it can end has its exit status and one sentence."""
     given = parser().parse_args(arguments)
-    if given.list:
-        list_notebooks()
-        return OK
     try:
+        if given.list:
+            list_notebooks()
+            return OK
         return run(given)
     except UsageError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
         print(
-            "\nrun_all.sh: stopped; what had finished is kept, start again to go on.",
+            "\nrun_all.sh: interrupted; finished work is kept, run it again to continue.",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -256,8 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UsageError:
             print(text, file=sys.stderr)
         print(
-            f"run_all.sh: an error of the companion itself, {type(error).__name__}: {error}; "
-            f"what had finished is kept, details are in {log}.",
+            f"run_all.sh: an error in the companion itself, {type(error).__name__}: {error}; "
+            f"finished work is kept, details are in {log}.",
             file=sys.stderr,
         )
         return FAILED

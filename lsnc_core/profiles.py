@@ -1,26 +1,32 @@
-"""How much is computed: the four profiles, and which one "auto" means on this machine."""
+"""Profiles: how much is computed, and which profile "auto" means on this machine."""
 
 import difflib
 
 from lsnc_core.errors import UsageError
 
 PROFILES = {
-    "smoke": "seconds a notebook, 8x8 digits: shows that everything runs, decides little",
-    "quick": "2 CPU cores, image sets that the installed packages carry",
-    "gpu": "one modern GPU, full MNIST and CIFAR-10",
-    "paper": "the papers' own epochs and optimisers, grids as we read them, seeds of ours; long, resumable",
+    "smoke": "seconds per notebook, on 8x8 digits; shows that everything runs, decides little",
+    "quick": "for 2 CPU cores, on image sets that come with the installed packages",
+    "gpu": "for one modern GPU, on full MNIST and CIFAR-10",
+    "paper": "the papers' epochs and optimisers, our reading of their grids, our seeds; "
+    "long, resumable",
 }
 
 
 def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
-    """The profile that a request means, and why, in words: "auto" is "gpu" where CUDA, MNIST and
-    CIFAR-10 are there, else "quick".
+    """The profile to compute and the reason for it.
+
+    "auto" is "gpu" if CUDA, MNIST and CIFAR-10 are available, else "quick".
+
+    Args:
+        profile: "auto" or one of `PROFILES`.
+        device: "auto", "cpu" or "cuda", as requested.
 
     Raises:
         UsageError: for an unknown profile.
     """
     if profile in PROFILES:
-        return profile, "asked for"
+        return profile, "as requested"
     if profile != "auto":
         close = difflib.get_close_matches(str(profile), PROFILES, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
@@ -28,7 +34,7 @@ def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
             f"unknown profile {profile!r}: the profiles are auto, {', '.join(PROFILES)}{hint}"
         )
     if device == "cpu":
-        return "quick", "the CPU was asked for"
+        return "quick", "the CPU was requested"
     import torch
 
     if not torch.cuda.is_available():
@@ -39,5 +45,5 @@ def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
         for name in ("mnist", "cifar10"):
             data.load(name, offline=True)
     except UsageError as error:
-        return "quick", f"there is a CUDA device, but {error}"
-    return "gpu", "CUDA, MNIST and CIFAR-10 are there"
+        return "quick", f"CUDA is available, but {str(error).removesuffix('.')}"
+    return "gpu", "CUDA, MNIST and CIFAR-10 are available"

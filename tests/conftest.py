@@ -9,6 +9,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# what run_tests.sh or a shell sets for tests would hide faults
+HIDDEN = {
+    "LSNC_OUTPUTS",
+    "LSNC_DATA",
+    "LSNC_OFFLINE",
+    "MPLBACKEND",
+    "OMP_NUM_THREADS",
+    "PYTHONPATH",
+    "PYTHONWARNINGS",
+    "PYTEST_CURRENT_TEST",
+    "PYTEST_XDIST_WORKER",
+    "PYTEST_XDIST_WORKER_COUNT",
+    "PYTEST_XDIST_TESTRUNUID",
+}
 
 
 def pytest_collection_modifyitems(items):
@@ -29,8 +43,13 @@ def pytest_collection_modifyitems(items):
 
 @dataclass(frozen=True)
 class ReportSmoke:
-    """What `./run_all.sh --profile smoke` left: the outputs folder, the profile's folder in it,
-    what it printed, its exit status.
+    """What `./run_all.sh --profile smoke` left.
+
+    Attributes:
+        outputs: the outputs folder.
+        folder: the profile's folder in it.
+        stdout, stderr: what it printed.
+        code: its exit status.
     """
 
     outputs: Path
@@ -41,42 +60,18 @@ class ReportSmoke:
 
 
 def report_environment(**changes):
-    """The environment of a user who set nothing: what run_tests.sh or a shell set for tests would
-    hide faults.
-    """
-    hidden = (
-        "LSNC_OUTPUTS",
-        "LSNC_DATA",
-        "LSNC_OFFLINE",
-        "MPLBACKEND",
-        "PYTHONPATH",
-        "PYTHONWARNINGS",
-        "PYTEST_CURRENT_TEST",
-    )
-    hidden += (
-        "OMP_NUM_THREADS",
-        "PYTEST_XDIST_WORKER",
-        "PYTEST_XDIST_WORKER_COUNT",
-        "PYTEST_XDIST_TESTRUNUID",
-    )
-    return {name: value for name, value in os.environ.items() if name not in hidden} | changes
+    """The environment of a user who set nothing."""
+    kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    return kept | changes
 
 
 @pytest.fixture(scope="session")
 def report_smoke(tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    outputs = (
-        tmp_path_factory.mktemp("smoke") / "outputs of <a> & b"
-    )  # a name that pages and shells must survive
-    command = [
-        ROOT / "run_all.sh",
-        "--profile",
-        "smoke",
-        "--outputs",
-        outputs,
-        "--record",
-        outputs / "kept" / "a-recording",
-    ]
+    # a name that pages and shells must survive
+    outputs = tmp_path_factory.mktemp("smoke") / "outputs of <a> & b"
+    command = [ROOT / "run_all.sh", "--profile", "smoke", "--outputs", outputs]
+    command += ["--record", outputs / "kept" / "a-recording"]
     answer = subprocess.run(
         command,
         cwd=elsewhere,
@@ -93,21 +88,14 @@ def run_cells(path, given):
     """Run a notebook's code here, without a kernel, with these parameters in the place of its
     own.
     """
-    from lsnc_core.report import parameters
-
-    cells = [
-        cell
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
-        if cell["cell_type"] == "code"
-    ]
-    put = "\n".join(f"{name} = {value!r}" for name, value in given.items())
-    code = "\n".join(
-        put if "parameters" in cell["metadata"].get("tags", []) else "".join(cell["source"])
-        for cell in cells
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parameters, "refuse_unknown", lambda: None)  # it reads a kernel's history
-        exec(compile(code, path.name, "exec"), {"display": lambda shown: None})
+    parameters = "\n".join(f"{name} = {value!r}" for name, value in given.items())
+    sources = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            tagged = "parameters" in cell["metadata"].get("tags", [])
+            sources.append(parameters if tagged else "".join(cell["source"]))
+    code = compile("\n".join(sources), path.name, "exec")
+    exec(code, {"display": lambda shown: None})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ bad request ends.
 import csv
 import itertools
 import json
+import math
 import os
 import re
 import shlex
@@ -19,14 +20,16 @@ import psutil
 import pytest
 from conftest import ROOT, report_environment
 
-from lsnc_core import cli, files, profiles
+from lsnc_core import claims, cli, files, papers, profiles
 from lsnc_core.data_sources import SOURCES
-from lsnc_core.report import catalog, record, show
+from lsnc_core.report import catalog, executed, record
 from lsnc_core.runs import Store
+from lsnc_core.show import cards_in
 
-NOTEBOOKS = [entry.name for entry in catalog.NOTEBOOKS]
-SMOKE = {entry.name: entry.runs(profile="smoke") for entry in catalog.NOTEBOOKS}
-NETWORKS = len({spec for specs in SMOKE.values() for spec in specs})
+ENTRIES = papers.entries()
+NOTEBOOKS = [entry.name for entry in ENTRIES]
+SMOKE = {entry.name: catalog.wanted_runs(entry, {"profile": "smoke"}) for entry in ENTRIES}
+NETWORKS = len(set().union(*SMOKE.values()))
 FIGURES = {
     "chen_1_theory": ["chen-figure-1", "chen-figure-2", "chen-figure-3", "chen-figure-4"],
     "chen_2_landscape": ["chen-figure-5", "chen-figure-5-residual", "chen-figure-6"],
@@ -58,136 +61,115 @@ def command(capsys):
 def rows(lines):
     """The summary table at the end: notebook -> its row's words."""
     start = next(number for number, line in enumerate(lines) if line.startswith("notebook "))
-    return {
-        line.split()[0]: line.split() for line in itertools.takewhile(str.strip, lines[start + 1 :])
-    }
+    table = itertools.takewhile(str.strip, lines[start + 1 :])
+    return {line.split()[0]: line.split() for line in table}
 
 
-# ------------------------------------------------------------------------------------------------ a whole run
+# a whole run
 
 
-def test_a_run_says_what_it_does_and_ends_well(report_smoke):
+def test_a_run_prints_what_it_does_and_ends_well(report_smoke):
     assert report_smoke.code == 0, report_smoke.stdout + report_smoke.stderr
     lines = report_smoke.stdout.splitlines()
     import torch
 
-    assert (
-        lines[0]
-        == f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {'cuda' if torch.cuda.is_available() else 'cpu'}"
-    )
-    assert lines[1] == f"profile smoke (asked for): {profiles.PROFILES['smoke']}"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    python = sys.version.split()[0]
+    assert lines[0] == f"Python {python}, torch {torch.__version__}, device {device}"
+    assert lines[1] == f"profile smoke (as requested): {profiles.PROFILES['smoke']}"
     assert re.fullmatch(rf"networks: {NETWORKS} trained, 0 from the store, \d+ s", lines[2])
     for name in NOTEBOOKS:
-        assert f"{name}: started" in lines and any(
-            re.fullmatch(rf"{name}: finished in \d+ s", line) for line in lines
-        )
+        assert f"{name}: started" in lines
+        assert re.search(rf"^{name}: finished in \d+ s$", report_smoke.stdout, re.MULTILINE)
     table = rows(lines)
     assert list(table) == NOTEBOOKS and {row[1] for row in table.values()} == {"finished"}
-    assert (
-        " ".join(table["chen_2_landscape"][2:6])
-        == f"{len(SMOKE['chen_2_landscape'])} trained, 0 stored"
-        and table["explorer"][2] == "none"
-    )
-    assert re.fullmatch(
-        r"\d+ s in all\. Report: " + re.escape(str(report_smoke.folder / "report/index.html")),
-        lines[-1],
-    )
+    counted = f"{len(SMOKE['chen_2_landscape'])} trained, 0 stored"
+    assert " ".join(table["chen_2_landscape"][2:6]) == counted
+    assert table["explorer"][2] == "none"
+    index = re.escape(str(report_smoke.folder / "report/index.html"))
+    assert re.fullmatch(r"\d+ s in total\. Report: " + index, lines[-1])
+    assert f"recorded in {report_smoke.outputs / 'kept/a-recording'}" in lines
     assert "Traceback" not in report_smoke.stderr and "Warning" not in report_smoke.stderr
 
 
+def files_of(folder):
+    """The files of a folder, by their paths in it."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix() for path in paths}
+
+
 def test_a_run_leaves_everything_it_promises_and_nothing_half_done(report_smoke):
-    there = {
-        path.relative_to(report_smoke.folder).as_posix()
-        for path in report_smoke.folder.rglob("*")
-        if path.is_file()
-    }
-    expected = {
-        "report/index.html",
-        "report/files/runs.csv",
-        "report/assets/style.css",
-        "report/assets/mathjax.js",
-    }
-    expected |= {f"report/{name}.html" for name in NOTEBOOKS} | {
-        f"logs/{name}.log" for name in NOTEBOOKS
-    }
-    expected |= {f"notebooks/{name}.{ending}" for name in NOTEBOOKS for ending in ("ipynb", "json")}
-    figures = [
-        bundle["data"][show.FIGURE_TYPE]["name"]
-        for bundle in bundles(report_smoke)
-        if show.FIGURE_TYPE in bundle.get("data", {})
-    ]
-    assert len(set(figures)) == len(figures) and {
-        figure for some in FIGURES.values() for figure in some
-    } <= set(figures)
-    expected |= {
-        f"report/files/{figure}.{ending}" for figure in figures for ending in ("svg", "csv")
-    }
+    expected = {"report/index.html", "report/assets/style.css", "report/assets/mathjax.js"}
+    expected |= {f"report/files/{name}" for name in ("runs.csv", "claims.csv", "claims.json")}
+    for name in NOTEBOOKS:
+        expected |= {f"report/{name}.html", f"logs/{name}.log"}
+        expected |= {f"notebooks/{name}.ipynb", f"notebooks/{name}.json"}
+    figures = [figure["name"] for figure in carried(report_smoke)[0]]
+    assert len(set(figures)) == len(figures)
+    for names in FIGURES.values():
+        assert set(names) <= set(figures)
+    for figure in figures:
+        expected |= {f"report/files/{figure}.svg", f"report/files/{figure}.csv"}
     for made in record.recordings():  # those of this checkout are shown, with what they need
         for name in set(made.notebooks) & set(NOTEBOOKS):
-            kept = {
-                f"{figure['name']}.{ending}"
-                for figure in made.notebooks[name]["figures"]
-                for ending in ("svg", "csv")
-            }
-            expected |= {
-                f"report/files/recorded/{made.folder.name}/{file}" for file in kept | {"runs.csv"}
-            }
-    assert there == expected
-    assert (
-        not list(report_smoke.outputs.rglob("*.partial"))
-        and not (report_smoke.outputs / "error.log").exists()
-    )
-    with open(
-        report_smoke.folder / "report/files/runs.csv", newline="", encoding="utf-8"
-    ) as opened:
+            folder = f"report/files/recorded/{made.folder.name}"
+            expected.add(f"{folder}/runs.csv")
+            for figure in made.notebooks[name]["figures"]:
+                expected |= {f"{folder}/{figure['name']}.{ending}" for ending in ("svg", "csv")}
+    assert files_of(report_smoke.folder) == expected
+    assert not list(report_smoke.outputs.rglob("*.partial"))
+    assert not (report_smoke.outputs / "error.log").exists()
+
+
+def test_a_run_lists_its_networks(report_smoke):
+    path = report_smoke.folder / "report/files/runs.csv"
+    with open(path, newline="", encoding="utf-8") as opened:
         runs = list(csv.DictReader(opened))
     stored = {path.stem for path in (report_smoke.outputs / "runs").glob("*.parquet")}
-    assert (
-        len(runs) == NETWORKS
-        and {row["run"] for row in runs} == stored
-        and all(row["epoch"] == row["epochs"] for row in runs)
-    )
+    assert len(runs) == NETWORKS and {row["run"] for row in runs} == stored
+    assert all(row["epoch"] == row["epochs"] for row in runs)
 
 
-def bundles(smoke):
-    """All outputs of all executed notebooks."""
-    notebooks = [
-        json.loads((smoke.folder / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
-        for name in NOTEBOOKS
-    ]
-    return [
-        output
-        for notebook in notebooks
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", [])
-    ]
+def carried(smoke):
+    """All figures, and all verdicts with their notebook, of all executed notebooks."""
+    figures, verdicts = [], []
+    for name in NOTEBOOKS:
+        shown = executed.carried(executed.read(smoke.folder / "notebooks" / f"{name}.ipynb"))
+        figures += shown[0]
+        verdicts += [verdict | {"notebook": name} for verdict in shown[1]]
+    return figures, verdicts
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_executed_notebooks_ran_to_the_end_without_a_word_of_warning(report_smoke, name):
-    notebook = json.loads(
-        (report_smoke.folder / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
-    )
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    path = report_smoke.folder / "notebooks" / f"{name}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-    outputs = [output for cell in code for output in cell["outputs"]]
-    assert outputs and not [
-        output
-        for output in outputs
-        if output["output_type"] == "error" or output.get("name") == "stderr"
-    ]
-    injected = "".join(
-        "".join(cell["source"])
-        for cell in code
-        if "injected-parameters" in cell["metadata"].get("tags", [])
-    )
+    outputs, injected = [], ""
+    for cell in code:
+        outputs += cell["outputs"]
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            injected += "".join(cell["source"])
+    assert outputs
+    for output in outputs:
+        assert output["output_type"] != "error" and output.get("name") != "stderr"
     source = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
-    if any(
-        "profile =" in "".join(cell["source"])
-        for cell in source["cells"]
-        if cell["metadata"].get("tags")
-    ):
+    tagged = ["".join(cell["source"]) for cell in source["cells"] if cell["metadata"].get("tags")]
+    if "profile =" in "".join(tagged):
         assert 'profile = "smoke"' in injected
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_a_notebook_shows_the_figures_and_decides_the_claims_of_its_module(report_smoke, entry):
+    """What the cards promise, in the list, the README and the index."""
+    path = report_smoke.folder / "notebooks" / f"{entry.name}.ipynb"
+    figures, verdicts = executed.carried(executed.read(path))
+    shown = {verdict["id"] for verdict in verdicts}
+    # a profile or data set may leave a figure out; none comes without a card
+    cards = {card.name for card in cards_in(entry.module)}
+    assert {figure["name"] for figure in figures} <= cards
+    assert shown == set(entry.claims)
 
 
 def test_the_report_gathers_the_verdicts_of_its_notebooks(report_smoke):
@@ -199,32 +181,80 @@ def test_the_report_gathers_the_verdicts_of_its_notebooks(report_smoke):
         for claim in ids:
             assert re.search(rf'data-label="Claim">{claim}</th>.*?href="{page}\.html"', index)
     badges = len(re.findall(r'<td data-label="Verdict">', index))
-    found = sum(
-        len(bundle.get("data", {}).get(show.VERDICTS_TYPE, [])) for bundle in bundles(report_smoke)
-    )
-    assert badges >= found >= 40  # recorded ones stand beside
+    assert badges >= len(carried(report_smoke)[1]) >= 40  # recorded ones stand beside
 
 
 def test_a_run_can_be_recorded(report_smoke):
     (made,) = record.recordings(report_smoke.outputs / "kept")
     assert made.profile == "smoke" and list(made.notebooks) == NOTEBOOKS
-    found = sum(
-        len(bundle.get("data", {}).get(show.VERDICTS_TYPE, [])) for bundle in bundles(report_smoke)
-    )
-    assert sum(len(content["verdicts"]) for content in made.notebooks.values()) == found
+    verdicts, files = 0, ["runs.csv"]
     for content in made.notebooks.values():
+        verdicts += len(content["verdicts"])
         for figure in content["figures"]:
-            for ending in ("svg", "csv"):
-                name = f"{figure['name']}.{ending}"
-                assert (made.folder / name).read_bytes() == (
-                    report_smoke.folder / "report/files" / name
-                ).read_bytes()
-    assert (made.folder / "runs.csv").read_bytes() == (
-        report_smoke.folder / "report/files/runs.csv"
-    ).read_bytes()
+            files += [f"{figure['name']}.svg", f"{figure['name']}.csv"]
+    assert verdicts == len(carried(report_smoke)[1])
+    for name in files:
+        written = report_smoke.folder / "report/files" / name
+        assert (made.folder / name).read_bytes() == written.read_bytes()
 
 
-# ------------------------------------------------------------------------------------------------ the next run
+# claims as data
+
+
+def number(value, otherwise):
+    """A number of claims.json; null stands for one that is not finite."""
+    return otherwise if value is None else value
+
+
+def answers(smoke):
+    text = (smoke.folder / "report/files/claims.json").read_text(encoding="utf-8")
+    return json.loads(text)["answers"]
+
+
+def test_the_claims_as_data_are_the_verdicts_of_the_notebooks(report_smoke):
+    listed = answers(report_smoke)
+    verdicts = {}
+    for verdict in carried(report_smoke)[1]:
+        key = verdict["id"], verdict["notebook"], verdict["tried_on"]
+        verdicts.setdefault(key, []).append(verdict)
+    assert len(listed) == sum(map(len, verdicts.values()))
+    for answer in listed:
+        key = answer.pop("claim"), answer["notebook"], answer["tried_on"]
+        assert {"id": key[0]} | answer == verdicts[key].pop(0)
+
+
+def test_outcomes_follow_from_the_numbers(report_smoke):
+    for answer in answers(report_smoke):
+        deciding = []
+        for case in answer["cases"]:
+            limits = number(case["at_least"], -math.inf), number(case["at_most"], math.inf)
+            low, high = number(case["low"], -math.inf), number(case["high"], math.inf)
+            outcome = claims.decide(low, high, *limits)
+            if case["undecided"] or (case["value"], case["low"], case["high"]) == (None,) * 3:
+                outcome = claims.UNDECIDED
+            assert case["outcome"] == outcome, (answer["claim"], case)
+            if case["deciding"]:
+                deciding.append(outcome)
+        combine = {"every": claims.every, "most": claims.most}[answer["rule"]]
+        assert answer["outcome"] == combine(deciding), answer["claim"]
+
+
+def test_the_claims_as_csv_have_a_row_per_case(report_smoke):
+    path = report_smoke.folder / "report/files/claims.csv"
+    with open(path, newline="", encoding="utf-8") as opened:
+        table = list(csv.DictReader(opened))
+    expected = []
+    for answer in answers(report_smoke):
+        for case in answer["cases"] or [dict.fromkeys(executed.CASE_FIELDS)]:
+            expected.append((answer["claim"], answer["notebook"], answer["outcome"], case))
+    assert len(table) == len(expected)
+    for row, (claim, notebook, outcome, case) in zip(table, expected, strict=True):
+        assert (row["claim"], row["notebook"], row["verdict"]) == (claim, notebook, outcome)
+        for name, value in case.items():
+            assert row[name] == ("" if value is None else str(value))
+
+
+# the next run
 
 
 @pytest.fixture(scope="module")
@@ -243,44 +273,35 @@ def test_a_second_start_computes_nothing_and_makes_the_same_report(copied, repor
     before = stamps(copied, "runs/*"), stamps(copied, "smoke/notebooks/*")
     code, lines, errors = command("--profile", "smoke", "--outputs", copied)
     assert (code, errors) == (0, [])
-    assert {f"{name}: unchanged" for name in NOTEBOOKS} <= set(lines) and not [
-        line for line in lines if line.endswith("started")
-    ]
-    assert {row[1] for row in rows(lines).values()} == {
-        "unchanged"
-    } and f"0 trained, {len(SMOKE['chen_2_landscape'])} stored" in "\n".join(lines)
+    assert {f"{name}: unchanged" for name in NOTEBOOKS} <= set(lines)
+    assert not [line for line in lines if line.endswith("started")]
+    assert {row[1] for row in rows(lines).values()} == {"unchanged"}
+    assert f"0 trained, {len(SMOKE['chen_2_landscape'])} stored" in "\n".join(lines)
     assert (stamps(copied, "runs/*"), stamps(copied, "smoke/notebooks/*")) == before
-    assert (copied / "smoke/report/files/runs.csv").read_bytes() == (
-        report_smoke.folder / "report/files/runs.csv"
-    ).read_bytes()
-    made = re.compile(
-        r"Made \S+ \S+ UTC|\b[0-9a-f]{12}( \+ changes)?\b"
-    )  # the time, and the commit that an author may change meanwhile
-    pages = [
-        [
-            made.sub("", (folder / name).read_text(encoding="utf-8"))
-            for name in ("index.html", "chen_2_landscape.html")
-        ]
-        for folder in (copied / "smoke/report", report_smoke.folder / "report")
-    ]
-    assert pages[0] == pages[1]
+    ours, theirs = copied / "smoke/report", report_smoke.folder / "report"
+    for name in ("runs.csv", "claims.csv", "claims.json"):
+        assert (ours / "files" / name).read_bytes() == (theirs / "files" / name).read_bytes()
+    # the time, and the commit that an author may change meanwhile
+    made = re.compile(r"Made \S+ \S+ UTC|\b[0-9a-f]{12}( \+ changes)?\b")
+    for name in ("index.html", "chen_2_landscape.html"):
+        again, first = (
+            made.sub("", (folder / name).read_text(encoding="utf-8")) for folder in (ours, theirs)
+        )
+        assert again == first
 
 
 def test_only_what_was_touched_runs_again_and_a_refusal_keeps_the_earlier_page(copied, command):
     """One notebook gets another parameter, one a value it refuses, one nothing new: two kernels in
     all.
     """
-    before, page_before = (
-        stamps(copied, "smoke/notebooks/*"),
-        (copied / "smoke/report/explorer.html").read_bytes(),
-    )
+    report = copied / "smoke/report"
+    before = stamps(copied, "smoke/notebooks/*"), (report / "explorer.html").read_bytes()
     chosen = ["start_here", "explorer", "chen_2_landscape"]
     code, lines, errors = command(
         *("--profile", "smoke", "--outputs", copied, "--only", *chosen),
         *("-p", "assumption=beta", "-p", "rates=[0.123]"),
     )
-    text = "\n".join(lines)
-    assert code == cli.MISUSED and "Traceback" not in text and errors == []
+    assert code == cli.MISUSED and "Traceback" not in "\n".join(lines) and errors == []
     table = {name: row[1] for name, row in rows(lines).items() if name in chosen}
     assert table == {
         "start_here": "unchanged",
@@ -288,29 +309,21 @@ def test_only_what_was_touched_runs_again_and_a_refusal_keeps_the_earlier_page(c
         "chen_2_landscape": "failed",
     }
     (sentence,) = [line for line in lines if line.startswith("chen_2_landscape failed: ")]
-    assert (
-        "0.123" in sentence
-        and "UsageError" not in sentence
-        and str(copied / "smoke/logs/chen_2_landscape.log") in sentence
-    )
-    changed = {
-        name for name, stamp in stamps(copied, "smoke/notebooks/*").items() if stamp != before[name]
-    }
+    assert "0.123" in sentence and "UsageError" not in sentence
+    assert str(copied / "smoke/logs/chen_2_landscape.log") in sentence
+    after = stamps(copied, "smoke/notebooks/*")
+    changed = {name for name, stamp in after.items() if stamp != before[0][name]}
     assert changed == {"explorer.ipynb", "explorer.json"}
-    report = copied / "smoke/report"
     index, page = (
         (report / name).read_text(encoding="utf-8")
         for name in ("index.html", "chen_2_landscape.html")
     )
-    assert (
-        "Not finished" in index
-        and "0.123" in index
-        and "earlier run" in page
-        and "chen-figure-6.svg" in page
-    )
-    executed = json.loads((copied / "smoke/notebooks/explorer.ipynb").read_text(encoding="utf-8"))
-    assert executed["metadata"]["papermill"]["parameters"] == {"assumption": "beta", "M": 10}
-    assert (report / "explorer.html").read_bytes() != page_before
+    assert "Not finished" in index and "0.123" in index
+    assert "earlier run" in page and "chen-figure-6.svg" in page
+    explorer = json.loads((copied / "smoke/notebooks/explorer.ipynb").read_text(encoding="utf-8"))
+    given = explorer["metadata"]["papermill"]["parameters"]
+    assert given == {"assumption": "beta", "M": 10}
+    assert (report / "explorer.html").read_bytes() != before[1]
 
 
 def test_a_run_of_some_notebooks_does_not_take_the_others_networks_out_of_the_report(
@@ -324,22 +337,30 @@ def test_a_run_of_some_notebooks_does_not_take_the_others_networks_out_of_the_re
         assert len(list(csv.DictReader(opened))) == NETWORKS
 
 
-# ------------------------------------------------------------------------------------------------ what needs no packages
+# what needs few packages
 
 
-@pytest.mark.parametrize(
-    "flag, words",
-    [("--help", ["--profile", "--only", "smoke", "Exit status"]), ("--list", NOTEBOOKS)],
-)
-def test_help_and_list_need_the_standard_library_alone(flag, words):
+def test_help_needs_the_standard_library_alone():
     answer = subprocess.run(
-        [sys.executable, "-S", "-E", "-m", "lsnc_core.cli", flag],
+        [sys.executable, "-S", "-E", "-m", "lsnc_core.cli", "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert answer.returncode == 0 and answer.stderr == ""
-    assert not [word for word in words if word not in answer.stdout]
+    for word in ("--profile", "--only", "smoke", "Exit status"):
+        assert word in answer.stdout
+
+
+def test_the_list_is_made_without_heavy_imports():
+    heavy = {"torch", "torchvision", "pandas", "scipy", "matplotlib", "seaborn", "papermill"}
+    code = "import sys; from lsnc_core import cli; cli.main(['--list']); "
+    code += f"print(*{heavy} & set(sys.modules), file=sys.stderr)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert answer.stderr.split() == []
+    assert not [name for name in NOTEBOOKS if name not in answer.stdout]
 
 
 def test_help_through_the_script_from_anywhere(tmp_path):
@@ -351,55 +372,44 @@ def test_help_through_the_script_from_anywhere(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (
-        answer.returncode == 0
-        and answer.stdout.startswith("usage: run_all.sh")
-        and answer.stderr == ""
-    )
+    assert answer.returncode == 0 and answer.stderr == ""
+    assert answer.stdout.startswith("usage: run_all.sh")
 
 
-def test_the_list_has_each_notebook_once_with_its_minutes(command):
+def test_the_list_has_each_notebook_once_with_its_section_and_minutes(command):
     code, lines, errors = command("--list")
     assert (code, errors) == (0, [])
-    for entry in catalog.NOTEBOOKS:
+    for entry in ENTRIES:
         (line,) = [line for line in lines if line.split()[:1] == [entry.name]]
-        assert entry.shows in line and f"{entry.quick_minutes:g}" in line.split()
+        assert entry.shows in line and entry.paper.short in line and entry.page.section in line
+        assert f" {catalog.minutes(entry)} " in line
 
 
-EXAMPLES = [
-    shlex.split(line)[1:]
-    for line in re.findall(r"^  (\./run_all\.sh --.*?)(?:   .*)?$", cli.EPILOG, re.MULTILINE)
-]
+LINES = re.findall(r"^  (\./run_all\.sh --.*?)(?:   .*)?$", cli.EPILOG, re.MULTILINE)
+EXAMPLES = [shlex.split(line)[1:] for line in LINES]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=" ".join)
 @pytest.mark.parametrize("profile", ["smoke", "quick"])
 def test_the_examples_of_the_help_ask_for_what_can_be_done(example, profile):
     given = cli.parser().parse_args(example)
-    parameters = dict(text.split("=") for text in given.parameters)
+    settings = {"profile": profile} | dict(text.split("=") for text in given.parameters)
     for entry in catalog.choose(given.only):
-        settings = {
-            name: value
-            for name, value in {"profile": profile, **parameters}.items()
-            if name in entry.run_parameters
-        }
-        for spec in entry.runs(**settings):
+        for spec in catalog.wanted_runs(entry, settings):
             sizes = SOURCES[spec.data].sizes
-            assert spec.train_size <= sizes[0] and spec.test_size <= sizes[1], (
-                f"{spec.data} has not so many images"
-            )
+            enough = spec.train_size <= sizes[0] and spec.test_size <= sizes[1]
+            assert enough, f"{spec.data} has not so many images"
 
 
-# ------------------------------------------------------------------------------------------------ requests that cannot be carried out
+# requests that cannot be carried out
 
 
 def refused(command, *arguments, words):
     """The request ends with status 2 and one sentence on standard error that has the words."""
     code, _, errors = command(*arguments)
     assert code == cli.MISUSED == 2
-    assert (
-        len(errors) == 1 and errors[0].startswith("run_all.sh: ") and errors[0].endswith((".", "?"))
-    ), errors
+    assert len(errors) == 1, errors
+    assert errors[0].startswith("run_all.sh: ") and errors[0].endswith((".", "?")), errors
     assert not [word for word in words if word not in errors[0]], errors[0]
 
 
@@ -447,37 +457,17 @@ def test_cuda_without_cuda(command, monkeypatch):
 
 def test_a_data_set_that_is_absent_offline(command, tmp_path):
     (tmp_path / "data").mkdir()
-    arguments = [
-        "--only",
-        "chen_2_landscape",
-        "-p",
-        "data_set=cifar10",
-        "--offline",
-        "--data",
-        tmp_path / "data",
-    ]
-    refused(
-        command,
-        "--profile",
-        "smoke",
-        *arguments,
-        words=["cifar10", str(tmp_path / "data"), "--offline"],
-    )
+    folder = tmp_path / "data"
+    asked = ["--profile", "smoke", "--only", "chen_2_landscape", "-p", "data_set=cifar10"]
+    asked += ["--offline", "--data", folder]
+    refused(command, *asked, words=["cifar10", str(folder), "--offline"])
 
 
 def test_an_outputs_folder_that_cannot_be_written(command, tmp_path):
     (tmp_path / "file").write_text("in the way")
     for outputs in (tmp_path / "file", tmp_path / "file" / "below"):
-        refused(
-            command,
-            "--profile",
-            "smoke",
-            "--only",
-            "start_here",
-            "--outputs",
-            outputs,
-            words=["cannot write", str(outputs), "--outputs"],
-        )
+        asked = ["--profile", "smoke", "--only", "start_here", "--outputs", outputs]
+        refused(command, *asked, words=["cannot write", str(outputs), "--outputs"])
 
 
 def test_an_outputs_folder_that_cannot_be_written_is_noticed_before_training(
@@ -486,29 +476,11 @@ def test_an_outputs_folder_that_cannot_be_written_is_noticed_before_training(
     """Hours of training would be lost at the first network that is to be stored."""
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("lsnc_core.runs.results", lambda *arguments: pytest.fail("it trained"))
-    refused(
-        command,
-        "--profile",
-        "smoke",
-        "--outputs",
-        tmp_path / "file",
-        words=["cannot write", str(tmp_path / "file")],
-    )
-    asked = [
-        "--profile",
-        "smoke",
-        "--only",
-        "explorer",
-        "--outputs",
-        tmp_path / "outputs",
-        "--record",
-        tmp_path / "file" / "kept",
-    ]
-    refused(
-        command,
-        *asked,
-        words=["cannot write", str(tmp_path / "file"), "another folder with --record."],
-    )
+    blocked, words = tmp_path / "file", ["cannot write", str(tmp_path / "file")]
+    refused(command, "--profile", "smoke", "--outputs", blocked, words=words)
+    asked = ["--profile", "smoke", "--only", "explorer", "--outputs", tmp_path / "outputs"]
+    words = [*words, "another folder with --record."]
+    refused(command, *asked, "--record", blocked / "kept", words=words)
 
 
 @pytest.mark.parametrize(
@@ -518,14 +490,11 @@ def test_arguments_that_the_parser_does_not_know(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
     printed = capsys.readouterr().err
-    assert (
-        stopped.value.code == cli.MISUSED
-        and "Traceback" not in printed
-        and "run_all.sh: error: " in printed
-    )
+    assert stopped.value.code == cli.MISUSED
+    assert "Traceback" not in printed and "run_all.sh: error: " in printed
 
 
-# ------------------------------------------------------------------------------------------------ accidents
+# accidents
 
 
 def break_with(monkeypatch, error):
@@ -539,12 +508,8 @@ def test_an_error_of_the_companion_itself_is_a_sentence_and_a_log(command, monke
     break_with(monkeypatch, LookupError("the spoon"))
     code, _, errors = command()
     log = files.outputs_root() / "error.log"
-    assert (
-        code == cli.FAILED == 1
-        and len(errors) == 1
-        and "LookupError: the spoon" in errors[0]
-        and str(log) in errors[0]
-    )
+    assert code == cli.FAILED == 1 and len(errors) == 1
+    assert "LookupError: the spoon" in errors[0] and str(log) in errors[0]
     assert log.read_text().startswith("Traceback") and log.is_relative_to(tmp_path)
 
 
@@ -552,19 +517,15 @@ def test_an_error_whose_log_cannot_be_written_is_told_in_full(command, monkeypat
     (tmp_path / "outputs").write_text("a file in the way")
     break_with(monkeypatch, LookupError("the spoon"))
     code, _, errors = command()
-    assert (
-        code == cli.FAILED
-        and errors[0].startswith("Traceback")
-        and "LookupError: the spoon" in errors[-1]
-    )
+    assert code == cli.FAILED
+    assert errors[0].startswith("Traceback") and "LookupError: the spoon" in errors[-1]
 
 
 def test_ctrl_c_anywhere_is_a_sentence(command, monkeypatch):
     break_with(monkeypatch, KeyboardInterrupt())
     code, _, errors = command()
-    assert (
-        code == cli.INTERRUPTED == 130 and "stopped" in errors[-1] and "start again" in errors[-1]
-    )
+    assert code == cli.INTERRUPTED == 130
+    assert "interrupted" in errors[-1] and "run it again" in errors[-1]
 
 
 @pytest.mark.parametrize(
@@ -574,23 +535,12 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
     """Ctrl-C goes from a terminal to the command and everything it started, a scheduler's request
     to the command alone.
     """
-    outputs, said, told = tmp_path / "outputs", tmp_path / "stdout", tmp_path / "stderr"
-    with open(said, "wb") as out, open(told, "wb") as err:
-        shutil.copytree(
-            report_smoke.outputs / "cache", outputs / "cache"
-        )  # saves parsing the images
-        asked = [
-            ROOT / "run_all.sh",
-            "--profile",
-            "quick",
-            "--device",
-            "cpu",
-            "--only",
-            "chen_2_landscape",
-            "--outputs",
-            outputs,
-        ]
-        asked += ["-p", "data_set=digits"]
+    outputs, printed, errors = tmp_path / "outputs", tmp_path / "stdout", tmp_path / "stderr"
+    # saves parsing the images
+    shutil.copytree(report_smoke.outputs / "cache", outputs / "cache")
+    asked = [ROOT / "run_all.sh", "--profile", "quick", "--device", "cpu", "--outputs", outputs]
+    asked += ["--only", "chen_2_landscape", "-p", "data_set=digits"]
+    with open(printed, "wb") as out, open(errors, "wb") as err:
         command = subprocess.Popen(
             asked,
             stdout=out,
@@ -602,12 +552,10 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
     children = []
     try:
         deadline = time.monotonic() + 120
-        while not list(
-            Path(outputs, "runs").glob("*.parquet")
-        ):  # the first networks are stored, others are training
-            assert command.poll() is None and time.monotonic() < deadline, (
-                said.read_text() + told.read_text()
-            )
+        # the first networks are stored, others are training
+        while not list(Path(outputs, "runs").glob("*.parquet")):
+            waited = command.poll() is None and time.monotonic() < deadline
+            assert waited, printed.read_text() + errors.read_text()
             time.sleep(0.1)
         children = psutil.Process(command.pid).children(recursive=True)
         (os.killpg if sent == signal.SIGINT else os.kill)(command.pid, sent)
@@ -615,15 +563,16 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
         assert len(children) >= 2
         assert not psutil.wait_procs(children, timeout=5)[1], "processes were left behind"
     finally:
-        for process in [command, *children]:
-            if process.poll() is None if process is command else process.is_running():
+        for process in children:
+            if process.is_running():
                 process.kill()
+        if command.poll() is None:
+            command.kill()
         command.wait()
-    last = told.read_text(encoding="utf-8").strip().splitlines()[-1]
-    assert last == "run_all.sh: stopped; what had finished is kept, start again to go on."
-    assert (
-        "Traceback" not in told.read_text(encoding="utf-8") and not (outputs / "error.log").exists()
-    )
+    lines = errors.read_text(encoding="utf-8").strip().splitlines()
+    assert lines[-1] == "run_all.sh: interrupted; finished work is kept, run it again to continue."
+    assert not [line for line in lines if "Traceback" in line]
+    assert not (outputs / "error.log").exists()
     # a training process that is stopped while it writes leaves its hidden half file, which nothing
     # reads and `clean` deletes
     assert not [path for path in outputs.rglob("*.partial") if path.parent.name != "runs"]

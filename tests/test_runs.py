@@ -903,7 +903,7 @@ def test_training_processes_end_when_their_parent_is_killed(tmp_path):
 
 def test_profiles_are_taken_by_name_and_unknown_ones_are_refused():
     for name in profiles.PROFILES:
-        assert profiles.resolve(name) == (name, "asked for")
+        assert profiles.resolve(name) == (name, "as requested")
     with pytest.raises(
         UsageError,
         match=r"unknown profile 'quik': the profiles are auto, smoke, .*; did you mean 'quick'\?",
@@ -928,13 +928,13 @@ def test_the_automatic_profile(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert profiles.resolve("auto") == ("quick", "torch finds no CUDA device") and asked == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert profiles.resolve("auto", "cpu") == ("quick", "the CPU was asked for") and asked == []
+    assert profiles.resolve("auto", "cpu") == ("quick", "the CPU was requested") and asked == []
     assert (
         profiles.resolve("auto")[0] == profiles.resolve("auto", "cuda")[0] == "gpu"
         and asked == [("mnist", True), ("cifar10", True)] * 2
     )
     monkeypatch.setattr(data, "load", absent)
-    assert profiles.resolve("auto") == ("quick", "there is a CUDA device, but mnist is not there.")
+    assert profiles.resolve("auto") == ("quick", "CUDA is available, but mnist is not there")
 
 
 # looking after the store

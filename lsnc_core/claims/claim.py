@@ -201,6 +201,7 @@ class Verdict:
             "tried_on": self.tried_on,
             "outcome": self.outcome,
             "measured": self.measured,
+            "rule": self.rule,
             "premises": list(self.premises),
             "cases": [case.to_dict() for case in self.cases],
             "changed": self.changed,

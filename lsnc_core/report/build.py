@@ -1,29 +1,31 @@
-"""From executed notebooks to the HTML report: a page each, and an index with the verdicts and the
-provenance.
+"""From executed notebooks to the HTML report: a page each, an index of verdicts and provenance, and
+the verdicts as data.
 
 Everything a page needs lies beside it under relative addresses, so the folder opens from disk with
 the network off.
 """
 
-import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lsnc_core import files, profiles, provenance
-from lsnc_core.data_sources import SOURCES
-from lsnc_core.papers.claims import OURS
-from lsnc_core.report import record, schedule, show
-from lsnc_core.report.catalog import Notebook
+from lsnc_core import papers, profiles, provenance
+from lsnc_core.report import answers, networks, pages, record
+from lsnc_core.report.pages import TEMPLATES, NotebookPage
+from lsnc_core.show import CLASSES, SIGNS, verdicts_html
 
-TEMPLATES = Path(__file__).parent / "templates"
-WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def build(
-    folder: Path, profile: str, notebooks: Sequence[Notebook], failures: dict[str, str], runs
+    folder: Path,
+    profile: str,
+    entries: Sequence[papers.Entry],
+    failures: Mapping[str, str],
+    runs: "pd.DataFrame",
 ) -> Path:
     """Write the report of one profile.
 
@@ -31,115 +33,113 @@ def build(
         folder: the profile's outputs; executed notebooks are read from `notebooks/` in it, the
             report goes to `report/`.
         profile: its name.
-        notebooks: those to show, in order; one that has not been executed is left out.
+        entries: the notebooks to show, in order; one that has not been executed is left out.
         failures: one sentence for each notebook of this run that failed.
         runs: pandas.DataFrame of the networks behind this run's notebooks at their last epoch, with
             provenance columns; may be empty. Those behind pages of earlier runs are taken over from
-            the report that is there.
+            the earlier report.
 
     Returns:
         The path of the index page.
 
     Raises:
-        UsageError: when the folder cannot be written, or an executed notebook or a recording cannot
+        UsageError: if the folder cannot be written, or an executed notebook or a recording cannot
             be read.
     """
-    import jinja2
-
     report = folder / "report"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    navigation, bodies, verdicts = [], {}, []
-    for notebook in notebooks:
-        source = folder / "notebooks" / f"{notebook.name}.ipynb"
+    shown = []
+    for entry in entries:
+        source = folder / "notebooks" / f"{entry.name}.ipynb"
         if source.exists():
-            page = f"{notebook.name}.html"
-            bodies[notebook.name], figures, found = _convert(source, report)
-            navigation.append(
-                {
-                    "name": notebook.name,
-                    "page": page,
-                    "title": notebook.title,
-                    "paper": notebook.paper,
-                    "shows": notebook.shows,
-                    "figures": figures,
-                }
-            )
-            verdicts += [row | {"page": page} for row in found]
-    tallies = {"All": Counter(row["outcome"] for row in verdicts)}
-    for row in _in_order(verdicts):
-        tallies.setdefault(row["paper"], Counter())[row["outcome"]] += 1
-    recorded = record.recordings()
-    verdicts = _in_order(record.beside(verdicts, recorded, profile))
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    shared = {
+            shown.append(pages.convert(entry, source, report))
+    recordings = record.recordings()
+    runs = networks.add_earlier(runs, folder, [page.name for page in shown])
+    common = {
         "profile": profile,
         "profile_text": profiles.PROFILES[profile],
-        "navigation": navigation,
-        "made": made,
-        "provenance": provenance.describe(),
+        "navigation": shown,
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": provenance.describe()["commit"],
     }
-    pages = [entry["page"] for entry in navigation]
-    for entry in navigation:
-        note = (
-            f"This page is of an earlier run: {failures[entry['name']]}"
-            if entry["name"] in failures
-            else ""
-        )
-        parts = [
-            part | {"html": _trusted(part["html"])}
-            for part in record.page_parts(entry["name"], recorded, report)
-        ]
-        page = environment.get_template("page.html.j2").render(
-            shared,
-            page=entry["page"],
-            title=entry["title"],
-            note=note,
-            body=_trusted(_link_pages(bodies[entry["name"]], pages)),
-            recorded=parts,
-        )
-        _write(report / entry["page"], page)
-    runs = _with_earlier(runs, folder, [entry["name"] for entry in navigation])
-    index = environment.get_template("index.html.j2").render(
-        shared,
-        page="index.html",
-        title="Report",
-        note="",
-        failures=[{"name": name, "sentence": sentence} for name, sentence in failures.items()],
-        verdicts=_trusted(show.verdicts_html(verdicts)) if verdicts else "",
-        tallies=tallies,
-        signs=show.SIGNS,
-        classes=show.CLASSES,
-        recordings=recorded,
-        facts=_facts(runs)
-        | {part.where[0].upper() + part.where[1:]: part.versions for part in recorded},
-    )
-    _write(report / "index.html", index)
-    _write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
+    _write_pages(report, shown, failures, recordings, common)
+    _write_index(report, shown, failures, recordings, common, runs)
+    pages.write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
     _assets(report / "assets")
     return report / "index.html"
 
 
-def _in_order(rows: Sequence[dict]) -> list[dict]:
-    """Verdicts by paper, in the order of the notebooks, our own last, and by the number in the
-    claim's id; those on one claim together, as they came.
-    """
-    papers, first = {}, {}
-    for number, row in enumerate(rows):
-        papers.setdefault(row["paper"], number)
-        first.setdefault((row["id"], row["sentence"], row["expected"]), number)
-
-    def place(row: dict) -> tuple:
-        number = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["id"])]
-        return (
-            row["paper"] == OURS,
-            papers[row["paper"]],
-            number,
-            first[row["id"], row["sentence"], row["expected"]],
+def _write_pages(
+    report: Path,
+    shown: Sequence[NotebookPage],
+    failures: Mapping[str, str],
+    recordings: Sequence[record.Recording],
+    common: Mapping[str, Any],
+) -> None:
+    """Write the notebooks' pages, each with what was recorded of it."""
+    addresses = [page.address for page in shown]
+    for page in shown:
+        note = ""
+        if page.name in failures:
+            note = f"This page is from an earlier run; this time: {failures[page.name]}"
+        parts = record.page_parts(page.name, recordings, report)
+        text = _render(
+            "page.html.j2",
+            common,
+            page=page.address,
+            title=page.title,
+            note=note,
+            body=_trusted(pages.link_pages(page.body, addresses)),
+            recorded=[part | {"html": _trusted(part["html"])} for part in parts],
         )
+        pages.write(report / page.address, text)
 
-    return sorted(rows, key=place)
+
+def _write_index(
+    report: Path,
+    shown: Sequence[NotebookPage],
+    failures: Mapping[str, str],
+    recordings: Sequence[record.Recording],
+    common: Mapping[str, Any],
+    runs: "pd.DataFrame",
+) -> None:
+    """Write the index, and the verdicts of this profile as JSON and CSV."""
+    listed = []
+    for page in shown:
+        listed += page.answers
+    rows = answers.in_order(record.beside(listed, recordings, common["profile"]))
+    facts = networks.facts(runs)
+    for recording in recordings:
+        facts[_capital(recording.where)] = recording.versions
+    text = _render(
+        "index.html.j2",
+        common,
+        page="index.html",
+        title="Report",
+        note="",
+        failures=failures,
+        verdicts=_trusted(verdicts_html(rows)) if rows else "",
+        tallies=answers.tallies(listed),
+        changes=answers.changes(listed),
+        signs=SIGNS,
+        classes=CLASSES,
+        recordings=recordings,
+        facts=facts,
+    )
+    pages.write(report / "index.html", text)
+    pages.write(report / "files" / "claims.json", answers.to_json(listed))
+    pages.write(report / "files" / "claims.csv", answers.to_csv(listed))
+
+
+def _render(template: str, common: Mapping[str, Any], **values: Any) -> str:
+    """Fill a template."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["capital"] = _capital
+    return environment.get_template(template).render(common, **values)
 
 
 def _trusted(text: str):
@@ -149,110 +149,17 @@ def _trusted(text: str):
     return markupsafe.Markup(text)
 
 
-def _write(path: Path, text: str) -> None:
-    files.write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def _convert(source: Path, report: Path) -> tuple[str, list[dict], list[dict]]:
-    """An executed notebook's page body, its figures (also written as SVG and CSV files), and its
-    verdicts.
-    """
-    from nbconvert import HTMLExporter
-
-    notebook = show.read(source)
-    figures, verdicts = show.carried(notebook)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            # progress is for those who wait; the executed notebook keeps it
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    for output in show.outputs(notebook):
-        bundle = output.get("data", {})
-        bundle.pop(show.VERDICTS_TYPE, None)
-        if show.FIGURE_TYPE in bundle:
-            data = bundle.pop(show.FIGURE_TYPE)
-            for ending in ("svg", "csv"):
-                _write(report / "files" / f"{data['name']}.{ending}", data[ending])
-            address = f"files/{data['name']}"
-            bundle["text/html"] = show.figure_html(data, f"{address}.svg", show.downloads(address))
-        if WIDGET_TYPE in bundle and "text/html" in bundle:
-            # a live widget is dead without a kernel; its own HTML stands in
-            del bundle[WIDGET_TYPE]
-    notebook.metadata.pop("widgets", None)
-    exporter = HTMLExporter(
-        template_name="notebook",
-        extra_template_basedirs=[str(TEMPLATES)],
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
-        embed_images=True,
-    )
-    body, _ = exporter.from_notebook_node(notebook)
-    return body, figures, verdicts
-
-
-def _link_pages(body: str, pages: Sequence[str]) -> str:
-    """Links between notebooks as links between pages; a notebook that this report has no page of is
-    named without a link.
-    """
-
-    def link(match: re.Match) -> str:
-        return f'<a href="{match[1]}.html">' if f"{match[1]}.html" in pages else "<a>"
-
-    return re.sub(r'<a href="(\w+)\.ipynb"[^>]*>', link, body)
-
-
-def _with_earlier(runs, folder: Path, shown: Sequence[str]):
-    """`runs`, and those rows of the earlier report's list that stand behind a page which this run
-    left as it was.
-    """
-    import pandas as pd
-
-    try:
-        earlier = pd.read_csv(
-            folder / "report" / "files" / "runs.csv", dtype=str, keep_default_na=False
-        )
-        earlier = earlier.astype({"seconds": float, "seed": int})
-    except (OSError, ValueError, KeyError):  # none, empty or damaged
-        return runs
-    behind = {
-        run
-        for name in shown
-        for run in schedule.remembered(folder / "notebooks" / f"{name}.json").get("runs", [])
-    }
-    earlier = earlier[earlier.run.isin(behind - set(runs.run if len(runs) else []))]
-    return pd.concat([part for part in (runs, earlier) if len(part)]) if len(earlier) else runs
-
-
-def _facts(runs) -> dict[str, str]:
-    """The provenance table: this machine, the versions, and what was trained where."""
-    here = provenance.describe()
-    facts = {
-        "Made on": f"{here['processor']}, {here['cores']} cores, {here['accelerator'] or 'no accelerator'}, {here['system']}",
-        "Commit": here["commit"],
-        "Versions": ", ".join(f"{name} {version}" for name, version in here["versions"].items()),
-    }
-    if len(runs):
-        facts["Networks"] = (
-            f"{len(runs)}, trained in {runs.seconds.sum():.0f} process-seconds; seeds {', '.join(map(str, sorted(runs.seed.unique())))}"
-        )
-        facts["Trained on"] = "; ".join(sorted(set(runs.device + ": " + runs.hardware)))
-        facts["Training commits"] = ", ".join(sorted(set(runs.commit)))
-        facts["Data"] = "; ".join(
-            f"{SOURCES[name].title}, {SOURCES[name].origin}"
-            if name in SOURCES
-            else f"a reader's own, {name}"
-            for name in sorted(set(runs.data))
-        )
-    return facts
+def _capital(text: str) -> str:
+    """The text with a capital first letter, the rest as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def _assets(folder: Path) -> None:
-    """The style sheet, and MathJax from its package: one copy for all pages."""
+    """Write the style sheet, and MathJax from its package: one copy for all pages."""
     from pygments.formatters import HtmlFormatter
 
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    _write(
-        folder / "style.css", style + HtmlFormatter(style="default").get_style_defs(".highlight")
-    )
+    highlight = HtmlFormatter(style="default").get_style_defs(".highlight")
+    pages.write(folder / "style.css", style + highlight)
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
-    _write(folder / "mathjax.js", mathjax.read_text(encoding="utf-8"))
+    pages.write(folder / "mathjax.js", mathjax.read_text(encoding="utf-8"))

@@ -36,8 +36,8 @@ def choose(names: Sequence[str]) -> list[papers.Entry]:
 def wanted_runs(entry: papers.Entry, parameters: Mapping[str, Any]) -> "list[RunSpec]":
     """The networks that a notebook needs under these parameters, each once.
 
-    A module that trains has a function `plan_runs`; it takes those of the notebook's parameters that
-    bear its arguments' names.
+    A module that trains has a function `plan_runs`; it takes the notebook's parameters that have
+    the names of its arguments.
     """
     plan = getattr(entry.module, "plan_runs", None)
     if plan is None:
@@ -45,6 +45,17 @@ def wanted_runs(entry: papers.Entry, parameters: Mapping[str, Any]) -> "list[Run
     takes = inspect.signature(plan).parameters
     given = {name: value for name, value in parameters.items() if name in takes}
     return list(dict.fromkeys(plan(**given)))
+
+
+def place(entry: papers.Entry) -> str:
+    """A notebook's paper and section, e.g. "Chen et al. 2020, 5.1"."""
+    return ", ".join(filter(None, [entry.paper.short, entry.page.section]))
+
+
+def minutes(entry: papers.Entry, profile: str = "quick") -> str:
+    """Minutes of a notebook's first run in a profile, as text."""
+    measured = entry.page.minutes.get(profile)
+    return "not measured" if measured is None else f"{measured:g}"
 
 
 if __name__ == "__main__":

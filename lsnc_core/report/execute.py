@@ -1,11 +1,11 @@
-"""Runs one notebook through papermill in a process of its own: `python -m lsnc_core.report.execute
-SOURCE TARGET PARAMETERS`.
+"""Run one notebook through papermill in a process of its own:
+`python -m lsnc_core.report.execute SOURCE TARGET PARAMETERS`.
 
-What papermill leaves open is settled here: the target appears only when every cell has run (a dead
-kernel and a cell that calls `sys.exit` leave notebooks that look finished), and the last line
-printed on failure is one sentence that says what happened.
-Exit status: 0 finished, 1 a cell failed, 2 the user asked for something that cannot be done, 138
-the kernel was killed.
+This adds what papermill leaves open. The target appears only when every cell has run, because a
+dead kernel and a cell that calls `sys.exit` leave notebooks that look finished. On failure the last
+line printed is one sentence that says what happened.
+Exit status: 0 finished, 1 a cell failed, 2 the request cannot be carried out, 138 the kernel was
+killed.
 """
 
 import json
@@ -20,14 +20,18 @@ FAILED, MISUSED, KILLED = 1, 2, 138
 
 
 def run(source: Path, target: Path, parameters: dict) -> None:
-    """Execute `source` with the parameters (JSON values, all of them known to the notebook) and
-    write `target` when it has finished.
+    """Execute a notebook and write the target when it has finished.
+
+    Args:
+        source: the notebook.
+        target: where the executed notebook goes.
+        parameters: JSON values, all of them known to the notebook.
 
     Raises:
-        papermill.PapermillExecutionError: when a cell fails; nbclient.exceptions.DeadKernelError:
-            when the kernel is killed;
-        RuntimeError: when the notebook stopped before its last cell; UsageError: when the target
-            cannot be written.
+        papermill.PapermillExecutionError: if a cell fails.
+        nbclient.exceptions.DeadKernelError: if the kernel is killed.
+        RuntimeError: if the notebook stopped before its last cell.
+        UsageError: if the target cannot be written.
     """
     import papermill
 
@@ -48,19 +52,18 @@ def run(source: Path, target: Path, parameters: dict) -> None:
             # ipykernel announces its transport at every start; only errors are of interest
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
-        unrun = [
-            cell
-            for cell in executed.cells
-            if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None
-        ]
-        if unrun:
-            raise RuntimeError(f"it stopped before its end: {len(unrun)} cells did not run.")
+        code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
+        missing = sum(cell.execution_count is None for cell in code)
+        if missing:
+            raise RuntimeError(f"the notebook stopped early: {missing} cells did not run.")
         files.write_whole(target, lambda path: path.write_bytes(partial.read_bytes()))
 
 
 def main(arguments: list[str]) -> int:
-    """Run one notebook; 0, or the exit status that names the failure, its sentence as the last line
-    of standard output.
+    """Run one notebook.
+
+    Returns:
+        The exit status; a failure's sentence is the last line of standard output.
     """
     source, target, parameters = Path(arguments[0]), Path(arguments[1]), json.loads(arguments[2])
     import papermill
@@ -69,15 +72,15 @@ def main(arguments: list[str]) -> int:
     try:
         run(source, target, parameters)
     except papermill.PapermillExecutionError as error:
+        misused = error.ename == UsageError.__name__
+        cause = error.evalue if misused else f"{error.ename}: {error.evalue}"
         print("\n".join(error.traceback))
-        cause = (
-            f"{error.ename}: {error.evalue}" if error.ename != UsageError.__name__ else error.evalue
-        )
         print(" ".join(f"cell {error.exec_count} failed: {cause}".split()))
-        return MISUSED if error.ename == UsageError.__name__ else FAILED
+        return MISUSED if misused else FAILED
     except DeadKernelError:
         print(
-            "its kernel was killed, most often for want of memory: close other programs, or choose a smaller profile."
+            "the kernel was killed, usually because memory ran out: "
+            "close other programs or choose a smaller profile."
         )
         return KILLED
     except UsageError as error:
@@ -90,7 +93,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # frozen modules' warning of the debugger that ipykernel starts is no concern of a reader of the
-    # log
+    # ipykernel starts a debugger, whose warning of frozen modules does not belong in the log
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     sys.exit(main(sys.argv[1:]))

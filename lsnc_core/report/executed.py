@@ -1,17 +1,27 @@
 """What an executed notebook carries for the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from lsnc_core.claims import Case, Claim, Verdict
 from lsnc_core.errors import UsageError
 from lsnc_core.show import FIGURE_TYPE, VERDICTS_TYPE
 
+VERDICT_FIELDS = tuple(Verdict(Claim("", "", "", "", ""), "").to_dict())
+CASE_FIELDS = tuple(Case("", "").to_dict())
+
 
 def read(path: Path):
-    """An executed notebook. Raises: UsageError, where it cannot be read."""
+    """An executed notebook.
+
+    Raises:
+        UsageError: if it cannot be read, or carries verdicts of an earlier version.
+    """
     import nbformat
 
     try:
-        return nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
+        check_verdicts(carried(notebook)[1])
     except (
         OSError,
         ValueError,
@@ -21,21 +31,43 @@ def read(path: Path):
         nbformat.ValidationError,
     ) as error:
         raise UsageError(
-            f"{path} is damaged ({type(error).__name__}): delete it and start again."
+            f"{path} is damaged or from an earlier version ({type(error).__name__}): "
+            "delete it and start again."
         ) from error
+    return notebook
 
 
 def outputs(notebook) -> list:
     """The outputs of an executed notebook's code cells, in order."""
-    return [
-        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
-    ]
+    listed = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            listed += cell.outputs
+    return listed
 
 
 def carried(notebook) -> tuple[list[dict], list[dict]]:
     """The figures and the verdicts that an executed notebook shows, as `Figure.data` and
     `Verdicts.data` have them.
     """
-    bundles = [output.get("data", {}) for output in outputs(notebook)]
-    figures = [bundle[FIGURE_TYPE] for bundle in bundles if FIGURE_TYPE in bundle]
-    return figures, [row for bundle in bundles for row in bundle.get(VERDICTS_TYPE, [])]
+    figures, verdicts = [], []
+    for output in outputs(notebook):
+        bundle = output.get("data", {})
+        if FIGURE_TYPE in bundle:
+            figures.append(bundle[FIGURE_TYPE])
+        verdicts += bundle.get(VERDICTS_TYPE, [])
+    return figures, verdicts
+
+
+def check_verdicts(rows: Sequence[dict]) -> None:
+    """Refuse verdicts that lack what `Verdict.to_dict` gives. Raises: ValueError, TypeError."""
+    for row in rows:
+        _check_fields(row, VERDICT_FIELDS)
+        for case in row["cases"]:
+            _check_fields(case, CASE_FIELDS)
+
+
+def _check_fields(record: dict, fields: Sequence[str]) -> None:
+    missing = [field for field in fields if field not in record]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")

@@ -1,5 +1,4 @@
-"""The parameters of a notebook: read from its tagged cell, checked and converted before anything
-runs.
+"""The parameters of notebooks: inspected by papermill, checked and converted before anything runs.
 
 papermill itself only warns of a parameter that a notebook does not have, and runs on with the
 defaults.
@@ -8,108 +7,80 @@ defaults.
 import ast
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lsnc_core import arms
 from lsnc_core.errors import UsageError
 
+Values = dict[str, object]  # a notebook's parameters by name
+TYPES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: 'a list such as [1, 2] or ["a"]',
+}
 
-def defaults(notebook: Path) -> dict[str, object]:
+
+def defaults(notebook: Path) -> Values:
     """Names and default values in the cell tagged "parameters".
 
     Raises:
-        UsageError: when the file is not a notebook or its parameters are not plain values.
+        UsageError: if the file is not a notebook or its parameters are not plain values.
     """
+    import nbformat
+    import papermill
+
+    unreadable = (OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError)
+    unreadable += (nbformat.ValidationError, papermill.exceptions.PapermillException)
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        source = next(
-            "".join(cell["source"])
-            for cell in cells
-            if "parameters" in cell["metadata"].get("tags", [])
-        )
-        return {
-            node.targets[0].id: ast.literal_eval(node.value)
-            for node in ast.parse(source).body
-            if isinstance(node, ast.Assign)
-        }
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        StopIteration,
-        SyntaxError,
-        AttributeError,
-        TypeError,
-    ) as error:
+        inspected = papermill.inspect_notebook(notebook)
+        if not inspected:
+            raise ValueError("no parameters")
+        return {name: ast.literal_eval(one["default"]) for name, one in inspected.items()}
+    except unreadable as error:
         raise UsageError(
-            f"{notebook.name} has no readable cell of plain parameters ({type(error).__name__}); restore it from git."
+            f"{notebook.name} has no readable cell of plain parameters "
+            f"({type(error).__name__}); restore it from git."
         ) from error
 
 
-def refuse_unknown() -> None:
-    """In a notebook, after its parameters: refuse a value that papermill put in for a parameter
-    that the notebook does not have.
-
-    papermill writes its values into a cell of their own after the tagged one and begins it with "#
-    Parameters".
-
-    Raises:
-        UsageError: naming the parameter and those there are.
-    """
-    from IPython import get_ipython
-
-    history = get_ipython().user_ns["In"]
-    if len(history) > 3 and history[-2].startswith("# Parameters"):
-        given, known = (
-            [node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
-            for cell in (history[-2], history[-3])
-        )
-        for name in given:
-            if name not in known:
-                raise UsageError(
-                    f"this notebook has no parameter {name!r}: there are {', '.join(known)}."
-                )
-
-
-def _no_constant(text: str) -> object:
-    raise ValueError(text)
-
-
 def convert(text: str, default: object, name: str, notebook: str = "") -> object:
-    """A value given as text, in the type of the parameter's default; `notebook` is named in the
-    refusal.
+    """Convert a value given as text to the type of the parameter's default.
+
+    Args:
+        text: the value.
+        default: the parameter's default.
+        name, notebook: what the error message names.
 
     Raises:
-        UsageError: when the text is not of that type.
+        UsageError: if the text is not of that type.
 
     >>> convert("0.5", 1.0, "a"), convert("[1, 2]", [], "b"), convert("true", False, "c")
     (0.5, [1, 2], True)
     """
     if isinstance(default, str):
         return text
-    wanted = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        list: 'a list such as [1, 2] or ["a"]',
-    }[type(default)]
     try:
-        value = json.loads(text, parse_constant=_no_constant)  # NaN and Infinity are no JSON
+        value = json.loads(text, parse_constant=_refuse_constant)
     except ValueError:
         value = None
     if type(default) is float and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
+        place = f" of {notebook}" if notebook else ""
         raise UsageError(
-            f"the parameter {name}{f' of {notebook}' if notebook else ''} must be {wanted}, got {text!r}."
+            f"the parameter {name}{place} must be {TYPES[type(default)]}, got {text!r}."
         )
     return value
 
 
-def assign(
-    given: Sequence[str], notebooks: dict[str, dict[str, object]]
-) -> dict[str, dict[str, object]]:
+def _refuse_constant(text: str) -> object:
+    """Python's JSON reader takes NaN and Infinity, which are not JSON."""
+    raise ValueError(text)
+
+
+def assign(given: Sequence[str], notebooks: Mapping[str, Values]) -> dict[str, Values]:
     """Give every NAME=VALUE to the notebooks that have the parameter.
 
     Args:
@@ -117,40 +88,41 @@ def assign(
         notebooks: default parameters by notebook name.
 
     Returns:
-        By notebook name, all its parameters with the given values put in.
+        By notebook name, all its parameters, the given values in place of the defaults.
 
     Raises:
         UsageError: for a text without "=", a name that no chosen notebook has, or a value of the
             wrong type.
     """
     chosen = {name: dict(values) for name, values in notebooks.items()}
-    for entry in given:
-        name, equals, text = entry.partition("=")
+    for setting in given:
+        name, equals, text = setting.partition("=")
         if not equals:
-            raise UsageError(f"-p takes NAME=VALUE, got {entry!r}.")
+            raise UsageError(f"-p takes NAME=VALUE, got {setting!r}.")
         if name in ("profile", "device"):
-            raise UsageError(f"the {name} is chosen with --{name}, not with -p.")
+            raise UsageError(f"choose the {name} with --{name}, not with -p.")
         holders = [notebook for notebook, values in notebooks.items() if name in values]
         if not holders:
-            known = sorted(
-                {known for values in notebooks.values() for known in values} - {"profile", "device"}
-            )
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            raise UsageError(
-                f"no chosen notebook has a parameter {name!r}: there are {', '.join(known) or 'none'}{hint}"
-            )
+            raise UsageError(_unknown(name, notebooks))
         for notebook in holders:
-            chosen[notebook][name] = _in_place(
-                convert(text, notebooks[notebook][name], name, notebook)
-            )
+            value = convert(text, notebooks[notebook][name], name, notebook)
+            chosen[notebook][name] = _absolute(value)
     return chosen
 
 
-def _in_place(value: object) -> object:
-    """The value with a reader's files as absolute paths: a notebook runs in another folder than the
+def _unknown(name: str, notebooks: Mapping[str, Values]) -> str:
+    """The error message for a parameter that no chosen notebook has."""
+    known = sorted(set().union(*notebooks.values()) - {"profile", "device"})
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    listed = ", ".join(known) or "none"
+    return f"no chosen notebook has a parameter {name!r}: the parameters are {listed}{hint}"
+
+
+def _absolute(value: object) -> object:
+    """The value with your own files as absolute paths: a notebook runs in another folder than the
     command.
     """
     if isinstance(value, list):
-        return [_in_place(entry) for entry in value]
+        return [_absolute(part) for part in value]
     return arms.resolve(value) if arms.is_file(value) else value

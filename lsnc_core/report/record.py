@@ -1,8 +1,8 @@
-"""Results kept in git, to stand beside those of a reader's machine: written by `run_all.sh --record
+"""Results kept in git, shown beside those of your own machine: written by `run_all.sh --record
 DIR`, shown by every report.
 
 A recording is a folder: `recording.json` with the profile, parameters, provenance, and for each
-notebook the words of its figures and its verdicts; an SVG and a CSV for each figure; `runs.csv`, a
+notebook the texts of its figures and its verdicts; an SVG and a CSV for each figure; `runs.csv`, a
 row per network with its spec, where it was trained and its last measurements.
 """
 
@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsnc_core import files, provenance
 from lsnc_core.errors import UsageError
-from lsnc_core.papers.claims import NOT_TRAINED
-from lsnc_core.report import show
+from lsnc_core.report import executed
+from lsnc_core.show import downloads, figure_html, verdicts_html
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Recordings of this checkout, which every report shows.
 FOLDER = files.PROJECT / "outputs" / "recorded"
@@ -27,7 +31,7 @@ CONTENT = "recording.json"
 
 @dataclass(frozen=True)
 class Recording:
-    """What a recording's `recording.json` holds; `notebooks` maps a name to its `figures` (words
+    """What a recording's `recording.json` holds; `notebooks` maps a name to its `figures` (texts
     only) and `verdicts`.
     """
 
@@ -41,9 +45,7 @@ class Recording:
 
     @property
     def where(self) -> str:
-        """Hardware that trained (without networks, that computed), day and profile in a few
-        words.
-        """
+        """The hardware that trained (without networks, that computed), the day and the profile."""
         hardware = ", ".join(self.trained["hardware"]) or self.provenance["processor"]
         settings = "".join(f", {setting}" for setting in self.parameters)
         return f"recorded on {hardware}, {self.made}, profile {self.profile}{settings}"
@@ -53,19 +55,23 @@ class Recording:
         """Commits and the versions that shape a result."""
         versions, commits = self.provenance["versions"], self.trained["commits"]
         networks = f"networks trained at commit {', '.join(commits)}, " if commits else ""
-        return f"{networks}recorded at commit {self.provenance['commit']}, Python {versions['python']}, torch {versions['torch']}"
+        return (
+            f"{networks}recorded at commit {self.provenance['commit']}, "
+            f"Python {versions['python']}, torch {versions['torch']}"
+        )
 
 
 def check_name(folder: Path) -> None:
     """Refuse a name that would not do in addresses. Raises: UsageError."""
     if not re.fullmatch(r"[\w.-]+", folder.name, re.ASCII):
         raise UsageError(
-            f"the folder of a recording needs a name of letters, digits, '.', '_' and '-', got {folder.name!r}."
+            "the folder of a recording needs a name of letters, digits, '.', '_' and '-', "
+            f"got {folder.name!r}."
         )
 
 
 def _without_folders(text: str) -> str:
-    """The text with a reader's files by their names: where they lay is nobody's concern.
+    """The text with your own files by their names: where they lay is nobody's concern.
 
     >>> _without_folders('data_set=/home/me/my_arm.py, 1/2')
     'data_set=my_arm.py, 1/2'
@@ -74,52 +80,60 @@ def _without_folders(text: str) -> str:
 
 
 def write(
-    target: Path, outputs: Path, profile: str, parameters: Sequence[str], names: Sequence[str], runs
+    target: Path,
+    outputs: Path,
+    profile: str,
+    parameters: Sequence[str],
+    names: Sequence[str],
+    runs: "pd.DataFrame",
 ) -> None:
     """Record executed notebooks.
 
     Args:
-        target: the recording's folder, see `check_name`; a recording that is there is replaced with
-            its figures and tables.
+        target: the recording's folder, see `check_name`; it replaces an earlier recording with its
+            figures and tables.
         outputs: the profile's outputs; executed notebooks are read from `notebooks/` in it.
-        profile, parameters: what was asked for; parameters as NAME=VALUE.
+        profile, parameters: as requested; parameters as NAME=VALUE.
         names: the notebooks to record.
         runs: pandas.DataFrame of the networks behind them at their last epoch.
 
     Raises:
-        UsageError: when the folder cannot be written or an executed notebook cannot be read.
+        UsageError: if the folder cannot be written or an executed notebook cannot be read.
     """
-    texts, recorded = {}, {}
+    texts, notebooks = {}, {}
     for name in names:
-        figures, verdicts = show.carried(show.read(outputs / "notebooks" / f"{name}.ipynb"))
+        notebook = executed.read(outputs / "notebooks" / f"{name}.ipynb")
+        figures, verdicts = executed.carried(notebook)
         for figure in figures:
-            texts |= {f"{figure['name']}.{ending}": figure.pop(ending) for ending in ("svg", "csv")}
-        recorded[name] = {"figures": figures, "verdicts": verdicts}
+            for ending in ("svg", "csv"):
+                texts[f"{figure['name']}.{ending}"] = figure.pop(ending)
+        notebooks[name] = {"figures": figures, "verdicts": verdicts}
     trained = {"hardware": [], "commits": []}
     if len(runs):
         texts["runs.csv"] = runs.to_csv(index=False, float_format="%.9g")
-        trained = {
-            "hardware": sorted(runs.hardware.unique()),
-            "commits": sorted(runs.commit.unique()),
-        }
+        trained["hardware"] = sorted(runs.hardware.unique())
+        trained["commits"] = sorted(runs.commit.unique())
     content = {
         "profile": profile,
         "parameters": list(parameters),
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "trained": trained,
+        "provenance": provenance.describe(),
+        "notebooks": notebooks,
     }
-    texts[CONTENT] = (
-        json.dumps(content | {"provenance": provenance.describe(), "notebooks": recorded}, indent=1)
-        + "\n"
-    )
+    texts[CONTENT] = json.dumps(content, indent=1) + "\n"
+    _replace(target, {name: _without_folders(text) for name, text in texts.items()})
+
+
+def _replace(target: Path, texts: dict[str, str]) -> None:
+    """Write the files of a recording and delete figures and tables of an earlier one."""
     if (target / CONTENT).exists():
         for path in [*target.glob("*.svg"), *target.glob("*.csv")]:
             if path.name not in texts:
                 path.unlink()
     for name, text in texts.items():
         files.write_whole(
-            target / name,
-            lambda path, text=text: path.write_text(_without_folders(text), encoding="utf-8"),
+            target / name, lambda path, text=text: path.write_text(text, encoding="utf-8")
         )
 
 
@@ -129,55 +143,61 @@ def recordings(folder: Path | None = None) -> list[Recording]:
     Raises:
         UsageError: for one that cannot be read.
     """
-    found = []
-    for path in sorted((folder or FOLDER).glob(f"*/{CONTENT}")):
-        check_name(path.parent)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            recording = Recording(
-                folder=path.parent, **content | {"parameters": tuple(content["parameters"])}
-            )
-            recording.where, recording.versions  # noqa: B018 - what pages show of it must be there
-            for notebook in recording.notebooks.values():
-                show.verdicts_html(notebook["verdicts"])
-                for figure in notebook["figures"]:
-                    show.figure_html(figure, "x")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(
-                f"the recording {path} is damaged ({type(error).__name__}): restore it from git or delete it."
-            ) from error
-        found.append(recording)
-    return found
+    paths = sorted((folder or FOLDER).glob(f"*/{CONTENT}"))
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> Recording:
+    """Read a recording and check that pages can show it. Raises: UsageError."""
+    check_name(path.parent)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["parameters"] = tuple(content["parameters"])
+        recording = Recording(folder=path.parent, **content)
+        recording.where, recording.versions  # noqa: B018 - what pages show of it must be there
+        for notebook in recording.notebooks.values():
+            executed.check_verdicts(notebook["verdicts"])
+            verdicts_html(notebook["verdicts"])
+            for figure in notebook["figures"]:
+                figure_html(figure, "x")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(
+            f"the recording {path} is damaged or from an earlier version "
+            f"({type(error).__name__}): restore it from git or delete it."
+        ) from error
+    return recording
 
 
 def beside(rows: Sequence[dict], recorded: Sequence[Recording], profile: str) -> list[dict]:
     """Verdicts of this run, each with `page`, and those of recordings beside them.
 
     One from a recording of this profile, on the same claim, tried on the same, goes into the
-    `elsewhere` of the row; others become rows, with `recorded`. Left out are recorded verdicts of
-    notebooks without a row here, and those that only say that nothing was tried.
+    `elsewhere` of the row; others become rows, with `recorded`. Recorded verdicts of notebooks
+    without a row here are left out, and those without cases, for which nothing was measured.
     """
-    found = [row | {"elsewhere": []} for row in rows]
+    merged = [row | {"elsewhere": []} for row in rows]
     question = operator.itemgetter("page", "id", "sentence", "expected", "tried_on")
-    here = {question(row): row for row in found}
+    here = {question(row): row for row in merged}
     pages = {row["page"] for row in rows}
     for recording in recorded:
         for name, content in recording.notebooks.items():
             page = f"{name}.html"
-            for verdict in content["verdicts"] if page in pages else []:
-                if verdict["measured"].startswith(NOT_TRAINED):
-                    continue
+            if page not in pages:
+                continue
+            for verdict in content["verdicts"]:
                 row = verdict | {"recorded": recording.where, "page": page}
+                if not verdict["cases"]:
+                    continue
                 if recording.profile == profile and question(row) in here:
                     here[question(row)]["elsewhere"].append(row)
                 else:
-                    found.append(row)
-    return found
+                    merged.append(row)
+    return merged
 
 
 def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[dict]:
-    """What a notebook's page shows of each recording that has it: summary, versions, address of its
-    runs, figures and verdicts as HTML.
+    """What a notebook's page shows of each recording that has it: `where`, `versions`, `runs` (the
+    address of its list of networks) and `html`, its figures and verdicts.
 
     The files that it shows are copied into the report.
     """
@@ -186,26 +206,21 @@ def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[d
         if name not in recording.notebooks:
             continue
         content, place = recording.notebooks[name], f"files/recorded/{recording.folder.name}"
-        figures = []
+        html = ""
         for figure in content["figures"]:
             for ending in ("svg", "csv"):
                 _copy(recording.folder / f"{figure['name']}.{ending}", report / place)
             address = f"{place}/{figure['name']}"
             named = figure | {"name": f"{recording.folder.name}-{figure['name']}"}
-            figures.append(show.figure_html(named, f"{address}.svg", show.downloads(address)))
+            html += figure_html(named, f"{address}.svg", downloads(address))
+        if content["verdicts"]:
+            html += verdicts_html(content["verdicts"])
         runs = ""
         if (recording.folder / "runs.csv").exists():
             _copy(recording.folder / "runs.csv", report / place)
             runs = f"{place}/runs.csv"
-        verdicts = show.verdicts_html(content["verdicts"]) if content["verdicts"] else ""
-        parts.append(
-            {
-                "where": recording.where,
-                "versions": recording.versions,
-                "runs": runs,
-                "html": "".join(figures) + verdicts,
-            }
-        )
+        part = {"where": recording.where, "versions": recording.versions, "runs": runs}
+        parts.append(part | {"html": html})
     return parts
 
 

@@ -23,8 +23,12 @@ FINISHED, UNCHANGED, FAILED = "finished", "unchanged", "failed"
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook to bring up to date: its file, its parameters, and the names of the stored runs it
-    reads.
+    """A notebook to bring up to date.
+
+    Attributes:
+        source: its file.
+        parameters: its parameters, all of them, as JSON values.
+        runs: the names of the stored networks that it reads.
     """
 
     source: Path
@@ -51,132 +55,131 @@ class Outcome:
 
 def package_digest() -> str:
     """sha256 over the package's sources."""
-    sources = sorted((files.PROJECT / "lsnc_core").rglob("*.py"))
-    return hashlib.sha256(
-        b"".join(hashlib.sha256(source.read_bytes()).digest() for source in sources)
-    ).hexdigest()
+    total = hashlib.sha256()
+    for source in sorted((files.PROJECT / "lsnc_core").rglob("*.py")):
+        total.update(hashlib.sha256(source.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def fingerprint(job: Job) -> str:
-    """Digest of all that a notebook's outputs depend on: its source, parameters, stored runs,
-    readers' files, the package, versions.
+    """Digest of all that a notebook's outputs depend on: its source, parameters, stored networks,
+    your own files, the package, versions.
     """
     source = hashlib.sha256(job.source.read_bytes()).hexdigest()
-    given = [
-        entry
-        for value in job.parameters.values()
-        for entry in (value if isinstance(value, list) else [value])
-    ]
-    own = [arms.checksum(entry) for entry in given if arms.is_file(entry)]
+    given = []
+    for value in job.parameters.values():
+        given += value if isinstance(value, list) else [value]
+    own = [arms.checksum(value) for value in given if arms.is_file(value)]
     if arms.is_file(job.parameters.get("data_set")):
-        own.append(
-            data.load(job.parameters["data_set"]).checksum
-        )  # its images may come from other files
+        # its images may come from other files
+        own.append(data.load(job.parameters["data_set"]).checksum)
     return digest([source, job.parameters, job.runs, own, package_digest(), provenance.versions()])
 
 
 def run_jobs(
     jobs: Sequence[Job], folder: Path, force: bool, say: Callable[[str], object]
 ) -> list[Outcome]:
-    """Run those jobs whose fingerprint changed, or all of them with `force`; the others keep their
+    """Run the jobs whose fingerprint changed, or all of them with `force`; the others keep their
     executed notebook.
 
     Args:
         jobs: in the order to start them.
         folder: the profile's outputs: `notebooks/` and `logs/` are written in it.
+        force: run unchanged ones too.
         say: called with one line for each notebook that starts or ends.
     """
-    children: list[subprocess.Popen] = []
-    stopped = threading.Event()
+    runner = _Runner(folder, force, say)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(_run, job, folder, force, say, children, stopped) for job in jobs]
+        waiting = [pool.submit(runner.update, job) for job in jobs]
         try:
             return [future.result() for future in waiting]
         except BaseException:
-            stopped.set()
+            runner.stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in children:
+            for child in runner.children:
                 child.terminate()
             raise
 
 
-def _run(
-    job: Job,
-    folder: Path,
-    force: bool,
-    say: Callable[[str], object],
-    children: list,
-    stopped: threading.Event,
-) -> Outcome:
-    target, state, log = (
-        folder / "notebooks" / job.source.name,
-        folder / "notebooks" / f"{job.name}.json",
-        folder / "logs" / f"{job.name}.log",
-    )
-    now = fingerprint(job)
-    if not force and target.exists() and remembered(state).get("fingerprint") == now:
-        say(f"{job.name}: unchanged")
-        return Outcome(job.name, UNCHANGED, 0)
-    say(f"{job.name}: started")
-    start = time.perf_counter()
+class _Runner:
+    """Runs jobs from several threads, each in a process of its own.
+
+    Attributes:
+        children: the processes started so far.
+        stopped: set when they are being stopped.
+    """
+
+    def __init__(self, folder: Path, force: bool, say: Callable[[str], object]):
+        self.folder, self.force, self.say = folder, force, say
+        self.children: list[subprocess.Popen] = []
+        self.stopped = threading.Event()
+
+    def update(self, job: Job) -> Outcome:
+        """Run the job unless its executed notebook is up to date."""
+        target = self.folder / "notebooks" / job.source.name
+        state, log = target.with_suffix(".json"), self.folder / "logs" / f"{job.name}.log"
+        now = fingerprint(job)
+        if not self.force and target.exists() and remembered(state).get("fingerprint") == now:
+            self.say(f"{job.name}: unchanged")
+            return Outcome(job.name, UNCHANGED, 0)
+
+        self.say(f"{job.name}: started")
+        start = time.perf_counter()
+        code = self._execute(job, target, log)
+        seconds = time.perf_counter() - start
+        if self.stopped.is_set():
+            # nobody waits for this outcome, and a notebook that was stopped has not failed
+            return Outcome(job.name, FAILED, seconds)
+        if code == 0:
+            memory = {"fingerprint": now, "seconds": round(seconds, 1), "runs": job.runs}
+            files.write_whole(state, lambda partial: partial.write_text(json.dumps(memory)))
+            self.say(f"{job.name}: finished in {seconds:.0f} s")
+            return Outcome(job.name, FINISHED, seconds)
+        sentence = _last_line(log) or f"its process ended with status {code} and printed nothing."
+        self.say(f"{job.name}: FAILED after {seconds:.0f} s: {sentence}")
+        status = MISUSED if code == MISUSED else 1
+        return Outcome(job.name, FAILED, seconds, f"{sentence} (log: {log})", status)
+
+    def _execute(self, job: Job, target: Path, log: Path) -> int:
+        """Execute a notebook in a process of its own, its output in the log; the exit status."""
+        command = [sys.executable, "-P", "-m", "lsnc_core.report.execute"]
+        command += [str(job.source), str(target), json.dumps(job.parameters)]
+        files.write_whole(log, lambda partial: partial.write_text(""))
+        with open(log, "w", encoding="utf-8") as written:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+            )
+            self.children.append(child)
+            if self.stopped.is_set():  # started while the others were being stopped
+                child.terminate()
+            return child.wait()
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a notebook's process: it finds this package, and its threads do not fight
+    the other notebook's for cores. A number of threads that the user set stays.
+    """
     path = os.pathsep.join(filter(None, [str(files.PROJECT), os.environ.get("PYTHONPATH")]))
-    # threads of two kernels that fight for the same cores wait for each other; whoever sets a
-    # number knows better
-    environment = (
-        {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // AT_ONCE))}
-        | os.environ
-        | {"PYTHONPATH": path}
-    )
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "lsnc_core.report.execute",
-        str(job.source),
-        str(target),
-        json.dumps(job.parameters),
-    ]
-    files.write_whole(log, lambda partial: partial.write_text(""))
-    with open(log, "w", encoding="utf-8") as written:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-        children.append(child)
-        if stopped.is_set():  # started while the others were being stopped
-            child.terminate()
-        code = child.wait()
-    seconds = time.perf_counter() - start
-    if (
-        stopped.is_set()
-    ):  # nobody waits for this outcome, and a notebook that was stopped has not failed
-        return Outcome(job.name, FAILED, seconds)
-    if code == 0:
-        memory = {"fingerprint": now, "seconds": round(seconds, 1), "runs": job.runs}
-        files.write_whole(state, lambda partial: partial.write_text(json.dumps(memory)))
-        say(f"{job.name}: finished in {seconds:.0f} s")
-        return Outcome(job.name, FINISHED, seconds)
-    lines = [
-        line
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
-    sentence = lines[-1] if lines else f"its process ended with status {code} and without a word."
-    say(f"{job.name}: FAILED after {seconds:.0f} s: {sentence}")
-    return Outcome(
-        job.name, FAILED, seconds, f"{sentence} (log: {log})", MISUSED if code == MISUSED else 1
-    )
+    threads = max(1, (os.cpu_count() or 1) // AT_ONCE)
+    return {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path}
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a log that is not blank; "" if there is none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def remembered(state: Path) -> dict:
-    """What is known of a notebook's last finished run: fingerprint, seconds, names of the stored
-    runs; empty when nothing is readable.
+    """What is known of a notebook's last finished run: its fingerprint, seconds and the names of
+    the stored networks; empty if the file cannot be read.
     """
     try:
-        found = json.loads(state.read_text(encoding="utf-8"))
+        memory = json.loads(state.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return memory if isinstance(memory, dict) else {}

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 FIGURE_TYPE = "application/vnd.lsnc.figure+json"
 
 
-def svg_text(figure) -> str:
-    """A matplotlib figure as SVG text without a date, so that the same figure gives the same
-    bytes.
-    """
+def svg_text(figure: "mpl.Figure") -> str:
+    """A matplotlib figure as SVG text without a date: the same figure gives the same bytes."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -31,13 +29,14 @@ def svg_text(figure) -> str:
 
 
 def svg_image(svg: str, alt: str, source: str = "") -> str:
-    """An HTML image of an SVG: by its address where one is given, else carried inside the page."""
+    """An HTML image of an SVG: by its address if one is given, else carried inside the page."""
     source = source or "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return f'<img src="{source}" alt="{html.escape(alt, quote=True)}" style="max-width:100%;height:auto">'
+    text = html.escape(alt, quote=True)
+    return f'<img src="{source}" alt="{text}" style="max-width:100%;height:auto">'
 
 
 class Figure:
-    """A drawing with its card: it displays itself and carries what the report needs.
+    """A drawing with its card, which displays itself and carries what the report needs.
 
     Attributes:
         drawing: matplotlib figure.
@@ -72,11 +71,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class FigureCard:
-    """What is known of a figure before it is drawn.
+    """What a figure shows, known before it is drawn.
 
     Attributes:
         name: file name without ending, e.g. "chen-figure-8".
-        number: what the paper, or we, call it, e.g. "Figure 8", "F1"; "" for a figure of ours.
+        number: the paper's number, e.g. "Figure 8", or our id, e.g. "F1"; "" if it has neither.
         title: heading of the caption.
         paper: what the paper's figure plots and claims, in our words.
         alt: text alternative.
@@ -149,24 +148,30 @@ def figure(
 
 def cards_in(module: ModuleType) -> list[FigureCard]:
     """The cards of a module's figures, in the order of its functions."""
-    found = [getattr(value, "card", None) for value in vars(module).values()]
-    return [card for card in found if isinstance(card, FigureCard)]
+    cards = [getattr(value, "card", None) for value in vars(module).values()]
+    return [card for card in cards if isinstance(card, FigureCard)]
 
 
 def figure_html(data: dict, source: str = "", links: str = "") -> str:
-    """The figure with title, both statements and download links, as HTML; `source` is the address
-    of its SVG.
+    """A figure with its title and both statements, as HTML.
+
+    Args:
+        data: as in `Figure.data`.
+        source: the address of its SVG; without one, the picture is carried inside the page.
+        links: HTML of download links.
     """
     picture = svg_image("" if source else data["svg"], data["alt"], source)
+    title, paper, ours = (html.escape(data[name]) for name in ("title", "paper", "ours"))
     return (
         f'<figure class="lsnc-figure" id="{data["name"]}"><div class="picture">{picture}</div>'
-        f"<figcaption><strong>{html.escape(data['title'])}.</strong> <span><em>The paper:</em> {html.escape(data['paper'])}</span> "
-        f"<span><em>Here:</em> {html.escape(data['ours'])}</span> {links}</figcaption></figure>"
+        f"<figcaption><strong>{title}.</strong> "
+        f"<span><em>The paper:</em> {paper}</span> <span><em>Here:</em> {ours}</span> {links}"
+        "</figcaption></figure>"
     )
 
 
 def downloads(address: str) -> str:
-    """Links to a figure's files, `address` without their endings."""
+    """Links to a figure's files; `address` is theirs without the ending."""
     return (
         f'<span class="downloads">Download: <a href="{address}.svg" download>figure (SVG)</a>, '
         f'<a href="{address}.csv" download>table (CSV)</a></span>'

@@ -11,6 +11,7 @@ VERDICTS_TYPE = "application/vnd.lsnc.verdicts+json"
 # a sign beside the word, so that no verdict depends on colour alone
 SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided"}
+HEADER = ("Claim", "What is claimed", "Expected", "Measured here", "Verdict")
 
 
 class Verdicts:
@@ -35,40 +36,45 @@ def verdicts_html(rows: Sequence[dict]) -> str:
     """Verdicts as an HTML table, those on one claim under each other.
 
     Args:
-        rows: as in `Verdicts.data`; with `page`, what a claim was tried on links there; `recorded`
-            says where a row comes from that is not of this run; `elsewhere` are rows of other
-            places with the same claim tried on the same.
+        rows: as in `Verdicts.data`. With `page`, what a claim was tried on links there. `recorded`
+            names the place of a row that is not of this run. `elsewhere` are rows from other places
+            with the same claim tried on the same.
     """
-    header = ("Claim", "What is claimed", "Expected", "Measured here", "Verdict")
+    bodies = ""
+    for _, same in itertools.groupby(rows, _question):
+        bodies += _claim_html(list(same))
+    head = "".join(f'<th scope="col">{name}</th>' for name in HEADER)
+    return (
+        '<div class="lsnc-scroll"><table class="lsnc-verdicts">'
+        f"<thead><tr>{head}</tr></thead>{bodies}</table></div>"
+    )
 
-    def cell(tag: str, number: int, content: str, more: str = "") -> str:
-        return f'<{tag}{more} data-label="{header[number]}">{content}</{tag}>'
 
-    body = []
-    for _, same in itertools.groupby(
-        rows, lambda row: (row["id"], row["sentence"], row["expected"])
-    ):
-        group, lines = list(same), []
-        span = f' rowspan="{len(group)}"' if len(group) > 1 else ""
-        for number, row in enumerate(group):
-            cells = ""
-            if number == 0:
-                source = (
-                    f"<small>({html.escape(row['paper'])}, {html.escape(row['place'])})</small>"
-                )
-                cells += cell(
-                    "th",
-                    0,
-                    html.escape(row["id"]),
-                    f' scope="rowgroup"{span}' if span else ' scope="row"',
-                )
-                cells += cell("td", 1, f"{html.escape(row['sentence'])} {source}", span)
-                cells += cell("td", 2, html.escape(row["expected"]), span)
-            cells += cell("td", 3, _measured_html(row)) + cell("td", 4, badge(row["outcome"]))
-            lines.append(f"<tr>{cells}</tr>")
-        body.append(f"<tbody>{''.join(lines)}</tbody>")
-    head = "".join(f'<th scope="col">{name}</th>' for name in header)
-    return f'<div class="lsnc-scroll"><table class="lsnc-verdicts"><thead><tr>{head}</tr></thead>{"".join(body)}</table></div>'
+def _question(row: dict) -> tuple[str, str, str]:
+    return row["id"], row["sentence"], row["expected"]
+
+
+def _claim_html(rows: Sequence[dict]) -> str:
+    """The answers to one claim: its own cells span all of their rows."""
+    span = f' rowspan="{len(rows)}"' if len(rows) > 1 else ""
+    scope = ' scope="rowgroup"' if span else ' scope="row"'
+    name, paper, place, sentence, expected = (
+        html.escape(rows[0][field]) for field in ("id", "paper", "place", "sentence", "expected")
+    )
+    cells = _cell("th", 0, name, scope + span)
+    cells += _cell("td", 1, f"{sentence} <small>({paper}, {place})</small>", span)
+    cells += _cell("td", 2, expected, span)
+    lines = ""
+    for row in rows:
+        cells += _cell("td", 3, _measured_html(row)) + _cell("td", 4, badge(row["outcome"]))
+        lines += f"<tr>{cells}</tr>"
+        cells = ""
+    return f"<tbody>{lines}</tbody>"
+
+
+def _cell(tag: str, column: int, content: str, attributes: str = "") -> str:
+    """A cell that carries its column's name, for narrow screens."""
+    return f'<{tag}{attributes} data-label="{HEADER[column]}">{content}</{tag}>'
 
 
 def badge(outcome: str) -> str:
@@ -77,35 +83,38 @@ def badge(outcome: str) -> str:
 
 
 def _measured_html(row: dict) -> str:
-    """What was measured, on what, its parts, and the answers of other places to the same
-    question.
-    """
-    tried_on = html.escape(row["tried_on"])
+    """What was measured, on what, its cases, and the answers from other places."""
+    tried_on, measured = html.escape(row["tried_on"]), html.escape(row["measured"])
     if "page" in row:
         tried_on = f'<a href="{row["page"]}">{tried_on}</a>'
-    origin = (
-        f'<small class="origin">{html.escape(row["recorded"])}</small>' if "recorded" in row else ""
-    )
-    said = f"{origin}<strong>{tried_on}:</strong> {html.escape(row['measured'])}{_cases_html(row['cases'])}"
+    text = ""
+    if "recorded" in row:
+        text = f'<small class="origin">{html.escape(row["recorded"])}</small>'
+    text += f"<strong>{tried_on}:</strong> {measured}{_cases_html(row['cases'])}"
     for other in row.get("elsewhere", []):
-        where, measured = html.escape(other["recorded"]), html.escape(other["measured"])
-        if all(other[name] == row[name] for name in ("measured", "cases", "outcome")):
-            said += f'<small class="origin">the same numbers were {where}</small>'
-            continue
-        summary = f"{where}: {SIGNS[other['outcome']]} {other['outcome']}"
-        said += f"<details><summary>{summary}</summary>{measured}{_cases_html(other['cases'])}</details>"
-    return said
+        text += _elsewhere_html(other, row)
+    return text
+
+
+def _elsewhere_html(other: dict, row: dict) -> str:
+    """The answer from another place, folded away; a remark if it equals the one here."""
+    where, measured = html.escape(other["recorded"]), html.escape(other["measured"])
+    if all(other[name] == row[name] for name in ("measured", "cases", "outcome")):
+        return f'<small class="origin">the same numbers were {where}</small>'
+    summary = f"{where}: {SIGNS[other['outcome']]} {other['outcome']}"
+    content = measured + _cases_html(other["cases"])
+    return f"<details><summary>{summary}</summary>{content}</details>"
 
 
 def _cases_html(cases: Sequence[dict]) -> str:
-    """The cases of an answer, folded away until asked for."""
+    """The cases of an answer, folded away."""
     if not cases:
         return ""
-    items = []
+    items = ""
     for case in cases:
         text = ": ".join(filter(None, [case["name"], case["text"]]))
-        items.append(f"<li>{SIGNS[case['outcome']]} {html.escape(text)}</li>")
-    return f"<details><summary>the numbers</summary><ul>{''.join(items)}</ul></details>"
+        items += f"<li>{SIGNS[case['outcome']]} {html.escape(text)}</li>"
+    return f"<details><summary>the numbers</summary><ul>{items}</ul></details>"
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ class Link:
 
 
 class Table:
-    """A table of text cells and links as HTML, LaTeX between dollar signs left for the page to
+    """A table of text cells and links as HTML; LaTeX between dollar signs is left for the page to
     typeset.
     """
 
@@ -131,12 +140,12 @@ class Table:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in self.header)
-        body, lines = [], [" | ".join(self.header)]
+        body, lines = "", [" | ".join(self.header)]
         for row in self.rows:
             cells = "".join(f"<td>{_cell_html(cell)}</td>" for cell in row)
-            body.append(f"<tr>{cells}</tr>")
+            body += f"<tr>{cells}</tr>"
             lines.append(" | ".join(cell.text if isinstance(cell, Link) else cell for cell in row))
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return {
             "text/plain": "\n".join(lines),
             "text/html": f'<div class="lsnc-scroll">{table}</div>',
@@ -150,8 +159,8 @@ def _cell_html(cell: str | Link) -> str:
 
 
 class Entries:
-    """A list of entries too long for table rows: each a heading with named parts, LaTeX left for
-    the page to typeset.
+    """A list of entries too long for table rows: each is a heading with named parts; LaTeX is left
+    for the page to typeset.
 
     Args:
         names: the names of an entry's parts.
@@ -162,19 +171,15 @@ class Entries:
         self.names, self.entries = names, entries
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        plain, body = [], []
+        plain, body = [], ""
         for heading, parts in self.entries:
-            named = list(zip(self.names, parts, strict=True))
-            plain += [heading, *(f"  {name}: {text}" for name, text in named)]
-            body.append(
-                f"<h3>{html.escape(heading)}</h3><dl>"
-                + "".join(
-                    f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>"
-                    for name, text in named
-                )
-                + "</dl>"
-            )
+            plain.append(heading)
+            items = ""
+            for name, text in zip(self.names, parts, strict=True):
+                plain.append(f"  {name}: {text}")
+                items += f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>"
+            body += f"<h3>{html.escape(heading)}</h3><dl>{items}</dl>"
         return {
             "text/plain": "\n".join(plain),
-            "text/html": f'<div class="lsnc-entries">{"".join(body)}</div>',
+            "text/html": f'<div class="lsnc-entries">{body}</div>',
         }

@@ -2,15 +2,16 @@
 
 import doctest
 import json
-import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from elements import Elements, bundle
 from matplotlib.figure import Figure
 
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.companion import explorer
+from lsnc_core.report import pages
 from lsnc_core.theory import label_noise
 
 
@@ -47,18 +48,18 @@ def test_the_explorer_carries_a_live_view_and_a_page_for_readers_without_a_kerne
     assert live.classes.value == 7 and 7 in live.classes.options
     live.p.value = 0.3
     drawn.clear()
-    made = live._repr_mimebundle_()
-    view = made["application/vnd.jupyter.widget-view+json"]
-    assert view["model_id"] == live.box.model_id
-    page = made["text/html"]
-    frames = re.findall(r'<div class="lsnc-frame"( hidden)?>', page)
-    labels = json.loads(re.search(r'data-labels="([^"]*)"', page)[1].replace("&quot;", '"'))
+    made = bundle(live)
+    assert made[pages.WIDGET_TYPE]["model_id"] == live.box.model_id
+    page = Elements(made["text/html"])
+    frames = page.all("div", class_="lsnc-frame")
+    labels = json.loads(page.all("div", class_="lsnc-frames")[0]["data-labels"])
     assert len(frames) == len(labels) == len(drawn) == explorer.STEPS
     assert {(kind, M) for kind, M, _ in drawn} == {("beta", 7)}
     assert "p = 0.00" in labels[0] and "p = 1.00" in labels[-1]
     assert all("M = 7" in label for label in labels)
-    (first,) = [label for label, hidden in zip(labels, frames, strict=True) if not hidden]
-    assert "p = 0.80" in first and f'aria-valuetext="{first}"' in page
+    visible = [number for number, frame in enumerate(frames) if "hidden" not in frame]
+    assert visible == [explorer.START] and "p = 0.80" in labels[explorer.START]
+    assert page.all("input")[0]["aria-valuetext"] == labels[explorer.START]
 
 
 @pytest.mark.parametrize("kind, M", [("delta", 10), ("alpha", 1), ("alpha", 0)])

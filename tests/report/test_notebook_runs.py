@@ -10,34 +10,36 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
-import papermill
 import psutil
 import pytest
 from conftest import ROOT, report_environment
 
 from lsnc_core import provenance
 from lsnc_core.errors import UsageError
-from lsnc_core.report import catalog, execute, parameters, schedule, show
+from lsnc_core.report import execute, parameters, schedule
+from lsnc_core.show import VERDICTS_TYPE
 
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def notebook(folder, name, *cells, given="steps = 3"):
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def a_notebook(folder, name, *cells, given="steps = 3"):
     """A notebook with a cell of parameters and these code cells."""
-    made = [
-        nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]}),
-        *map(nbformat.v4.new_code_cell, cells),
-    ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    first = nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]})
+    made = [first, *map(nbformat.v4.new_code_cell, cells)]
+    content = nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": KERNEL})
     folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=kernel), folder / f"{name}.ipynb")
+    nbformat.write(content, folder / f"{name}.ipynb")
     return folder / f"{name}.ipynb"
 
 
-# ------------------------------------------------------------------------------------------------ traps, each with a kernel
+# traps, each with a kernel
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning", "default::ResourceWarning")
 
@@ -48,8 +50,10 @@ TRAPS = {
         ["cell 3 failed: ZeroDivisionError", "division by zero"],
     ),
     "a request is refused": (
-        "from lsnc_core.errors import UsageError\nraise UsageError(f'{steps} steps are too many:\\ntake 3.')",
-        *(execute.MISUSED, ["cell 3 failed: 5 steps are too many: take 3."]),
+        "from lsnc_core.errors import UsageError\n"
+        "raise UsageError(f'{steps} steps are too many:\\ntake 3.')",
+        execute.MISUSED,
+        ["cell 3 failed: 5 steps are too many: take 3."],
     ),
     "the kernel is killed": (
         "import os\nos.kill(os.getpid(), 9)",
@@ -59,7 +63,7 @@ TRAPS = {
     "it stops early": (
         "import sys\nsys.exit(0)",
         execute.FAILED,
-        ["stopped before its end", "1 cell"],
+        ["stopped early", "1 cell"],
     ),
 }
 
@@ -68,16 +72,8 @@ TRAPS = {
 def plain_papermill(report_smoke, tmp_path_factory):
     """papermill as a stranger calls it; it runs beside the traps."""
     folder, before = tmp_path_factory.mktemp("elsewhere"), sorted(report_smoke.outputs.rglob("*"))
-    asked = [
-        sys.executable,
-        "-m",
-        "papermill",
-        ROOT / "notebooks/chen_2_landscape.ipynb",
-        "out.ipynb",
-        "-p",
-        "profile",
-        "smoke",
-    ]
+    asked = [sys.executable, "-m", "papermill", ROOT / "notebooks/chen_2_landscape.ipynb"]
+    asked += ["out.ipynb", "-p", "profile", "smoke"]
     environment = report_environment(LSNC_OUTPUTS=str(report_smoke.outputs))
     process = subprocess.Popen(
         asked,
@@ -95,10 +91,8 @@ def plain_papermill(report_smoke, tmp_path_factory):
 
 @pytest.mark.parametrize("cell, code, words", TRAPS.values(), ids=TRAPS)
 def test_a_notebook_that_does_not_reach_its_end_is_no_result(tmp_path, capfd, cell, code, words):
-    source, target = (
-        notebook(tmp_path, "trap", cell, "print('the end')"),
-        tmp_path / "out" / "trap.ipynb",
-    )
+    source = a_notebook(tmp_path, "trap", cell, "print('the end')")
+    target = tmp_path / "out" / "trap.ipynb"
     target.parent.mkdir()
     target.write_text("an earlier result")
     assert execute.main([str(source), str(target), json.dumps({"steps": 5})]) == code
@@ -108,7 +102,7 @@ def test_a_notebook_that_does_not_reach_its_end_is_no_result(tmp_path, capfd, ce
 
 
 def test_a_target_that_cannot_be_written_is_a_sentence(tmp_path, capfd):
-    source, target = notebook(tmp_path, "good", "steps"), tmp_path / "out" / "good.ipynb"
+    source, target = a_notebook(tmp_path, "good", "steps"), tmp_path / "out" / "good.ipynb"
     target.mkdir(parents=True)
     assert execute.main([str(source), str(target), "{}"]) == execute.MISUSED
     assert capfd.readouterr().out.splitlines()[-1].startswith(f"cannot write {target}: ")
@@ -117,76 +111,74 @@ def test_a_target_that_cannot_be_written_is_a_sentence(tmp_path, capfd):
 
 def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
     """In processes of their own, both at once."""
-    good = notebook(tmp_path, "good", "import os; print(steps, os.getcwd())")
-    bad = notebook(tmp_path, "bad", "raise KeyError('a\\nkey')")
+    good = a_notebook(tmp_path, "good", "import os; print(steps, os.getcwd())")
+    bad = a_notebook(tmp_path, "bad", "raise KeyError('a\\nkey')")
     folder, said = tmp_path / "outputs", []
-    failed, finished = schedule.run_jobs(
-        [schedule.Job(source, {"steps": 7}, ()) for source in (bad, good)],
-        folder,
-        False,
-        said.append,
-    )
+    jobs = [schedule.Job(source, {"steps": 7}, ()) for source in (bad, good)]
+    failed, finished = schedule.run_jobs(jobs, folder, False, said.append)
     assert (failed.status, failed.code) == (schedule.FAILED, 1) and "\n" not in failed.sentence
-    assert (
-        failed.sentence.startswith("cell 3 failed: KeyError: ")
-        and str(folder / "logs/bad.log") in failed.sentence
-    )
+    assert failed.sentence.startswith("cell 3 failed: KeyError: ")
+    assert str(folder / "logs/bad.log") in failed.sentence
     assert "Traceback" in (folder / "logs/bad.log").read_text()
     assert (finished.status, finished.code, finished.sentence) == (schedule.FINISHED, 0, "")
     executed = nbformat.read(folder / "notebooks/good.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == f"7 {tmp_path}\n"
     assert sorted(os.listdir(folder / "notebooks")) == ["good.ipynb", "good.json"]
     assert sorted(said[:2]) == ["bad: started", "good: started"] and len(said) == 4
-    assert re.fullmatch(
-        r"bad: FAILED after \d+ s: cell 3 failed: .*",
-        next(line for line in said if "FAILED" in line),
-    )
-    assert re.fullmatch(
-        r"good: finished in \d+ s", next(line for line in said if "finished" in line)
-    )
+    ended = "\n".join(said[2:])
+    assert re.search(r"^bad: FAILED after \d+ s: cell 3 failed: .*$", ended, re.MULTILINE)
+    assert re.search(r"^good: finished in \d+ s$", ended, re.MULTILINE)
 
 
 def test_plain_papermill_from_elsewhere_finds_the_stored_networks(plain_papermill):
     """The README's headless command, without ours."""
-    folder, outputs, before, process = plain_papermill
+    folder, kept, before, process = plain_papermill
     _, told = process.communicate(timeout=200)
     assert process.returncode == 0, told
     assert "FLOP" not in told
     executed = json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
-    results = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
-    assert [one for one in results if show.VERDICTS_TYPE in one.get("data", {})]
-    assert not [
-        one for one in results if one["output_type"] == "error" or one.get("name") == "stderr"
-    ]
-    assert os.listdir(folder) == ["out.ipynb"] and sorted(outputs.rglob("*")) == before
+    outputs = []
+    for cell in executed["cells"]:
+        outputs += cell.get("outputs", [])
+    assert [output for output in outputs if VERDICTS_TYPE in output.get("data", {})]
+    for output in outputs:
+        assert output["output_type"] != "error" and output.get("name") != "stderr"
+    assert os.listdir(folder) == ["out.ipynb"] and sorted(kept.rglob("*")) == before
 
 
-# ------------------------------------------------------------------------------------------------ parameters
+# parameters
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
-def test_papermill_reads_the_same_parameters(source):
-    import papermill
-
-    ours = parameters.defaults(source)
-    assert ours and set(papermill.inspect_notebook(source)) == set(ours)
-    for name, value in ours.items():
+def test_every_parameter_can_be_given_on_the_command_line(source):
+    defaults = parameters.defaults(source)
+    assert defaults
+    for name, value in defaults.items():
         text = value if isinstance(value, str) else json.dumps(value)
-        assert (
-            parameters.convert(text, value, name) == value
-        )  # each can be given on the command line
+        assert parameters.convert(text, value, name) == value
 
 
-def test_the_catalog_names_every_notebook_and_parameters_they_have():
-    assert {source.stem for source in SOURCES} == {entry.name for entry in catalog.NOTEBOOKS}
-    for entry in catalog.NOTEBOOKS:
-        if entry.runs is not catalog._no_runs:
-            assert set(entry.run_parameters) <= set(
-                parameters.defaults(ROOT / "notebooks" / f"{entry.name}.ipynb")
-            )
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_parameters_are_those_that_the_cell_assigns(source):
+    """papermill reads the cell line by line, Python as a whole."""
+    for cell in json.loads(source.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            assigned = {}
+            exec("".join(cell["source"]), assigned)
+            del assigned["__builtins__"]
+            assert parameters.defaults(source) == assigned
 
 
-CELL = {"cell_type": "code", "metadata": {"tags": ["parameters"]}}
+CELL = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "outputs": []}
+CELL |= {"id": "one", "execution_count": None}
+
+
+def with_source(source):
+    """The text of a notebook whose cell of parameters is this."""
+    version = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": KERNEL}}
+    return json.dumps(version | {"cells": [CELL | {"source": source}]})
+
+
 DAMAGED = {
     "missing": None,
     "empty": "",
@@ -194,13 +186,13 @@ DAMAGED = {
     "a list": "[]",
     "no cells": "{}",
     "cells of nothing": '{"cells": null}',
-    "no such cell": json.dumps({"cells": []}),
-    "no source": json.dumps({"cells": [CELL]}),
-    "source of nothing": json.dumps({"cells": [CELL | {"source": None}]}),
-    "no Python": json.dumps({"cells": [CELL | {"source": "a ="}]}),
-    "no plain value": json.dumps({"cells": [CELL | {"source": "a = open('x')"}]}),
-    "two at once": json.dumps({"cells": [CELL | {"source": "a, b = 1, 2"}]}),
-    "a name of another": json.dumps({"cells": [CELL | {"source": "a = 1\nb = a"}]}),
+    "no such cell": with_source("a = 1").replace("parameters", "others"),
+    "source of nothing": with_source(None),
+    "no Python": with_source("a ="),
+    "no plain value": with_source("a = open('x')"),
+    "two at once": with_source("a, b = 1, 2"),
+    "a name of another": with_source("a = 1\nb = a"),
+    "no kernel": with_source("a = 1").replace("kernelspec", "other"),
 }
 
 
@@ -215,11 +207,11 @@ def test_a_damaged_notebook_is_named(tmp_path, text):
 
 
 def test_defaults_are_read_without_running_anything(tmp_path):
-    given = "a = -1  # a remark\nb = [0.5, 1]\nc = 'x = 1'\nd = False\nprint('never')\n"
-    assert parameters.defaults(notebook(tmp_path, "n", "1 / 0", given=given)) == {
+    given = "a = -1  # a remark\nb = [0.5, 1]\nc = 'x'\n\n# another\nd = False\n"
+    assert parameters.defaults(a_notebook(tmp_path, "n", "1 / 0", given=given)) == {
         "a": -1,
         "b": [0.5, 1],
-        "c": "x = 1",
+        "c": "x",
         "d": False,
     }
 
@@ -227,13 +219,8 @@ def test_defaults_are_read_without_running_anything(tmp_path):
 GOOD = [
     *(("5", 1, 5), ("-3", 1, -3), ("1e-3", 0.5, 0.001), ("2", 0.5, 2.0), ("0.25", 0.5, 0.25)),
     *(("true", False, True), ("false", True, False), ("[]", [1], []), ('["a", 2]', [1], ["a", 2])),
-    *(
-        ("beta", "alpha", "beta"),
-        ("", "x", ""),
-        ("3", "x", "3"),
-        ("a=b", "x", "a=b"),
-        ("[1]", "x", "[1]"),
-    ),
+    *(("beta", "alpha", "beta"), ("", "x", ""), ("3", "x", "3"), ("a=b", "x", "a=b")),
+    ("[1]", "x", "[1]"),
 ]
 
 
@@ -246,15 +233,8 @@ def test_text_becomes_a_value_of_the_default_s_type(text, default, value):
 BAD = [
     *(("5.0", 1), ("ten", 1), ("", 1), ("true", 1), ("[1]", 1), ("null", 1), ("1e500", 1)),
     *(("half", 0.5), ("true", 0.5), ("", 0.5), ('"0.5"', 0.5)),
-    *(
-        ("yes", True),
-        ("1", True),
-        ("True", True),
-        ("1,2", [1]),
-        ("5", [1]),
-        ('{"a": 1}', [1]),
-        ("[1", [1]),
-    ),
+    *(("yes", True), ("1", True), ("True", True)),
+    *(("1,2", [1]), ("5", [1]), ('{"a": 1}', [1]), ("[1", [1])),
 ]
 
 
@@ -275,13 +255,13 @@ def test_parameters_go_to_every_notebook_that_has_them_and_to_no_other():
     assert notebooks == {"one": {"a": 1, "s": "x"}, "two": {"a": 2}, "three": {"b": 3}}
 
 
-# ------------------------------------------------------------------------------------------------ what runs again
+# what runs again
 
 
 @pytest.fixture
 def job(tmp_path):
     return schedule.Job(
-        notebook(tmp_path / "notebooks", "one", "steps"),
+        a_notebook(tmp_path / "notebooks", "one", "steps"),
         {"steps": 3, "rates": [0.5]},
         ("run-a", "run-b"),
     )
@@ -294,15 +274,13 @@ def test_a_fingerprint_changes_with_all_that_outputs_depend_on(job, tmp_path, mo
     monkeypatch.setattr(schedule.files, "PROJECT", tmp_path)
     versions = {"torch": "2.11", "numpy": "2.0"}
     monkeypatch.setattr(provenance, "versions", lambda: versions)
-    seen = [schedule.fingerprint(job)]
-    seen.append(
-        schedule.fingerprint(schedule.Job(job.source, job.parameters | {"steps": 4}, job.runs))
-    )
-    seen.append(
-        schedule.fingerprint(schedule.Job(job.source, job.parameters | {"steps": "3"}, job.runs))
-    )
-    seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters, ("run-a",))))
-    seen.append(schedule.fingerprint(schedule.Job(job.source, job.parameters, ("run-a", "run-c"))))
+    others = [
+        replace(job, parameters=job.parameters | {"steps": 4}),
+        replace(job, parameters=job.parameters | {"steps": "3"}),
+        replace(job, runs=("run-a",)),
+        replace(job, runs=("run-a", "run-c")),
+    ]
+    seen = [schedule.fingerprint(each) for each in (job, *others)]
     versions = {"torch": "2.12", "numpy": "2.0"}
     seen.append(schedule.fingerprint(job))
     (package / "sub" / "b.py").write_text("")
@@ -324,7 +302,7 @@ def test_a_fingerprint_changes_with_nothing_else(job, tmp_path, monkeypatch):
     moved.parent.mkdir()
     moved.write_bytes(job.source.read_bytes())
     turned = dict(reversed(job.parameters.items()))
-    assert schedule.fingerprint(schedule.Job(moved, turned, job.runs)) == before
+    assert schedule.fingerprint(replace(job, source=moved, parameters=turned)) == before
 
 
 @pytest.fixture
@@ -369,36 +347,32 @@ def test_what_is_unchanged_is_skipped_and_what_is_damaged_runs_again(job, tmp_pa
     assert again(job) == (schedule.FINISHED, count + 1)
     target.unlink()
     assert again(job) == (schedule.FINISHED, count + 2)
-    assert again(schedule.Job(job.source, job.parameters | {"steps": 4}, job.runs)) == (
-        schedule.FINISHED,
-        count + 3,
-    )
-    assert again(job) == (schedule.FINISHED, count + 4)  # and back: only the last run is remembered
+    other = replace(job, parameters=job.parameters | {"steps": 4})
+    assert again(other) == (schedule.FINISHED, count + 3)
+    # and back: only the last run is remembered
+    assert again(job) == (schedule.FINISHED, count + 4)
 
 
 def test_a_failure_is_tried_again_and_does_not_spoil_what_was_there(job, tmp_path, stand_in):
     folder = tmp_path / "out"
     schedule.run_jobs([job], folder, False, print)
     good = (folder / "notebooks/one.ipynb").read_bytes()
-    other = schedule.Job(job.source, {"steps": 9}, job.runs)
+    other = replace(job, parameters={"steps": 9})
     for text, code, words in (
         ("echo first; echo; echo the last word; echo; exit 1", 1, "the last word (log: "),
         ("echo refused; exit 2", execute.MISUSED, "refused (log: "),
-        ("exit 3", 1, "status 3 and without a word"),
-        ("kill -9 $$", 1, "status -9 and without a word"),
+        ("exit 3", 1, "status 3 and printed nothing"),
+        ("kill -9 $$", 1, "status -9 and printed nothing"),
         ("printf '\\377\\376 odd bytes\\n'; exit 1", 1, "odd bytes"),
     ):
         stand_in(text)
         for _ in range(2):
             (outcome,) = schedule.run_jobs([other], folder, False, lambda line: None)
-            assert (outcome.status, outcome.code) == (
-                schedule.FAILED,
-                code,
-            ) and words in outcome.sentence
+            assert (outcome.status, outcome.code) == (schedule.FAILED, code)
+            assert words in outcome.sentence
     assert (folder / "notebooks/one.ipynb").read_bytes() == good
-    assert (
-        schedule.run_jobs([job], folder, False, lambda line: None)[0].status == schedule.UNCHANGED
-    )
+    (outcome,) = schedule.run_jobs([job], folder, False, lambda line: None)
+    assert outcome.status == schedule.UNCHANGED
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(job, tmp_path, stand_in):
@@ -412,11 +386,12 @@ def test_two_run_at_once_in_the_order_given(tmp_path, stand_in):
     """Each waits until the other is there: one after the other would never end."""
     stand_in(
         'touch "$4.here"; n=0\n'
-        'while [ $(ls "$(dirname "$4")" | grep -c here) -lt 2 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done\n'
+        'while [ $(ls "$(dirname "$4")" | grep -c here) -lt 2 ] && [ $n -lt 100 ]\n'
+        "do sleep 0.05; n=$((n+1)); done\n"
         "[ $n -lt 100 ]"
     )
     jobs = [
-        schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ())
+        schedule.Job(a_notebook(tmp_path / "notebooks", name, "1"), {}, ())
         for name in ("a", "b", "c")
     ]
     outcomes = schedule.run_jobs(jobs, tmp_path / "out", False, lambda line: None)
@@ -428,7 +403,7 @@ def test_two_run_at_once_in_the_order_given(tmp_path, stand_in):
 def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_path, stand_in):
     stand_in('echo $$ >"$4.pid"; exec sleep 60')
     jobs = [
-        schedule.Job(notebook(tmp_path / "notebooks", name, "1"), {}, ())
+        schedule.Job(a_notebook(tmp_path / "notebooks", name, "1"), {}, ())
         for name in ("a", "b", "c")
     ]
     pids, said = [tmp_path / f"notebooks/{name}.ipynb.pid" for name in "ab"], []
@@ -452,20 +427,3 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
     assert not [path for path in pids if psutil.pid_exists(int(path.read_text()))]
     assert sorted(said) == ["a: started", "b: started"]
     assert not list((tmp_path / "out").rglob("*.json"))  # nothing is remembered as finished
-
-
-def test_a_misspelt_parameter_of_plain_papermill_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
-    with pytest.raises(papermill.PapermillExecutionError) as caught:
-        papermill.execute_notebook(
-            ROOT / "notebooks/explorer.ipynb",
-            tmp_path / "out.ipynb",
-            {"assumptoin": "beta"},
-            kernel_name="python3",
-            progress_bar=False,
-        )
-    assert caught.value.ename == "UsageError"
-    assert (
-        caught.value.evalue
-        == "this notebook has no parameter 'assumptoin': there are assumption, M."
-    )

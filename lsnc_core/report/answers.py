@@ -1,0 +1,82 @@
+"""The answers to the claims: their order and count on the index page, and as data.
+
+An answer is `Verdict.to_dict` of an executed notebook, with `notebook`, the notebook's name, and
+`page`, the address of its page.
+"""
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from lsnc_core.claims import OURS
+from lsnc_core.report.executed import CASE_FIELDS
+
+ANSWER_FIELDS = ("claim", "paper", "notebook", "tried_on", "verdict")
+
+
+def in_order(answers: Sequence[dict]) -> list[dict]:
+    """Answers by paper, in the order of the notebooks, our own last, and by the number in the
+    claim's id; those on one claim together, as they came.
+    """
+    papers: dict[str, int] = {}
+    first: dict[tuple, int] = {}
+    for number, answer in enumerate(answers):
+        papers.setdefault(answer["paper"], number)
+        first.setdefault(_question(answer), number)
+
+    def place(answer: dict) -> tuple:
+        parts = re.split(r"(\d+)", answer["id"])
+        number = [int(part) if part.isdigit() else part for part in parts]
+        ours = answer["paper"] == OURS
+        return ours, papers[answer["paper"]], number, first[_question(answer)]
+
+    return sorted(answers, key=place)
+
+
+def _question(answer: dict) -> tuple[str, str, str]:
+    return answer["id"], answer["sentence"], answer["expected"]
+
+
+def tallies(answers: Sequence[dict]) -> dict[str, Counter]:
+    """How often each outcome occurs: of all answers and by paper, in the order of `in_order`."""
+    counts = {"All": Counter(answer["outcome"] for answer in answers)}
+    for answer in in_order(answers):
+        counts.setdefault(answer["paper"], Counter())[answer["outcome"]] += 1
+    return counts
+
+
+def changes(answers: Sequence[dict]) -> list[dict]:
+    """What changed in the decision of claims after the first results: `id` and `changed` of each
+    claim that has some, once.
+    """
+    texts: dict[tuple[str, str], dict] = {}
+    for answer in in_order(answers):
+        if answer["changed"]:
+            key = answer["id"], answer["changed"]
+            texts[key] = {"id": answer["id"], "changed": answer["changed"]}
+    return list(texts.values())
+
+
+def to_json(answers: Sequence[dict]) -> str:
+    """The answers as JSON, every case with its numbers; what is not a finite number is null."""
+    listed = []
+    for answer in in_order(answers):
+        fields = {name: value for name, value in answer.items() if name not in ("id", "page")}
+        listed.append({"claim": answer["id"]} | fields)
+    return json.dumps({"answers": listed}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(answers: Sequence[dict]) -> str:
+    """The answers as CSV: one row per case; one without numbers for an answer without cases."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, [*ANSWER_FIELDS, *CASE_FIELDS], lineterminator="\n")
+    table.writeheader()
+    for answer in in_order(answers):
+        row = {name: answer.get(name) for name in ANSWER_FIELDS}
+        row |= {"claim": answer["id"], "verdict": answer["outcome"]}
+        for case in answer["cases"] or [{}]:
+            table.writerow(row | case)
+    return text.getvalue()

@@ -1,0 +1,64 @@
+"""The networks behind a report: their list, and where its numbers come from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsnc_core import provenance
+from lsnc_core.data_sources import SOURCES
+from lsnc_core.report import schedule
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def add_earlier(runs: "pd.DataFrame", folder: Path, names: Sequence[str]) -> "pd.DataFrame":
+    """Add the networks behind those pages that this run left as they were.
+
+    Args:
+        runs: the networks behind this run's notebooks.
+        folder: the profile's outputs; its earlier report has the list of its networks.
+        names: the notebooks that the report shows.
+    """
+    import pandas as pd
+
+    earlier_list = folder / "report" / "files" / "runs.csv"
+    try:
+        earlier = pd.read_csv(earlier_list, dtype=str, keep_default_na=False)
+        earlier = earlier.astype({"seconds": float, "seed": int})
+    except (OSError, ValueError, KeyError):  # none, empty or damaged
+        return runs
+    behind = set()
+    for name in names:
+        state = schedule.remembered(folder / "notebooks" / f"{name}.json")
+        behind |= set(state.get("runs", []))
+    if len(runs):
+        behind -= set(runs.run)
+    earlier = earlier[earlier.run.isin(behind)]
+    if not len(earlier):
+        return runs
+    return pd.concat([runs, earlier]) if len(runs) else earlier
+
+
+def facts(runs: "pd.DataFrame") -> dict[str, str]:
+    """The provenance table: this machine, the versions, and what was trained where."""
+    here = provenance.describe()
+    accelerator = here["accelerator"] or "no accelerator"
+    machine = f"{here['processor']}, {here['cores']} cores, {accelerator}, {here['system']}"
+    versions = [f"{name} {version}" for name, version in here["versions"].items()]
+    rows = {"Made on": machine, "Commit": here["commit"], "Versions": ", ".join(versions)}
+    if len(runs):
+        seeds = ", ".join(map(str, sorted(runs.seed.unique())))
+        seconds = f"{runs.seconds.sum():.0f} process-seconds"
+        rows["Networks"] = f"{len(runs)}, trained in {seconds}; seeds {seeds}"
+        rows["Trained on"] = "; ".join(sorted(set(runs.device + ": " + runs.hardware)))
+        rows["Training commits"] = ", ".join(sorted(set(runs.commit)))
+        rows["Data"] = "; ".join(_origin(name) for name in sorted(set(runs.data)))
+    return rows
+
+
+def _origin(data: str) -> str:
+    """A data set and where it comes from."""
+    if data in SOURCES:
+        return f"{SOURCES[data].title}, {SOURCES[data].origin}"
+    return f"your own file {data}"

@@ -1,0 +1,205 @@
+"""From a request to the report: plan, train, execute, build, sum up."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsnc_core import files, papers, profiles, runs
+from lsnc_core.errors import UsageError
+from lsnc_core.report import build, catalog, parameters, record, schedule
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done, checked and complete.
+
+    Attributes:
+        entries: the chosen notebooks, in reading order.
+        profile, device: resolved.
+        reason: why this profile.
+        given: the parameters of the command line, as NAME=VALUE.
+        settings: by notebook name, all its parameters with their values.
+        force: run unchanged notebooks too.
+        target: the folder of the recording to write, or None.
+    """
+
+    entries: Sequence[papers.Entry]
+    profile: str
+    device: str
+    reason: str
+    given: Sequence[str]
+    settings: dict[str, parameters.Values]
+    force: bool
+    target: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """The profile's outputs."""
+        return files.outputs_root() / self.profile
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks behind the notebooks.
+
+    Attributes:
+        planned: by notebook name, the specs it needs.
+        stored: the specs that were in the store before.
+        last: pandas.DataFrame of all of them at their last epoch; empty without networks.
+    """
+
+    planned: dict[str, list[runs.RunSpec]]
+    stored: set[runs.RunSpec]
+    last: "pd.DataFrame"
+
+    def count(self, name: str) -> str:
+        """How many networks a notebook needed, in words."""
+        specs = self.planned[name]
+        stored = sum(spec in self.stored for spec in specs)
+        return f"{len(specs) - stored} trained, {stored} stored" if specs else "none"
+
+
+def resolve(
+    entries: Sequence[papers.Entry],
+    profile: str,
+    device: str,
+    given: Sequence[str],
+    force: bool,
+    target: Path | None,
+) -> Request:
+    """Check a request and fill in what it leaves open.
+
+    Args: as in `Request`; profile and device may be "auto".
+
+    Raises:
+        UsageError: if it cannot be carried out.
+    """
+    if target:
+        record.check_name(target)
+    chosen = runs.choose_device(device)
+    profile, reason = profiles.resolve(profile, device)
+    defaults = {entry.name: parameters.defaults(source_of(entry.name)) for entry in entries}
+    settings = parameters.assign(given, defaults)
+    for values in settings.values():
+        for name, value in (("profile", profile), ("device", chosen)):
+            if name in values:
+                values[name] = value
+    return Request(entries, profile, chosen, reason, given, settings, force, target)
+
+
+def source_of(name: str) -> Path:
+    """The file of a notebook."""
+    return files.PROJECT / "notebooks" / f"{name}.ipynb"
+
+
+def carry_out(request: Request) -> tuple[Path, dict[str, schedule.Outcome]]:
+    """Train what is missing, run the notebooks, build the report, and print what is done.
+
+    Returns:
+        The index page; by notebook name, how it ended.
+
+    Raises:
+        UsageError: if the request cannot be carried out.
+    """
+    import torch
+
+    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {request.device}")
+    description = profiles.PROFILES[request.profile]
+    print(f"profile {request.profile} ({request.reason}): {description}", flush=True)
+    planned = {}
+    for entry in request.entries:
+        settings = {"profile": request.profile} | request.settings[entry.name]
+        planned[entry.name] = catalog.wanted_runs(entry, settings)
+    check_folders(request)
+
+    networks = train(request, planned)
+    outcomes = execute(request, networks)
+    failures = {
+        name: outcome.sentence
+        for name, outcome in outcomes.items()
+        if outcome.status == schedule.FAILED
+    }
+    index = build.build(request.folder, request.profile, papers.entries(), failures, networks.last)
+    if request.target and not failures:
+        record.write(
+            request.target,
+            request.folder,
+            request.profile,
+            request.given,
+            list(outcomes),
+            networks.last,
+        )
+    print_summary(request, networks, outcomes)
+    return index, outcomes
+
+
+def check_folders(request: Request) -> None:
+    """Refuse before training what could not be written or read after it. Raises: UsageError."""
+    _check_writable(files.outputs_root(), "--outputs")
+    record.recordings()
+    if request.target:
+        _check_writable(request.target, "--record")
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Write and delete a file; the error names the option that chose the folder."""
+    probe = folder / ".writable"
+    try:
+        files.write_whole(probe, lambda path: path.touch())
+    except UsageError as error:
+        raise UsageError(str(error).replace("--outputs", option)) from error
+    probe.unlink(missing_ok=True)
+
+
+def train(request: Request, planned: dict[str, list[runs.RunSpec]]) -> Networks:
+    """Train the union of all planned networks that the store lacks, once, over all cores."""
+    start, store = time.perf_counter(), runs.Store()
+    union: dict[runs.RunSpec, None] = {}
+    for specs in planned.values():
+        union |= dict.fromkeys(specs)
+    stored = {spec for spec in union if store.path(spec).exists()}
+    table = runs.results(list(union), request.device, store)
+    if union:
+        counts = f"{len(union) - len(stored)} trained, {len(stored)} from the store"
+        print(f"networks: {counts}, {time.perf_counter() - start:.0f} s", flush=True)
+    last = table[table.epoch == table.epochs] if len(table) else table
+    return Networks(planned, stored, last)
+
+
+def execute(request: Request, networks: Networks) -> dict[str, schedule.Outcome]:
+    """Run the notebooks that are not up to date, the longest first; how each ended, by name."""
+    store, jobs = runs.Store(), []
+    for entry in sorted(request.entries, key=lambda entry: -entry.page.minutes.get("quick", 0)):
+        names = tuple(store.path(spec).stem for spec in networks.planned[entry.name])
+        jobs.append(schedule.Job(source_of(entry.name), request.settings[entry.name], names))
+    ended = schedule.run_jobs(jobs, request.folder, request.force, _say)
+    outcomes = {outcome.name: outcome for outcome in ended}
+    return {entry.name: outcomes[entry.name] for entry in request.entries}
+
+
+def _say(line: str) -> None:
+    """Print a line in one piece: two notebooks report at the same time."""
+    print(f"{line}\n", end="", flush=True)
+
+
+def print_summary(
+    request: Request, networks: Networks, outcomes: dict[str, schedule.Outcome]
+) -> None:
+    """Print a table of the notebooks, what failed, and where the recording lies."""
+    print(f"\n{'notebook':<30} {'status':<10} {'networks':<24} {'seconds':>7}")
+    for name, outcome in outcomes.items():
+        row = f"{name:<30} {outcome.status:<10} {networks.count(name):<24}"
+        print(f"{row} {outcome.seconds:>7.0f}")
+    failed = [outcome for outcome in outcomes.values() if outcome.status == schedule.FAILED]
+    for outcome in failed:
+        print(f"\n{outcome.name} failed: {outcome.sentence}")
+    if request.target and failed:
+        print(f"\nnothing recorded: {len(failed)} notebooks failed")
+    elif request.target:
+        print(f"\nrecorded in {request.target}")

@@ -1,0 +1,381 @@
+"""The statistics behind verdicts against scipy, exact parabolas and brute force; cases and verdicts
+by their numbers.
+"""
+
+import itertools
+import json
+import math
+import types
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lsnc_core import claims
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Case, Claim, Verdict, decides
+from lsnc_core.errors import UsageError
+
+FINITE = st.floats(-1e3, 1e3, allow_subnormal=False)
+
+
+# intervals over seeds
+
+
+@settings(deadline=None)
+@given(values=st.lists(FINITE, min_size=2, max_size=12))
+def test_t_interval_is_scipys(values):
+    mean, low, high = claims.t_interval(values)
+    assert mean == pytest.approx(np.mean(values), rel=1e-12, abs=1e-12)
+    if np.ptp(values) < 1e-9:  # scipy has no interval without any spread
+        assert (low, high) == (pytest.approx(mean, abs=1e-8), pytest.approx(mean, abs=1e-8))
+    else:
+        expected = stats.t.interval(
+            0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
+        )
+        assert (low, high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_t_interval_covers_the_truth_in_95_of_100_cases():
+    samples = np.random.default_rng(0).normal(3, 2, (4000, 4))
+    ends = np.array([claims.t_interval(sample) for sample in samples])
+    covered = np.mean((ends[:, 1] <= 3) & (ends[:, 2] >= 3))
+    # the share of 4000 intervals that cover has this binomial standard deviation
+    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / len(samples))
+
+
+@pytest.mark.parametrize(
+    "values", [[], [1.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 2.0], [3.0, 4.0]]]
+)
+def test_t_interval_refuses_what_has_no_interval(values):
+    with pytest.raises(UsageError, match="an interval needs two or more finite values, got"):
+        claims.t_interval(values)
+
+
+# where a curve is lowest
+
+
+GRIDS = st.lists(st.integers(0, 1000), min_size=3, max_size=12, unique=True).map(
+    lambda x: np.array(sorted(x)) / 1000
+)
+
+
+@settings(deadline=None)
+@given(x=GRIDS, vertex=st.floats(0, 1), steep=st.floats(0.1, 100), height=st.floats(-5, 5))
+def test_parabola_argmin_is_exact_on_parabolas(x, vertex, steep, height):
+    y = steep * (x - vertex) ** 2 + height
+    lowest = int(np.argmin(y))
+    assume(np.sum(y == y[lowest]) == 1)
+    found = claims.parabola_argmin(x, y)
+    if lowest in (0, len(x) - 1):
+        assert found == x[lowest]
+    else:
+        # three numbers around 5 that differ by 0.1 * 1e-6 or more leave 1e-8 or so
+        assert found == pytest.approx(vertex, abs=1e-6)
+        assert x[lowest - 1] <= found <= x[lowest + 1]
+
+
+@settings(deadline=None)
+@given(x=GRIDS, data=st.data())
+def test_parabola_argmin_stays_between_the_neighbours_and_ignores_scale(x, data):
+    y = np.array(
+        data.draw(st.lists(st.integers(-50, 50), min_size=len(x), max_size=len(x))), dtype=float
+    )
+    found, lowest = claims.parabola_argmin(x, y), int(np.argmin(y))
+    assert x[max(lowest - 1, 0)] <= found <= x[min(lowest + 1, len(x) - 1)]
+    assert claims.parabola_argmin(x, 8 * y + 64) == found  # exact in binary
+    if 0 < lowest < len(x) - 1 and len({*y[lowest - 1 : lowest + 2]}) == 3:
+        a, b, _ = np.polyfit(x[lowest - 1 : lowest + 2], y[lowest - 1 : lowest + 2], 2)
+        assert found == pytest.approx(-b / (2 * a), abs=1e-6)
+
+
+def test_parabola_argmin_at_edges_and_ties():
+    x = np.array([0.0, 1.0, 3.0, 4.0])
+    assert claims.parabola_argmin(x, np.array([1.0, 2.0, 3.0, 4.0])) == 0
+    assert claims.parabola_argmin(x, np.array([4.0, 3.0, 2.0, 1.0])) == 4
+    # half-way between two lowest points
+    assert claims.parabola_argmin(x, np.array([2.0, 1.0, 1.0, 2.0])) == 2
+    assert claims.parabola_argmin(x, np.zeros(4)) == 0
+    assert claims.parabola_argmin(x, np.array([1.0, 0.0, 0.0, 0.0])) == 2
+    assert claims.parabola_argmin(x[:1], np.array([7.0])) == 0
+    assert claims.parabola_argmin(x[:2], np.array([7.0, 5.0])) == 1
+
+
+def by_brute_force(x, curves):
+    """All resamples of the seeds one after the other, the vertex by a fit."""
+    lowest = []
+    for chosen in itertools.product(range(len(curves)), repeat=len(curves)):
+        mean = sum(curves[seed] for seed in chosen) / len(curves)
+        at = int(np.argmin(mean))
+        if 0 < at < len(x) - 1:
+            a, b, _ = np.polyfit(x[at - 1 : at + 2] - x[at], mean[at - 1 : at + 2], 2)
+            lowest.append(x[at] - b / (2 * a))
+        else:
+            lowest.append(x[at])
+    lowest.sort()
+    last, best = len(lowest) - 1, int(np.argmin(sum(curves)))
+    left = (x[best] + x[max(best - 1, 0)]) / 2
+    right = (x[best] + x[min(best + 1, len(x) - 1)]) / 2
+    # quantiles rounded outward, widened to the cell of the grid point that is lowest on average
+    return min(lowest[math.floor(0.025 * last)], left), max(lowest[math.ceil(0.975 * last)], right)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_argmin_interval_is_that_of_all_resamples(seeds):
+    generator = np.random.default_rng(seeds)
+    x = np.array([0.1, 0.2, 0.4, 0.5, 0.8, 1.0])
+    vertices = generator.uniform(0.3, 0.7, (seeds, 1))
+    curves = (x - vertices) ** 2 + generator.normal(0, 0.01, (seeds, 6))
+    interval = claims.argmin_interval(x, curves)
+    assert interval[1:] == pytest.approx(by_brute_force(x, curves), abs=1e-9)
+    assert interval[0] == claims.parabola_argmin(x, curves.mean(0)) and interval[1] < interval[2]
+    # whichever seed comes first
+    turned = claims.argmin_interval(x, curves[::-1])
+    assert turned[1:] == pytest.approx(interval[1:], abs=1e-9)
+
+
+def test_argmin_interval_of_equal_curves_is_a_cell_and_many_seeds_are_sampled():
+    x = np.linspace(0, 1, 11)
+    curve = (x - 0.43) ** 2
+    assert claims.argmin_interval(x, np.array([curve] * 3)) == pytest.approx((0.43, 0.35, 0.45))
+    x = np.linspace(0, 1, 101)
+    curves = (x - np.random.default_rng(0).normal(0.5, 0.1, (9, 1))) ** 2
+    interval = claims.argmin_interval(x, curves)
+    assert interval == claims.argmin_interval(x, curves)
+    # parabolas of one width: the vertex of their mean is the mean of their vertices, whose
+    # bootstrap deviation is known
+    vertices = np.array([claims.parabola_argmin(x, curve) for curve in curves])
+    half, mean = 1.96 * vertices.std() / 3, vertices.mean()
+    assert interval == pytest.approx((mean, mean - half, mean + half), abs=0.1 * half)
+
+
+def test_a_minimum_beside_a_point_at_infinity_is_the_grid_point():
+    x, curve = np.array([0.0, 1.0, 2.0, np.inf]), np.array([3.0, 2.0, 1.0, 9.0])
+    assert claims.parabola_argmin(x, curve) == 2.0
+    assert claims.argmin_interval(x, np.array([curve] * 4)) == (2.0, 1.5, np.inf)
+    # lowest at infinity itself: the grid cannot tell it from its neighbour
+    falling = np.array([3.0, 2.0, 1.0, 0.5])
+    assert claims.argmin_interval(x, np.array([falling] * 4)) == (np.inf, 2.0, np.inf)
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        [[1.0, 2.0, 3.0]],
+        [[1.0, 2.0], [1.0, 2.0]],
+        [[1.0, 2.0, math.nan]] * 2,
+        [[1.0, 2.0, math.inf]] * 2,
+        [1.0, 2.0, 3.0],
+    ],
+)
+def test_argmin_interval_refuses_what_has_no_interval(curves):
+    with pytest.raises(
+        UsageError,
+        match="an argmin interval needs two or more finite curves over 3 points, got shape",
+    ):
+        claims.argmin_interval([0.0, 0.5, 1.0], curves)
+
+
+@pytest.mark.parametrize("n", [5, 9, 40])
+def test_rank_interval_is_bonett_and_wrights_by_another_road(n):
+    generator = np.random.default_rng(n)
+    x = generator.normal(size=n)
+    y = x + generator.normal(size=n)
+    r, low, high = claims.rank_interval(x, y)
+    assert r == pytest.approx(stats.pearsonr(stats.rankdata(x), stats.rankdata(y)).statistic)
+    # in atanh(r) the interval is symmetric, with this half-width
+    half = stats.norm.ppf(0.975) * math.sqrt((1 + r**2 / 2) / (n - 3))
+    assert (math.atanh(low), math.atanh(high)) == pytest.approx(
+        (math.atanh(r) - half, math.atanh(r) + half)
+    )
+
+
+def test_rank_interval_of_a_perfect_order_stays_within_one():
+    r, low, high = claims.rank_interval(np.arange(9), np.arange(9) ** 3)
+    assert r == pytest.approx(1) and 0.9 < low <= high <= 1
+
+
+# decisions
+
+
+INF, NAN = math.inf, math.nan
+BETWEEN, ABOVE, BELOW = (0.6, 0.9), (0.6, INF), (-INF, 0.15)
+
+
+@pytest.mark.parametrize(
+    "low, high, bounds, outcome",
+    [
+        *((0.7, 0.8, BETWEEN, HOLDS), (0.6, 0.9, BETWEEN, HOLDS)),
+        *((0.59, 0.9, BETWEEN, UNDECIDED), (0.6, 0.91, BETWEEN, UNDECIDED)),
+        *((0.5, 1.0, BETWEEN, UNDECIDED), (0.1, 0.6, BETWEEN, UNDECIDED)),
+        *((0.1, 0.59, BETWEEN, FAILS), (0.91, 1.0, BETWEEN, FAILS)),
+        *((0.5, 0.9, ABOVE, UNDECIDED), (0.7, INF, ABOVE, HOLDS)),
+        *((0.1, 0.2, BELOW, UNDECIDED), (-INF, 0.1, BELOW, HOLDS), (0.16, 0.2, BELOW, FAILS)),
+        *((NAN, NAN, BETWEEN, UNDECIDED), (NAN, 0.8, BETWEEN, UNDECIDED)),
+        *((0.7, NAN, BETWEEN, UNDECIDED), (-INF, INF, BETWEEN, UNDECIDED)),
+    ],
+)
+def test_decide(low, high, bounds, outcome):
+    assert claims.decide(low, high, *bounds) == outcome
+
+
+def combinations():
+    for count in (1, 2, 3, 4):
+        yield from itertools.product(claims.OUTCOMES, repeat=count)
+
+
+def test_every_over_all_combinations():
+    assert claims.every([]) == UNDECIDED
+    for outcomes in combinations():
+        expected = HOLDS if set(outcomes) == {HOLDS} else UNDECIDED
+        if FAILS in outcomes:
+            expected = FAILS
+        assert claims.every(outcomes) == claims.every(list(outcomes)) == expected
+
+
+def test_most_over_all_combinations():
+    """The answer is settled when no outcome of the open cases could change it."""
+    assert claims.most([]) == UNDECIDED
+    for outcomes in combinations():
+        least, open_ = outcomes.count(HOLDS), outcomes.count(UNDECIDED)
+        possible = {2 * holding > len(outcomes) for holding in range(least, least + open_ + 1)}
+        expected = {(True,): HOLDS, (False,): FAILS}.get(tuple(possible), UNDECIDED)
+        assert claims.most(outcomes) == claims.most(list(outcomes)) == expected
+
+
+# cases
+
+
+NUMBERS = st.floats(-10, 10, allow_nan=False)
+
+
+@settings(deadline=None)
+@given(ends=st.tuples(NUMBERS, NUMBERS), bounds=st.tuples(NUMBERS, NUMBERS))
+def test_the_outcome_of_a_case_follows_from_its_numbers(ends, bounds):
+    (low, high), (at_least, at_most) = sorted(ends), sorted(bounds)
+    case = Case("here", "error", (low + high) / 2, low, high, at_least, at_most)
+    assert case.outcome == claims.decide(low, high, at_least, at_most)
+    assert Case("here", "error", low, low, high, at_least, at_most, undecided="few").outcome == (
+        UNDECIDED
+    )
+
+
+def test_a_case_without_numbers_is_open_and_tells_why():
+    assert Case("here", "error").outcome == UNDECIDED
+    assert Case("here", "error").text == "error: not measured"
+    assert Case("here", "error", undecided="2 seeds").text == "2 seeds"
+
+
+def test_a_case_shows_its_numbers_with_unit_and_remarks():
+    case = Case("here", "loss", 0.5, 0.25, 0.75, unit="nats", form=".2f", remark="on digits")
+    assert case.text == "loss 0.50 [0.25, 0.75] nats; on digits"
+    exact = Case.exact("here", "violations", 3, at_most=0, form=".0f")
+    assert (exact.text, exact.level, exact.outcome) == ("violations 3", None, FAILS)
+
+
+def test_a_case_as_data_is_strict_json_with_its_numbers():
+    case = Case("a = 0.8", "argmin", 1 / 3, 0.1, math.inf, at_least=0.2, unit="nats")
+    data = json.loads(json.dumps(case.to_dict(), allow_nan=False))
+    assert data["value"] == 1 / 3 and data["low"] == 0.1 and data["at_least"] == 0.2
+    assert data["high"] is None and data["at_most"] is None  # infinite
+    assert data["level"] == claims.LEVEL and data["unit"] == "nats"
+    assert data["outcome"] == case.outcome and data["text"] == case.text
+    assert data["deciding"] is True and data["undecided"] == ""
+
+
+def test_a_case_over_seeds_is_the_t_interval():
+    values = [0.10, 0.12, 0.11, 0.13]
+    case = claims.seed_case("here", "error", values, at_most=0.15, unit="nats", form=".2f")
+    assert (case.value, case.low, case.high) == claims.t_interval(values)
+    assert (case.outcome, case.unit, case.form) == (HOLDS, "nats", ".2f")
+
+
+def test_a_case_of_logarithms_is_shown_without_them():
+    logs = np.log([2.0, 2.2, 1.9, 2.1])
+    case = claims.seed_case("here", "ratio", logs, log=True, at_least=1)
+    assert (case.value, case.low, case.high) == pytest.approx(np.exp(claims.t_interval(logs)))
+    assert case.outcome == HOLDS
+
+
+def test_a_case_keeps_within_the_bounds_of_its_quantity():
+    values = [0.99, 1.0, 0.9, 0.95]
+    assert claims.t_interval(values)[2] > 1
+    case = claims.seed_case("here", "rank", values, within=(-1, 1), at_least=0.5, at_most=1)
+    assert case.high == 1 and case.outcome == HOLDS
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ([], "0 seeds; an interval needs 4"),
+        ([1.0, 2.0, 3.0], "3 seeds; an interval needs 4"),
+        ([1.0, 2.0, 3.0, math.nan], "error is not finite for every seed"),
+        ([1.0, 2.0, 3.0, math.inf], "error is not finite for every seed"),
+    ],
+)
+def test_a_case_over_too_few_or_odd_values_is_open(values, words):
+    case = claims.seed_case("here", "error", values, at_most=5)
+    assert case.outcome == UNDECIDED and words in case.text
+    assert math.isnan(case.value) and case.at_most == 5
+
+
+# verdicts
+
+
+CLAIM = Claim("X0", "paper", "place", "sentence", "expected", "It was finer.")
+
+
+def exact(name, value, **more):
+    return Case.exact(name, "error", value, at_most=1, **more)
+
+
+def test_a_verdict_combines_the_outcomes_of_its_deciding_cases():
+    good, bad, detail = exact("a", 0), exact("b", 2), exact("c", 2, deciding=False)
+    open_ = Case("d", "error")
+    assert Verdict(CLAIM, "here", [good, detail]).outcome == HOLDS
+    assert Verdict(CLAIM, "here", [good, bad, open_]).outcome == FAILS
+    assert Verdict(CLAIM, "here", [good, open_]).outcome == UNDECIDED
+    assert Verdict(CLAIM, "here", [good, good, bad], rule="most").outcome == HOLDS
+    assert Verdict(CLAIM, "here").outcome == UNDECIDED
+    with pytest.raises(UsageError, match="a rule must be one of every, most, got 'any'"):
+        Verdict(CLAIM, "here", rule="any")
+
+
+def test_a_verdict_groups_cases_by_name_and_outcome():
+    cases = [
+        exact("a = 0.5", 0),
+        exact("a = 0.5", 2),
+        exact("a = 0.8", 0),
+        exact("a = 0.9", 0.5),
+        exact("a = 1", 2, deciding=False),
+    ]
+    verdict = Verdict(CLAIM, "here", cases, remark="four seeds", decider="a GPU")
+    assert verdict.measured == "holds at a = 0.8, 0.9; does not hold at a = 0.5; four seeds"
+    nothing = Verdict(CLAIM, "here", decider="a GPU")
+    assert nothing.measured == "what would decide it: a GPU"
+
+
+def test_a_verdict_as_data_has_all_of_its_claim_and_cases():
+    verdict = Verdict(CLAIM, "here", [exact("a", 0), exact("b", 2)])
+    data = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
+    expected = {"id": "X0", "paper": "paper", "place": "place", "sentence": "sentence"}
+    expected |= {"expected": "expected", "changed": "It was finer.", "tried_on": "here"}
+    expected |= {"outcome": FAILS, "measured": verdict.measured, "premises": []}
+    expected |= {"rule": "every", "cases": [case.to_dict() for case in verdict.cases]}
+    assert data == expected
+
+
+def test_a_claim_is_bound_to_the_function_that_decides_it():
+    @decides(CLAIM)
+    def decide_x0(claim, value):
+        return Verdict(claim, "here", [exact("a", value)])
+
+    @decides(CLAIM)
+    def decide_again(claim, value):
+        return Verdict(claim, "there", [exact("a", value)])
+
+    verdict = decide_x0(2)
+    assert verdict.claim is CLAIM and verdict.outcome == FAILS and verdict.changed == CLAIM.changed
+    module = types.SimpleNamespace(one=decide_x0, two=decide_again, other=CLAIM)
+    assert claims.claims_in(module) == [CLAIM]

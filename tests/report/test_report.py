@@ -1,0 +1,473 @@
+"""How executed notebooks become pages, an index and data, on made-up notebooks: no kernel, no
+training.
+"""
+
+import csv
+import io
+import json
+import math
+import types
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from elements import Elements, bundle
+from matplotlib.figure import Figure as Canvas
+
+from lsnc_core import claims, papers, show
+from lsnc_core.claims import Case, Claim, Verdict
+from lsnc_core.errors import UsageError
+from lsnc_core.papers.page import Page, Paper
+from lsnc_core.report import build, pages, record
+from lsnc_core.show import slider
+
+AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
+CASES = {
+    claims.HOLDS: Case.exact("", "error", 0.1, at_most=1),
+    claims.FAILS: Case.exact("", "error", 2, at_most=1),
+    claims.UNDECIDED: Case("", "error", 1, 0.5, 1.5, at_most=1),
+}
+
+
+def picture(value=1.0):
+    canvas = Canvas(figsize=(2, 1.5))
+    canvas.subplots().plot([0, 1], [0, value], label="a < b & c")
+    return canvas
+
+
+def a_figure(height=1.0, table=None, alt="x"):
+    table = pd.DataFrame({"p": [0.5]}) if table is None else table
+    words = {"title": "Figure <1>", "paper": "p", "ours": "o", "alt": alt}
+    return show.Figure(picture(height), name="fig-1", table=table, **words)
+
+
+def verdict(number, outcome, sentence="it holds", remark="", changed=""):
+    claim = Claim(f"C{number}", "A paper", "section 1", sentence, "below 1", changed)
+    return Verdict(claim, "digits", [CASES[outcome]], remark)
+
+
+def an_entry(name, title, short, shows):
+    paper = Paper(name=short, short=short, position=9, pages=(name,))
+    return papers.Entry(name, paper, types.ModuleType(name), Page(title, "3.1", shows))
+
+
+ONE = an_entry("one", "First <things>", "A & B 2020", "Figures 1 < 2")
+TWO = an_entry("two", "Second things", "C 2021", "a slider")
+NO_RUNS = pd.DataFrame()
+TEXT = "# A title\n\nSee [the other](two.ipynb) and [the paper](https://arxiv.org/abs/2010.12648)."
+
+
+def executed(folder, name, outputs=(), text=TEXT):
+    """An executed notebook as papermill leaves it: each of `outputs` is the result of one cell."""
+    cells = [nbformat.v4.new_markdown_cell(text)]
+    for number, output in enumerate(outputs, 1):
+        if not isinstance(output, nbformat.NotebookNode):
+            output = nbformat.v4.new_output("execute_result", output, execution_count=number)
+        source = f"value = {number} < 5"
+        cell = nbformat.v4.new_code_cell(source, execution_count=number, outputs=[output])
+        cells.append(cell)
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {"a": {"state": {}}}})
+    (folder / "notebooks").mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
+
+
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+def elements(folder, name):
+    return Elements(read(folder / "report" / f"{name}.html"))
+
+
+def claim_cells(page):
+    return page.texts("th", **{"data-label": "Claim"})
+
+
+@pytest.fixture
+def quick_assets(monkeypatch):
+    """The smoke run looks at the style sheet, at MathJax and at this checkout's recordings."""
+    monkeypatch.setattr(build, "_assets", lambda folder: None)
+    monkeypatch.setattr(record, "FOLDER", Path("nowhere"))
+
+
+# pages and the index
+
+
+def test_a_claim_of_none_of_the_papers_stands_last(tmp_path, quick_assets):
+    claim = Claim("B1", claims.OURS, "here", "it holds", "below 1")
+    ours = Verdict(claim, "digits", [CASES[claims.HOLDS]])
+    executed(tmp_path, "one", [bundle(show.Verdicts([ours, verdict(2, claims.FAILS)]))])
+    executed(tmp_path, "two", [bundle(show.Verdicts([verdict(1, claims.FAILS)]))])
+    page = Elements(read(build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)))
+    assert claim_cells(page) == ["C1", "C2", "B1"]
+    (tally,) = page.texts("table", class_="tally")
+    assert tally.replace("\n", "").endswith("All120A paper020this companion100")
+
+
+@pytest.fixture
+def two_pages(tmp_path, quick_assets):
+    """A report of two notebooks: one with a figure, verdicts and a progress bar, one with a
+    widget.
+    """
+    table = pd.DataFrame({"p": [0.5, 1.0], "loss": [0.25, np.inf]})
+    figure = a_figure(table=table, alt='seen: "x" < y')
+    rows = [
+        verdict(12, claims.FAILS),
+        verdict(2, claims.HOLDS, AWKWARD),
+        verdict(1, claims.UNDECIDED),
+    ]
+    progress = nbformat.v4.new_output("stream", name="stderr", text="training: 100%")
+    executed(tmp_path, "one", [bundle(figure), bundle(show.Verdicts(rows)), progress])
+    widget = {
+        pages.WIDGET_TYPE: {"model_id": "abc"},
+        "text/plain": "VBox()",
+        "text/html": slider.slider_html("p", ["a"], ["<svg/>"]),
+    }
+    executed(tmp_path, "two", [widget])
+    index = build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)
+    assert index == tmp_path / "report" / "index.html"
+    return tmp_path, table
+
+
+def test_the_index_lists_the_claims_as_a_reader_counts(two_pages):
+    folder, _ = two_pages
+    page, text = elements(folder, "index"), " ".join(read(folder / "report/index.html").split())
+    assert "share the order of their batches, so the intervals do not cover it" in text
+    assert claim_cells(page) == ["C1", "C2", "C12"]
+    links = [text for text in page.texts("a", href="one.html") if text == "digits"]
+    assert links == ["digits"] * 3
+    (tally,) = page.texts("table", class_="tally")
+    header = "Answers, by paper✓ holds✗ does not hold? not decidable here"
+    assert tally.replace("\n", "") == f"{header}All111A paper111"
+    sentences = page.texts("td", **{"data-label": "What is claimed"})
+    assert any(AWKWARD in sentence for sentence in sentences)
+    assert "A & B 2020, 3.1: Figures 1 < 2" in page.texts("p")
+
+
+def test_a_figure_lies_once_beside_the_pages_with_its_table(two_pages):
+    folder, table = two_pages
+    page, one = elements(folder, "index"), elements(folder, "one")
+    assert read(folder / "report/files/fig-1.svg") == show.svg_text(picture())
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "report/files/fig-1.csv"), table)
+    for shown in (page, one):
+        (image,) = shown.all("img")
+        assert (image["src"], image["alt"]) == ("files/fig-1.svg", 'seen: "x" < y')
+    downloads = {link["href"] for link in one.all("a") if "download" in link}
+    assert downloads == {"files/fig-1.svg", "files/fig-1.csv"}
+
+
+def test_a_page_links_to_pages_and_leaves_progress_and_widgets_out(two_pages):
+    folder, _ = two_pages
+    page, one, two = (elements(folder, name) for name in ("index", "one", "two"))
+    assert page.all("a", href="one.html")[0]["text"] == "First <things>"
+    targets = {link["href"] for link in one.all("a")}
+    assert {"two.html", "https://arxiv.org/abs/2010.12648"} <= targets
+    assert not [target for target in targets if ".ipynb" in target]
+    assert "training: 100%" not in read(folder / "report/one.html")
+    assert one.texts("a", **{"aria-current": "page"}) == ["First <things>"]
+    # without a kernel the widget's own HTML stands in
+    assert len(two.all("div", class_="lsnc-frames")) == 1
+    assert "model_id" not in read(folder / "report/two.html")
+    assert "value = 1 < 5" in one.texts("details", class_="code")[0]
+
+
+def test_a_report_names_what_failed_and_which_page_is_of_an_earlier_run(tmp_path, quick_assets):
+    executed(tmp_path, "one")
+    failures = {
+        "one": "cell 3 failed: ValueError: a < b & c (log: /x/one.log)",
+        "two": "the kernel was killed.",
+    }
+    build.build(tmp_path, "smoke", (ONE, TWO), failures, NO_RUNS)
+    page, one = elements(tmp_path, "index"), elements(tmp_path, "one")
+    (section,) = page.all("section", class_="failures")
+    assert section["role"] == "alert"
+    for name, sentence in failures.items():
+        assert f"{name}: {sentence}" in section["text"]
+    (note,) = one.texts("p", class_="profile")
+    assert "earlier run" in note and failures["one"] in note
+    assert not (tmp_path / "report/two.html").exists()
+    assert {link["href"] for link in page.all("a")} == {
+        "#content",
+        "index.html",
+        "one.html",
+        "files/runs.csv",
+        "index.html#provenance",
+    }
+
+
+def test_a_report_without_failures_claims_or_changes_has_none_of_these(tmp_path, quick_assets):
+    executed(tmp_path, "one")
+    build.build(tmp_path, "quick", (ONE, TWO), {}, NO_RUNS)
+    page, text = elements(tmp_path, "index"), read(tmp_path / "report/index.html")
+    assert not page.all("section", class_="failures")
+    assert not page.all("table", class_="lsnc-verdicts")
+    assert "No claims have been decided" in text and "Changed after" not in text
+    assert "earlier run" not in read(tmp_path / "report/one.html")
+
+
+def test_what_changed_after_the_first_results_comes_from_the_claims(tmp_path, quick_assets):
+    change = "The grid was <finer>. No verdict changed."
+    rows = [
+        verdict(7, claims.HOLDS, changed=change),
+        verdict(7, claims.FAILS, changed=change),  # the same claim, tried twice
+        verdict(3, claims.FAILS, changed="The tolerance grew."),
+        verdict(1, claims.FAILS),
+    ]
+    executed(tmp_path, "one", [bundle(show.Verdicts(rows))])
+    page = Elements(read(build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)))
+    assert "Changed after the first results" in page.texts("h2")
+    assert page.texts("dt") == ["C3", "C7"]
+    assert page.texts("dd") == ["The tolerance grew.", change]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b"\xff\xfe\x00",
+        b'{"cells": 3}',
+        b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}',
+    ],
+    ids=["empty", "cut short", "a list", "no notebook", "not text", "odd cells", "odd cell"],
+)
+def test_a_damaged_executed_notebook_is_named(tmp_path, quick_assets, content):
+    executed(tmp_path, "one")
+    (tmp_path / "notebooks/one.ipynb").write_bytes(content)
+    with pytest.raises(UsageError, match=r"one\.ipynb is damaged .*delete it and start again\.$"):
+        build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+
+
+def test_an_executed_notebook_with_verdicts_of_an_earlier_version_is_named(tmp_path, quick_assets):
+    old = bundle(show.Verdicts([verdict(1, claims.HOLDS)]))
+    old[show.VERDICTS_TYPE][0]["cases"] = [["a = 0.5", "0.1", "holds"]]
+    executed(tmp_path, "one", [old])
+    with pytest.raises(UsageError, match=r"one\.ipynb is .*from an earlier version .*start again"):
+        build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+
+
+def test_a_report_that_cannot_be_written_is_a_sentence(tmp_path, quick_assets):
+    executed(tmp_path, "one")
+    (tmp_path / "report").write_text("a file in the way")
+    with pytest.raises(UsageError, match=r"^cannot write .*--outputs\.$"):
+        build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+
+
+# claims as data
+
+
+@pytest.fixture
+def answered(tmp_path, quick_assets):
+    """A report of verdicts with awkward numbers, texts and no cases at all; the verdicts."""
+    claim = Claim("C2", "A paper", "section 2", AWKWARD, "within 0.1", "It was finer.")
+    many = [
+        Case("a = 0.8", "argmin", 1 / 3, 0.1 + 0.2, math.inf, 0.2, unit="nats"),
+        Case("a = 0.9", 'error, "relative"', undecided="2 seeds; an interval needs 4"),
+        Case.exact("a = 0.9", "rank", 1e-300, at_most=0.0, deciding=False),
+    ]
+    first = [Verdict(claim, "digits", many), Verdict(claim, "mnist", decider="a GPU")]
+    second = [verdict(1, claims.HOLDS)]
+    executed(tmp_path, "one", [bundle(show.Verdicts(first))])
+    executed(tmp_path, "two", [bundle(show.Verdicts(second))])
+    build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)
+    return tmp_path / "report/files", {"one": first, "two": second}
+
+
+def test_the_claims_as_json_have_every_number_of_the_verdicts(answered):
+    files, verdicts = answered
+
+    def refuse(text):
+        raise AssertionError(f"{text} is no JSON")
+
+    data = json.loads(read(files / "claims.json"), parse_constant=refuse)
+    assert list(data) == ["answers"]
+    kept = [(answer["claim"], answer["notebook"], answer["tried_on"]) for answer in data["answers"]]
+    assert kept == [("C1", "two", "digits"), ("C2", "one", "digits"), ("C2", "one", "mnist")]
+    for answer, given in zip(data["answers"], verdicts["two"] + verdicts["one"], strict=True):
+        expected = given.to_dict()
+        claim, notebook = answer.pop("claim"), answer.pop("notebook")
+        assert answer == {name: expected[name] for name in answer}
+        assert {*answer, "id"} == set(expected) and claim == expected["id"]
+        assert notebook in ("one", "two")
+        for written, case in zip(answer["cases"], given.cases, strict=True):
+            for name in ("value", "low", "high", "at_least", "at_most"):
+                number = getattr(case, name)
+                assert written[name] == (number if math.isfinite(number) else None)
+
+
+def test_the_claims_as_csv_have_a_row_per_case(answered):
+    files, verdicts = answered
+    rows = list(csv.DictReader(io.StringIO(read(files / "claims.csv"))))
+    assert [(row["claim"], row["name"]) for row in rows] == [
+        ("C1", ""),
+        ("C2", "a = 0.8"),
+        ("C2", "a = 0.9"),
+        ("C2", "a = 0.9"),
+        ("C2", ""),
+    ]
+    cases = [*verdicts["two"][0].cases, *verdicts["one"][0].cases]
+    for row, case in zip(rows, cases, strict=False):
+        assert (row["quantity"], row["text"]) == (case.quantity, case.text)
+        assert row["outcome"] == case.outcome
+        for name in ("value", "low", "high"):
+            number = getattr(case, name)
+            assert row[name] == (repr(float(number)) if math.isfinite(number) else "")
+    empty = rows[-1]
+    assert empty["verdict"] == claims.UNDECIDED and empty["tried_on"] == "mnist"
+    assert not any(empty[name] for name in ("name", "quantity", "value", "low", "outcome", "text"))
+    assert [row["notebook"] for row in rows] == ["two", *["one"] * 4]
+
+
+# recordings
+
+
+@pytest.fixture
+def recorded(tmp_path, quick_assets, monkeypatch):
+    """Notebook "one" with a figure and verdicts, recorded; then run again with other results and
+    the recording at hand.
+    """
+    runs = pd.DataFrame({"run": ["abc"], "hardware": ["a chip"], "commit": ["123"]})
+
+    def run_again(height, *rows):
+        figure = a_figure(height, alt=AWKWARD)
+        executed(tmp_path, "one", [bundle(figure), bundle(show.Verdicts(rows))])
+
+    claim = Claim("C1", "A paper", "section 1", "it holds", "below 1")
+    there = Verdict(claim, "full <MNIST>", [CASES[claims.FAILS]])
+    twice = verdict(2, claims.HOLDS, remark="here and there")
+    third = Claim("C3", "A paper", "section 1", "it holds", "below 1")
+    nothing = Verdict(third, "digits", decider="a GPU")
+    run_again(2.0, verdict(1, claims.FAILS), there, twice, nothing)
+    record.write(tmp_path / "kept" / "far", tmp_path, "gpu", ["a=1"], ["one"], runs)
+    run_again(1.0, verdict(1, claims.HOLDS), twice, nothing)
+    executed(tmp_path, "two")
+    monkeypatch.setattr(record, "FOLDER", tmp_path / "kept")
+    return tmp_path
+
+
+def test_recorded_verdicts_stand_beside_those_of_this_machine(recorded):
+    build.build(recorded, "gpu", (ONE, TWO), {}, NO_RUNS)
+    index = elements(recorded, "index")
+    here = record.recordings(recorded / "kept")[0].where
+    assert here.startswith("recorded on ") and here.endswith("profile gpu, a=1")
+    # one claim, two rows: the question asked here with the other answer folded away, and the one
+    # asked only there
+    heads = index.all("th", **{"data-label": "Claim"})
+    assert [(head["text"], head.get("rowspan")) for head in heads] == [
+        ("C1", "2"),
+        ("C2", None),
+        ("C3", None),
+    ]
+    answers = index.texts("td", **{"data-label": "Measured here"})
+    assert answers[0].startswith("digits: error 0.1")
+    assert f"{here}: ✗ does not hold" in answers[0] and "error 2" in answers[0]
+    assert answers[1].startswith(f"{here}full <MNIST>: error 2")
+    assert answers[2].startswith("digits: error 0.1; here and there")
+    assert answers[2].endswith(f"the same numbers were {here}")
+    # without cases nothing was measured there
+    assert answers[3] == "digits: what would decide it: a GPU"
+    # what was recorded is not counted, and not among the data
+    assert "A paper201" in index.texts("table", class_="tally")[0].replace("\n", "")
+    data = json.loads(read(recorded / "report/files/claims.json"))
+    assert [answer["claim"] for answer in data["answers"]] == ["C1", "C2", "C3"]
+    assert here[1:] in "".join(index.texts("th", scope="row"))
+
+
+def test_a_page_shows_its_recording_with_files_of_the_report(recorded):
+    build.build(recorded, "gpu", (ONE, TWO), {}, NO_RUNS)
+    one, two = elements(recorded, "one"), elements(recorded, "two")
+    here = record.recordings(recorded / "kept")[0].where
+    (part,) = one.texts("details", class_="recorded")
+    assert here[1:] in part and not two.all("details", class_="recorded")
+    sources = [image["src"] for image in one.all("img")]
+    assert sources == ["files/fig-1.svg", "files/recorded/far/fig-1.svg"]
+    assert [figure["id"] for figure in one.all("figure")] == ["fig-1", "far-fig-1"]
+    for link in one.all("a"):
+        assert "download" not in link or (recorded / "report" / link["href"]).exists()
+    kept, made = (recorded / "report" / source for source in reversed(sources))
+    assert read(kept) == show.svg_text(picture(2.0)) != read(made)
+    runs = pd.read_csv(recorded / "report/files/recorded/far/runs.csv")
+    assert runs.run.tolist() == ["abc"]
+
+
+def test_another_profile_or_expectation_is_another_question(recorded):
+    build.build(recorded, "gpu", (ONE,), {}, NO_RUNS)
+    same = elements(recorded, "index").all("th", **{"data-label": "Claim"})
+    assert [head.get("rowspan") for head in same] == ["2", None, None]
+    path = recorded / "kept/far/recording.json"
+    path.write_text(path.read_text().replace("below 1", "below 2"))
+    build.build(recorded, "gpu", (ONE,), {}, NO_RUNS)
+    other = elements(recorded, "index").all("th", **{"data-label": "Claim"})
+    assert [(head["text"], head.get("rowspan")) for head in other] == [
+        ("C1", None),
+        ("C1", "2"),
+        ("C2", None),
+        ("C2", None),
+        ("C3", None),
+    ]
+
+
+def test_a_new_recording_leaves_nothing_of_the_old_and_no_folder_of_a_user(recorded):
+    runs = pd.DataFrame(
+        {
+            "run": ["abc"],
+            "data": ["/home/me/my files/own.py"],
+            "hardware": ["a chip"],
+            "commit": ["123"],
+        }
+    )
+    (recorded / "kept/far/old.csv").write_text("")
+    given = ["data_set=/home/me/own.py", 'noise=["pair", "~/x/other.py"]']
+    record.write(recorded / "kept/far", recorded, "gpu", given, ["one"], runs)
+    (made,) = record.recordings(recorded / "kept")
+    assert made.parameters == ("data_set=own.py", 'noise=["pair", "other.py"]')
+    assert not (made.folder / "old.csv").exists()
+    assert made.where.startswith("recorded on a chip, ")
+    assert "networks trained at commit 123, recorded at" in made.versions
+    assert pd.read_csv(made.folder / "runs.csv").data.tolist() == ["own.py"]
+    record.write(recorded / "kept/far", recorded, "gpu", [], ["two"], NO_RUNS)
+    assert [path.name for path in made.folder.iterdir()] == ["recording.json"]
+
+
+def test_a_recordings_name_must_do_in_addresses(recorded):
+    (recorded / "kept/far").rename(recorded / "kept/so far")
+    with pytest.raises(UsageError, match=r"letters, digits, '\.', '_' and '-', got 'so far'\.$"):
+        build.build(recorded, "gpu", (ONE,), {}, NO_RUNS)
+
+
+def outdated(content):
+    """Cases as texts, as the first versions wrote them."""
+    content["notebooks"]["one"]["verdicts"][0]["cases"] = [["a = 0.5", "0.1", "holds"]]
+    return content
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: "",
+        lambda content: [],
+        lambda content: {},
+        lambda content: {"profile": "gpu"},
+        lambda content: content | {"provenance": {}},
+        outdated,
+    ],
+    ids=["empty", "a list", "nothing", "one field", "no provenance", "outdated"],
+)
+def test_a_damaged_or_outdated_recording_is_named(recorded, damage):
+    path = recorded / "kept/far/recording.json"
+    content = damage(json.loads(path.read_text()))
+    path.write_text(json.dumps(content) if content != "" else "")
+    sentence = r"^the recording .*recording\.json is damaged or from an earlier version .*delete it"
+    with pytest.raises(UsageError, match=sentence) as caught:
+        build.build(recorded, "smoke", (ONE,), {}, NO_RUNS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recording_that_lacks_a_file_is_named(recorded):
+    (recorded / "kept/far/fig-1.csv").unlink()
+    with pytest.raises(UsageError, match=r"lacks fig-1\.csv: restore it from git or delete it\.$"):
+        build.build(recorded, "smoke", (ONE,), {}, NO_RUNS)

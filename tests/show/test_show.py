@@ -1,0 +1,259 @@
+"""What notebooks show: figures with their cards, verdicts, tables, sliders."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import types
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from elements import Elements, bundle
+from matplotlib.figure import Figure as Canvas
+
+from lsnc_core import claims, show
+from lsnc_core.claims import Case, Claim, Verdict
+from lsnc_core.errors import UsageError
+from lsnc_core.report import build
+from lsnc_core.show import slider
+
+AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
+CASES = {
+    claims.HOLDS: Case.exact("", "error", 0.1, at_most=1),
+    claims.FAILS: Case.exact("", "error", 2, at_most=1),
+    claims.UNDECIDED: Case("", "error", 1, 0.5, 1.5, at_most=1),
+}
+
+
+def picture(value=1.0):
+    canvas = Canvas(figsize=(2, 1.5))
+    canvas.subplots().plot([0, 1], [0, value], label="a < b & c")
+    return canvas
+
+
+def verdict(number, outcome, sentence="it holds", remark=""):
+    claim = Claim(f"C{number}", "A paper", "section 1", sentence, "below 1")
+    return Verdict(claim, "digits", [CASES[outcome]], remark)
+
+
+def a_figure(table=None, text="x"):
+    table = pd.DataFrame({"a": [1]}) if table is None else table
+    words = dict.fromkeys(("title", "paper", "ours", "alt"), text)
+    return show.Figure(picture(), name="a-figure", table=table, **words)
+
+
+# figures
+
+
+def test_a_figure_carries_its_picture_its_texts_and_its_numbers():
+    losses = [1 / 3, np.inf]
+    table = pd.DataFrame({"kind": ["alpha", "b,eta"], "p": [0.1 + 0.2, 1.0], "loss": losses})
+    made = bundle(a_figure(table, AWKWARD))
+    assert made["text/plain"] == AWKWARD
+    page = Elements(made["text/html"])
+    (image,) = page.all("img")
+    assert image["alt"] == AWKWARD and image["src"].startswith("data:image/svg+xml;base64,")
+    (caption,) = page.all("figcaption")
+    assert caption["text"].count(AWKWARD) == 3 and page.all("figure")[0]["id"] == "a-figure"
+    assert not page.all("b") and not page.all("a")
+    data = json.loads(json.dumps(made[show.FIGURE_TYPE]))
+    back = pd.read_csv(io.StringIO(data["csv"]))
+    assert list(back.columns) == list(table.columns) and list(back.kind) == list(table.kind)
+    np.testing.assert_allclose(back.loss, table.loss, rtol=1e-8)
+    assert np.isinf(back.loss[1])
+
+
+def test_the_same_figure_gives_the_same_bytes_and_another_gives_others():
+    assert show.svg_text(picture()) == show.svg_text(picture())
+    assert show.svg_text(picture()) != show.svg_text(picture(2.0))
+    assert "<dc:date>" not in show.svg_text(picture())
+
+
+def test_a_figure_by_address_does_not_carry_its_picture_twice():
+    data = bundle(a_figure())[show.FIGURE_TYPE]
+    (image,) = Elements(show.figure_html(data, "files/f.svg")).all("img")
+    assert image["src"] == "files/f.svg" and image["alt"] == "x"
+
+
+def test_a_card_and_a_drawing_make_a_figure_under_the_common_style():
+    from matplotlib import pyplot
+
+    table = pd.DataFrame({"p": [0.5]})
+
+    @show.figure("a-name", number="Figure 3", title="A title", paper="It falls.", alt="a line")
+    def draw_line(value, title=""):
+        assert matplotlib.rcParams["axes.titlesize"] == 10.5
+        canvas, axes = pyplot.subplots()
+        axes.plot([0, value])
+        return show.Drawing(canvas, f"it ends at {value}", table, title)
+
+    before = pyplot.get_fignums()
+    made = draw_line(2)
+    assert pyplot.get_fignums() == before  # or notebooks would show it a second time
+    texts = {name: made.data[name] for name in ("name", "title", "paper", "ours", "alt")}
+    assert texts == {
+        "name": "a-name",
+        "title": "A title",
+        "paper": "It falls.",
+        "ours": "it ends at 2",
+        "alt": "a line",
+    }
+    assert made.table is table and len(made.drawing.axes) == 1
+    assert draw_line(2, title="Another").data["title"] == "Another"
+    assert matplotlib.rcParams["axes.titlesize"] != 10.5
+    module = types.SimpleNamespace(draw_line=draw_line, other=picture)
+    card = show.FigureCard("a-name", "Figure 3", "A title", "It falls.", "a line")
+    assert show.cards_in(module) == [card]
+
+
+# verdicts
+
+
+def test_verdicts_have_a_word_and_a_sign_and_labels_for_screen_readers():
+    rows = [
+        verdict(number, outcome, AWKWARD, AWKWARD)
+        for number, outcome in enumerate(claims.OUTCOMES, 1)
+    ]
+    made = bundle(show.Verdicts(rows))
+    page = Elements(made["text/html"])
+    header = page.texts("th", scope="col")
+    assert page.texts("th", scope="row") == ["C1", "C2", "C3"]
+    cells = [element for element in page.listed if "data-label" in element]
+    assert [cell["data-label"] for cell in cells] == header * 3
+    badges = [span for span in page.all("span") if "verdict" in span["class"].split()]
+    assert [badge["text"].split(" ", 1)[1] for badge in badges] == list(claims.OUTCOMES)
+    assert len({badge["text"][0] for badge in badges}) == 3
+    assert len({badge["class"] for badge in badges}) == 3
+    assert sum(AWKWARD in cell["text"] for cell in cells) == 6
+    data = json.loads(json.dumps(made[show.VERDICTS_TYPE]))
+    assert [row["outcome"] for row in data] == list(claims.OUTCOMES)
+    for line, outcome in zip(made["text/plain"].splitlines(), claims.OUTCOMES, strict=True):
+        assert outcome in line and AWKWARD in line
+
+
+def test_the_cases_of_a_verdict_are_folded_away_with_their_signs():
+    claim = Claim("C1", "A paper", "section 1", "it holds", "below 1")
+    cases = [
+        Case.exact("a = 0.5", "error <", 0.1, at_most=1),
+        Case.exact("a = 0.8", "error", 2, at_most=1),
+    ]
+    made = bundle(show.Verdicts([Verdict(claim, "digits", cases)]))
+    folded = r"<details><summary>the numbers</summary>(.*?)</details>"
+    listed = re.search(folded, made["text/html"])[1]
+    assert "<li>✓ a = 0.5: error &lt; 0.1</li><li>✗ a = 0.8: error 2</li>" in listed
+    assert made[show.VERDICTS_TYPE][0]["outcome"] == claims.FAILS
+    nothing = show.Verdicts([Verdict(claim, "digits")])
+    assert "<details>" not in show.verdicts_html(nothing.data)
+
+
+def test_verdicts_of_a_report_link_to_their_pages():
+    rows = show.Verdicts([verdict(1, claims.HOLDS), verdict(2, claims.FAILS)]).data
+    linked = [rows[0] | {"page": "one.html"}, rows[1] | {"page": "two.html"}]
+    links = Elements(show.verdicts_html(linked)).all("a")
+    assert [(link["href"], link["text"]) for link in links] == [
+        ("one.html", "digits"),
+        ("two.html", "digits"),
+    ]
+
+
+def test_answers_to_one_claim_stand_under_each_other():
+    answers = [verdict(1, outcome) for outcome in claims.OUTCOMES]
+    rows = show.Verdicts([*answers, verdict(2, claims.HOLDS)]).data
+    page = Elements(show.verdicts_html(rows))
+    heads = page.all("th", scope="rowgroup") + page.all("th", scope="row")
+    assert [(head["text"], head.get("rowspan")) for head in heads] == [("C1", "3"), ("C2", None)]
+    assert len(page.all("tbody")) == 2 and len(page.all("tr")) == 1 + 4
+    # every column of every row is filled: three cells span three rows
+    labelled = [element for element in page.listed if "data-label" in element]
+    assert len(labelled) == 5 * 2 + 2 * 2
+    # the same id with another expectation is another question
+    other = rows[0] | {"expected": "above 1"}
+    assert len(Elements(show.verdicts_html([rows[0], other])).all("tbody")) == 2
+
+
+def test_every_outcome_has_its_sign_and_its_colour():
+    assert set(show.SIGNS) == set(show.CLASSES) == set(claims.OUTCOMES)
+    style = (build.TEMPLATES / "style.css").read_text(encoding="utf-8")
+    assert all(f".verdict.{name} " in style for name in show.CLASSES.values())
+
+
+# tables and entries
+
+
+def test_tables_leave_latex_and_show_markup_as_text():
+    rows = [["<script>alert(1)</script>", r"$x < \log M$"], ["1", "2"]]
+    made = bundle(show.Table(["a < b", "$M$"], rows))
+    page = Elements(made["text/html"])
+    assert page.texts("th", scope="col") == ["a < b", "$M$"]
+    assert page.texts("td") == ["<script>alert(1)</script>", r"$x < \log M$", "1", "2"]
+    assert not page.all("script") and made["text/plain"].splitlines()[2] == "1 | 2"
+
+
+def test_a_cell_of_a_table_can_be_a_link():
+    link = show.Link("<Explore>", 'explorer.ipynb?"x"')
+    made = bundle(show.Table(["notebook"], [[link]]))
+    (anchor,) = Elements(made["text/html"]).all("a")
+    assert (anchor["href"], anchor["text"]) == (link.address, link.text)
+    assert made["text/plain"].splitlines() == ["notebook", "<Explore>"]
+
+
+def test_entries_leave_latex_and_show_markup_as_text():
+    entries = [("eq. <1> & 2", (r"$a < b$", "<i>c</i>"))]
+    made = bundle(show.Entries(["as <printed>", "right"], entries))
+    page = Elements(made["text/html"])
+    assert page.texts("h3") == ["eq. <1> & 2"]
+    assert page.texts("dt") == ["as <printed>", "right"]
+    assert page.texts("dd") == [r"$a < b$", "<i>c</i>"]
+    assert "right: <i>c</i>" in made["text/plain"]
+
+
+def test_entries_with_a_part_too_few_are_refused():
+    with pytest.raises(ValueError):
+        bundle(show.Entries(["one", "two"], [("heading", ("only one",))]))
+
+
+# the slider
+
+
+def test_a_slider_shows_its_start_and_hides_the_rest():
+    labels = ['p = "0"', "p < 1 & more", "p = 1"]
+    pictures = ["<svg>0</svg>", "<svg>1</svg>", "<svg>2</svg>"]
+    page = Elements(slider.slider_html("kept <mass>", labels, pictures, start=1))
+    (box,) = page.all("div", class_="lsnc-frames")
+    assert json.loads(box["data-labels"]) == labels
+    frames = page.all("div", class_="lsnc-frame")
+    assert ["hidden" in frame for frame in frames] == [True, False, True]
+    (control,) = page.all("input", type="range")
+    assert (control["min"], control["max"], control["value"]) == ("0", "2", "1")
+    assert control["aria-valuetext"] == labels[1] == page.texts("output")[0]
+    assert page.texts("label")[0].strip() == "kept <mass>"
+    alternatives = [image["alt"] for image in page.all("img")]
+    assert alternatives == [f"kept <mass>: {label}" for label in labels]
+    assert len({image["src"] for image in page.all("img")}) == 3
+
+
+@pytest.mark.parametrize(
+    "labels, svgs, start",
+    [
+        ([], [], 0),
+        (["a"], ["<svg/>", "<svg/>"], 0),
+        (["a"], ["<svg/>"], 1),
+        (["a"], ["<svg/>"], -1),
+    ],
+)
+def test_a_slider_of_nothing_or_of_odd_numbers_is_refused(labels, svgs, start):
+    with pytest.raises(UsageError, match=r"^a slider needs .*\.$"):
+        slider.slider_html("title", labels, svgs, start)
+
+
+def test_importing_what_notebooks_show_is_light():
+    heavy = {"torch", "pandas", "matplotlib", "seaborn", "scipy"}
+    code = f"import sys, lsnc_core.show, lsnc_core.show.slider; print(*{heavy} & set(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == []
