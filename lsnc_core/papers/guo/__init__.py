@@ -1,6 +1,76 @@
 """Guo et al. 2025: cross-entropy against label smoothing, seen through neural collapse."""
 
-from lsnc_core.papers.page import Paper
+from lsnc_core.papers.page import Equation, Paper
+
+SMOOTHED = 0.05  # the paper's main comparison is this smoothing strength against 0
+
+_NETWORKS = ("guo-f1", "guo-f12", "guo-f7", "guo-f2", "guo-f6")
+_MODEL = ("guo-model-curves", "guo-nc2-at-nc1")
+
+# The paper's full text was not available: these are the numbers that are known.
+EQUATIONS = (
+    Equation(
+        number="Guo eq. 4",
+        content="NC1 = tr(Σ_W Σ_B⁺)/K; the function leaves the division by K to its callers",
+        function="metrics.collapse.nc1_trace",
+        figures=(*_NETWORKS, "guo-f5"),
+        claims=("G1", "G2", "G4", "G8", "G14"),
+    ),
+    Equation(
+        number="Guo eq. 4",
+        content="NC1 in the feature model",
+        function="theory.ufm_dynamics.collapse",
+        figures=("guo-nc1-rate", *_MODEL),
+        claims=("G13", "G15"),
+    ),
+    Equation(
+        number="Guo eq. 5",
+        content="NC2, the distance of W Hbar to a simplex ETF, both at Frobenius norm 1",
+        function="metrics.collapse.simplex_distance",
+        figures=_NETWORKS,
+        claims=("G3", "G4"),
+    ),
+    Equation(
+        number="Guo eq. 5",
+        content="NC2 in the feature model",
+        function="theory.ufm_dynamics.collapse",
+        figures=_MODEL,
+        claims=("G15",),
+    ),
+    Equation(
+        number="Guo eq. 6",
+        content="NC3, the distance of classifier and centred class means, both at Frobenius norm 1",
+        function="metrics.collapse.self_duality",
+        figures=("guo-f1", "guo-f12", "guo-f7", "guo-f6"),
+    ),
+    Equation(
+        number="Guo eq. 6",
+        content="NC3 in the feature model",
+        function="theory.ufm_dynamics.collapse",
+        figures=("guo-model-curves",),
+    ),
+    Equation(
+        number="Guo Theorem 1",
+        content="global minimisers of the feature model: margin, norms, threshold",
+        function="theory.ufm.minimiser",
+        figures=("guo-theorem-1", "guo-threshold", "guo-f10"),
+        claims=("G9", "G11"),
+    ),
+    Equation(
+        number="Guo Theorem 2",
+        content="spectrum of the Hessian at the minimiser",
+        function="theory.ufm_spectra.spectrum",
+        figures=("guo-spectra",),
+        claims=("G12",),
+    ),
+    Equation(
+        number="Guo Theorem 2",
+        content="condition number, under four readings of the theorem",
+        function="theory.ufm_spectra.condition_number",
+        figures=("guo-condition-numbers",),
+        claims=("G12",),
+    ),
+)
 
 PAPER = Paper(
     name="Guo et al. 2025",
@@ -15,4 +85,5 @@ PAPER = Paper(
         "guo_5_conditioning",
         "guo_6_speed",
     ),
+    equations=EQUATIONS,
 )

@@ -1,0 +1,437 @@
+"""Guo et al. 2025: how fast the feature model collapses.
+
+Figures: the rate of NC1 near the minimiser, training curves (F8, with F9's gap of the loss), NC2 at
+equal NC1 (F2 in the model). Claims: G13, G15, G16. With smoothing NC1 contracts faster, by the
+formula of G13; in training NC1 and NC2 fall sooner and NC3 later, and the order of NC2 at equal NC1
+turns round where NC1 is very small. No networks.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lsnc_core.claims import OURS, Case, Claim, Verdict, decides
+from lsnc_core.papers.guo import PAPER, SMOOTHED
+from lsnc_core.papers.guo.descent import (
+    METRICS,
+    REACHED,
+    START,
+    first_below,
+    measure_rates,
+    nc2_table,
+    ratio_interval,
+    run_curves,
+    run_variants,
+    run_without_decay,
+    speed_table,
+    summary_table,
+)
+from lsnc_core.papers.guo.drawing import STRENGTH
+from lsnc_core.papers.guo.model import (
+    DASHES,
+    MARKS,
+    STRENGTHS,
+    TRIED_ON,
+    label_strength,
+)
+from lsnc_core.papers.page import Page
+from lsnc_core.show import Drawing, Table, Verdicts, figure
+from lsnc_core.show.style import COLOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAGE = Page(
+    title="The speed of collapse in the feature model",
+    section="Theorem 2",
+    shows="F2 and F9 in the model, rate of NC1, momentum, 50 classes, no weight decay",
+    minutes={"quick": 0.3},
+)
+
+# ---- tables
+
+
+class Tables(NamedTuple):
+    """What the page shows, as pandas tables: see the functions of these names."""
+
+    rates: "pd.DataFrame"
+    curves: "pd.DataFrame"  # of `run_curves`
+    speeds: "pd.DataFrame"
+    variants: "dict[str, pd.DataFrame]"
+    undecayed: "pd.DataFrame"
+    nc2: "pd.DataFrame"
+
+
+def load(profile: str) -> Tables:
+    """Everything that the page shows, computed in one profile.
+
+    Raises:
+        UsageError: for an unknown profile.
+    """
+    curves = run_curves(profile)
+    speeds = speed_table(curves)
+    variants = {"K = 10": speeds, **run_variants(profile)}
+    undecayed = run_without_decay(profile)
+    return Tables(measure_rates(), curves, speeds, variants, undecayed, nc2_table(curves))
+
+
+def list_speeds(speeds: "pd.DataFrame") -> Table:
+    """Iterations by level and strength, and their ratio to those without smoothing."""
+    header = ["until", *(f"δ = {delta:g}" for delta in sorted(set(speeds.delta)))]
+    rows = []
+    for metric, level in REACHED:
+        at = speeds[(speeds.metric == metric) & (speeds.level == level)].sort_values("delta")
+        cells = [_iterations_text(row) + _ratio_text(row) for row in at.itertuples()]
+        rows.append([f"{METRICS[metric]} below {level:g}", *cells])
+    return Table(header, rows)
+
+
+def list_variants(tables: "Mapping[str, pd.DataFrame]") -> Table:
+    """Iterations without → with smoothing and their ratio, by level and variant.
+
+    Args:
+        tables: tables of `speed_table` by name.
+    """
+    rows = []
+    for metric, level in REACHED:
+        cells = []
+        for table in tables.values():
+            at = table[(table.metric == metric) & (table.level == level)].set_index("delta")
+            plain, smooth = at.loc[0.0], at.loc[SMOOTHED]
+            taken = f"{_iterations_text(plain)} → {_iterations_text(smooth)}"
+            cells.append(taken + _ratio_text(smooth))
+        rows.append([f"{METRICS[metric]} below {level:g}", *cells])
+    return Table(["until", *tables], rows)
+
+
+def list_without_decay(table: "pd.DataFrame") -> Table:
+    """NC1 and NC2 half-way and at the end, medians over starts, by strength.
+
+    Args:
+        table: from `run_without_decay`.
+    """
+    half, end = table.iteration.min(), table.iteration.max()
+    header = ["strength"]
+    for name in ("NC1", "NC2"):
+        header += [f"{name}, {half:,} iterations", f"{name}, {end:,} iterations"]
+    medians = table.groupby(["delta", "iteration"])[["nc1", "nc2"]].median()
+    rows = []
+    for delta in sorted(set(table.delta)):
+        early, late = medians.loc[delta, half], medians.loc[delta, end]
+        nc1 = [f"{early.nc1:.1e}", f"{late.nc1:.1e}"]
+        rows.append([f"{delta:g}", *nc1, f"{early.nc2:.2f}", f"{late.nc2:.2f}"])
+    return Table(header, rows)
+
+
+def _iterations_text(row) -> str:
+    return f"{row.iterations:.0f}" if np.isfinite(row.iterations) else "not reached by all"
+
+
+def _ratio_text(row) -> str:
+    if not np.isfinite(row.ratio):
+        return ""
+    return f" ({row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}])"
+
+
+# ---- figures
+
+
+@figure(
+    "guo-nc1-rate",
+    title="Rate at which NC1 contracts",
+    paper="no such figure or formula known to us; derived in this project.",
+    alt="Rate of NC1 in units of the features' decay against smoothing strength for three models: "
+    "predicted lines, measured marks.",
+)
+def draw_rates(table: "pd.DataFrame") -> Drawing:
+    """The rate of NC1 in units of lambda_H: lines predicted, marks measured.
+
+    Args:
+        table: from `measure_rates`.
+    """
+    import matplotlib.pyplot as plt
+
+    drawing, axes = plt.subplots(figsize=(5.6, 3.9), layout="constrained")
+    for number, ((K, eps), part) in enumerate(table.groupby(["K", "eps"])):
+        colour, label = COLOURS[number], rf"K = {K}, $\varepsilon$ = {eps:.2g}"
+        axes.plot(part.delta, part.predicted, color=colour, ls=DASHES[number], lw=1.4)
+        axes.plot(part.delta, part.measured, MARKS[number], color=colour, ms=5, label=label)
+    axes.set(xlabel=STRENGTH, ylabel=r"rate of NC1, $e / \lambda_H$", yscale="log")
+    axes.legend(frameon=False, fontsize="small")
+    caption = (
+        "lines join the formula's values; marks: measured from gradient descent that starts a "
+        f"little off the minimiser. Rate {describe_rates(table)}"
+    )
+    return Drawing(drawing, caption, table)
+
+
+def describe_rates(table: "pd.DataFrame") -> str:
+    """The factor that the paper's strength brings in each model, and how far the formula is off."""
+    by = table.set_index(["K", "eps", "delta"]).measured.unstack("delta")
+    factors = by[SMOOTHED] / by[0.0]
+    parts = [f"{factor:.1f} (K = {K}, ε = {eps:.2g})" for (K, eps), factor in factors.items()]
+    return (
+        f"measured at δ = {SMOOTHED} by δ = 0: {', '.join(parts)}; measured slopes are off by "
+        f"{table.error.max():.2%} at most."
+    )
+
+
+@figure(
+    "guo-model-curves",
+    number="F8",
+    title="Guo, curves of the feature model (F8, F9)",
+    paper="F8: training error, NC1, NC2 and NC3 against the epoch of training of the feature "
+    "model's kind, δ from 0 to 0.4; no direction known to us. F9, of deep networks: log(loss − "
+    "lowest loss), steeper with smoothing.",
+    alt="Five panels against iteration, one line per smoothing strength: loss gap, training error, "
+    "NC1, NC2 and NC3.",
+)
+def draw_curves(curves: "pd.DataFrame", speeds: "pd.DataFrame") -> Drawing:
+    """Training curves of the model, one panel per metric: median over starts, band between the
+    quartiles.
+
+    Args:
+        curves: from `run_curves`.
+        speeds: from `speed_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    table = summary_table(curves)
+    drawing, panels = plt.subplots(1, 5, figsize=(14, 3.6), layout="constrained")
+    for panel, (metric, name) in zip(panels, METRICS.items(), strict=True):
+        for number, (delta, part) in enumerate(table[table.metric == metric].groupby("delta")):
+            colour = COLOURS[number]
+            look = {"color": colour, "ls": DASHES[number], "lw": 1.5}
+            panel.plot(part.iteration, part["median"], label=label_strength(delta), **look)
+            panel.fill_between(part.iteration, part.low, part.high, color=colour, alpha=0.15, lw=0)
+        yscale = "linear" if metric == "error" else "log"
+        panel.set(xlabel="iteration", title=name, xscale="log", yscale=yscale)
+    panels[0].set_ylim(bottom=1e-8)
+    panels[0].set_ylabel("value")
+    panels[2].set_ylim(bottom=1e-10)
+    panels[1].legend(frameon=False, fontsize="small")
+    seen = describe_curves(curves, speeds)
+    return Drawing(drawing, f"median over starts, band between the quartiles; {seen}", table)
+
+
+def describe_curves(curves: "pd.DataFrame", speeds: "pd.DataFrame") -> str:
+    """What the paper's strength reaches sooner and later, and when the training error is gone."""
+    at = speeds[speeds.delta == SMOOTHED]
+    sooner, later = at.high < 1, at.low > 1
+    groups = {"sooner": sooner, "later": later}
+    groups["not told apart or not reached"] = ~(sooner | later)
+    parts = []
+    for word, chosen in groups.items():
+        names = []
+        for row in at[chosen].itertuples():
+            names.append(f"{METRICS[row.metric]} below {row.level:g}{_ratio_text(row)}")
+        if names:
+            parts.append(f"{word}: {', '.join(names)}")
+    wrong = curves[(curves.spread == START) & (curves.error > 0)]
+    last = wrong.groupby("delta").iteration.max()
+    until = ", ".join(f"{iteration:g} (δ = {delta:g})" for delta, iteration in last.items())
+    return (
+        f"at δ = {SMOOTHED}, iterations by those without smoothing, {'; '.join(parts)}. Last "
+        f"recorded training error above 0: {until}."
+    )
+
+
+@figure(
+    "guo-nc2-at-nc1",
+    title="NC2 at equal NC1 (F2 in the model)",
+    paper="networks' NC1 against NC2 over epochs: at equal NC1 the points of label smoothing lie "
+    "at smaller NC2.",
+    alt="NC2 against falling NC1 for cross-entropy and label smoothing, three panels by spread of "
+    "the start; grey where smoothing is higher.",
+)
+def draw_nc2_at_nc1(table: "pd.DataFrame") -> Drawing:
+    """NC2 against NC1 with and without smoothing, a panel for each spread of the starts; grey where
+    NC2 is higher with smoothing.
+
+    Args:
+        table: from `nc2_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    size = {"figsize": (11, 3.7), "sharey": True, "layout": "constrained"}
+    drawing, panels = plt.subplots(1, table.spread.nunique(), **size)
+    for panel, (spread, part) in zip(panels, table.groupby("spread"), strict=True):
+        for number, (column, delta) in enumerate((("ce", 0.0), ("ls", SMOOTHED))):
+            look = {"color": COLOURS[number], "ls": DASHES[number], "marker": MARKS[number]}
+            panel.plot(part.nc1, part[column], ms=5, label=label_strength(delta), **look)
+        for row in part[part.low > 0].itertuples():
+            panel.axvspan(row.nc1 / 2, row.nc1 * 2, color="grey", alpha=0.25, lw=0)
+        title = f"starts of spread {spread:g}"
+        panel.set(xscale="log", yscale="log", xlabel="NC1", title=title)
+        panel.invert_xaxis()
+    panels[0].set_ylabel("NC2 when NC1 passes")
+    panels[0].legend(frameon=False, fontsize="small")
+    caption = (
+        "means over starts when NC1 first passes each level; time runs to the right; "
+        f"{describe_nc2(table)}"
+    )
+    return Drawing(drawing, caption, table)
+
+
+def describe_nc2(table: "pd.DataFrame") -> str:
+    """At which levels of NC1 smoothing has the lower and the higher NC2, by spread of the
+    starts.
+    """
+    parts = []
+    for spread, part in table.groupby("spread"):
+        orders = {"lower": part.nc1[part.high < 0], "higher (grey)": part.nc1[part.low > 0]}
+        words = []
+        for word, levels in orders.items():
+            if len(levels):
+                words.append(f"{word} at NC1 = {', '.join(levels.map('{:g}'.format))}")
+        order = " and ".join(words) or "not told apart"
+        parts.append(f"starts of spread {spread:g}: NC2 with smoothing {order}")
+    return f"{'; '.join(parts)} (95 % over starts)."
+
+
+# ---- claims
+
+NOT_REACHED = "a run does not get there"
+DECIDER = "more iterations or starts"
+
+
+@decides(
+    Claim(
+        "G15",
+        PAPER.name,
+        "abstract; training dynamics",
+        "At the same level of NC1, label smoothing has the smaller NC2 (collapse of class means "
+        "and classifier to a simplex).",
+        f"NC2(δ = {SMOOTHED}) − NC2(0) below 0 at each level of NC1",
+        changed="The level NC1 = 1e-6 was added and the iterations of quick were raised from 6,000 "
+        "to 10,000, because the reversal lay beyond what the first trial reached. The model has "
+        "eight samples of each class instead of two.",
+    )
+)
+def decide_g15(claim: Claim, curves: "pd.DataFrame", table: "pd.DataFrame") -> Verdict:
+    """NC2 at equal NC1, a case for each level, starts of the usual spread; what other spreads give
+    is a remark.
+
+    Args:
+        curves: from `run_curves`.
+        table: from `nc2_table`.
+    """
+    cases = []
+    for row in table[table.spread == START].itertuples():
+        reached = np.isfinite(row.low)
+        means = f"NC2 {row.ce:.3f} without, {row.ls:.3f} with smoothing"
+        case = Case(
+            f"NC1 = {row.nc1:g}",
+            "difference of NC2",
+            row.difference,
+            row.low,
+            row.high,
+            at_most=0.0,
+            form="+.4f",
+            remark=means if reached else "",
+            undecided="" if reached else NOT_REACHED,
+        )
+        cases.append(case)
+    higher, others = table[(table.spread != START) & (table.low > 0)], []
+    for spread, part in higher.groupby("spread"):
+        others.append(f"starts of spread {spread:g} reverse from NC1 = {part.nc1.max():g} down")
+    return Verdict(claim, _tried_on(curves), cases, remark="; ".join(others), decider=DECIDER)
+
+
+def _tried_on(curves: "pd.DataFrame") -> str:
+    return f"{TRIED_ON}, gradient descent from {curves.start.nunique()} random starts"
+
+
+GAP_FROM, GAP_TO = 1e-1, 1e-3  # of f - min f, fixed before the first run
+
+
+@decides(
+    Claim(
+        "G16",
+        PAPER.name,
+        "plots of log(loss − lowest loss); which figure is not known to us",
+        "The training loss approaches its lowest value faster with label smoothing.",
+        f"fewer iterations from a gap of {GAP_FROM:g} to {GAP_TO:g} than without smoothing",
+        changed="The iterations of quick were raised from 6,000 to 10,000 for G15, and the model "
+        "has eight samples of each class instead of two.",
+    )
+)
+def decide_g16(claim: Claim, curves: "pd.DataFrame") -> Verdict:
+    """Iterations between two gaps of the loss, ratio to no smoothing, a case for each strength.
+
+    Args:
+        curves: from `run_curves`.
+    """
+    usual = curves[curves.spread == START]
+    taken = first_below(usual, "gap", GAP_TO) - first_below(usual, "gap", GAP_FROM)
+    taken = taken.droplevel("spread").unstack("start")  # (strengths, starts)
+    cases = []
+    for delta in STRENGTHS[1:]:
+        ratio, low, high = ratio_interval(np.log(taken.loc[delta] / taken.loc[0.0]))
+        case = Case(
+            f"δ = {delta:g}",
+            "iterations by those without smoothing",
+            ratio,
+            low,
+            high,
+            at_most=1.0,
+            form=".2f",
+            undecided="" if np.isfinite(low) else NOT_REACHED,
+        )
+        cases.append(case)
+    return Verdict(claim, _tried_on(curves), cases, decider=DECIDER)
+
+
+RATE_TOLERANCE = 0.01  # fixed before the first run
+
+
+@decides(
+    Claim(
+        "G13",
+        OURS,
+        "a sharper form of the paper's Theorem 2, derived in this project",
+        "NC1 contracts faster with label smoothing, by (1 − ηe)² a step, e = λ_H (1 + a p_o/(Kε)).",
+        f"measured rate of log NC1 within {RATE_TOLERANCE:.0%} of the formula",
+        changed="It counts as this companion's; at first it counted as the paper's.",
+    )
+)
+def decide_g13(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """The slope of log NC1 to 1 %, and faster with smoothing.
+
+    Args:
+        table: from `measure_rates`.
+    """
+    by = table.set_index(["K", "eps", "delta"]).predicted.unstack("delta")
+    plain, smooth = by[0.0], by[SMOOTHED]
+    parts = []
+    for (K, eps), factor in (smooth / plain).items():
+        parts.append(f"{factor:.1f} at K = {K}, ε = {eps:.2g}")
+    cases = (
+        Case.exact(
+            "rates",
+            f"worst error of {len(table)} rates",
+            table.error.max(),
+            at_most=RATE_TOLERANCE,
+            form=".2%",
+        ),
+        Case.exact(
+            "rates",
+            "models whose rate smoothing does not raise:",
+            int((smooth <= plain).sum()),
+            at_most=0,
+            remark=f"e at δ = {SMOOTHED} by e at δ = 0: {', '.join(parts)}",
+        ),
+    )
+    return Verdict(claim, TRIED_ON, cases)
+
+
+def verdicts(tables: Tables) -> Verdicts:
+    """The page's answers, in reading order."""
+    return Verdicts(
+        [
+            decide_g15(tables.curves, tables.nc2),
+            decide_g16(tables.curves),
+            decide_g13(tables.rates),
+        ]
+    )

@@ -1,0 +1,52 @@
+"""Guo et al. 2025: where the released material differs from the paper, and what is done here.
+
+The paper is known from its abstract, its first page and the authors' plotting scripts; F1 to F12
+are ids of ours, and the published numbers of the figures are not known to us. No size of an effect
+is taken from those scripts: see the first of the `PROBLEMS`.
+"""
+
+# name; what was released; what is done here
+PROBLEMS = (
+    (
+        "Plotted values",
+        "Several of the released plotting scripts draw adjusted values, and which scripts made the "
+        "published figures is not known.",
+        "No size of an effect is taken from them: directions are tested, and every plotted value "
+        "comes from a stored run.",
+    ),
+    (
+        "Labels of rows",
+        "The row labels of some released plots and the names of the runs that they load do not "
+        "agree.",
+        "Each figure names the image set of the runs behind it, and the list of runs can be "
+        "downloaded.",
+    ),
+    (
+        "Validation collapse",
+        "What the training script logs as collapse of validation images is computed from training "
+        "features.",
+        "Collapse of test images (F12, F5) is computed from the features of test images.",
+    ),
+    (
+        "Temperature",
+        "It is fitted on the test images, by the ECE that is then reported.",
+        "Fitted by likelihood on validation images; beside it, labelled, as released "
+        "(guo_3_calibration).",
+    ),
+    (
+        "Schedule",
+        "The released default has one milestone, epoch 150; the paper has 150 and 350 (Tiny "
+        "ImageNet 100 and 200).",
+        "The paper's.",
+    ),
+    (
+        "Conventions",
+        "The released NC1 lacks the 1/K of Guo eq. 4, the released NC3 is the square of Guo eq. 6.",
+        "The equations'; lsnc_core.metrics has both by name (guo and guo_code).",
+    ),
+    (
+        "Authors",
+        "Early versions on arXiv name Yufeng Xu as a further author; the TMLR version does not.",
+        "Cited as published.",
+    ),
+)

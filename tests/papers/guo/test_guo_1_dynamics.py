@@ -1,0 +1,120 @@
+"""Guo's training dynamics: every verdict both ways on made-up tables, the figures, and networks
+with a loss of one's own.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from guo_tables import OWN_LOSS, made_up_history, texts_of, trained_networks
+
+from lsnc_core import runs
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, claims_in
+from lsnc_core.papers.guo import guo_1_dynamics as page
+from lsnc_core.papers.guo.measured import last_epochs
+from lsnc_core.show import cards_in
+
+VERDICTS = {
+    "G1": page.decide_g1,
+    "G2": page.decide_g2,
+    "G3": page.decide_g3,
+    "G4": page.decide_g4,
+    "G10": page.decide_g10,
+}
+DRAWINGS = (page.draw_f1, page.draw_f2, page.draw_f7, page.draw_f9, page.draw_f11, page.draw_f12)
+
+
+@pytest.mark.parametrize("better, outcome", ((1.0, HOLDS), (-1.0, FAILS), (0.0, UNDECIDED)))
+@pytest.mark.parametrize("claim", VERDICTS)
+def test_verdicts_follow_the_direction(claim, better, outcome):
+    verdict = VERDICTS[claim](made_up_history(better))
+    # where smoothing changes nothing the slopes are equal to the last bits, on one side or the
+    # other
+    assert verdict.claim.id == claim
+    assert verdict.outcome == outcome or (claim, better) == ("G10", 0.0)
+
+
+@pytest.mark.parametrize("claim", VERDICTS)
+def test_too_few_seeds_decide_nothing(claim):
+    assert VERDICTS[claim](made_up_history(seeds=3)).outcome == UNDECIDED
+
+
+def test_g1_is_open_where_nothing_is_learned():
+    verdict = page.decide_g1(made_up_history().assign(train_error=0.5))
+    assert verdict.outcome == UNDECIDED and verdict.cases[1].outcome == HOLDS
+    assert [case.name for case in verdict.cases] == ["epochs to error", "epochs to NC1"]
+
+
+def test_ranges_are_those_of_all_points_of_an_image_set():
+    table = made_up_history()
+    table["nc2"] = np.linspace(0.25, 1.25, len(table))
+    text = page.describe_ranges(pd.concat([table, table.assign(data="digits", nc2=2.0)]))
+    assert text.count("test error") == 2 and "NC2 0.25 to 1.25" in text
+    assert "digits: test error" in text and "NC2 2.00 to 2.00" in text
+
+
+@pytest.mark.parametrize("draw", DRAWINGS, ids=[draw.card.number for draw in DRAWINGS])
+def test_figures_name_their_axes(draw):
+    assert {"epoch", "NC2"} & texts_of(draw(made_up_history()))
+
+
+def test_two_image_sets_give_two_rows():
+    both = pd.concat([made_up_history(), made_up_history().assign(data="digits")])
+    for draw in (page.draw_f1, page.draw_f7):
+        assert len(draw(both).drawing.axes) == 8
+
+
+def test_the_cards_name_figures_and_claims():
+    numbers = [card.number for card in cards_in(page)]
+    assert sorted(numbers) == ["F1", "F11", "F12", "F2", "F7", "F9"]
+    assert [claim.id for claim in claims_in(page)] == list(VERDICTS)
+    assert len(page.list_problems().entries) == 7
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    with trained_networks(tmp_path_factory.mktemp("guo-dynamics")) as networks:
+        yield networks
+
+
+def test_your_own_loss_is_trained_and_drawn(trained):
+    specs, history, _, own = trained
+    asked = page.select_losses(history, [str(own), "ce"])
+    assert list(dict.fromkeys(asked.arm)) == ["my_loss.py", "CE"] and len(asked) == 2 * 4 * 7
+    figure = page.draw_f1(history, [str(own), "ce"])
+    assert "my_loss.py" in texts_of(figure)
+    lines = {line.get_label(): line for line in figure.drawing.axes[1].lines}
+    mine = history[history.loss == str(own)].groupby("epoch").nc1.mean().to_numpy()
+    assert lines["my_loss.py"].get_ydata() == pytest.approx(mine)
+    # it is another loss: paying for confidence leaves less of it than plain cross-entropy with the
+    # same start
+    ends = last_epochs(history).set_index(["arm", "seed"]).clean_train_loss
+    assert (ends["my_loss.py"] > ends["CE"]).all()
+    before = runs.Store().path(specs[-1])
+    own.write_text(OWN_LOSS.replace("0.1", "0.2"))
+    assert runs.Store().path(specs[-1]) != before  # the content is part of the key
+    own.write_text(OWN_LOSS)
+    assert runs.Store().path(specs[-1]) == before
+
+
+def test_history_has_the_metrics_of_each_run_beside_its_numbers(trained):
+    specs, history, tensors, _ = trained
+    for spec in specs[::5]:
+        same = (history.loss == spec.loss) & (history.p == spec.p) & (history.seed == spec.seed)
+        rows = history[same]
+        assert rows.epoch.tolist() == list(spec.evaluate_at)
+        for number, row in enumerate(rows.itertuples()):
+            arrays = tensors[spec][number]
+            H = (arrays["train_means"] - arrays["train_means"].mean(0)).astype(float)  # (K, D)
+            product = arrays["weight"] @ H.T
+            E = (np.eye(10) - 0.1) / 3
+            nc2 = np.linalg.norm(product / np.linalg.norm(product) - E)
+            assert row.nc2 == pytest.approx(nc2, abs=1e-6)
+            w_norm = np.linalg.norm(arrays["weight"], axis=1).mean()
+            assert row.w_norm == pytest.approx(w_norm, rel=1e-6)
+            assert row.h_norm == pytest.approx(np.linalg.norm(H, axis=1).mean(), rel=1e-5)
+            # tr(Sigma_W Sigma_B^+)/K with Hbar Sigma_W Hbar^T = projected:
+            # Sigma_B^+ = K Hbar^+ Hbar^+T
+            back = np.linalg.pinv(H @ H.T, rcond=1e-9)
+            nc1 = np.trace(back @ arrays["train_projected"] @ back)
+            assert row.nc1 == pytest.approx(nc1, rel=1e-4)
+    assert (history[history.loss == "ce"].groupby("delta").seed.nunique() == 4).all()

@@ -1,0 +1,192 @@
+"""Theorem 1 on what an optimiser finds and on networks: tables, both verdicts either way,
+figures.
+"""
+
+import itertools
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, every
+from lsnc_core.papers.guo import guo_4_minimisers as page
+from lsnc_core.papers.guo import measured
+from lsnc_core.theory import ufm
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """The feature model's tables at smoke size."""
+    return page.load("smoke")
+
+
+def outcomes(verdict):
+    """The outcome of each part, over its cases."""
+    parts = {}
+    for case in verdict.cases:
+        parts.setdefault(case.name.removeprefix("part "), []).append(case.outcome)
+    return {name: every(outcomes) for name, outcomes in parts.items()}
+
+
+# ---- the feature model
+
+
+def test_theorem_1_holds_on_what_the_optimiser_finds(tables):
+    verdict = page.decide_g11(tables)
+    assert verdict.outcome == HOLDS and set(outcomes(verdict)) == {"norms", "threshold", "limit"}
+    cells = tables.cells
+    assert set(cells.varied) == {"strength", "K", "decay"}
+    assert sorted(set(cells.K)) == [2, 3, 5, 10, 20]
+    for row in cells.itertuples():
+        margin = np.log(row.K / (row.strength + row.K * row.eps) - row.K + 1)
+        assert row.margin == pytest.approx(margin)
+        assert row.found_margin == pytest.approx(row.margin, abs=1e-6)
+    rows = {row[0]: row[1:] for row in page.list_code_norms().rows}
+    assert rows["0.05"] == ["3.1278", "3.1278", "1.3988", "1.3988"]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "part"),
+    [
+        ("cells", "loss_error", 1e-11, "norms"),
+        ("cells", "logit_error", 2e-6, "norms"),
+        ("cells", "norm_error", 2e-6, "norms"),
+        ("threshold", "logit_error", 2e-6, "threshold"),
+        ("threshold", "found_w", 0.0, "threshold"),
+        ("threshold", "found_h", 0.2, "threshold"),
+        ("limits", "searched", 3.0, "limit"),
+        ("limits", "limit", 3.0, "limit"),
+    ],
+)
+def test_theorem_1_fails_when_a_number_is_off(tables, table, column, value, part):
+    wrong = getattr(tables, table).assign(**{column: value})
+    found = outcomes(page.decide_g11(tables._replace(**{table: wrong})))
+    expected = dict.fromkeys(("norms", "threshold", "limit"), HOLDS)
+    assert found == expected | {part: FAILS}
+
+
+# ---- networks
+
+
+@pytest.mark.parametrize("profile", page.SIZES)
+def test_every_profile_has_distinct_runs(profile):
+    specs = page.plan_runs(profile)
+    assert len(set(specs)) == len(specs)
+
+
+@pytest.mark.parametrize("profile", ("quick", "paper"))
+def test_runs_are_predicted_the_norms_of_the_released_code(profile):
+    """They keep n lambda_H, on which alone the norms depend; the numbers are constants of the
+    authors' plot.
+    """
+    code = {0.0: (3.4987, 1.5647), 0.05: (3.1278, 1.3988), 0.1: (2.9371, 1.3135)}
+    specs = page.plan_runs(profile)
+    assert {spec.weight_decay for spec in specs} == {0.0}
+    assert all(spec.feature_norm and spec.lambda_b == 1e-2 for spec in specs)
+    for spec in specs:
+        delta = measured.strength(spec)
+        at = ufm.minimiser(page.network_model(spec), ufm.Loss("ls", delta))
+        assert (round(float(at.W_norm), 4), round(float(at.h_norm), 4)) == code[delta]
+
+
+def norms_table(error, late=None, nc1=0.01):
+    """Norms off by `error` at the end and by `late` before, a little apart by seed."""
+    rows = []
+    ends = ((80, error if late is None else late), (100, error))
+    for delta, seed, (epoch, off) in itertools.product((0.0, 0.05, 0.1), range(4), ends):
+        off = off + 1e-3 * (seed - 1.5)
+        row = {
+            "data": "mnist-subset",
+            "model": "cnn",
+            "weight_decay": 0.0,
+            "train_size": 200,
+            "epochs": 100,
+            "epoch": epoch,
+            "seed": seed,
+            "delta": delta,
+            "nc1": nc1,
+            "lambda_W": 1e-3,
+            "lambda_b": 1e-2,
+            "lambda_H": 2.5e-4,
+        }
+        norms = {"w_norm": 3 * (1 + off), "predicted_w": 3.0, "error_w": off}
+        norms |= {"h_norm": 2 * (1 - off), "predicted_h": 2.0, "error_h": -off}
+        rows.append(row | norms)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    "settings, outcome, text",
+    (
+        ({"error": 0.01}, HOLDS, "off by +1.0%"),
+        ({"error": 0.05}, FAILS, "+5.0%"),
+        ({"error": 0.05, "late": 0.06}, UNDECIDED, "still moving"),
+        ({"error": 0.05, "nc1": 0.3}, UNDECIDED, "not collapsed"),
+        ({"error": 0.02}, UNDECIDED, "+2.0%"),
+    ),
+)
+def test_g9_presumes_networks_that_stand_still_and_have_collapsed(settings, outcome, text):
+    verdict = page.decide_g9(norms_table(**settings))
+    assert verdict.outcome == outcome and text in verdict.measured
+    case = verdict.cases[0]
+    assert case.value == pytest.approx(settings["error"])
+    assert (case.at_least, case.at_most) == (-0.02, 0.02)
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(0.01, HOLDS), (0.05, FAILS)])
+def test_g9_is_open_either_way_while_networks_move_or_have_not_collapsed(error, outcome):
+    assert page.decide_g9(norms_table(error)).outcome == outcome
+    for unsettled in (norms_table(error, late=error + 0.02), norms_table(error, nc1=0.3)):
+        cases = page.decide_g9(unsettled).cases
+        assert {case.outcome for case in cases} == {UNDECIDED}
+
+
+def test_norms_are_set_beside_the_theorems(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path))
+    table = page.load_networks("smoke", "cpu")
+    assert sorted(set(table.delta)) == [0.0, 0.05, 0.1]
+    # Theorem 1 written out at n lambda_H = 5e-3, lambda_W = 1e-3, K = 10
+    for row in table.itertuples():
+        a = math.log(10 / (10 * math.sqrt(5e-6) + row.delta) - 9)
+        w, h = math.sqrt(0.9 * a) * 5**0.25, math.sqrt(0.9 * a) * 5**-0.25
+        assert (row.error_w, row.error_h) == pytest.approx((row.w_norm / w - 1, row.h_norm / h - 1))
+    caption = page.describe_norms(table)
+    assert "λ_H = 0.0005 for 100 images" in caption and "theorem 3.499" in caption
+    assert page.decide_g9(table).outcome == UNDECIDED  # one seed
+
+
+# ---- figures
+
+
+@pytest.mark.parametrize("name", ["theorem_1", "threshold", "f10"])
+def test_figures_are_closed_named_and_drawn_without_a_warning(name, tables):
+    shown = {"theorem_1": tables.cells, "threshold": tables.threshold, "f10": norms_table(0.01)}
+    figure = getattr(page, f"draw_{name}")(shown[name]).drawing
+    assert plt.get_fignums() == []
+    FigureCanvasAgg(figure).draw()
+    assert any(axes.get_legend() for axes in figure.axes)
+    for axes in figure.axes:
+        across = axes.get_shared_x_axes().get_siblings(axes)
+        down = axes.get_shared_y_axes().get_siblings(axes)
+        assert any(other.get_xlabel() for other in across)
+        assert axes.get_title() or any(other.get_ylabel() for other in down)
+
+
+def test_lines_are_predictions_and_marks_are_findings(tables):
+    figure = page.draw_threshold(tables.threshold).drawing
+    line, *marks = figure.axes[0].lines[:3]
+    level, margin = line.get_data()
+    expected = np.where(level < 1, np.log(np.maximum(4 / level - 3, 1)), 0)
+    np.testing.assert_allclose(margin, expected, atol=1e-12)
+    for mark, (_, part) in zip(marks, tables.threshold.groupby("strength"), strict=True):
+        np.testing.assert_allclose(mark.get_ydata(), part.found_margin)
+
+
+def test_the_figure_of_norms_draws_every_strength():
+    figure = page.draw_f10(norms_table(0.01)).drawing
+    FigureCanvasAgg(figure).draw()
+    texts = {text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))}
+    assert {r"$\delta$ = 0", r"$\delta$ = 0.05", r"$\delta$ = 0.1", "epoch"} <= texts

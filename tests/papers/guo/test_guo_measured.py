@@ -1,0 +1,100 @@
+"""Guo's tables of networks: pairs of one seed, ratios, epochs to a level, slopes, equal NC1."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from guo_tables import made_up_history
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, seed_case
+from lsnc_core.papers.guo import convergence
+from lsnc_core.papers.guo.guo_1_dynamics import NC1_REACHED
+from lsnc_core.papers.guo.measured import paired, ratio_case
+
+
+def test_pairs_are_of_one_seed_and_lonely_seeds_are_left_out():
+    table = pd.DataFrame(
+        {
+            "loss": "ce",
+            "delta": [0, 0, 0, 0.05, 0.05],
+            "seed": [2, 0, 1, 1, 2],
+            "x": [20, 0, 10, 11, 21],
+        }
+    )
+    other = table.assign(loss="focal", x=-1)
+    plain, smooth = paired(pd.concat([table, other]), "x")
+    assert plain.tolist() == [10, 20] and smooth.tolist() == [11, 21]
+
+
+def test_cases_have_students_interval():
+    values = np.array([0.1, 0.3, 0.2, 0.25, 0.4])
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    case = seed_case("x", "value", values, at_least=0.0)
+    assert (case.value, case.low, case.high) == pytest.approx((values.mean(), low, high))
+    assert case.outcome == HOLDS
+    ratio = ratio_case("x", "value", np.ones(5), np.exp(values))
+    ends = np.exp([values.mean(), low, high])
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx(tuple(ends))
+    assert ratio.outcome == FAILS
+    assert ratio_case("x", "value", np.ones(3), np.full(3, 0.5)).outcome == UNDECIDED
+    # a value that is missing, or a norm of zero, leaves the case open
+    for missing in (math.nan, 0.0):
+        smooth = np.array([0.5, 0.5, 0.5, 0.5, missing])
+        assert ratio_case("x", "value", np.ones(5), smooth).outcome == UNDECIDED
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=2, max_size=8), st.floats(0.005, 1.1))
+def test_epoch_below_is_where_the_broken_line_passes(values, level):
+    epochs, values = np.arange(1.0, len(values) + 1), np.array(values)
+    reached = convergence.epoch_below(epochs, values, level)
+    if values.min() > level:
+        assert math.isnan(reached)
+        return
+    assert np.interp(reached, epochs, values) <= level + 1e-9
+    before = np.interp(np.linspace(1, reached, 50)[:-1], epochs, values)
+    assert (before >= level - 1e-9).all() or reached == 1
+
+
+def test_epochs_to_collapse_are_read_off_the_broken_line():
+    # level 2 x 0.05: 8 exp(-t/6) + 0.05 = 0.1 at t = 6 log 160 = 30.5, between 30 and 40
+    table = convergence.measure_convergence(made_up_history(), NC1_REACHED)
+    assert 30 < table.query("delta == 0").to_nc1.mean() < 32
+
+
+def line(nc1, offset, slope=0.1):
+    return pd.DataFrame({"nc1": nc1, "nc2": offset + slope * np.log(nc1)})
+
+
+def test_compare_nc2_compares_where_both_have_been():
+    plain, smooth = line(np.geomspace(10, 0.1, 9), 0.5), line(np.geomspace(2, 0.01, 13), 0.3)
+    assert convergence.compare_nc2(plain, smooth) == pytest.approx(-0.2)
+    assert convergence.compare_nc2(smooth, plain) == pytest.approx(0.2)
+    # lines that cross in the middle of the overlap cancel
+    steeper = line(np.geomspace(10, 0.1, 9), 0.5, 0.3)
+    assert convergence.compare_nc2(plain, steeper) == pytest.approx(0)
+    apart = line(np.array([10.0, 5.0]), 0.5), line(np.array([1.0, 0.1]), 0.5)
+    assert math.isnan(convergence.compare_nc2(*apart))
+
+
+def test_slopes_are_taken_while_the_first_learning_rate_lasts():
+    table = made_up_history()
+    assert convergence.slope_epochs(table) == pytest.approx((3, 30))
+    slope = convergence.fit_slopes(table).groupby("delta").slope.mean()
+    late = math.exp(-0.3 * math.sqrt(0.05))
+    assert slope[0.0] == pytest.approx(-1 / 8) and slope[0.05] == pytest.approx(-1 / 8 / late)
+
+
+def test_the_plots_constant_is_that_of_each_image_set():
+    table = made_up_history(seeds=1)
+    both = pd.concat([table, table.assign(data="cifar100", run=table.run + "-100")])
+    gaps = convergence.add_loss_gap(both)
+    assert gaps.groupby("data").c.unique().map(list).to_dict() == {
+        "cifar100": [0.006],
+        "mnist-subset": [0.002],
+    }
+    lowest = gaps.groupby("run").gap.min().to_numpy()
+    assert lowest == pytest.approx(gaps.groupby("run").c.first().to_numpy())

@@ -1,0 +1,89 @@
+"""Guo's networks: what each profile trains, and which losses can be asked for."""
+
+import pytest
+
+from lsnc_core import data_sources
+from lsnc_core.errors import UsageError
+from lsnc_core.files import PROJECT
+from lsnc_core.papers import compute
+from lsnc_core.papers.guo import networks
+from lsnc_core.papers.guo.measured import strength
+from lsnc_core.runs import prepare
+
+
+def test_quick_trains_every_strength_with_four_seeds_under_one_weight_decay():
+    specs = networks.plan_strengths("quick")
+    strengths = (0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)
+    wanted = sorted((delta, seed) for delta in strengths for seed in range(4))
+    assert sorted((strength(spec), spec.seed) for spec in specs) == wanted
+    settings = {(spec.weight_decay, spec.batch_norm, spec.order_seed, spec.loss) for spec in specs}
+    assert settings == {(5e-3, True, 0, "ce")}
+    first = networks.plan_dynamics("quick")[0]
+    assert {spec.company for spec in specs if spec.keep_at} == {first.company}
+    assert len({spec.company for spec in specs}) == 2
+    # the same again under a fifth of the weight decay
+    lighter = set(networks.plan_calibration("quick")) - set(specs)
+    assert sorted((strength(spec), spec.seed) for spec in lighter) == wanted
+    assert {spec.weight_decay for spec in lighter} == {1e-3}
+
+
+@pytest.mark.parametrize("profile", networks.NETWORKS)
+def test_every_profile_has_valid_distinct_runs_with_seeds_enough(profile):
+    for specs in (networks.plan_strengths(profile), networks.plan_calibration(profile)):
+        assert len(set(specs)) == len(specs)
+    for size in networks.sizes_of(profile):
+        source, network = data_sources.SOURCES[size.network.data], size.network
+        assert size.seeds >= 4 and network.validation_size > 0
+        assert network.train_size + network.validation_size <= source.sizes[0]
+        assert network.test_size <= source.sizes[1]
+
+
+def test_paper_has_the_papers_settings():
+    trained = {size.network.data: size.network for size in networks.sizes_of("paper")}
+    schedules = {name: (run.model, run.epochs, run.lr_steps) for name, run in trained.items()}
+    assert schedules == {
+        "cifar10": ("resnet18", 800, (150, 350)),
+        "cifar100": ("resnet50", 800, (150, 350)),
+        "stl10": ("resnet50", 800, (150, 350)),
+        "tiny-imagenet": ("resnet50", 300, (100, 200)),
+    }
+    names = ("batch", "lr", "momentum", "weight_decay", "augment", "lr_factor")
+    for run in trained.values():
+        assert [getattr(run, name) for name in names] == [128, 0.05, 0.9, 5e-4, "none", 0.1]
+    pairs = {(spec.data, spec.weight_decay) for spec in networks.plan_calibration("paper")}
+    usual = {(name, 5e-4) for name in trained}
+    assert pairs == usual | {("cifar10", 1e-4), ("cifar100", 1e-4)}
+
+
+def test_unknown_profiles_and_losses_are_refused_by_name(tmp_path):
+    with pytest.raises(UsageError, match="unknown profile 'fast'"):
+        networks.plan_strengths("fast")
+    with pytest.raises(UsageError, match="no loss 'hinge' here"):
+        networks.plan_dynamics("smoke", ["hinge"])
+    with pytest.raises(UsageError, match="one or more losses"):
+        networks.plan_dynamics("smoke", [])
+    with pytest.raises(UsageError, match="different names"):
+        files = [str(tmp_path / folder / "loss.py") for folder in "ab"]
+        networks.plan_dynamics("smoke", files)
+
+
+def test_a_relative_file_is_looked_for_here_and_then_in_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "tests/conftest.py"
+    assert networks.loss_settings(name, 10) == {"loss": str(PROJECT / name)}
+    (tmp_path / "tests").mkdir()
+    (tmp_path / name).write_text("")
+    assert networks.loss_settings(name, 10) == {"loss": str(tmp_path / name)}
+
+
+def test_compute_counts_the_products_of_the_network():
+    spec = networks.plan_dynamics("quick")[0]
+    # 14x14: 4x4 windows at stride 2 -> 6x6, 2x2 patches -> 3x3, linear layers; two operations a
+    # product
+    by_hand = 2 * (36 * 8 * 16 + 9 * 16 * 8 * 4 + 144 * 64 + 64 * 10)
+    assert prepare.forward_operations(spec) == by_hand
+    (row,) = compute.table([spec, spec]).itertuples()
+    assert (row.networks, row.image_passes) == (1, 150_000)
+    images = 3 * 150_000 + 3500 * len(spec.evaluate_at)
+    assert row.pflop == pytest.approx(by_hand * images / 1e15)
+    assert "not measured" in compute.said([spec])
