@@ -4,7 +4,7 @@ Every table has the columns `run`, the network's name in the store, and `epoch`;
 by these keys, never by the order of their rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,14 @@ def run_name(spec: RunSpec) -> str:
     from lsnc_core.runs import Store
 
     return Store().path(spec).stem
+
+
+def run_names(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
+    """The names of many networks in the store; their images are read once, for the checksum."""
+    from lsnc_core.runs import Store
+
+    store = Store()
+    return {spec: store.path(spec).stem for spec in specs}
 
 
 def restore_statistics(tensors: Tensors, part: str = "train") -> "Statistics":
@@ -85,9 +93,9 @@ def collapse_table(
     """
     import pandas as pd
 
-    rows = []
+    rows, names = [], run_names(tensors)
     for spec, epochs in tensors.items():
-        name = run_name(spec)
+        name = names[spec]
         for epoch, arrays in zip(spec.evaluate_at, epochs, strict=True):
             for part in parts:
                 measured = collapse_at(arrays, part)

@@ -145,7 +145,7 @@ def _log_softmax(h: np.ndarray) -> np.ndarray:
     return h - np.log(np.exp(h).sum(axis=1, keepdims=True))
 
 
-def jensen_terms(S, h) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def jensen_terms(S, h, labels=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three log-likelihoods that Chen compares: label smoothing, forward correction, logit
     smoothing.
 
@@ -153,25 +153,36 @@ def jensen_terms(S, h) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sigma_i(S h). The first is never above the second (Jensen); the paper's "second <= third" is
     false in general.
     Args: S, float64 (M, M), *rows* sum to 1 (pass S.T of a column matrix; the same for symmetric
-    smoothing); h, logits float (n, M).
-    Returns: three float64 (n, M) in (-inf, 0]. Raises: UsageError.
+    smoothing); h, logits float (n, M); labels, integers (n,), the one row that each sample needs,
+    its noisy label; None for all rows.
+    Returns: three float64 (n, M), with labels (n,), in [-inf, 0]. Raises: UsageError.
     Source: Chen eqs 18, 19, read as log(sum_j S_ij sigma_j) where they print log(S_ij sigma(h_j)).
 
     >>> import numpy as np
-    >>> [t.round(4).tolist() for t in jensen_terms(np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([[2.0, 0.0]]))]
+    >>> S, h = np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([[2.0, 0.0]])
+    >>> [t.round(4).tolist() for t in jensen_terms(S, h)]
     [[[-0.3269, -1.9269]], [[-0.2174, -1.6329]], [[-0.1839, -1.7839]]]
+    >>> [t.round(4).tolist() for t in jensen_terms(S, h, labels=[1])]
+    [[-1.9269], [-1.6329], [-1.7839]]
     """
     S = check_noise(np.transpose(S), "S.T").T
     h = np.asarray(h)
     if h.dtype.kind not in "fiu" or h.ndim != 2 or h.shape[1] != len(S) or not np.isfinite(h).all():
         raise UsageError(
-            f"The logits h must be finite real numbers of shape (n, {len(S)}), not {h.dtype} of shape {h.shape}."
+            f"The logits h must be finite real numbers of shape (n, {len(S)}), "
+            f"not {h.dtype} of shape {h.shape}."
         )
     h = h.astype(np.float64)
     log_sigma = _log_softmax(h)  # (n, M)
+    smoothed = _log_softmax(h @ S.T)  # (n, M)
     with np.errstate(divide="ignore"):
         log_S = np.log(S)
-    forward = np.logaddexp.reduce(
-        log_S[None] + log_sigma[:, None, :], axis=2
-    )  # (n, M, M) -> (n, M)
-    return log_sigma @ S.T, forward, _log_softmax(h @ S.T)
+    if labels is None:
+        # (n, M, M) -> (n, M)
+        forward = np.logaddexp.reduce(log_S[None] + log_sigma[:, None, :], axis=2)
+        return log_sigma @ S.T, forward, smoothed
+    # with many classes all rows of many samples would not fit in memory
+    labels = np.asarray(labels)
+    forward = np.logaddexp.reduce(log_S[labels] + log_sigma, axis=1)  # (n, M) -> (n,)
+    own = np.take_along_axis(smoothed, labels[:, None], axis=1)[:, 0]  # (n,)
+    return (S[labels] * log_sigma).sum(axis=1), forward, own

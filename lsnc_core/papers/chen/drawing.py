@@ -3,18 +3,22 @@
 a is the clean-label rate, p the kept mass. matplotlib and pandas are imported where they are used.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.errors import UsageError
-from lsnc_core.papers.chen.grid import class_count
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count
+from lsnc_core.papers.chen.minima import find_minima
+from lsnc_core.show.style import LOSS_MAP
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
 
 NAMES = {
     "alpha": r"$\alpha$: clean test labels",
@@ -79,6 +83,35 @@ def rough_cells(table: "pd.DataFrame") -> "pd.DataFrame":
     return mean_grid(table, "memorised") < 1
 
 
+def draw_landscape(table: "pd.DataFrame") -> "Figure":
+    """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale
+    for all panels.
+
+    Args: table, from `lsnc_core.papers.chen.grid.landscape_table`.
+    """
+    from matplotlib import pyplot as plt
+
+    drawing, panels = plt.subplots(1, 3, figsize=(11, 4.6), sharey=True, layout="constrained")
+    # pcolormesh leaves infinite cells blank; they belong above the top of the scale
+    theory = np.minimum(mean_grid(table, "predicted"), 1e3)
+    across, rates = np.arange(len(theory.columns)), theory.columns.to_numpy()
+    kept, rough = theory.index.to_numpy(), rough_cells(table)
+    mark = {"color": "white", "mec": "black", "ms": 7}
+    colours = {"cmap": LOSS_MAP, "vmin": 0, "vmax": loss_ceiling(table)}
+    image = draw_heat(panels[0], theory, rough & False, **colours)
+    panels[0].plot(across, cell_position(kept, rates), "o", **mark)
+    panels[0].set(title="theory, equation 11, in these cells", ylabel=KEPT)
+    for panel, (column, images) in zip(panels[1:], PROTOCOLS.items(), strict=True):
+        draw_heat(panel, mean_grid(table, column), rough, **colours)
+        lowest = find_minima(table, column)
+        low, high = cell_position(kept, lowest.low), cell_position(kept, lowest.high)
+        panel.vlines(across, low, high, color="white", lw=2)
+        panel.plot(across, cell_position(kept, lowest.argmin), "o", **mark)
+        panel.set_title(f"measured: {images}")
+    drawing.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
+    return drawing
+
+
 def draw_seed_means(panel: "Axes", curves: "pd.DataFrame", **look: object) -> None:
     """Means over seeds (rows of `curves`) against its columns, with 95 % t-intervals if there are
     four seeds or more.
@@ -94,14 +127,14 @@ def draw_seed_means(panel: "Axes", curves: "pd.DataFrame", **look: object) -> No
 def draw_minima(panel: "Axes", minima: "pd.DataFrame", shift: float = 0.0, **look: object) -> None:
     """Places of minima against a, with their intervals as error bars.
 
-    Args: minima, from `lsnc_core.papers.chen.minima.minima`; shift, of the marks along a.
+    Args: minima, from `lsnc_core.papers.chen.minima.find_minima`; shift, of the marks along a.
     """
     error = np.abs(np.array([minima.argmin - minima.low, minima.high - minima.argmin]))
     yerr = np.nan_to_num(error)
     panel.errorbar(minima.a + shift, minima.argmin, yerr=yerr, capsize=2, ms=5, **look)
 
 
-def check_rates(table: "pd.DataFrame", rates: tuple[float, ...]) -> None:
+def check_rates(table: "pd.DataFrame", rates: Sequence[float]) -> None:
     """Refuse no clean-label rates, or one that the table does not have.
 
     Raises: UsageError.
@@ -115,6 +148,15 @@ def check_rates(table: "pd.DataFrame", rates: tuple[float, ...]) -> None:
                 f"no network was trained at the clean rate {a!r}; "
                 f"there are {', '.join(f'{a:g}' for a in known)}."
             )
+
+
+def slice_panels(count: int) -> "tuple[Figure, np.ndarray]":
+    """A figure with panels beside each other that share the axis of the loss: `count` of them."""
+    from matplotlib import pyplot as plt
+
+    settings = {"sharey": True, "layout": "constrained", "squeeze": False}
+    drawing, panels = plt.subplots(1, count, figsize=(4.6 * count + 0.4, 4), **settings)
+    return drawing, panels[0]
 
 
 def slice_title(table: "pd.DataFrame", a: float) -> str:

@@ -54,6 +54,25 @@ def landscape_table(runs: "pd.DataFrame") -> "pd.DataFrame":
     return table[columns].sort_values(["a", "p", "seed"], ignore_index=True)
 
 
+def describe_landscape(table: "pd.DataFrame") -> str:
+    """What a landscape shows, in numbers: how many networks, whether they memorised, the sign of
+    the residual.
+    """
+    low, high = FORMULA_RANGE
+    inside = table[table.p.between(low, high)]
+    residuals = []
+    for column, images in PROTOCOLS.items():
+        by_rate = (inside[column] - inside.predicted).groupby(inside.a).mean()
+        listed = ", ".join(f"{residual:+.2f} at a = {a:g}" for a, residual in by_rate.items())
+        residuals.append(f"{images}: {listed}")
+    return (
+        f"{len(table)} networks on {source_of(table.data.iloc[0]).title}; "
+        f"{int(table.memorised.sum())} of them have memorised their labels (training loss within "
+        f"{MEMORISED} nats of its floor). Mean of measured minus predicted for p from {low} to "
+        f"{high} in nats; {'; '.join(residuals)}."
+    )
+
+
 def class_count(table: "pd.DataFrame") -> int:
     """The number of classes M of a table's data set."""
     return source_of(table.data.iloc[0]).num_classes

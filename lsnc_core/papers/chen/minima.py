@@ -1,147 +1,228 @@
-"""Chen, Ziyin et al. 2020: where curves over p are lowest, how two such places differ, and how one
-moves with the clean rate.
+"""Where curves over p are lowest, how two such places differ, how one moves with a, and which
+theory comes nearest.
 
-a is the clean rate of the training labels, p the kept mass of the smoothed label.
+a is the clean rate of the training labels, p the kept mass of the smoothed label. A table is one of
+`lsnc_core.papers.chen.grid.landscape_table`, or has its columns a, p, seed and memorised.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lsnc_core import claims
+from lsnc_core.claims import Case
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, gate, rate_name, with_seeds
+from lsnc_core.theory import label_noise
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def _odds(kept) -> np.ndarray:
-    """Kept masses as log-odds: a loss is no parabola in p, least of all near p = 1 where it
-    diverges; in log-odds it is smooth.
+def _odds(kept: np.ndarray) -> np.ndarray:
+    """Kept masses as log-odds: over p a loss is no parabola, least of all near p = 1 where it
+    diverges; over log-odds it is smooth.
     """
     p = np.asarray(kept, dtype=float)
     with np.errstate(divide="ignore"):
         return np.log(p) - np.log1p(-p)
 
 
-def _lowest(odds: np.ndarray, curve: np.ndarray) -> float:
-    """The argmin of one curve in log-odds; a cell where a network diverged is no minimum, NaN where
-    all have.
-    """
-    there = np.isfinite(curve)
-    return claims.parabola_argmin(odds[there], curve[there]) if there.any() else np.nan
-
-
-def _kept(odds) -> np.ndarray:
+def _kept(odds: np.ndarray) -> np.ndarray:
+    """Log-odds as kept masses."""
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(-np.asarray(odds, dtype=float)))
 
 
-def minima(table, column: str):
-    """Where each clean rate's curve is lowest: one row per a with the argmin over p, its 95 %
-    interval where there are four seeds or more.
+def _lowest(odds: np.ndarray, curve: np.ndarray) -> float:
+    """The argmin of one curve in log-odds over its finite points; NaN if there are none."""
+    finite = np.isfinite(curve)
+    return claims.parabola_argmin(odds[finite], curve[finite]) if finite.any() else np.nan
+
+
+def _curves(table: "pd.DataFrame", column: str) -> "pd.DataFrame":
+    """One curve over p for each seed: a row per seed, a column per p."""
+    return table.pivot(index="seed", columns="p", values=column)
+
+
+def find_minima(table: "pd.DataFrame", column: str) -> "pd.DataFrame":
+    """Where the mean curve over p is lowest at each clean rate.
 
     Args:
-        table: from `chen_landscape.landscape_table`, or with its columns a, p, seed and memorised.
+        table: as in the module docstring.
         column: what is minimised.
 
     Returns:
-        pandas.DataFrame with a, seeds, argmin (NaN without a finite cell), low, high (NaN without
-        an interval) and memorised (all cells of the row).
+        pandas.DataFrame, one row per a: a, seeds, argmin in [0, 1] (NaN without a finite loss),
+        low, high (its 95 % interval; NaN for fewer than four seeds or a diverged network) and
+        memorised (bool, all networks of that a).
     """
     import pandas as pd
 
     rows = []
     for a, part in table.groupby("a"):
-        curves = part.pivot(index="seed", columns="p", values=column)
+        curves = _curves(part, column)
         odds, values = _odds(curves.columns), curves.to_numpy()
         if len(curves) >= claims.MIN_SEEDS and np.isfinite(values).all():
-            found = claims.argmin_interval(odds, values)
+            # the minimum of the mean curve; resampling the seeds shows how far it moves
+            place = claims.argmin_interval(odds, values)
         else:
-            found = _lowest(odds, values.mean(0)), np.nan, np.nan
-        argmin, low, high = _kept(found).tolist()
-        rows.append(
-            {
-                "a": a,
-                "seeds": len(curves),
-                "argmin": argmin,
-                "low": low,
-                "high": high,
-                "memorised": bool(part.memorised.all()),
-            }
-        )
+            place = _lowest(odds, values.mean(0)), np.nan, np.nan
+        argmin, low, high = _kept(place).tolist()
+        row = {"a": a, "seeds": len(curves), "argmin": argmin, "low": low, "high": high}
+        rows.append(row | {"memorised": bool(part.memorised.all())})
     return pd.DataFrame(rows)
 
 
-def argmin_differences(table, first: str, second: str, other=None):
+def argmin_differences(
+    table: "pd.DataFrame", first: str, second: str, other: "pd.DataFrame | None" = None
+) -> "pd.DataFrame":
     """Argmin over p of one column minus that of another, paired by seed, at each clean rate of four
     seeds or more.
 
-    Args: table, as for `minima`; first, second, columns; other, the table of the second where it is
-    not this one, with the same seeds.
+    Args:
+        table: as in the module docstring.
+        first, second: columns.
+        other: the table of the second column if it is not `table`; it has the same seeds.
 
     Returns:
         pandas.DataFrame with a, mean, low, high and memorised. The interval is a 95 % t-interval
-        over seeds, widened by half a step of the grid to each side for an argmin that is a bare
-        grid point, where no parabola can be laid; NaN where a value is not finite.
+        over seeds. An argmin that is a bare grid point, where no parabola can be laid, is known
+        only to half a step to each side: the interval is wider by that. NaN where a value is not
+        finite.
     """
     import pandas as pd
 
     rows = []
     for a, part in table.groupby("a"):
-        parts = part, part if other is None else other[other.a == a]
-        curves = [
-            each.pivot(index="seed", columns="p", values=column)
-            for each, column in zip(parts, (first, second), strict=True)
-        ]
-        if len(curves[0]) < claims.MIN_SEEDS:
+        partner = part if other is None else other[other.a == a]
+        one, two = _curves(part, first), _curves(partner, second)
+        if len(one) < claims.MIN_SEEDS:
             continue
-        found = (np.nan, np.nan, np.nan)
-        if all(np.isfinite(each).all(axis=None) for each in curves):
-            (one, below_one, above_one), (two, below, above) = (argmins(each) for each in curves)
-            mean, low, high = claims.t_interval(one - two)
-            found = mean, low - (below_one + above).mean(), high + (above_one + below).mean()
-        memorised = all(each.memorised.all() for each in parts)
-        rows.append(
-            dict(zip(("a", "mean", "low", "high"), (a, *found), strict=True))
-            | {"memorised": memorised}
-        )
+        mean = low = high = np.nan
+        if np.isfinite(one).all(axis=None) and np.isfinite(two).all(axis=None):
+            argmin_one, below_one, above_one = seed_argmins(one)
+            argmin_two, below_two, above_two = seed_argmins(two)
+            # paired by seed: both curves share initial weights, label noise and batch order
+            mean, low, high = claims.t_interval(argmin_one - argmin_two)
+            low -= (below_one + above_two).mean()
+            high += (above_one + below_two).mean()
+        memorised = bool(part.memorised.all() and partner.memorised.all())
+        rows.append({"a": a, "mean": mean, "low": low, "high": high, "memorised": memorised})
     return pd.DataFrame(rows, columns=["a", "mean", "low", "high", "memorised"])
 
 
-def argmin_slope(table, column: str) -> tuple[float, float, float]:
-    """Slope over the clean rates of the argmin over p of one column: a least-squares line for each
-    seed, over rates of four seeds or more.
+def difference_cases(differences: "pd.DataFrame", quantity: str, **limits: float) -> list[Case]:
+    """A case at each clean rate.
 
-    Args: table, as for `minima`, the same seeds at each of these rates; column.
+    Args:
+        differences: from `argmin_differences`.
+        quantity: what the difference is.
+        limits: at_least, at_most.
+    """
+    cases = []
+    for row in differences.itertuples():
+        numbers = {"value": row.mean, "low": row.low, "high": row.high, "form": "+.3f"}
+        undecided = gate(row.memorised)
+        cases.append(Case(rate_name(row.a), quantity, **numbers, **limits, undecided=undecided))
+    return cases
+
+
+def argmin_slope(table: "pd.DataFrame", column: str) -> tuple[float, float, float]:
+    """Slope over the clean rates of the argmin over p of one column, at rates of four seeds or
+    more.
+
+    Args:
+        table: as in the module docstring, with the same seeds at each of these rates.
+        column: what is minimised.
 
     Returns:
         mean, low, high: a 95 % t-interval over seeds, widened as in `argmin_differences`; NaN for
-            fewer than two rates, or where a value
-        is not finite.
+        fewer than two rates, or where a value is not finite.
     """
-    curves = {
-        a: part.pivot(index="seed", columns="p", values=column) for a, part in table.groupby("a")
-    }
-    curves = {a: each for a, each in curves.items() if len(each) >= claims.MIN_SEEDS}
-    if len(curves) < 2 or not all(np.isfinite(each).all(axis=None) for each in curves.values()):
+    rates, places = [], []
+    for a, part in table.groupby("a"):
+        curves = _curves(part, column)
+        if len(curves) < claims.MIN_SEEDS:
+            continue
+        if not np.isfinite(curves).all(axis=None):
+            return np.nan, np.nan, np.nan
+        rates.append(a)
+        places.append(seed_argmins(curves))
+    if len(rates) < 2:
         return np.nan, np.nan, np.nan
-    lowest, below, above = (
-        np.array(part) for part in zip(*(argmins(each) for each in curves.values()), strict=True)
-    )  # (rates, seeds)
-    centred = np.array(list(curves)) - np.mean(list(curves))
-    weights = centred / (centred**2).sum()  # (rates,): the slope is their sum with the argmins
+    argmins, below, above = np.stack(places, axis=1)  # each (rates, seeds)
+    # a least-squares line for each seed: its slope is the argmins' sum with these weights
+    centred = np.array(rates) - np.mean(rates)
+    weights = centred / (centred**2).sum()  # (rates,)
     up, down = np.maximum(weights, 0), np.maximum(-weights, 0)
-    mean, low, high = claims.t_interval(weights @ lowest)
+    mean, low, high = claims.t_interval(weights @ argmins)
     return mean, low - (up @ below + down @ above).mean(), high + (up @ above + down @ below).mean()
 
 
-def argmins(curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each seed's argmin in p, and how far it is left open below and above where it is a bare grid
-    point: half a step, else 0.
+def seed_argmins(curves: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each seed's argmin over p, and how far a bare grid point leaves it open below and above.
 
-    Args: curves, pandas.DataFrame, a row for each seed, a column for each p. Returns: three float64
-    (seeds,); NaN without a finite cell.
+    Args:
+        curves: a row for each seed, a column for each p.
+
+    Returns:
+        Three float64 (seeds,): the argmin in [0, 1] (NaN without a finite value); half a step of
+        the grid below and above it if it is a bare grid point, else 0.
     """
     kept, odds = curves.columns.to_numpy(dtype=float), _odds(curves.columns)
     lowest = np.array([_lowest(odds, curve) for curve in curves.to_numpy()])
-    half = np.concatenate(
-        [[0.0], np.diff(kept) / 2, [0.0]]
-    )  # half the step before each grid point, and after the last
+    # half the step before each grid point, and after the last
+    half = np.concatenate([[0.0], np.diff(kept) / 2, [0.0]])
     at = np.searchsorted(odds, lowest).clip(max=len(odds) - 1)
     bare = odds[at] == lowest
     return _kept(lowest), np.where(bare, half[at], 0.0), np.where(bare, half[at + 1], 0.0)
+
+
+def nearest_table(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Which assumption's best p lies closest to the measured minima, over the clean rates that have
+    four seeds or more.
+
+    Args:
+        table: from `landscape_table`.
+
+    Returns:
+        pandas.DataFrame with rows alpha, beta, gamma (mean distance over clean rates and seeds),
+        "gamma - alpha" and "gamma - beta" (the paired differences), columns mean, low, high for
+        each protocol, as a two-level index. The intervals are 95 % t-intervals over seeds. Those of
+        the differences are wider by what a minimum that is a bare grid point leaves open, half a
+        step to each side.
+    """
+    import pandas as pd
+
+    enough = with_seeds(table)
+    tables = {}
+    for column, images in PROTOCOLS.items():
+        rows = _distances(enough, column)
+        tables[images] = pd.DataFrame(rows, index=["mean", "low", "high"]).T
+    return pd.concat(tables, axis=1)
+
+
+def _distances(table: "pd.DataFrame", column: str) -> dict[str, tuple[float, float, float]]:
+    """The rows of `nearest_table` for one protocol: mean, low, high each."""
+    places = []
+    for _, part in table.groupby("a"):
+        places.append(seed_argmins(_curves(part, column)))
+    argmins, below, above = np.stack(places, axis=1)  # each (rates, seeds)
+    rates, M = np.unique(table.a), class_count(table)
+    best = {kind: label_noise.optimum(kind, rates, M)[:, None] for kind in label_noise.KINDS}
+    rows = {}
+    for kind, p in best.items():
+        # mean over clean rates for each seed, then a t-interval over seeds
+        rows[kind] = claims.t_interval(np.nanmean(np.abs(argmins - p), axis=0))
+    for kind in ("alpha", "beta"):
+        # |x - p| - |x - q| is monotone in x: the ends of what a bare grid point leaves open are the
+        # ends of the difference
+        middle, first, last = (
+            np.abs(x - best["gamma"]) - np.abs(x - best[kind])
+            for x in (argmins, argmins - below, argmins + above)
+        )
+        least = np.nanmean(np.minimum(first, last)) - np.nanmean(middle)
+        most = np.nanmean(np.maximum(first, last)) - np.nanmean(middle)
+        mean, low, high = claims.t_interval(np.nanmean(middle, axis=0))
+        rows[f"gamma - {kind}"] = mean, low + least, high + most
+    return rows

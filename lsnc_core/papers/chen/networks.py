@@ -1,8 +1,10 @@
-"""Chen, Ziyin et al. 2020 (arXiv 2010.12648): what is trained for the a-p landscape, by profile.
+"""The networks of Chen's a-p landscape (Chen, Ziyin et al. 2020, arXiv 2010.12648), by profile.
 
 a is the clean rate of the training labels, p the kept mass of the smoothed label.
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lsnc_core.data_sources import source_of
@@ -12,8 +14,8 @@ from lsnc_core.runs.spec import RunSpec
 
 @dataclass(frozen=True)
 class LandscapeSize:
-    """What the a-p landscape trains in one profile: seeds everywhere, and more seeds at some clean
-    rates.
+    """The networks of the a-p landscape in one profile: `seeds` at every clean rate and
+    `repeated_seeds` at the `repeated_rates`. The other fields are those of `RunSpec`.
     """
 
     data: str
@@ -70,7 +72,7 @@ LANDSCAPE = {
         epochs=250,
         evaluate_at=(1, 2, 4, 8, 16, 32, 64, 128, 250),
     ),
-    # the paper's optimiser, batch and tenths of p; fewer epochs and seeds; 151,226 parameters,
+    # the paper's optimiser, batch size and tenths of p; fewer epochs and seeds; 151,226 parameters,
     # enough to memorise random labels
     "gpu": LandscapeSize(
         data="mnist",
@@ -105,8 +107,9 @@ LANDSCAPE = {
 }
 
 
-# CIFAR-10 (Figures 5 c, d and 7), a ResNet-18. "paper": its 100 epochs with the rate halved after
-# epochs 50 and 75; "gpu": a fifteenth of the parameters (0.70 million), fewer epochs and cells.
+# CIFAR-10 (Figures 5 c, d and 7), a ResNet-18. "paper": its 100 epochs, the learning rate halved
+# after epochs 50 and 75; "gpu": a fifteenth of the parameters (0.70 million), fewer epochs and
+# cells.
 CIFAR = {
     "gpu": LandscapeSize(
         data="cifar10",
@@ -144,7 +147,8 @@ CIFAR = {
         lr_steps=(50, 75),
     ),
 }
-# At one clean rate: kept masses, and other numbers of training images with the epochs for them.
+# Loss by training set size, at one clean rate: kept masses, then pairs of the number of training
+# images and the epochs for it.
 SIZE_RATE = 0.8
 TRAIN_SIZES = {
     "smoke": ((0.8,), ((100, 30),)),
@@ -154,116 +158,94 @@ TRAIN_SIZES = {
 }
 
 
-def _of_profile(table: dict, profile: str):
-    """A profile's entry; raises UsageError for an unknown one."""
-    if profile not in LANDSCAPE:
-        raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(LANDSCAPE)}.")
-    return table.get(profile)
+def plan_landscape(profile: str, data_set: str = "") -> list[RunSpec]:
+    """The networks of the a-p landscape (Chen Figures 5 to 11).
 
-
-def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
-    """The networks of one landscape, on its own image set or on another."""
-    from lsnc_core import models
-
-    source = source_of(data_set or size.data)
-    train_size, test_size = (
-        min(asked, there)
-        for asked, there in zip((size.train_size, size.test_size), source.sizes, strict=True)
-    )
-    runs = []
-    for seed in range(max(size.seeds, size.repeated_seeds)):
-        rates = size.clean_rates if seed < size.seeds else size.repeated_rates
-        runs += [
-            RunSpec(
-                data=source.name,
-                train_size=train_size,
-                test_size=test_size,
-                pool=source.pool(size.pool, models.CNN_SIDE),
-                model=size.model,
-                widths=size.widths,
-                a=a,
-                p=p,
-                lr=size.lr,
-                momentum=0.9,
-                weight_decay=0.0,
-                batch=size.batch,
-                epochs=size.epochs,
-                evaluate_at=size.evaluate_at,
-                seed=seed,
-                order_seed=0,
-                precision=size.precision,
-                schedule="steps" if size.lr_steps else "constant",
-                lr_steps=size.lr_steps,
-                lr_factor=0.5 if size.lr_steps else 0.1,
-            )
-            for a in rates
-            for p in size.kept
-        ]
-    return runs
-
-
-def landscape_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """The networks of the a-p landscape (Chen Figures 5 to 11) in one profile.
-
-    Another image set than the profile's may be named, a reader's file among them; of a smaller one
-    all images are used, and images that cannot be pooled are taken as they are.
+    Args:
+        profile: one of `LANDSCAPE`.
+        data_set: replaces the profile's images; also the path of your own file. A smaller set is
+            used whole; images that cannot be pooled keep their size.
 
     Raises:
         UsageError: for an unknown profile or data set.
     """
-    return _grid(_of_profile(LANDSCAPE, profile), data_set)
+    _check_profile(profile)
+    return _grid(LANDSCAPE[profile], data_set)
 
 
-def cifar_runs(profile: str) -> list[RunSpec]:
+def plan_cifar(profile: str) -> list[RunSpec]:
     """The networks of the landscape on CIFAR-10 (Chen Figures 5 c, d and 7); none in the profiles
     that need no download.
 
     Raises:
         UsageError: for an unknown profile.
     """
-    size = _of_profile(CIFAR, profile)
-    return _grid(size) if size else []
+    _check_profile(profile)
+    return _grid(CIFAR[profile]) if profile in CIFAR else []
 
 
-def size_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """The networks for measured minus predicted against the number of training images; args and
-    raises as for `landscape_runs`.
+def plan_sizes(profile: str, data_set: str = "") -> list[RunSpec]:
+    """The networks for measured minus predicted loss against the number of training images: some
+    of the landscape's own, then copies of them with other numbers of images and epochs.
 
-    Some of the landscape's own, and others like them but for the number of images and epochs.
+    Args and raises: as `plan_landscape`.
     """
-    kept, sizes = _of_profile(TRAIN_SIZES, profile)
-    here = [
-        spec for spec in landscape_runs(profile, data_set) if spec.a == SIZE_RATE and spec.p in kept
-    ]
-    most = source_of(here[0].data).sizes[0]
-    return here + [
-        replace(spec, train_size=number, epochs=epochs, evaluate_at=(epochs,))
-        for number, epochs in sizes
-        if number <= most and number != here[0].train_size
-        for spec in here
-    ]
+    grid = plan_landscape(profile, data_set)
+    kept, sizes = TRAIN_SIZES[profile]
+    own = [spec for spec in grid if spec.a == SIZE_RATE and spec.p in kept]
+    available = source_of(own[0].data).sizes[0]
+    specs = list(own)
+    for train_size, epochs in sizes:
+        if train_size > available or train_size == own[0].train_size:
+            continue
+        changed = {"train_size": train_size, "epochs": epochs, "evaluate_at": (epochs,)}
+        specs += [replace(spec, **changed) for spec in own]
+    return specs
 
 
-def recipe(runs: list[RunSpec]) -> str:
+def describe_recipe(specs: Sequence[RunSpec]) -> str:
     """How a landscape's networks were trained, in a sentence of numbers."""
-    one = runs[0]
-    network = f"{one.model} of widths {', '.join(map(str, one.widths))}"
-    return f"Networks: {network}; {one.train_size:,} training images, {one.epochs} epochs, rate {one.lr:g}, batch {one.batch}."
-
-
-def beta_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """All networks of the notebook on noisy test labels: both landscapes; args and raises as for
-    `landscape_runs`.
-    """
-    return landscape_runs(profile, data_set) + cifar_runs(profile)
-
-
-def landscape_notebook_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """All networks of the notebook on the landscape; args and raises as for `landscape_runs`."""
-    grid = landscape_runs(profile, data_set)
-    # few networks on many images cannot be spread over all cores: they go first
+    first = specs[0]
+    widths = ", ".join(map(str, first.widths))
     return (
-        [spec for spec in size_runs(profile, data_set) if spec not in grid]
-        + grid
-        + cifar_runs(profile)
+        f"Networks: {first.model} of widths {widths}; {first.train_size:,} training images, "
+        f"{first.epochs} epochs, learning rate {first.lr:g}, batch {first.batch}."
     )
+
+
+def _check_profile(profile: str) -> None:
+    if profile not in LANDSCAPE:
+        raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(LANDSCAPE)}.")
+
+
+def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
+    """The networks of one landscape, on its own data set or on another."""
+    from lsnc_core import models
+
+    source = source_of(data_set or size.data)
+    available_train, available_test = source.sizes
+    shared = {
+        "data": source.name,
+        "train_size": min(size.train_size, available_train),
+        "test_size": min(size.test_size, available_test),
+        "pool": source.pool(size.pool, models.CNN_SIDE),
+        "model": size.model,
+        "widths": size.widths,
+        "lr": size.lr,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "batch": size.batch,
+        "epochs": size.epochs,
+        "evaluate_at": size.evaluate_at,
+        "order_seed": 0,
+        "precision": size.precision,
+        "schedule": "steps" if size.lr_steps else "constant",
+        "lr_steps": size.lr_steps,
+        "lr_factor": 0.5 if size.lr_steps else 0.1,
+    }
+    specs = []
+    for seed in range(max(size.seeds, size.repeated_seeds)):
+        rates = size.clean_rates if seed < size.seeds else size.repeated_rates
+        cells = itertools.product(rates, size.kept)
+        specs += [RunSpec(**shared, a=a, p=p, seed=seed) for a, p in cells]
+    return specs

@@ -1,0 +1,274 @@
+"""Beyond the papers: neural collapse and calibration over Chen's grid of clean rates and kept
+masses.
+
+B1 and B2; no paper has these figures. NC1, NC2 and NC3 are Guo et al.'s (Guo eq. 4 to 6), with
+every image under its clean label. ECE has 15 bins. Expected: nothing; nobody has asked whether the
+smoothing of lowest loss is also that of strongest collapse and best calibration. All networks are
+the landscape's.
+
+a is the clean rate of the training labels, p the kept mass of the smoothed label.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lsnc_core.claims import OURS, Claim, Verdict, decides
+from lsnc_core.papers.chen.drawing import (
+    CLEAN_RATE,
+    KEPT,
+    MARKERS,
+    cell_position,
+    draw_heat,
+    draw_minima,
+    loss_ceiling,
+    mean_grid,
+    rough_cells,
+)
+from lsnc_core.papers.chen.grid import PROTOCOLS, decider, landscape_table, learned, place
+from lsnc_core.papers.chen.minima import argmin_differences, difference_cases, find_minima
+from lsnc_core.papers.chen.networks import plan_landscape
+from lsnc_core.papers.chen.shared_claims import C1_RANGE
+from lsnc_core.papers.page import Page
+from lsnc_core.papers.stored import collapse_at, run_names
+from lsnc_core.show import Drawing, Verdicts, figure
+from lsnc_core.show.style import COLOURS, LOSS_MAP
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lsnc_core.papers.stored import Tensors
+    from lsnc_core.runs.spec import RunSpec
+
+PAGE = Page(
+    title="Collapse and calibration under label noise",
+    shows="NC1-NC3 and ECE over (a, p)",
+    minutes={"quick": 0.3},
+)
+# Metric columns of the table, and what figures call them.
+METRICS = {
+    "train NC1": "NC1, training images",
+    "test NC1": "NC1, held-out images",
+    "train NC2": "NC2, training images",
+    "train NC3": "NC3, training images",
+    "ECE": "ECE, held-out images",
+}
+
+
+# ---- runs
+
+
+def plan_runs(profile: str, data_set: str = "") -> "list[RunSpec]":
+    """The networks of the a-p landscape; args and raises as `plan_landscape`."""
+    return plan_landscape(profile, data_set)
+
+
+# ---- tables
+
+
+def load(profile: str, device: str = "auto", data_set: str = "") -> "pd.DataFrame":
+    """The table of `metric_table`; networks that the store lacks are trained."""
+    from lsnc_core import runs
+
+    specs = plan_runs(profile, data_set)
+    return metric_table(runs.results(specs, device), runs.tensors(specs, device))
+
+
+def metric_table(
+    runs: "pd.DataFrame", tensors: "Mapping[RunSpec, Sequence[Tensors]]"
+) -> "pd.DataFrame":
+    """The landscape's table with collapse metrics and ECE after the last epoch.
+
+    Args:
+        runs: the table of `lsnc_core.runs.results`.
+        tensors: from `lsnc_core.runs.tensors`, of the same networks.
+
+    Returns:
+        pandas.DataFrame as `landscape_table` with the columns of `METRICS` and "test NC2" and "test
+        NC3"; only the p that teach the label, for the class means of networks that learned nothing
+        coincide.
+    """
+    import pandas as pd
+
+    landscape, names = learned(landscape_table(runs)), run_names(tensors)
+    rows, taught = [], set(landscape.run)
+    for spec, epochs in tensors.items():
+        if names[spec] in taught:
+            rows.append({"run": names[spec]} | _metrics(spec, epochs[-1]))
+    return landscape.merge(pd.DataFrame(rows), on="run", validate="one_to_one")
+
+
+def _metrics(spec: "RunSpec", tensors: "Tensors") -> dict[str, Any]:
+    """Collapse metrics and ECE of one measured epoch."""
+    import torch
+
+    from lsnc_core import data
+    from lsnc_core.metrics import ece
+
+    row = {}
+    for part in ("train", "test"):
+        measured = collapse_at(tensors, part).preset("guo")
+        row |= {f"{part} {metric}": value for metric, value in measured.items()}
+    _, clean = data.truth(spec.data, spec.train_size, spec.test_size)
+    return row | {"ECE": ece(torch.from_numpy(np.array(tensors["test_logits"])), clean)}
+
+
+# ---- figures
+
+
+@figure(
+    "beyond-1-grid",
+    title="Loss, collapse and calibration over clean rate and kept mass",
+    paper="no paper has this figure.",
+    alt="Six heat maps over clean rate and kept mass: test loss, NC1 on training and on held-out "
+    "images, NC2, NC3, and ECE, with a plus at the least value of each clean rate.",
+)
+def draw_grid(table: "pd.DataFrame") -> Drawing:
+    """Test loss and the collapse metrics over (a, p), each a's least marked.
+
+    Args: table, from `metric_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    layout = {"figsize": (12.6, 8), "sharex": True, "sharey": True, "layout": "constrained"}
+    drawing, panels = plt.subplots(2, 3, **layout)
+    columns = {"test_loss": "test loss"} | METRICS
+    rough = rough_cells(table)
+    for panel, (column, title) in zip(panels.flat, columns.items(), strict=True):
+        grid = mean_grid(table, column)
+        if column == "test_loss":
+            limits, unit, extend = {"vmin": 0, "vmax": loss_ceiling(table)}, "nats", "max"
+        else:
+            limits, unit, extend = {}, "", "neither"
+        if column.endswith("NC1"):  # spans decades
+            grid, unit = np.log10(grid), "decimal logarithm"
+        image = draw_heat(panel, grid, rough, cmap=LOSS_MAP, **limits)
+        minima = find_minima(table, column)
+        rows = cell_position(grid.index.to_numpy(), minima.argmin)
+        mark = {"color": "white", "mec": "black", "ms": 9, "mew": 0.8}
+        panel.plot(np.arange(len(minima)), rows, "P", **mark)
+        panel.set_title(title)
+        drawing.colorbar(image, ax=panel, label=unit, extend=extend)
+    for panel in panels[:, 0]:
+        panel.set_ylabel(KEPT)
+    for panel in panels[0]:
+        panel.set_xlabel("")
+    caption = (
+        "dark is low, and low is more collapsed or better calibrated; a plus marks the least of "
+        "each a. NC1 on a logarithmic scale. Hatched: labels not memorised."
+    )
+    return Drawing(drawing, caption, table)
+
+
+@figure(
+    "beyond-1-minima",
+    title="Best kept mass for the loss, for collapse and for calibration",
+    paper="no paper has this figure.",
+    alt="Two panels, best kept mass against clean rate, one line each for loss, NC1 and, on "
+    "held-out images, ECE, with intervals over seeds.",
+)
+def draw_best_kept(table: "pd.DataFrame") -> Drawing:
+    """The p at which loss, NC1 and ECE are least, against a; a panel for each kind of images.
+
+    Args: table, from `metric_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    layout = {"figsize": (9.8, 4.2), "sharey": True, "layout": "constrained"}
+    drawing, panels = plt.subplots(1, 2, **layout)
+    lines = (
+        {"test_loss": "loss", "test NC1": "NC1", "ECE": "ECE"},
+        {"clean_train_loss": "loss", "train NC1": "NC1"},
+    )
+    for panel, title, columns in zip(panels, PROTOCOLS.values(), lines, strict=True):
+        panel.plot([0, 1], [0, 1], color="black", lw=1, ls=":", label="p = a")
+        for number, (column, name) in enumerate(columns.items()):
+            look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1}
+            minima, shift = find_minima(table, column), 0.006 * (number - 1)  # side by side
+            draw_minima(panel, minima, shift=shift, label=f"least {name}", **look)
+        panel.set(xlabel=CLEAN_RATE, title=title, ylim=(0, 1.04))
+        panel.set_xlim(table.a.min() - 0.05, 1.03)
+        panel.legend(frameon=False, fontsize="small")
+    panels[0].set_ylabel(KEPT)
+    return Drawing(drawing, describe_best_kept(table), table)
+
+
+def describe_best_kept(table: "pd.DataFrame") -> str:
+    """The p of least loss, NC1 and ECE by clean rate, in a sentence."""
+    names = {
+        "test_loss": "test loss",
+        "train NC1": "NC1 on training images",
+        "test NC1": "NC1 on held-out images",
+        "ECE": "ECE",
+    }
+    phrases = []
+    for column, name in names.items():
+        places = ", ".join(f"{p:.2f}" for p in find_minima(table, column).argmin)
+        phrases.append(f"{name} {places}")
+    rates = ", ".join(f"{a:g}" for a in sorted(set(table.a)))
+    return f"the p at which each is least, for a = {rates}: {'; '.join(phrases)}."
+
+
+# ---- claims
+
+# How far the two best p may lie apart.
+B_TOLERANCE = 0.1
+CHANGED = (
+    "The place of a minimum is fitted in log p/(1−p) and no longer in p, and a paired difference "
+    "is never finer than half a grid step where a minimum is a bare grid point."
+)
+
+
+@decides(
+    Claim(
+        "B1",
+        paper=OURS,
+        place="no paper: Chen's noise with Guo's metrics",
+        sentence="The kept mass of the lowest test loss is the one at which the features of the "
+        "clean classes collapse best.",
+        expected=f"p of least NC1 within {B_TOLERANCE} of the p of least loss, for a in "
+        f"[{C1_RANGE[0]}, {C1_RANGE[1]}]",
+        changed=CHANGED,
+    )
+)
+def decide_b1(claim: Claim, table: "pd.DataFrame", metric: str, column: str) -> Verdict:
+    """B1: p of least NC1 minus p of least loss, paired by seed.
+
+    Args: table, from `metric_table`; metric and column, NC1 and the loss of the same images.
+    """
+    return _same_optimum(claim, table, metric, column)
+
+
+@decides(
+    Claim(
+        "B2",
+        paper=OURS,
+        place="no paper: Chen's noise with Guo's metrics",
+        sentence="The kept mass of the lowest test loss is also the best calibrated one.",
+        expected=f"p of least ECE within {B_TOLERANCE} of the p of least loss, for a in "
+        f"[{C1_RANGE[0]}, {C1_RANGE[1]}]",
+        changed=CHANGED,
+    )
+)
+def decide_b2(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """B2: p of least ECE minus p of least loss on held-out images, paired by seed.
+
+    Args: table, from `metric_table`.
+    """
+    return _same_optimum(claim, table, "ECE", "test_loss")
+
+
+def _same_optimum(claim: Claim, table: "pd.DataFrame", metric: str, column: str) -> Verdict:
+    """Whether a metric and a loss are least at the same p, at each clean rate of `C1_RANGE`."""
+    differences = argmin_differences(table[table.a.between(*C1_RANGE)], metric, column)
+    quantity = f"p of least {metric.split()[-1]} − p of least loss"
+    limits = {"at_least": -B_TOLERANCE, "at_most": B_TOLERANCE}
+    cases = difference_cases(differences, quantity, **limits)
+    return Verdict(claim, place(table, PROTOCOLS[column]), cases, decider=decider(table, cases))
+
+
+def verdicts(table: "pd.DataFrame") -> Verdicts:
+    """B1 on both kinds of images, B2 on held-out ones. Args: table, from `metric_table`."""
+    memorised = decide_b1(table, "train NC1", "clean_train_loss")
+    return Verdicts([memorised, decide_b1(table, "test NC1", "test_loss"), decide_b2(table)])

@@ -1,0 +1,446 @@
+"""Chen, Ziyin et al. 2020, section 6.1, appendices A and B: the smoothing of lowest test loss is
+not that of highest test accuracy.
+
+Figures 8 to 11 and Table 1, which is quoted; C7 to C10 and C16. Expected: the accuracy asks for a
+much smaller kept mass than the loss, and the error has two minima. All networks are the
+landscape's, test labels are clean.
+
+a is the clean rate of the training labels, p the kept mass of the smoothed label, M the number of
+classes. The best epoch is an oracle's, see `lsnc_core.papers.chen.accuracy`.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lsnc_core import claims
+from lsnc_core.claims import Case, Claim, Verdict, decides
+from lsnc_core.papers.chen.accuracy import (
+    accuracy_table,
+    accuracy_variance,
+    gain_table,
+    minima_cases,
+    variance_case,
+)
+from lsnc_core.papers.chen.drawing import (
+    CLEAN_RATE,
+    KEPT,
+    MARKERS,
+    cell_position,
+    check_rates,
+    draw_heat,
+    draw_minima,
+    draw_seed_means,
+    loss_ceiling,
+    mean_grid,
+)
+from lsnc_core.papers.chen.grid import (
+    LEARNS_FROM,
+    decider,
+    gate,
+    learned,
+    noisy,
+    place,
+    rate_name,
+    with_seeds,
+)
+from lsnc_core.papers.chen.minima import (
+    argmin_differences,
+    argmin_slope,
+    difference_cases,
+    find_minima,
+)
+from lsnc_core.papers.chen.networks import plan_landscape
+from lsnc_core.papers.chen.shared_claims import PAPER
+from lsnc_core.papers.page import Page
+from lsnc_core.show import Drawing, Table, Verdicts, figure
+from lsnc_core.show.style import COLOURS, LOSS_MAP
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lsnc_core.runs.spec import RunSpec
+
+PAGE = Page(
+    title="Lowest loss is not highest accuracy",
+    section="6.1, A, B",
+    shows="Table 1, quoted",
+    minutes={"quick": 0.2},
+)
+HELD_OUT = "held-out images"
+
+
+# ---- runs
+
+
+def plan_runs(profile: str, data_set: str = "") -> "list[RunSpec]":
+    """The networks of the a-p landscape; args and raises as `plan_landscape`."""
+    return plan_landscape(profile, data_set)
+
+
+# ---- tables
+
+
+def load(profile: str, device: str = "auto", data_set: str = "") -> "pd.DataFrame":
+    """The table of `accuracy_table`; networks that the store lacks are trained."""
+    from lsnc_core import runs
+
+    return accuracy_table(runs.results(plan_runs(profile, data_set), device))
+
+
+# ---- figures
+
+# Table 1 of the paper, quoted there from Szegedy et al. 2016, Vaswani et al. 2017 and Chorowski and
+# Jaitly 2017; none of it is computed here.
+QUOTED = (
+    ("ImageNet", "Inception-V2", "top-1 error (%)", "23.1", "22.8"),
+    ("ImageNet", "Inception-V2", "top-5 error (%)", "6.3", "6.1"),
+    ("English to German", "Transformer", "BLEU", "25.3", "25.8"),
+    ("WSJ", "BiLSTM with attention", "word error rate (%)", "8.9", "6.7"),
+)
+QUOTED_HEADER = ("data", "model", "measure", "without smoothing", "with smoothing")
+
+
+def show_table_1() -> Table:
+    """Table 1, quoted."""
+    return Table(QUOTED_HEADER, QUOTED)
+
+
+@figure(
+    "chen-figure-8",
+    number="Figure 8",
+    title="Chen, Figure 8",
+    paper="MNIST: the p of lowest test loss and the p of highest test accuracy against the clean "
+    "rate. Both rise with a but lie far apart; accuracy asks for the smaller p, stronger "
+    "smoothing.",
+    alt="Best kept mass against clean rate, one line for the lowest loss and one for the highest "
+    "accuracy, with intervals over seeds.",
+)
+def draw_figure_8(table: "pd.DataFrame") -> Drawing:
+    """The p of lowest test loss and the p of highest test accuracy, against a.
+
+    Args: table, from `accuracy_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    drawing, axes = plt.subplots(figsize=(5.8, 4.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="black", lw=1, ls=":", label="p = a")
+    lowest = find_minima(table, "test_loss")
+    highest = find_minima(learned(table), "test_error")
+    lines = (lowest, "lowest test loss"), (highest, "highest test accuracy, last epoch")
+    for number, (minima, label) in enumerate(lines):
+        look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1, "label": label}
+        draw_minima(axes, minima, shift=0.004 * (2 * number - 1), **look)
+    axes.set(xlabel=CLEAN_RATE, ylabel=KEPT, xlim=(table.a.min() - 0.05, 1.02), ylim=(0, 1.04))
+    axes.legend(frameon=False, fontsize="small", loc="upper left")
+
+    both = lowest.merge(highest, on="a", suffixes=("_loss", "_accuracy"))
+    places = ", ".join(
+        f"{row.argmin_loss:.2f} and {row.argmin_accuracy:.2f} at a = {row.a:g}"
+        for row in both.itertuples()
+    )
+    caption = (
+        f"the best p for the loss and for the accuracy: {places}. "
+        "Intervals: bootstrap over seeds, never narrower than the grid."
+    )
+    return Drawing(drawing, caption, table)
+
+
+@figure(
+    "chen-figure-9",
+    number="Figure 9",
+    title="Chen, Figure 9 (a, b, c)",
+    paper="MNIST, over (a, p): test loss with each a's minimum (a), test accuracy with each a's "
+    "maximum (b), and accuracy with early stopping at the best epoch (c), where the best p is "
+    "scattered and so said not to matter.",
+    alt="Three heat maps over clean rate and kept mass: test loss, accuracy at the last epoch, "
+    "accuracy at the best epoch, each with a plus at the best kept mass of every clean rate.",
+)
+def draw_figure_9(table: "pd.DataFrame") -> Drawing:
+    """Test loss, accuracy at the last epoch and at the best, over (a, p), each a's best p marked.
+
+    Args: table, from `accuracy_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    layout = {"figsize": (12.6, 4.6), "sharey": True, "layout": "constrained"}
+    drawing, panels = plt.subplots(1, 3, **layout)
+    teaching = learned(table)
+    grids = [mean_grid(teaching, column) for column in ("test_accuracy", "best_accuracy")]
+    least = min(grid.min(axis=None) for grid in grids)
+    # one scale for both accuracies, from the tenth below the lowest of the p that teach
+    accuracy = {"cmap": "cividis", "vmin": np.floor(least * 10) / 10, "vmax": 1.0}
+    loss = {"cmap": LOSS_MAP, "vmin": 0, "vmax": loss_ceiling(table)}
+    panes = (
+        ("test_loss", "test_loss", "a: test loss"),
+        ("test_accuracy", "test_error", "b: test accuracy, last epoch"),
+        ("best_accuracy", "best_error", "c: test accuracy, best epoch (oracle)"),
+    )
+    for panel, (column, minimised, title) in zip(panels, panes, strict=True):
+        of_loss = column == "test_loss"
+        grid = mean_grid(table, column)
+        image = draw_heat(panel, grid, grid.isna(), **(loss if of_loss else accuracy))
+        minima = find_minima(table if of_loss else teaching, minimised)
+        rows = cell_position(grid.index.to_numpy(), minima.argmin)
+        mark = {"color": "white" if of_loss else COLOURS[0], "mec": "black", "ms": 9, "mew": 0.8}
+        panel.plot(np.arange(len(minima)), rows, "P", **mark)
+        panel.set_title(title)
+        bar = ("max", "nats") if of_loss else ("min", "share of test images")
+        drawing.colorbar(image, ax=panel, extend=bar[0], label=bar[1])
+    panels[0].set_ylabel(KEPT)
+
+    deviation = accuracy_variance(table).groupby("a")[["last", "best"]].mean() ** 0.5
+    numbers = ", ".join(
+        f"{100 * row['last']:.1f} and {100 * row.best:.1f} at a = {a:g}"
+        for a, row in deviation.iterrows()
+    )
+    caption = (
+        "a plus marks the best p of each a. Standard deviation of the accuracy over p, in points, "
+        f"at the last and at the best epoch: {numbers}."
+    )
+    return Drawing(drawing, caption, table)
+
+
+@figure(
+    "chen-figure-10",
+    number="Figure 10",
+    title="Chen, Figure 10",
+    paper="MNIST: test error against p at several clean rates. For a up to 0.85 it has two minima, "
+    "the lowest at a small p and a local one at p = 1, at the end of a wide plateau.",
+    alt="Test error against kept mass, a line for each clean rate.",
+)
+def draw_figure_10(table: "pd.DataFrame", rates: Sequence[float] = ()) -> Drawing:
+    """Test error at the last epoch against p.
+
+    Args: table, from `accuracy_table`; rates, clean rates, empty for all below 1.
+    Raises: UsageError for a clean rate that the table does not have.
+    """
+    import matplotlib.pyplot as plt
+
+    rates = tuple(rates) or tuple(sorted(set(noisy(table).a)))
+    check_rates(table, rates)
+    teaching = learned(table)
+    drawing, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for number, a in enumerate(rates):
+        curves = teaching[teaching.a == a].pivot(index="seed", columns="p", values="test_error")
+        mark, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
+        look = {"fmt": mark + "-", "color": colour, "lw": 1.2, "ms": 4.5, "label": rate_name(a)}
+        draw_seed_means(axes, curves, **look)
+    axes.set(xlabel=KEPT, ylabel="test error, last epoch (share of images)", ylim=(0, None))
+    drawing.legend(frameon=False, fontsize="small", ncols=4, loc="outside lower center")
+    caption = (
+        "means over seeds with 95 % t-intervals where there are four seeds, at the last epoch, for "
+        "p from 0.2 on. Whether a curve falls towards p = 1 and is lower still at a small p is "
+        "decided below, paired by seed."
+    )
+    return Drawing(drawing, caption, table[table.a.isin(rates)])
+
+
+@figure(
+    "chen-figure-11",
+    number="Figure 11",
+    title="Chen, Figure 11",
+    paper="MNIST: accuracy with weak smoothing minus that without, against the clean rate. It "
+    "helps only for a from about 0.9 on; with more noise it hurts, by up to 8 points.",
+    alt="Accuracy gained by weak smoothing, in points, against clean rate, for the last and for "
+    "the best epoch, with intervals over seeds.",
+)
+def draw_figure_11(table: "pd.DataFrame") -> Drawing:
+    """Accuracy with weak smoothing minus that without, against a, at the last and the best epoch.
+
+    Args: table, from `accuracy_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    gains = gain_table(table, C10_WEAK)
+    drawing, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    axes.axhline(0, color="black", lw=0.8)
+    for number, ((p, epoch), part) in enumerate(gains.groupby(["p", "epoch"], sort=False)):
+        curves = 100 * part.pivot(index="seed", columns="a", values="gain")
+        curves.columns = curves.columns + 0.006 * number  # side by side
+        look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1, "ms": 5}
+        draw_seed_means(axes, curves, **look, label=f"p = {p:g}, {epoch} epoch")
+    axes.axvline(C10_FROM, color="grey", lw=0.8, ls=":", label="claimed: helps from here on")
+    axes.set(xlabel=CLEAN_RATE, ylabel="accuracy minus that at p = 1 (points)")
+    axes.legend(frameon=False, fontsize="small")
+    caption = (
+        "differences paired by seed: same first weights, same noisy labels, same order. The claim "
+        "is about the last epoch; the best one stands beside it. Where the grid has neither "
+        "p = 0.95 nor 0.9, its weakest smoothing is drawn and C10 stays open."
+    )
+    return Drawing(drawing, caption, gains)
+
+
+# ---- claims
+
+
+@decides(
+    Claim(
+        "C7",
+        paper=PAPER,
+        place="section 6.1, Figure 8, and appendix A, Figure 9",
+        sentence="The p that is best for the test accuracy is not the one that is best for the "
+        "test loss; it is smaller, for most clean rates.",
+        expected=f"p of highest accuracy, from {LEARNS_FROM} on, − p of lowest loss below 0, for "
+        "more than half of the clean rates below 1",
+        changed="The place of a minimum is fitted in log p/(1−p) and no longer in p, and a paired "
+        "difference is never finer than half a grid step where a minimum is a bare grid point. "
+        f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned.",
+    )
+)
+def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """C7: p of highest accuracy minus p of lowest loss, paired by seed, at each clean rate below 1.
+
+    Args: table, from `accuracy_table`.
+    """
+    with_noise = noisy(table)
+    teaching = learned(with_noise)
+    differences = argmin_differences(teaching, "test_error", "test_loss", with_noise)
+    cases = difference_cases(differences, "p of accuracy − p of loss", at_most=0.0)
+    tried_on = place(table, HELD_OUT)
+    return Verdict(claim, tried_on, cases, decider=decider(table, cases), rule="most")
+
+
+@decides(
+    Claim(
+        "C16",
+        paper=PAPER,
+        place="section 6.1, Figure 8",
+        sentence="The p of lowest test loss and the p of highest test accuracy both rise with the "
+        "clean rate.",
+        expected="slope of either p over the clean rates below 1 above 0, that of highest accuracy "
+        f"taken from p = {LEARNS_FROM} on",
+        changed="The claim was added.",
+    )
+)
+def decide_c16(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """C16: slope over the clean rates below 1 of either best p."""
+    with_noise = with_seeds(noisy(table))
+    rates = sorted(set(with_noise.a))
+    tried_on = place(table, HELD_OUT)
+    if len(rates) < 2:
+        needed = f"{claims.MIN_SEEDS} seeds at two clean rates below 1"
+        return Verdict(claim, tried_on, decider=needed)
+    cases = []
+    for name, rows, column in (
+        ("lowest loss", with_noise, "test_loss"),
+        ("highest accuracy", learned(with_noise), "test_error"),
+    ):
+        # a least-squares line for each seed: its slope is one value per seed
+        mean, low, high = argmin_slope(rows, column)
+        numbers = {"value": mean, "low": low, "high": high, "at_least": 0.0, "form": "+.3f"}
+        undecided = gate(with_noise.memorised.all())
+        cases.append(Case(name, "slope", **numbers, undecided=undecided))
+    remark = f"slopes of the best p over a = {', '.join(f'{a:g}' for a in rates)}"
+    needed = f"{decider(with_noise, cases)}, or a finer grid of p"
+    return Verdict(claim, tried_on, cases, remark, needed)
+
+
+C8_RATIO = 0.25
+
+
+@decides(
+    Claim(
+        "C8",
+        paper=PAPER,
+        place="appendix A, Figure 9 c",
+        sentence="With early stopping at the best epoch the accuracy hardly depends on p.",
+        expected=f"variance over p in [{LEARNS_FROM}, 1] and above 1/M of the best epoch's test "
+        f"accuracy at most {C8_RATIO} of that of the last epoch's, over the clean rates below 1; "
+        "the best epoch is chosen on the test images, as an oracle would",
+        changed="Only networks that memorised their labels count, which changed no verdict. "
+        f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned.",
+    )
+)
+def decide_c8(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """C8: ratio of the variances over p at the best and at the last epoch, of their means over the
+    clean rates; the ratio at each clean rate is a detail.
+
+    Args: table, from `accuracy_table`.
+    """
+    with_noise = with_seeds(noisy(table))
+    variances = accuracy_variance(table)
+    variances = variances[variances.a.isin(with_noise.a)]
+    tried_on = place(table, HELD_OUT)
+    settings = {"at_most": C8_RATIO, "undecided": gate(with_noise.memorised.all())}
+    cases = [variance_case("all clean rates", variances, **settings)] if len(variances) else []
+    for a, part in variances.groupby("a"):
+        settings["undecided"] = gate(with_noise[with_noise.a == a].memorised.all())
+        cases.append(variance_case(rate_name(a), part, deciding=False, **settings))
+    rates = ", ".join(f"{a:g}" for a in sorted(set(with_noise.a)))
+    remark = f"over a = {rates} together" if cases else ""
+    return Verdict(claim, tried_on, cases, remark, decider(with_noise, cases))
+
+
+# The paper has no number for a "small" p: below the middle of the range, a bound of ours.
+C9_UP_TO, C9_SMALL = 0.85, 0.5
+
+
+@decides(
+    Claim(
+        "C9",
+        paper=PAPER,
+        place="appendix B, Figure 10",
+        sentence="With much label noise the test error has two minima in p: the lowest at a small "
+        "p, and a local one at p = 1.",
+        expected=f"for every a up to {C9_UP_TO}: the lowest error up to p = {C9_SMALL} below that "
+        "at larger p < 1 (the paper has no number for small, this one is ours), that at p = 1 "
+        "above the lowest, and that at some p between them above both; it has none for a wide "
+        "plateau either, which is left undecided",
+        changed=f"The lower minimum must lie at a small p, up to {C9_SMALL}, a bound of ours. "
+        f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned.",
+    )
+)
+def decide_c9(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """C9: the differences of `minima_cases` at each clean rate up to `C9_UP_TO`."""
+    teaching, cases = with_seeds(learned(table)), []
+    for a, part in teaching[teaching.a <= C9_UP_TO].groupby("a"):
+        cases += minima_cases(rate_name(a), part, C9_SMALL)
+    return Verdict(claim, place(table, HELD_OUT), cases, decider=decider(table, cases))
+
+
+# The kept masses of weak smoothing, and from which clean rate on it helps.
+C10_WEAK, C10_FROM = (0.95, 0.9), 0.9
+
+
+@decides(
+    Claim(
+        "C10",
+        paper=PAPER,
+        place="appendix B, Figure 11",
+        sentence="Weak smoothing helps the accuracy only at clean rates from about 0.9 on and "
+        "costs up to 8 points at lower ones.",
+        expected=f"accuracy at p = {C10_WEAK[0]}, and at {C10_WEAK[1]}, − without smoothing: above "
+        f"0 for a ≥ {C10_FROM}, below 0 for a < {C10_FROM}",
+        changed=f"It is tried at p = {C10_WEAK[0]} and at {C10_WEAK[1]}. Only networks that "
+        "memorised their labels count, which changed no verdict.",
+    )
+)
+def decide_c10(claim: Claim, table: "pd.DataFrame", p: float) -> Verdict:
+    """C10: gain of weak smoothing at each clean rate, last epoch, paired by seed.
+
+    Args: table, from `accuracy_table`; p, one of `C10_WEAK`.
+    """
+    tried_on = f"{place(table, HELD_OUT)}, p = {p:g}"
+    if p not in set(table.p):
+        return Verdict(claim, tried_on, decider=f"a grid with p = {p:g}")
+    gains = gain_table(table, C10_WEAK)
+    gains = with_seeds(gains[(gains.epoch == "last") & (gains.p == p)])
+    cases = []
+    for a, part in gains.groupby("a"):
+        pair = table[(table.a == a) & table.p.isin([p, 1.0])]
+        side, undecided = "at_least" if a >= C10_FROM else "at_most", gate(pair.memorised.all())
+        settings = {side: 0.0, "unit": "points", "form": "+.2f", "undecided": undecided}
+        # one paired difference per seed: same initial weights, label noise and batch order
+        cases.append(claims.seed_case(rate_name(a), "gain", 100 * part.gain, **settings))
+    means, remark = 100 * gains.groupby("a").gain.mean(), ""
+    if (means < 0).any():
+        remark = f"the largest cost is {-means.min():.1f} points at a = {means.idxmin():g}"
+    return Verdict(claim, tried_on, cases, remark, decider(table, cases))
+
+
+def verdicts(table: "pd.DataFrame") -> Verdicts:
+    """C7 to C10 and C16. Args: table, from `accuracy_table`."""
+    first = [decide(table) for decide in (decide_c7, decide_c16, decide_c8, decide_c9)]
+    return Verdicts([*first, *(decide_c10(table, p) for p in C10_WEAK)])

@@ -1,0 +1,406 @@
+"""Chen, Ziyin et al. 2020, sections 4.1 and 6.2: noise that is not symmetric, forward correction,
+logit smoothing.
+
+C11 to C15; the paper has no figures of this. Expected: smoothing by the posterior S* has the lowest
+loss of memorised images, Chen eq. 18 cannot fail, the second step of Chen eq. 19 does, and logit
+smoothing gains nothing.
+
+T_ij = P(clean class j becomes i), S* is the posterior of the clean class given the noisy one, a the
+clean rate, p the kept mass, h logits, f = softmax(h). Losses are in nats.
+"""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lsnc_core import claims, labels
+from lsnc_core.claims import OURS, Case, Claim, Verdict, decides
+from lsnc_core.papers.chen.drawing import MARKERS, draw_seed_means, slice_panels, slice_title
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, decider, place, rate_name
+from lsnc_core.papers.chen.noise_drawing import (
+    WAY_NAMES,
+    describe_gaps,
+    describe_losses,
+    describe_outputs,
+    draw_objectives,
+    draw_ways,
+)
+from lsnc_core.papers.chen.noise_networks import COMPARED, plan_noise, way_of
+from lsnc_core.papers.chen.noise_tables import (
+    CORRECTED,
+    SMOOTHED,
+    gap_table,
+    gate_ways,
+    losses_by_way,
+    network_table,
+    objective_table,
+    ways_by_noise,
+)
+from lsnc_core.papers.chen.shared_claims import C12, PAPER
+from lsnc_core.papers.page import Page
+from lsnc_core.papers.stored import run_names
+from lsnc_core.show import Drawing, Verdicts, figure
+from lsnc_core.show.style import COLOURS
+from lsnc_core.theory import label_noise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lsnc_core.runs.spec import RunSpec
+
+PAGE = Page(
+    title="Beyond uniform noise",
+    section="4.1, 6.2",
+    shows="general noise and smoothing, forward correction, logit smoothing",
+    minutes={"quick": 0.7},
+)
+TRAINED = "Trained networks, symmetric noise"
+
+
+# ---- runs
+
+
+def plan_runs(
+    profile: str, data_set: str = "", noise: Sequence[str] = tuple(COMPARED)
+) -> "list[RunSpec]":
+    """The networks of every noise and way; args and raises as `plan_noise`."""
+    return plan_noise(profile, data_set, noise)
+
+
+# ---- tables
+
+
+class Tables(NamedTuple):
+    """What the figures and claims are made from.
+
+    Attributes:
+        history: the table of `lsnc_core.runs.results` with a column way.
+        networks: from `network_table`.
+        objectives: from `objective_table`.
+        gaps: from `gap_table`.
+    """
+
+    history: "pd.DataFrame"
+    networks: "pd.DataFrame"
+    objectives: "pd.DataFrame"
+    gaps: "pd.DataFrame"
+
+
+def load(
+    profile: str,
+    device: str = "auto",
+    data_set: str = "",
+    noise: Sequence[str] = tuple(COMPARED),
+) -> Tables:
+    """All tables; networks that the store lacks are trained."""
+    from lsnc_core import runs
+
+    specs = plan_runs(profile, data_set, noise)
+    history, tensors = runs.results(specs, device), runs.tensors(specs, device)
+    ways = {name: way_of(spec) for spec, name in run_names(specs).items()}
+    history["way"] = history.run.map(ways)
+    networks, objectives = network_table(history, tensors), objective_table(tensors)
+    return Tables(history, networks, objectives, gap_table(history))
+
+
+# ---- figures
+
+
+@figure(
+    "chen-general-noise",
+    title="Smoothing under noise that is not symmetric",
+    paper="no such figure; equation 10 without an experiment.",
+    alt="Loss on clean labels by kind of noise and way of training, on held-out and on training "
+    "images, with dashes where the theory has it.",
+)
+def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
+    """Loss on clean labels by noise and way, a column of panels for each clean rate; dashes where
+    the theory has it.
+
+    Args: networks, from `network_table`.
+    """
+    import matplotlib.pyplot as plt
+
+    rates = sorted(set(networks.a))
+    size = {"figsize": (5.4 * len(rates) + 0.4, 6.6), "sharex": True, "sharey": "row"}
+    drawing, panels = plt.subplots(2, len(rates), squeeze=False, layout="constrained", **size)
+    for row, (column, images) in zip(panels, PROTOCOLS.items(), strict=True):
+        for panel, a in zip(row, rates, strict=True):
+            draw_ways(panel, networks[networks.a == a], column, list(networks.noise.unique()))
+            panel.set_title(f"{images.replace(', clean labels', '')}, a = {a:g}")
+        row[0].set_ylabel("loss on clean labels (nats)")
+    for panel in panels[1]:
+        panel.set_xlabel("noise")
+    label = "theory, labels memorised"
+    panels[0][0].plot([], [], "_", color="black", ms=12, mew=1.6, label=label)
+    legend = panels[0][0].get_legend_handles_labels()
+    drawing.legend(*legend, frameon=False, fontsize="small", ncols=3, loc="outside lower center")
+    caption = "means over four seeds with 95 % t-intervals, logarithmic scale. "
+    return Drawing(drawing, caption + describe_losses(networks), networks)
+
+
+@figure(
+    "chen-corrections",
+    title="Label smoothing, forward correction and logit smoothing at equal noise",
+    paper="no such figure; inequalities 18 and 19 without an experiment.",
+    alt="Test loss and accuracy against epoch for four ways of training under symmetric noise, and "
+    "the three objectives evaluated on each trained network.",
+)
+def draw_corrections(
+    history: "pd.DataFrame", networks: "pd.DataFrame", objectives: "pd.DataFrame"
+) -> Drawing:
+    """Left: test loss and accuracy while training under symmetric noise; right: the objectives of
+    Chen eq. 18 and 19 at the end.
+
+    Args: as in `Tables`.
+    """
+    import matplotlib.pyplot as plt
+
+    a = objectives.a.max()
+    drawing, panels = plt.subplots(1, 3, figsize=(13.2, 4.1), layout="constrained")
+    part = history[(history.noise == "symmetric") & (history.a == a)]
+    for number, way in enumerate(COMPARED["symmetric"]):
+        look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1, "ms": 4.5}
+        for panel, column in zip(panels, ("test_loss", "test_accuracy"), strict=False):
+            curves = part[part.way == way].pivot(index="seed", columns="epoch", values=column)
+            draw_seed_means(panel, curves, **look, label=WAY_NAMES[way])
+    title = f"symmetric noise, a = {a:g}"
+    panels[0].set(
+        xscale="log", xlabel="epoch", ylabel="test loss of softmax(h) (nats)", title=title
+    )
+    panels[1].set(xscale="log", xlabel="epoch", ylabel="test accuracy (share)", title=title)
+    panels[0].legend(frameon=False, fontsize="small")
+    draw_objectives(panels[2], objectives[objectives.a == a])
+    panels[2].set_title(f"objectives of eqs 18 and 19, a = {a:g}")
+    caption = "means over four seeds with 95 % t-intervals. " + describe_outputs(networks)
+    return Drawing(drawing, caption, objectives)
+
+
+@figure(
+    "chen-jensen-gap",
+    title="The gap of equation 18 while networks train",
+    paper="no such figure; equation 18 says that the gap is never below zero.",
+    alt="Gap between the objectives of forward correction and of label smoothing against epoch, a "
+    "line with a band for each of three ways of training, a panel for each clean rate.",
+)
+def draw_jensen_gap(gaps: "pd.DataFrame") -> Drawing:
+    """The gap of Chen eq. 18 against epoch by way, a panel for each clean rate: means over seeds
+    with 95 % t-bands.
+
+    Args: gaps, from `gap_table`.
+    """
+    rates, epochs = sorted(set(gaps.a)), sorted(set(gaps.epoch))
+    drawing, panels = slice_panels(len(rates))
+    for panel, a in zip(panels, rates, strict=True):
+        # the colours and marks of `draw_corrections`, where no smoothing comes first
+        for number, (way, label) in enumerate(SMOOTHED.items(), start=1):
+            part = gaps[(gaps.a == a) & (gaps.way == way)]
+            curves = part.pivot(index="seed", columns="epoch", values="gap")
+            curves = curves.loc[:, np.isfinite(curves).all()]  # a diverged network has no mean
+            intervals = [claims.t_interval(curves[epoch]) for epoch in curves]
+            middle, low, high = np.reshape(intervals, (-1, 3)).T  # (epochs,) each
+            look = {"color": COLOURS[number], "lw": 1.4, "ms": 4.5, "label": label}
+            panel.plot(curves.columns, middle, MARKERS[number] + "-", **look)
+            panel.fill_between(curves.columns, low, high, color=COLOURS[number], alpha=0.2, lw=0)
+        panel.axhline(0, color="black", lw=0.8)
+        panel.set(xscale="log", xlabel="epoch", title=slice_title(gaps, a))
+        panel.set_xticks(epochs, [str(epoch) for epoch in epochs])
+        # the gap spans four decades and its bound is 0, which a logarithmic axis cannot show; only
+        # bands reach below
+        panel.set_yscale("symlog", linthresh=1e-3)
+        panel.set_ylim(bottom=-3e-4)
+        panel.minorticks_off()
+    panels[0].set_ylabel("Jensen gap of eq. 18 (nats), linear below 0.001")
+    panels[0].legend(frameon=False, fontsize="small", loc="upper left")
+    caption = "symmetric noise, means over seeds with 95 % t-bands. " + describe_gaps(gaps)
+    return Drawing(drawing, caption, gaps)
+
+
+# ---- claims
+
+C11_TOLERANCE, C11_EXACT, C11_RATE = 0.1, 1e-12, 0.8
+C11 = Claim(
+    "C11",
+    paper=PAPER,
+    place="section 4.1, on forward-matrix correction",
+    sentence="Alpha-optimal smoothing has the same loss as forward correction whose output f is "
+    "corrected to T f.",
+    expected=f"ratio of the losses on clean labels within {C11_TOLERANCE:.0%} of 1; equal by "
+    "construction on memorised images, symmetric noise",
+    changed="The ratio is compared on the log scale.",
+)
+
+
+@decides(C11)
+def decide_c11_formula(claim: Claim, networks: "pd.DataFrame") -> Verdict:
+    """C11 on the formulas, under the noises of `network_table`: loss of T f minus that of S*."""
+    excess = {}
+    for noise in networks.noise.unique():
+        T = labels.noise_matrix(noise, C11_RATE, class_count(networks))
+        best = label_noise.optimal_smoothing_alpha(T)
+        excess[noise] = label_noise.alpha_loss(T, T) - label_noise.alpha_loss(best, T)
+    settings = {"at_least": -C11_EXACT, "at_most": C11_EXACT, "unit": "nats", "form": ".2g"}
+    remark = f"labels memorised, a = {C11_RATE}"
+    symmetric = excess.pop("symmetric")
+    case = Case.exact("symmetric", "loss of T f − loss of S*", symmetric, remark=remark, **settings)
+    remark = "T f is the posterior, and the claim made, only where T is symmetric"
+    if excess:
+        others = ", ".join(f"{value:.2g} ({Path(noise).name})" for noise, value in excess.items())
+        remark += f"; under other noise {others}"
+    return Verdict(claim, "The formulas", [case], remark)
+
+
+@decides(C11)
+def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
+    """C11 on trained networks: ratio of T f's loss to that of label smoothing, paired by seed.
+
+    Args: networks, from `network_table`; column, one of `PROTOCOLS`.
+    """
+    cases = []
+    for a in sorted(set(networks.a)):
+        smoothed = losses_by_way(networks, "symmetric", a, column)["mean field"]
+        forward = losses_by_way(networks, "symmetric", a, CORRECTED[column])["forward"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.log(forward / smoothed)
+        undecided = gate_ways(networks, "symmetric", a, ("mean field", "forward"))
+        limits = {"at_least": 1 - C11_TOLERANCE, "at_most": 1 + C11_TOLERANCE}
+        settings = {"log": True, "form": ".3f", "undecided": undecided, **limits}
+        # one ratio per seed; on the log scale a ratio and its inverse count alike
+        cases.append(claims.seed_case(rate_name(a), "ratio", ratios, **settings))
+    tried_on, remark = place(networks, PROTOCOLS[column]), "T f's loss over label smoothing's"
+    return Verdict(claim, tried_on, cases, remark, decider(networks, cases))
+
+
+@decides(C12)
+def decide_c12(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
+    """C12 on trained networks, counted over all noisy training labels; from `objective_table`."""
+    gaps = (objectives.forward - objectives.smoothing).groupby(objectives.way, sort=False).mean()
+    by_way = ", ".join(f"{gap:.3f} ({way})" for way, gap in gaps.items())
+    case = Case.exact(
+        "all networks",
+        "violations",
+        int(objectives.above_forward.sum()),
+        at_most=0,
+        form="d",
+        unit=f"in {objectives.images.sum():,} labels of {len(objectives)} networks",
+    )
+    remark = f"mean gap by how they were trained, nats: {by_way}"
+    return Verdict(claim, TRAINED, [case], remark)
+
+
+@decides(
+    Claim(
+        "C13",
+        paper=OURS,
+        place="Chen's equation 10, corrected",
+        sentence="Under any noise T the smoothing by the posterior S* has the lowest test loss of "
+        "all smoothings; Chen et al. print S* = T, which is the posterior only where T is "
+        "symmetric.",
+        expected="test loss with S* below that with the same kept mass spread evenly over the "
+        "other classes, and below that without smoothing",
+        changed="It counts as this companion's claim and no longer as the paper's.",
+    )
+)
+def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
+    """C13: loss with the posterior minus that with mean field and minus that without smoothing,
+    paired by seed.
+
+    Args: networks, from `network_table`; column, one of `PROTOCOLS`.
+    """
+    cases = []
+    general = [noise for noise, ways in ways_by_noise(networks).items() if "posterior" in ways]
+    for noise, a in itertools.product(general, sorted(set(networks.a))):
+        losses = losses_by_way(networks, noise, a, column)
+        for other in ("mean field", "none"):
+            name = f"{Path(noise).name}, posterior minus {other}, {rate_name(a)}"
+            undecided = gate_ways(networks, noise, a, ("posterior", other))
+            settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "undecided": undecided}
+            # one paired difference per seed: same initial weights, label noise and batch order
+            differences = losses["posterior"] - losses[other]
+            cases.append(claims.seed_case(name, "difference", differences, **settings))
+    tried_on = place(networks, PROTOCOLS[column])
+    if not cases:
+        only = "tried under symmetric noise alone, where the posterior is the mean field"
+        return Verdict(claim, tried_on, remark=only)
+    return Verdict(claim, tried_on, cases, decider=decider(networks, cases))
+
+
+@decides(
+    Claim(
+        "C14",
+        paper=PAPER,
+        place="section 6.2, equation 19",
+        sentence="The log-likelihood of forward correction is never above that of logit smoothing.",
+        expected="no violation; derived: false, summed over rows it is violated by 95 % of random "
+        "logits",
+    )
+)
+def decide_c14(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
+    """C14 on trained networks, counted over all noisy training labels; from `objective_table`."""
+    counts = objectives.groupby("way", sort=False)[["above_logit", "images"]].sum()
+    shares = counts.above_logit / counts.images
+    by_way = ", ".join(f"{share:.1%} ({way})" for way, share in shares.items())
+    case = Case.exact(
+        "all networks",
+        "violations",
+        int(counts.above_logit.sum()),
+        at_most=0,
+        form=",d",
+        unit=f"in {counts.images.sum():,} labels of {len(objectives)} networks",
+    )
+    return Verdict(claim, TRAINED, [case], f"by how they were trained: {by_way} of the labels")
+
+
+C15_SHARE = 0.5
+
+
+@decides(
+    Claim(
+        "C15",
+        paper=OURS,
+        place="a question that Chen et al. leave open, section 6.2",
+        sentence="Does smoothing the logits work against label noise as smoothing the labels does? "
+        "Decided as the statement that it does.",
+        expected="test loss below that without smoothing, at least half as far as label "
+        "smoothing's; derived: S h is a temperature and a shift, which a network undoes by larger "
+        "logits",
+        changed="It is decided by a difference of gains. It counts as this companion's claim and "
+        "no longer as the paper's.",
+    )
+)
+def decide_c15(claim: Claim, networks: "pd.DataFrame") -> Verdict:
+    """C15: gain of logit smoothing over no smoothing, by the better of its two outputs, minus half
+    the gain of label smoothing; paired by seed. From `network_table`.
+    """
+    cases = []
+    for a in sorted(set(networks.a)):
+        losses = losses_by_way(networks, "symmetric", a, "test_loss")
+        corrected = losses_by_way(networks, "symmetric", a, "corrected_test")
+        logit = losses["none"] - np.minimum(losses["logit"], corrected["logit"])
+        smoothed = losses["none"] - losses["mean field"]
+        undecided = gate_ways(networks, "symmetric", a, ("none", "mean field", "logit"))
+        remark = ""
+        if np.isfinite(logit + smoothed).all():
+            remark = f"gains {logit.mean():+.3f} of logits, {smoothed.mean():+.3f} of labels"
+            _, least, _ = claims.t_interval(smoothed)
+            if least <= 0:  # half of no gain is reached by doing nothing
+                undecided = undecided or "label smoothing has no gain to compare with"
+        settings = {"at_least": 0.0, "unit": "nats", "form": "+.3f", "remark": remark}
+        excess = logit - C15_SHARE * smoothed
+        case = claims.seed_case(rate_name(a), "excess", excess, undecided=undecided, **settings)
+        cases.append(case)
+    remark = f"gain in test loss minus {C15_SHARE} of label smoothing's, nats"
+    tried_on = place(networks, PROTOCOLS["test_loss"])
+    return Verdict(claim, tried_on, cases, remark, decider(networks, cases))
+
+
+def verdicts(tables: Tables) -> Verdicts:
+    """C11 to C15."""
+    networks, objectives = tables.networks, tables.objectives
+    c11 = [decide_c11_formula(networks), *(decide_c11(networks, column) for column in PROTOCOLS)]
+    c13 = [decide_c13(networks, column) for column in PROTOCOLS]
+    c12, c14, c15 = decide_c12(objectives), decide_c14(objectives), decide_c15(networks)
+    return Verdicts([*c11, c12, *c13, c14, c15])

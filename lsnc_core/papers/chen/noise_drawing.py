@@ -1,0 +1,115 @@
+"""Panels and captions of the figures about networks trained under any label noise (Chen, Ziyin et
+al. 2020, sections 4.1 and 6.2).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lsnc_core.papers.chen.drawing import MARKERS, draw_seed_means
+from lsnc_core.papers.chen.noise_networks import COMPARED
+from lsnc_core.papers.chen.noise_tables import SMOOTHED, ways_by_noise
+from lsnc_core.show.style import COLOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+WAY_NAMES = {
+    "none": "no smoothing",
+    "mean field": "label smoothing, mean field",
+    "posterior": "smoothing by S*",
+    "forward": "forward correction, f",
+    "logit": "logit smoothing",
+}
+# The objectives of Chen eq. 18 and 19, columns of `objective_table`.
+OBJECTIVES = {
+    "smoothing": "label smoothing",
+    "forward": "forward correction",
+    "logit": "logit smoothing",
+}
+GENERAL_WAYS = ("none", "mean field", "posterior", "forward")  # those of the first figure
+
+
+def draw_ways(panel: "Axes", networks: "pd.DataFrame", column: str, noises: list[str]) -> None:
+    """Losses at one clean rate against the noise, side by side for each way."""
+    for number, way in enumerate(GENERAL_WAYS):
+        part = networks[networks.way == way]
+        curves = part.pivot(index="seed", columns="noise", values=column)
+        curves = curves[[noise for noise in noises if noise in curves]]
+        predicted = part.groupby("noise").predicted.first()[list(curves)]
+        curves.columns = [noises.index(noise) + 0.14 * (number - 1.5) for noise in curves]
+        look = {"fmt": MARKERS[number], "color": COLOURS[number], "ms": 6, "label": WAY_NAMES[way]}
+        draw_seed_means(panel, curves, **look)
+        finite = np.isfinite(predicted.to_numpy())
+        panel.plot(curves.columns[finite], predicted[finite], "_", color="black", ms=12, mew=1.6)
+    panel.set_yscale("log")
+    panel.set_xticks(range(len(noises)), [Path(noise).name for noise in noises])
+    panel.set_yticks([0.25, 0.5, 1, 2, 4, 8], ["0.25", "0.5", "1", "2", "4", "8"])
+    panel.minorticks_off()
+
+
+def draw_objectives(panel: "Axes", objectives: "pd.DataFrame") -> None:
+    """Minus log-likelihoods at one clean rate by way of training, side by side."""
+    ways = list(COMPARED["symmetric"])
+    for number, (name, label) in enumerate(OBJECTIVES.items()):
+        curves = -objectives.pivot(index="seed", columns="way", values=name)[ways]
+        curves.columns = [position + 0.16 * (number - 1) for position in range(len(ways))]
+        # an objective has the same colour on all networks, none of those that mark the ways
+        look = {"fmt": MARKERS[number + 4], "color": COLOURS[number + 4], "ms": 6, "label": label}
+        # log-likelihoods near 0 need a logarithmic axis
+        draw_seed_means(panel, curves.clip(lower=1e-4), **look)
+    panel.set_xticks(range(len(ways)), ["none", "label\nsmoothing", "forward", "logit"])
+    panel.set(yscale="log", ylim=(1e-4, None), xlabel="network trained by")
+    panel.set_ylabel("minus log-likelihood of noisy labels (nats)")
+    panel.legend(frameon=False, fontsize="small")
+
+
+def describe_losses(networks: "pd.DataFrame") -> str:
+    """Losses on held-out images by noise and way at the highest clean rate, in a sentence."""
+    part = networks[networks.a == networks.a.max()]
+    means = part.groupby(["noise", "way"], sort=False).test_loss.mean()
+    phrases = []
+    for noise, ways in ways_by_noise(networks).items():
+        losses = ", ".join(f"{means[noise, way]:.2f} ({way})" for way in ways)
+        phrases.append(f"{Path(noise).name}: {losses}")
+    return (
+        f"Held-out images, a = {part.a.iloc[0]:g}: {'; '.join(phrases)}; "
+        f"{int(networks.memorised.sum())} of {len(networks)} networks have memorised."
+    )
+
+
+def describe_outputs(networks: "pd.DataFrame") -> str:
+    """The two outputs of forward correction and of logit smoothing under symmetric noise, in
+    numbers.
+    """
+    phrases = []
+    for a, part in networks[networks.noise == "symmetric"].groupby("a"):
+        columns = ["test_loss", "corrected_test", "test_accuracy", "excess"]
+        means = part.groupby("way")[columns].mean()
+        forward, logit, smoothed = means.loc["forward"], means.loc["logit"], means.loc["mean field"]
+        phrases.append(
+            f"a = {a:g}: held-out loss {smoothed.test_loss:.2f} with label smoothing, "
+            f"{forward.test_loss:.2f} of f and {forward.corrected_test:.2f} of T f with forward "
+            f"correction, {logit.test_loss:.2f} of softmax(h) and {logit.corrected_test:.2f} of "
+            f"softmax(S h) with logit smoothing; accuracy {smoothed.test_accuracy:.2f}, "
+            f"{forward.test_accuracy:.2f}, {logit.test_accuracy:.2f}; forward correction ends "
+            f"{forward.excess:.2f} nats above the loss of memorised labels"
+        )
+    return "; ".join(phrases) + "."
+
+
+def describe_gaps(gaps: "pd.DataFrame") -> str:
+    """Mean gaps after the first and the last epoch by way, and the least of all, in numbers."""
+    first, last = gaps.epoch.min(), gaps.epoch.max()
+    phrases = []
+    for a, part in gaps.groupby("a"):
+        means = part.groupby(["way", "epoch"]).gap.mean()
+        ends = ", ".join(
+            f"{means[way, first]:.3f} and {means[way, last]:.3f} ({name})"
+            for way, name in SMOOTHED.items()
+        )
+        phrases.append(f"a = {a:g}: {ends}")
+    least = f"the least of {len(gaps)} gaps, one a network and epoch, is {gaps.gap.min():.2g}"
+    return f"After epochs {first} and {last}, nats: {'; '.join(phrases)}; {least}."

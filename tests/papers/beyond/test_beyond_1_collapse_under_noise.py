@@ -1,0 +1,128 @@
+"""Collapse and calibration under label noise, on made-up tables and features with known answers."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from lsnc_core import data
+from lsnc_core.claims import FAILS, HOLDS, OURS, UNDECIDED, claims_in
+from lsnc_core.metrics import ece, neural_collapse
+from lsnc_core.papers.beyond import beyond_1_collapse_under_noise as page
+from lsnc_core.papers.chen.networks import plan_landscape
+from lsnc_core.papers.stored import run_names
+
+M = 10
+PS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+def made_up(least_loss, least_metric, seeds=4):
+    """A table of `metric_table` with parabolas of known lowest points."""
+    rows = []
+    for a, seed, p in itertools.product((0.5, 0.8), range(seeds), PS):
+        row = {"data": "digits", "a": a, "p": p, "seed": seed, "memorised": True}
+        for columns, least in (
+            (("test_loss", "clean_train_loss"), least_loss),
+            (page.METRICS, least_metric),
+        ):
+            value = 1 + (p - least(a)) ** 2 + 1e-5 * (seed % 2)
+            row |= dict.fromkeys(columns, value)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def same(a):
+    return a
+
+
+def test_b1_and_b2_compare_the_two_best_p():
+    decided = page.verdicts(made_up(same, same)).verdicts
+    answers = [(verdict.claim.id, verdict.outcome) for verdict in decided]
+    assert answers == [("B1", HOLDS), ("B1", HOLDS), ("B2", HOLDS)]
+    apart = page.verdicts(made_up(same, lambda a: a - 0.2)).verdicts
+    assert [verdict.outcome for verdict in apart] == [FAILS] * 3
+    np.testing.assert_allclose([case.value for case in apart[0].cases], -0.2, atol=0.05)
+    few = page.verdicts(made_up(same, same, seeds=3)).verdicts
+    assert [verdict.outcome for verdict in few] == [UNDECIDED] * 3
+    assert "4 seeds" in few[0].measured
+
+
+def test_the_claims_are_ours_and_have_an_expectation():
+    claims = claims_in(page)
+    assert [claim.id for claim in claims] == ["B1", "B2"]
+    for claim in claims:
+        assert claim.paper == OURS and claim.place and claim.expected
+        assert claim.sentence.endswith(".")
+
+
+def made_up_tensors(spec, draws):
+    """Features with class means apart, as (features, clean labels) by part, and what the store
+    keeps of them.
+    """
+    chosen = data.load("digits").subset(200, 500)
+    weight = torch.randn(M, 16, generator=draws).numpy()
+    last = {"weight": weight, "bias": torch.zeros(M).numpy()}
+    last["test_logits"] = torch.randn(500, M, generator=draws).numpy()
+    features = {}
+    for part, clean in (("train", chosen.train_labels), ("test", chosen.test_labels)):
+        noise = torch.randn(len(clean), 16, generator=draws, dtype=torch.float64)
+        H = noise + 2 * torch.eye(M, 16, dtype=torch.float64)[clean]
+        features[part] = H, clean
+        means = torch.stack([H[clean == k].mean(0) for k in range(M)])
+        deviations, centred = H - means[clean], means - means.mean(0)
+        within = [deviations[clean == k].square().sum(1).mean() for k in range(M)]
+        covariance = deviations.T @ deviations / len(clean)
+        last[f"{part}_counts"] = torch.bincount(clean).numpy()
+        last[f"{part}_means"] = means.numpy()
+        last[f"{part}_within"] = np.array(within)
+        last[f"{part}_projected"] = (centred @ covariance @ centred.T).numpy()
+    return features, last
+
+
+def test_the_table_is_that_of_the_features():
+    draws = torch.Generator().manual_seed(0)
+    specs = [spec for spec in plan_landscape("smoke") if spec.a == 0.8 and spec.p == 0.8]
+    learned_nothing = dataclasses.replace(specs[0], p=0.1)
+    names = run_names([*specs, learned_nothing])
+    tensors, features, rows = {}, {}, []
+    for spec in (learned_nothing, *specs):
+        features[spec], last = made_up_tensors(spec, draws)
+        tensors[spec] = [{}, {}, last]
+        losses = dict.fromkeys(("test_loss", "clean_train_loss", "train_loss"), 1.0)
+        run = {"epoch": 30, "run": names[spec], "kept": 0.8, "test_accuracy": 0.5}
+        rows.append(spec.to_dict() | run | losses)
+    table = page.metric_table(pd.DataFrame(rows), tensors).set_index("run")
+    assert len(table) == 4
+    for spec in specs:
+        last = tensors[spec][-1]
+        W = torch.from_numpy(last["weight"]).double()
+        row = table.loc[names[spec]]
+        for part, (H, clean) in features[spec].items():
+            direct = neural_collapse(H, clean, W).values.preset("guo")
+            for name, value in direct.items():
+                assert row[f"{part} {name}"] == pytest.approx(value, rel=1e-6)
+        _, clean = features[spec]["test"]
+        assert row["ECE"] == pytest.approx(ece(torch.from_numpy(last["test_logits"]), clean))
+
+
+@pytest.mark.parametrize("draw", [page.draw_grid, page.draw_best_kept])
+def test_figures_are_closed_named_and_drawn_without_warnings(draw):
+    figure = draw(made_up(same, lambda a: a - 0.1))
+    assert plt.get_fignums() == []
+    FigureCanvasAgg(figure.drawing).draw()
+    for axes in figure.drawing.axes:
+        if axes.get_label() != "<colorbar>":
+            across = axes.get_shared_x_axes().get_siblings(axes)
+            along = axes.get_shared_y_axes().get_siblings(axes)
+            assert any(other.get_xlabel() for other in across)
+            assert any(other.get_ylabel() for other in along)
+
+
+def test_the_caption_names_the_best_p():
+    caption = page.draw_best_kept(made_up(same, same)).data["ours"]
+    assert "test loss 0.50, 0.8" in caption
