@@ -7,6 +7,8 @@ set decides no claim.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lsnc_core.papers.page import Page
 from lsnc_core.show import Drawing, figure
 from lsnc_core.show.style import COLOURS
@@ -115,14 +117,16 @@ def draw_reliability(diagrams: "Mapping[str, Reliability]", scores: "pd.DataFram
         layout="constrained",
     )
     for (top, below), (title, diagram) in zip(panels.T, diagrams.items(), strict=True):
-        bars = {"width": 1 / len(diagram.lower), "align": "edge", "edgecolor": "white"}
+        lower, accuracy = np.asarray(diagram.lower), np.asarray(diagram.accuracy)
+        bars = {"width": 1 / len(lower), "align": "edge", "edgecolor": "white"}
         label = "accuracy in the bin"
-        top.bar(diagram.lower, diagram.accuracy, color=COLOURS[0], label=label, **bars)
+        top.bar(lower, accuracy, color=COLOURS[0], label=label, **bars)
         top.plot([0, 1], [0, 1], "k:", lw=1.2, label="perfect calibration")
         label = "at its mean confidence"
-        top.plot(diagram.confidence, diagram.accuracy, "o", color=COLOURS[1], ms=4, label=label)
-        share = 100 * diagram.counts / diagram.counts.sum()
-        below.bar(diagram.lower, share, color="grey", **bars)
+        confidence = np.asarray(diagram.confidence)
+        top.plot(confidence, accuracy, "o", color=COLOURS[1], ms=4, label=label)
+        share = np.asarray(100 * diagram.counts / diagram.counts.sum())
+        below.bar(lower, share, color="grey", **bars)
         top.set(title=title, xlim=(0, 1), ylim=(0, 1.03))
         below.set(xlabel="confidence")
     panels[0, 0].set_ylabel("accuracy")

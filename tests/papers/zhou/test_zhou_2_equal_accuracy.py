@@ -1,0 +1,220 @@
+"""Equal accuracy under four losses: tables against brute force, the spread's interval against
+simulation, verdicts both ways, figures.
+"""
+
+import doctest
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from scipy import stats
+from zhou_results import make_results
+
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED
+from lsnc_core.papers.zhou import networks
+from lsnc_core.papers.zhou import zhou_2_equal_accuracy as page
+from lsnc_core.papers.zhou.networks import LOSSES
+
+
+def test_doctests():
+    assert doctest.testmod(page).failed == 0
+
+
+def test_the_page_trains_the_whole_grid():
+    assert page.plan_runs("quick", "digits", 0.05) == networks.grid_runs("quick", "digits", 0.05)
+
+
+def select(accuracy, widths, epochs, seeds=4):
+    """The selected rows of a made-up grid."""
+    results = make_results(accuracy, widths, epochs, seeds)
+    return page.select_epochs(networks.accuracy_table(results))
+
+
+# tables
+
+
+def test_a_network_is_measured_at_the_first_epoch_of_its_best_validation_accuracy():
+    columns = {
+        "width": 1.0,
+        "epochs": 9,
+        "loss": ["CE"] * 4 + ["LS"] * 4,
+        "seed": 0,
+        "epoch": [9, 1, 3, 5] * 2,
+        "validation_accuracy": [80.0, 10.0, 90.0, 90.0, 50.0, 10.0, 20.0, 30.0],
+        "test_accuracy": np.arange(8.0),
+    }
+    found = page.select_epochs(pd.DataFrame(columns))
+    assert found.loss.tolist() == ["CE", "LS"]
+    assert found.epoch.tolist() == [3, 9] and found.test_accuracy.tolist() == [2.0, 4.0]
+
+
+def test_cells_are_means_gaps_and_variances_over_the_seeds_that_all_cells_have():
+    draws = np.random.default_rng(0)
+    table = select(lambda *_: 90 + draws.standard_normal(), (4, 8), (10, 20))
+    extra = (table.seed == 3) & ~((table.width == 1) & (table.epochs == 20))
+    grid = page.cell_table(table[~extra])
+    cells = list(zip(grid.width, grid.epochs, strict=True))
+    assert cells == [(0.5, 10), (0.5, 20), (1.0, 10), (1.0, 20)]
+    for row in grid.itertuples():
+        part = table[(table.width == row.width) & (table.epochs == row.epochs) & (table.seed < 3)]
+        accuracy = part.set_index(["loss", "seed"]).test_accuracy.to_dict()
+        values = list(accuracy.values())
+        assert len(values) == 12 and row.variance == pytest.approx(np.var(values, ddof=1))
+        for loss in LOSSES:
+            mean = np.mean([accuracy[loss, seed] for seed in range(3)])
+            assert getattr(row, f"accuracy_{loss}") == pytest.approx(mean)
+        gaps = [abs(accuracy["CE", seed] - accuracy["FL", seed]) for seed in range(3)]
+        assert row.gap_FL == pytest.approx(np.mean(gaps))
+    text = page.describe_corners(grid)
+    assert "at width 0.5 and 10 epochs" in text and "at width 1 and 20 epochs" in text
+
+
+# the spread's interval
+
+
+def test_the_spreads_interval_covers_all_differences_at_once_in_95_percent_of_simulations():
+    draws = np.random.default_rng(0)
+    values = draws.standard_normal((4, 4))
+    spread = page.compute_spread(values)
+    left = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    factor = (spread.high - spread.value) / np.sqrt((left**2).sum() / 9)
+    # the printed tables' q(0.95; 4, 9), by the root of four seeds
+    assert 2 * factor == pytest.approx(4.415, abs=2e-3)
+    assert spread.value == pytest.approx(np.ptp(values.mean(0)))
+    assert spread.low == max(0, 2 * spread.value - spread.high)
+    # no loss better, seeds very different
+    noise = draws.standard_normal((40000, 4, 4))
+    samples = noise + 5 * draws.standard_normal((40000, 4, 1))
+    left = samples - samples.mean(2, keepdims=True) - samples.mean(1, keepdims=True)
+    left += samples.mean((1, 2), keepdims=True)
+    ranges, deviation = np.ptp(samples.mean(1), axis=1), np.sqrt((left**2).sum((1, 2)) / 9)
+    assert (ranges <= factor * deviation).mean() == pytest.approx(0.95, abs=0.004)
+    # what 2 standard errors of a difference of two means are worth, for a best and a worst picked
+    # after the fact
+    beyond = ranges > 2 * deviation * np.sqrt(1 / 4 + 1 / 4)
+    assert beyond.mean() == pytest.approx(spread.chance, abs=0.007)
+    error = np.diff(samples[..., :2].mean(1), axis=1).std()
+    squares = [page.compute_spread(sample).error ** 2 for sample in samples[:500]]
+    assert math.sqrt(np.mean(squares)) == pytest.approx(error, rel=0.05)
+
+
+# claims
+
+
+def make_corners(small, large, noise=0.02, seeds=4, widths=(4, 16), epochs=(10, 160)):
+    """A grid whose losses differ by `small` points in its first cell and by `large` in its last."""
+    draws = np.random.default_rng(1)
+
+    def accuracy(width, length, loss, seed):
+        apart = small if (width, length) == (widths[0] / 8, epochs[0]) else large
+        return 90 + seed + apart * (loss == "MSE") + noise * draws.standard_normal()
+
+    return select(accuracy, widths, epochs, seeds)
+
+
+@pytest.mark.parametrize(
+    ("table", "outcomes"),
+    [
+        ({"small": 2, "large": 0.1}, (HOLDS, HOLDS, HOLDS)),
+        ({"small": 2, "large": 1}, (FAILS, HOLDS, FAILS)),
+        ({"small": 0.1, "large": 2}, (FAILS, FAILS, FAILS)),
+        ({"small": 0.1, "large": 0.4}, (FAILS, FAILS, HOLDS)),
+        ({"small": 2, "large": 2}, (FAILS, UNDECIDED, FAILS)),
+        ({"small": 2, "large": 0.9, "noise": 1}, (UNDECIDED, UNDECIDED, UNDECIDED)),
+    ],
+)
+def test_z_c3_asks_for_a_spread_that_falls_and_ends_small(table, outcomes):
+    verdict = page.decide_z_c3(make_corners(**table))
+    assert (verdict.outcome, *(case.outcome for case in verdict.cases)) == outcomes
+    assert "width 2, 160 epochs against width 0.5, 10 epochs" in verdict.tried_on
+    assert "2 standard errors" in verdict.cases[1].text and verdict.cases[1].at_most == page.EQUAL
+
+
+def test_z_c3_takes_the_range_of_means_over_seeds_and_both_cells_errors_for_its_change():
+    def accuracy(width, length, loss, seed):
+        if length == 10:
+            return 90 + (1.0 + seed) * (loss == "MSE")
+        # in the last cell every seed has another best loss, and all losses one mean
+        return 90 + 2.0 * (LOSSES.index(loss) == seed)
+
+    falls, end = page.decide_z_c3(select(accuracy, (4, 16), (10, 160))).cases
+    # what is left of the first cell: 3/4 or -1/4 of the seeds' deviations 1.5, .5, .5, 1.5 from
+    # their mean; of the second: 3/2 and -1/2
+    squares = 5 * (0.75**2 + 3 * 0.25**2), 4 * 1.5**2 + 12 * 0.5**2
+    quantile = stats.studentized_range.ppf(0.975, 4, 9)
+    first, last = (quantile * np.sqrt(left / 9 / 4) for left in squares)
+    low, high = max(0 - last, 0) - (2.5 + first), last - (2.5 - first)
+    assert (falls.value, falls.low, falls.high) == pytest.approx((-2.5, low, high))
+    assert "from 2.50 to 0.00 points" in falls.text and falls.outcome == UNDECIDED
+    assert end.outcome == UNDECIDED
+    assert end.value == pytest.approx(0, abs=1e-12) and end.low == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ({"small": 1}, HOLDS),
+        ({"small": 0.2}, HOLDS),  # surely above 0, though it counts as equal
+        ({"small": 0}, FAILS),
+        ({"small": 0.2, "noise": 0.5}, UNDECIDED),
+        ({"small": 1, "seeds": 3}, UNDECIDED),
+    ],
+)
+def test_z_c4_asks_for_a_spread_above_0_and_fails_where_it_is_surely_small(settings, outcome):
+    table = make_corners(large=0, **settings)
+    verdict = page.decide_z_c4(table)
+    assert verdict.outcome == outcome and verdict.tried_on.endswith("width 0.5, 10 epochs")
+    if "seeds" not in settings:
+        spread = page.compute_spread(page.corner_cell(table, min)[1])
+        rule = HOLDS if spread.low > 0 else FAILS if spread.high <= page.EQUAL else UNDECIDED
+        assert outcome == rule
+        differs, matters = verdict.cases
+        assert differs.low == matters.low == spread.low and differs.high == spread.high
+        assert matters.deciding == (spread.low == 0)
+
+
+def test_three_seeds_decide_nothing_about_the_corners():
+    verdict = page.decide_z_c3(make_corners(2, 0.1, seeds=3))
+    assert verdict.outcome == UNDECIDED and not verdict.cases
+    assert "3 seeds; what would decide it: 4 seeds" in verdict.measured
+
+
+@pytest.mark.parametrize(("sign", "outcome"), [(-1, HOLDS), (1, FAILS), (0, UNDECIDED)])
+def test_z_c5_goes_by_the_rank_correlation_over_the_cells(sign, outcome):
+    index = pd.MultiIndex.from_product([(0.5, 1.0, 2.0), (10, 40, 160)], names=["width", "epochs"])
+    cells = index.to_frame(index=False).assign(data="mnist-subset")
+    mixed = np.array([3, 9, 1, 5, 2, 8, 4, 7, 6.0])
+    cells["variance"] = np.log(cells.width * cells.epochs) * sign + 10 if sign else mixed
+    verdict = page.decide_z_c5(cells)
+    assert verdict.outcome == outcome
+    if sign:
+        assert verdict.cases[0].value == pytest.approx(sign)
+    assert page.decide_z_c5(cells.iloc[[0, 1, 3, 4]]).outcome == UNDECIDED
+
+
+# figures
+
+
+def test_the_figures_show_the_tables_numbers():
+    selected = make_corners(2, 0.1, widths=(4, 8, 16), epochs=(10, 40, 160))
+    grid = page.cell_table(selected)
+    tables = page.Tables("A recipe.", selected, grid)
+    for draw, panels in ((page.draw_z2, 3), (page.draw_z3, 4), (page.draw_z4, 1)):
+        figure = draw(tables)
+        assert figure.table is grid
+        FigureCanvasAgg(figure.drawing).draw()
+        *maps, bar = figure.drawing.axes
+        assert len(maps) == panels and bar.get_ylabel()
+        for panel in maps:
+            assert panel.get_xlabel() == "width" and len(panel.texts) == 9
+    texts = page.draw_z4(tables).drawing.axes[0].texts
+    written = {text.get_position(): text.get_text() for text in texts}
+    first = grid[(grid.width == 0.5) & (grid.epochs == 10)]
+    assert written[0, 0] == f"{first.variance.iloc[0]:.2f}"
+    drawing = page.draw_z5(tables).drawing
+    FigureCanvasAgg(drawing).draw()
+    lines = [line for line in drawing.axes[0].lines if len(line.get_xdata())]
+    assert len(lines) == 12
+    assert lines[0].get_ydata().tolist() == grid[grid.width == 0.5].accuracy_CE.tolist()
