@@ -1,12 +1,12 @@
-"""Finds or makes the Python environment of the project, with nothing but the standard library.
+"""Finds or makes the Python environment of the project, with the standard library alone.
 
-`python3 lsnc_core/bootstrap.py` prints the path of a Python that has everything; what it does
-meanwhile goes to standard error. A Python that already satisfies pyproject.toml is used as it is.
-Otherwise `.venv` in the checkout is made from requirements.lock; a stamp in it, written last, lets
-later starts find it in a fraction of a second. Runs under Python 3.8 and later.
+`python3 lsnc_core/bootstrap.py` prints the path of a Python that has every requirement; progress
+goes to standard error. A Python that satisfies pyproject.toml is used as it is. Otherwise `.venv`
+in the checkout is made from requirements.lock. A stamp in it, written last, lets later starts find
+it in a fraction of a second. The script runs under Python 3.8 and later.
 
-`--check` prints the version of the running Python and what it lacks, one line each; `--plain`
-prints a Python of an admitted version.
+`--check` prints the version of the running Python and the requirements it does not meet, one per
+line. `--plain` prints the path of a Python whose version is supported.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -22,61 +23,67 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAMP = "lsnc-stamp"
 UNFINISHED = "unfinished"
 DISK_FULL = "the disk is full: the environment needs about 6 GB; free some space and start again."
-NOT_WRITABLE = "the checkout cannot be written to: copy it to a folder of yours, or activate an environment that has the requirements."
-CAUSES = (
+NOT_WRITABLE = (
+    "the checkout cannot be written to: copy it to a folder of yours, or activate an environment "
+    "that has the requirements."
+)
+NO_NETWORK = (
+    "the packages could not be fetched: check the network (or the proxy and package index "
+    "settings) and start again."
+)
+WRONG_HASH = "a package does not have the checksum in requirements.lock, so it was not installed."
+CAUSES = (  # pattern in the installer's output, sentence
     (r"No space left on device|Disk quota exceeded|os error (28|122)\b", DISK_FULL),
     (r"Permission denied|Read-only file system|os error (13|30)\b", NOT_WRITABLE),
+    (r"[Hh]ash mismatch|DO NOT MATCH THE HASHES", WRONG_HASH),
     (
-        r"[Hh]ash mismatch|DO NOT MATCH THE HASHES",
-        "a package does not have the checksum requirements.lock names, so it was not installed.",
+        r"(?i)failed to fetch|error sending request|name resolution|dns error|unreachable",
+        NO_NETWORK,
     ),
-    (
-        r"(?i)failed to fetch|error sending request|name resolution|dns error|unreachable|connection (refused|reset|broken)|timed out|"
-        r"failed to establish|could not find a version|certificate|proxy",
-        "the packages could not be fetched: check the network (or the proxy and package index settings) and start again.",
-    ),
+    (r"(?i)connection (refused|reset|broken)|timed out|failed to establish", NO_NETWORK),
+    (r"(?i)could not find a version|certificate|proxy", NO_NETWORK),
 )
 
 
 class SetupError(Exception):
-    """The environment cannot be had; the message says why and what to do."""
+    """There is no usable environment; the message gives the cause and the remedy."""
 
 
 def say(message: str) -> None:
-    """A line on standard error: standard output carries the answer alone."""
+    """Print a line on standard error; standard output carries the answer only."""
     print(message, file=sys.stderr, flush=True)
 
 
 def offline() -> bool:
-    """Whether the user forbade the network (`LSNC_OFFLINE=1`)."""
+    """Whether the user has forbidden the network (`LSNC_OFFLINE=1`)."""
     return os.environ.get("LSNC_OFFLINE", "") not in ("", "0")
 
 
-# -------------------------------------------------------------------------------- what is asked for
+# ------------------------------------------------------------------------------------- requirements
 
 
 def python_bounds(project: Path) -> tuple[int, int]:
-    """First admitted and first refused minor version of Python 3 in pyproject.toml; (11, 14) means
-    3.11 to 3.13.
-    """
+    """First supported and first unsupported minor version of Python 3; (11, 14): 3.11 to 3.13."""
     text = (project / "pyproject.toml").read_text(encoding="utf-8")
     found = re.search(r'^requires-python\s*=\s*">=3\.(\d+)\s*,\s*<3\.(\d+)"', text, re.MULTILINE)
     if not found:
         raise SetupError(
-            'pyproject.toml must bound the Python version like this: requires-python = ">=3.11,<3.14".'
+            "pyproject.toml must bound the Python version like this: "
+            'requires-python = ">=3.11,<3.14".'
         )
     return int(found.group(1)), int(found.group(2))
 
 
 def admitted(version: tuple[int, ...], project: Path) -> bool:
-    """Whether pyproject.toml admits this Python version."""
+    """Whether pyproject.toml supports this Python version."""
     low, high = python_bounds(project)
     return version[0] == 3 and low <= version[1] < high
 
@@ -86,36 +93,25 @@ def dotted(version: tuple[int, ...]) -> str:
 
 
 def unmet(project: Path) -> list[str]:
-    """What the running Python lacks of pyproject.toml's dependencies and `test` extra; empty when
-    it has everything.
-    """
+    """The requirements of pyproject.toml and its `test` extra that the running Python lacks."""
     if not admitted(sys.version_info, project):
-        return [f"Python {dotted(sys.version_info)} is outside the admitted versions"]
+        return [f"Python {dotted(sys.version_info)} is not a supported version"]
     import tomllib
 
     table = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*table["dependencies"], *table.get("optional-dependencies", {}).get("test", [])]
-    try:
-        from packaging.requirements import InvalidRequirement, Requirement
-    except ImportError:
-        try:
-            from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
-        except ImportError:
-            names = [re.split(r"[^\w.-]", line)[0] for line in asked]
-            return [
-                f"{name} is not installed"
-                for name in [*names, "packaging"]
-                if installed(name) is None
-            ]
-    # torchvision and torch must be a pair that was built together; torchvision's own metadata names
-    # its torch
+    parse = requirement_parser()
+    if parse is None:
+        names = [re.split(r"[^\w.-]", line)[0] for line in asked]
+        return [f"{name} is not installed" for name in [*names, "packaging"] if not installed(name)]
+    # torchvision and torch must be built as a pair; torchvision's own metadata names its torch.
     asked += [line for line in requires("torchvision") if re.match(r"torch\b(?![-_.])", line)]
     lacking = []
     for line in asked:
         try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue  # a stranger's metadata; pyproject.toml itself is checked by the tests
+            requirement = parse(line)
+        except ValueError:
+            continue  # another project's metadata; the tests check pyproject.toml itself
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         version = installed(requirement.name)
@@ -126,8 +122,16 @@ def unmet(project: Path) -> list[str]:
     return lacking
 
 
+def requirement_parser() -> Callable[[str], Any] | None:
+    """The class Requirement of packaging, or of the copy inside pip; None where neither exists."""
+    for name in ("packaging.requirements", "pip._vendor.packaging.requirements"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name).Requirement
+    return None
+
+
 def installed(name: str) -> str | None:
-    """Version of an installed distribution, None where it is absent or its metadata is damaged."""
+    """Version of an installed distribution; None if it is absent or its metadata is damaged."""
     from importlib import metadata
 
     try:
@@ -137,7 +141,7 @@ def installed(name: str) -> str | None:
 
 
 def requires(name: str) -> list[str]:
-    """What an installed distribution requires, as its metadata says; empty where it is absent."""
+    """Requirements in the metadata of an installed distribution; empty if it is absent."""
     from importlib import metadata
 
     try:
@@ -146,13 +150,11 @@ def requires(name: str) -> list[str]:
         return []
 
 
-# ------------------------------------------------------------------------------------ what is there
+# ------------------------------------------------------------------------- the state of the machine
 
 
 def right_python(project: Path) -> str:
-    """A base interpreter of an admitted version: the running one's, else the newest `python3.N` on
-    PATH that runs.
-    """
+    """A base interpreter of a supported version: the running one's, or the newest on PATH."""
     if admitted(sys.version_info, project):
         return getattr(sys, "_base_executable", None) or sys.executable
     low, high = python_bounds(project)
@@ -162,12 +164,13 @@ def right_python(project: Path) -> str:
             return path
     raise SetupError(
         f"Python 3.{low} to 3.{high - 1} is needed and python3 is {dotted(sys.version_info)}: "
-        f"install one of them so that python3.{high - 1} is found, or activate an environment that has it."
+        f"install one of them so that python3.{high - 1} is on PATH, or activate an environment "
+        "that has it."
     )
 
 
 def ask(command: list[str]) -> list[str] | None:
-    """The lines a short command prints; None when it does not run or fails."""
+    """The lines that a short command prints; None if it does not run or fails."""
     try:
         answer = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
@@ -178,23 +181,19 @@ def ask(command: list[str]) -> list[str] | None:
 
 
 def digest(project: Path, version: str) -> str:
-    """Changes when requirements.lock, pyproject.toml or the Python version does."""
+    """Digest of requirements.lock, pyproject.toml and the Python version."""
     parts = [(project / name).read_bytes() for name in ("requirements.lock", "pyproject.toml")]
-    return hashlib.sha256(
-        b"".join(hashlib.sha256(part).digest() for part in [*parts, version.encode()])
-    ).hexdigest()
+    digests = [hashlib.sha256(part).digest() for part in [*parts, version.encode()]]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def read_stamp(venv: Path) -> list[str] | None:
-    """The stamp's lines: the digest and the folder it was made in, or `unfinished`; None where
-    there is no stamp.
-    """
+    """Lines of the stamp: digest and folder, or `unfinished`; None if there is no stamp."""
     try:
-        return (venv / STAMP).read_text(encoding="utf-8", errors="replace").splitlines() or [
-            UNFINISHED
-        ]
+        text = (venv / STAMP).read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return text.splitlines() or [UNFINISHED]
 
 
 def write_stamp(venv: Path, lines: list[str]) -> None:
@@ -203,11 +202,15 @@ def write_stamp(venv: Path, lines: list[str]) -> None:
     partial.replace(venv / STAMP)
 
 
-def look(project: Path, venv: Path) -> tuple[str, str]:
-    """What `venv` needs, and why: "ready", "update" (install into it) or "build" (from nothing).
+def check(python: Path, project: Path) -> list[str] | None:
+    """`--check` by another Python: its version and what it lacks; None if it does not run."""
+    return ask([str(python), str(Path(__file__).resolve()), "--check", str(project)]) or None
 
-    A `.venv` that somebody made by hand has no stamp: it is used when it has everything and added
-    to when it has not.
+
+def look(project: Path, venv: Path) -> tuple[str, str]:
+    """What `venv` needs and why: "ready", "update" (install into it) or "build" (start over).
+
+    A `.venv` made by hand has no stamp: it is used if it has everything, and completed if not.
     """
     if not venv.exists():
         return "build", ""
@@ -216,12 +219,10 @@ def look(project: Path, venv: Path) -> tuple[str, str]:
         return "build", "the last set-up did not finish"
     if stamp is not None and stamp[1:] != [os.path.realpath(venv)]:
         return "build", "its folder was moved or copied"
-    told = ask(
-        [str(venv / "bin" / "python"), str(Path(__file__).resolve()), "--check", str(project)]
-    )
-    if not told:
+    answer = check(venv / "bin" / "python", project)
+    if answer is None:
         return "build", "its Python does not run"
-    version, lacking = told[0], told[1:]
+    version, *lacking = answer
     if not admitted(tuple(map(int, version.split("."))), project):
         return "build", f"its Python is {version}"
     if lacking:
@@ -231,30 +232,28 @@ def look(project: Path, venv: Path) -> tuple[str, str]:
     return "ready", ""
 
 
-# ---------------------------------------------------------------------------------------- making it
+# ------------------------------------------------------------------------------------- installation
 
 
 def explain(step: str, output: str) -> str:
-    """One sentence for a failed step, and the last lines of what the installer said."""
-    cause = next(
-        (sentence for pattern, sentence in CAUSES if re.search(pattern, output)),
-        "the installer says why:",
-    )
+    """One sentence for a failed step, and the last lines of the installer's output."""
+    causes = (sentence for pattern, sentence in CAUSES if re.search(pattern, output))
+    cause = next(causes, "the installer's last lines:")
     if offline() and cause != DISK_FULL:
-        cause = "the network is off (--offline or LSNC_OFFLINE) and not every package is at hand: start once without it."
-    tail = [
-        line.rstrip()[:200]
-        for line in output.splitlines()
-        if line.strip() and "Retrying" not in line
-    ][-6:]
+        cause = (
+            "the network is off (--offline or LSNC_OFFLINE) and not every package is at hand: "
+            "start once without it."
+        )
+    lines = [line.rstrip()[:200] for line in output.splitlines() if line.strip()]
+    tail = [line for line in lines if "Retrying" not in line][-6:]
     return "\n    ".join([f"{step} failed: {cause}", *tail])
 
 
 def run(step: str, command: list[str], project: Path, keep: tuple[int, ...] = ()) -> None:
-    """Run one step of the installation quietly; raises `SetupError` when it fails.
+    """Run one step of the installation quietly; raises `SetupError` if it fails.
 
-    `keep` holds the lock's descriptor: the child inherits it, so a start after this process was
-    killed waits for the child to end.
+    The child inherits `keep`, the lock's descriptor. So if this process is killed, the next start
+    waits until the child has ended.
     """
     say(f"  {step}")
     kept_out = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
@@ -289,9 +288,7 @@ def run(step: str, command: list[str], project: Path, keep: tuple[int, ...] = ()
 
 
 def empty(venv: Path) -> None:
-    """Remove everything in `venv` but the stamp, which says `unfinished` meanwhile; `venv` may be a
-    link to another disk.
-    """
+    """Remove everything in `venv`, which may be a link to another disk, except the stamp."""
     for child in venv.iterdir():
         if child.name == STAMP:
             continue
@@ -302,9 +299,7 @@ def empty(venv: Path) -> None:
 
 
 def uv_at_hand(venv: Path, action: str) -> str | None:
-    """Path of a uv to install with: that of `.venv`, or one on PATH where it must do; None means
-    that uv is to be installed first.
-    """
+    """Path of the uv of `.venv`, or of one on PATH if there is no other way; None to install it."""
     own, pip, on_path = venv / "bin" / "uv", venv / "bin" / "pip", shutil.which("uv")
     if action == "update" and own.exists():
         return str(own)
@@ -312,71 +307,60 @@ def uv_at_hand(venv: Path, action: str) -> str | None:
         return on_path
     if offline():
         raise SetupError(
-            "the environment is missing and the network is off (--offline or LSNC_OFFLINE): start once without it, "
-            "or activate an environment that has the requirements."
+            "the environment is missing and the network is off (--offline or LSNC_OFFLINE): start "
+            "once without it, or activate an environment that has the requirements."
         )
     return None
 
 
 def make(project: Path, venv: Path, action: str, why: str, keep: tuple[int, ...] = ()) -> None:
-    """Bring `venv` up to requirements.lock and install the project into it; the stamp is written
-    last.
-    """
+    """Install requirements.lock and the project into `venv`; the stamp is written last."""
     began = time.monotonic()
-    base = right_python(project) if action == "build" else ""
-    if base and ask([base, "-c", "import ensurepip, venv"]) is None:
-        minor = (ask([base, "-c", "import sys; print(sys.version_info[1])"]) or ["N"])[0]
-        raise SetupError(
-            f"{base} cannot make environments: install its venv module (Debian and Ubuntu: the package python3.{minor}-venv), "
-            "or activate an environment that has the requirements."
-        )
+    base = base_python(project) if action == "build" else ""
     uv = uv_at_hand(venv, action)
-    doing = (
-        "updating .venv"
-        if action == "update"
-        else f"{'rebuilding' if venv.exists() else 'setting up'} .venv (once, about a minute)"
-    )
+    doing = f"{'rebuilding' if venv.exists() else 'setting up'} .venv (once, about a minute)"
+    doing = "updating .venv" if action == "update" else doing
     say(f"{doing}: {why}" if why else f"{doing}:")
     venv.mkdir(exist_ok=True)
     write_stamp(venv, [UNFINISHED])
     if action == "build":
         empty(venv)
-        run(
-            "making the environment", [base, "-m", "venv", os.path.realpath(venv)], project, keep
-        )  # venv refuses links
+        create = [base, "-m", "venv", os.path.realpath(venv)]  # venv refuses links
+        run("making the environment", create, project, keep)
     python = str(venv / "bin" / "python")
     if uv is None:
         run("installing the installer (uv)", [python, "-m", "pip", "install", "uv"], project, keep)
         uv = str(venv / "bin" / "uv")
     install = [uv, "pip", "install", "--python", python, *(["--offline"] if offline() else [])]
-    run(
-        "installing the packages (about 6 GB)",
-        [*install, "--require-hashes", "-r", "requirements.lock"],
-        project,
-        keep,
-    )
-    # setuptools comes from the lock, so that building the project fetches nothing
-    run(
-        "installing the project",
-        [*install, "--no-deps", "--no-build-isolation", "-e", "."],
-        project,
-        keep,
-    )
-    told = ask([python, str(Path(__file__).resolve()), "--check", str(project)]) or [
-        "",
-        "its Python does not run",
-    ]
-    if told[1:]:
+    packages = [*install, "--require-hashes", "-r", "requirements.lock"]
+    run("installing the packages (about 6 GB)", packages, project, keep)
+    # setuptools is in the lock, so building the project fetches nothing.
+    itself = [*install, "--no-deps", "--no-build-isolation", "-e", "."]
+    run("installing the project", itself, project, keep)
+    version, *lacking = check(Path(python), project) or ["", "its Python does not run"]
+    if lacking:
         raise SetupError(
-            f"requirements.lock does not give what pyproject.toml asks for: {'; '.join(told[1:4])}."
+            "requirements.lock does not satisfy pyproject.toml: " + "; ".join(lacking[:3]) + "."
         )
-    write_stamp(venv, [digest(project, told[0]), os.path.realpath(venv)])
+    write_stamp(venv, [digest(project, version), os.path.realpath(venv)])
     say(f".venv is ready after {time.monotonic() - began:.0f} s")
+
+
+def base_python(project: Path) -> str:
+    """A base interpreter that can make environments. Raises `SetupError`."""
+    base = right_python(project)
+    if ask([base, "-c", "import ensurepip, venv"]) is None:
+        minor = (ask([base, "-c", "import sys; print(sys.version_info[1])"]) or ["N"])[0]
+        raise SetupError(
+            f"{base} cannot make environments: install its venv module (Debian and Ubuntu: the "
+            f"package python3.{minor}-venv), or activate an environment that has the requirements."
+        )
+    return base
 
 
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[tuple[int, ...]]:
-    """Hold the lock file: one start sets up, others wait."""
+    """Hold the lock file: one start sets up the environment, others wait."""
     with open(path, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -384,33 +368,24 @@ def only_one(path: Path) -> Iterator[tuple[int, ...]]:
             say("another start is setting up .venv: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in (
-                errno.ENOLCK,
-                errno.ENOTSUP,
-                errno.ENOSYS,
-            ):  # a file system without locks: go on without
+            # A file system without locks: continue without one.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
         yield (file.fileno(),)
 
 
 def find_or_make(project: Path) -> str:
-    """Path of a Python that has everything; sets up `.venv` where there is none. Raises
-    `SetupError`.
-    """
+    """Path of a Python that has everything; makes `.venv` if needed. Raises `SetupError`."""
     venv = project / ".venv"
     if os.path.realpath(sys.prefix) != os.path.realpath(venv):
         lacking = unmet(project)
         if not lacking:
             say(f"using {sys.executable}, which has everything")
             return sys.executable
-        if (
-            sys.prefix != sys.base_prefix
-            or os.environ.get("VIRTUAL_ENV")
-            or os.environ.get("CONDA_PREFIX")
-        ):
-            say(
-                f"using .venv, as the active environment ({sys.prefix}) does not do: {'; '.join(lacking[:3])}"
-            )
+        in_venv = sys.prefix != sys.base_prefix
+        if in_venv or os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX"):
+            some = "; ".join(lacking[:3])
+            say(f"using .venv, because the active environment ({sys.prefix}) lacks: {some}")
     if look(project, venv)[0] != "ready":
         with only_one(project / ".venv.lock") as keep:
             action, why = look(project, venv)
@@ -420,7 +395,7 @@ def find_or_make(project: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the answer; on failure one sentence on standard error and status 1."""
+    """Print the answer; on failure print one sentence on standard error and return 1."""
     try:
         if arguments[:1] == ["--check"]:
             project = Path(arguments[1]) if arguments[1:] else PROJECT
@@ -433,14 +408,11 @@ def main(arguments: list[str]) -> int:
         say(str(error))
         return 1
     except OSError as error:
-        full, refused = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
-        cause = (
-            DISK_FULL
-            if error.errno in full
-            else NOT_WRITABLE
-            if error.errno in refused
-            else str(error)
-        )
+        cause = str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            cause = DISK_FULL
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            cause = NOT_WRITABLE
         say(f"setting up the environment failed: {cause}")
         return 1
     except KeyboardInterrupt:
@@ -450,8 +422,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # run as a script: modules of the package must not hide those of the standard library
-    sys.path[:] = [
-        entry for entry in sys.path if os.path.realpath(entry or ".") != str(PROJECT / "lsnc_core")
-    ]
+    # As a script: modules of the package must not hide those of the standard library.
+    package = str(PROJECT / "lsnc_core")
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or ".") != package]
     sys.exit(main(sys.argv[1:]))

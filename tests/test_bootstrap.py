@@ -1,6 +1,4 @@
-"""Finding and making the environment: every decision and every sentence, without a network and
-without an installation.
-"""
+"""Finding and making the environment: every decision and message, without installing anything."""
 
 import errno
 import os
@@ -19,9 +17,7 @@ SCRIPT = Path(bootstrap.__file__)
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A checkout with one requirement that this Python meets; neither an environment nor an offline
-    wish is set.
-    """
+    """A checkout with one requirement, which this Python meets; no environment is active."""
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "LSNC_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     write_project(tmp_path, ["numpy>=1"])
@@ -30,7 +26,7 @@ def project(tmp_path, monkeypatch):
 
 
 def write_project(folder, dependencies, test=(), python=">=3.11,<3.14"):
-    """A pyproject.toml of the least that bootstrap reads."""
+    """A pyproject.toml with the entries that bootstrap reads."""
     lines = ["[project]", f'requires-python = "{python}"', f"dependencies = {list(dependencies)!r}"]
     (folder / "pyproject.toml").write_text(
         "\n".join([*lines, "[project.optional-dependencies]", f"test = {list(test)!r}"])
@@ -74,10 +70,10 @@ def test_the_environment_of_the_tests_is_used_as_it_is():
     assert seconds < 2
 
 
-def test_a_satisfying_python_is_printed_with_one_line_of_comment(project, capsys):
+def test_a_python_with_everything_is_printed_with_one_line_of_comment(project, capsys):
     assert bootstrap.find_or_make(project) == sys.executable
-    told = capsys.readouterr()
-    assert told.out == "" and told.err == f"using {sys.executable}, which has everything\n"
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == f"using {sys.executable}, which has everything\n"
     assert not (project / ".venv").exists()
 
 
@@ -94,7 +90,7 @@ def test_a_satisfying_python_is_printed_with_one_line_of_comment(project, capsys
         (["no-such-thing; sys_platform == 'elsewhere'"], [], []),
     ],
 )
-def test_unmet_names_what_fails(project, dependencies, test, expected):
+def test_unmet_names_missing_requirements(project, dependencies, test, expected):
     write_project(project, dependencies, test)
     lacking = bootstrap.unmet(project)
     assert len(lacking) == len(expected)
@@ -112,13 +108,17 @@ def test_torch_and_torchvision_must_be_a_pair(project, monkeypatch):
     assert bootstrap.unmet(project) == []
 
 
-def test_an_unsatisfying_active_environment_is_named_and_left_alone(project, monkeypatch, capsys):
+def test_an_incomplete_active_environment_is_named_and_left_alone(project, monkeypatch, capsys):
     write_project(project, ["aa-none", "bb-none", "cc-none", "dd-none"])
     monkeypatch.setenv("CONDA_PREFIX", "somewhere")
     monkeypatch.setattr(bootstrap, "look", lambda *_: ("ready", ""))
     assert bootstrap.find_or_make(project) == str(project / ".venv" / "bin" / "python")
-    told = capsys.readouterr().err
-    assert "cc-none is not installed" in told and "dd-none" not in told and told.count("\n") == 1
+    captured = capsys.readouterr().err
+    assert (
+        "cc-none is not installed" in captured
+        and "dd-none" not in captured
+        and captured.count("\n") == 1
+    )
 
 
 # ---------------------------------------------------------------------------- the version of Python
@@ -131,22 +131,22 @@ def test_the_bounds_are_those_of_pyproject(project):
         bootstrap.python_bounds(project)
 
 
-def test_too_old_a_python_looks_for_another_that_runs(project, monkeypatch, tmp_path):
+def test_an_old_python_looks_for_another_that_runs(project, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "version_info", (3, 8, 18, "final", 0))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     executable(tmp_path / "bin" / "python3.13", "#!/bin/sh\necho command not found >&2; exit 127\n")
     good = executable(tmp_path / "bin" / "python3.12", "#!/bin/sh\necho 12\n")
     assert bootstrap.right_python(project) == str(good)
-    assert bootstrap.unmet(project) == ["Python 3.8.18 is outside the admitted versions"]
+    assert bootstrap.unmet(project) == ["Python 3.8.18 is not a supported version"]
 
 
-def test_too_old_a_python_and_no_other_is_one_sentence(project, monkeypatch, capsys):
+def test_an_old_python_without_another_is_one_sentence(project, monkeypatch, capsys):
     monkeypatch.setattr(sys, "version_info", (3, 8, 18, "final", 0))
     monkeypatch.setenv("PATH", str(project))
     monkeypatch.setattr(bootstrap, "PROJECT", project)
     assert bootstrap.main([]) == 1
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.splitlines()[-1].startswith(
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.splitlines()[-1].startswith(
         "Python 3.11 to 3.13 is needed and python3 is 3.8.18: install"
     )
     assert not (project / ".venv").exists()
@@ -248,11 +248,11 @@ def test_make_installs_by_hash_and_stamps_last(project, made, capsys):
     assert lock == f"pip install --python {made}/bin/python --require-hashes -r requirements.lock"
     assert editable == f"pip install --python {made}/bin/python --no-deps --no-build-isolation -e ."
     assert bootstrap.read_stamp(made) == good_stamp(project)
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     assert (
-        told.out == ""
-        and "updating .venv: numpy is missing" in told.err
-        and ".venv is ready after" in told.err
+        captured.out == ""
+        and "updating .venv: numpy is missing" in captured.err
+        and ".venv is ready after" in captured.err
     )
 
 
@@ -262,11 +262,11 @@ def test_offline_reaches_the_installer(project, made, monkeypatch):
     assert (project / "calls").read_text().count("--offline") == 2
 
 
-def test_a_lock_that_falls_short_is_told(project, made):
+def test_a_lock_that_falls_short_is_reported(project, made):
     write_project(project, ["no-such-thing"])
     with pytest.raises(
         bootstrap.SetupError,
-        match=r"requirements\.lock does not give .* no-such-thing is not installed",
+        match=r"requirements\.lock does not satisfy .* no-such-thing is not installed",
     ):
         bootstrap.make(project, made, "update", "")
     assert bootstrap.read_stamp(made) == [bootstrap.UNFINISHED]
@@ -279,7 +279,7 @@ def test_a_lock_that_falls_short_is_told(project, made):
         ("OSError: [Errno 28] No space left on device", "the disk is full"),
         ("Permission denied (os error 13)", "cannot be written to"),
         ("error: Hash mismatch for torch", "checksum"),
-        ("error: something else", "the installer says why"),
+        ("error: something else", "the installer's last lines"),
     ],
 )
 def test_a_failing_installer_gives_one_sentence_and_its_last_lines(project, made, output, sentence):
@@ -298,15 +298,15 @@ def test_offline_without_an_environment_is_one_sentence(project, monkeypatch, ca
     monkeypatch.setenv("LSNC_OFFLINE", "1")
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
     assert bootstrap.main([]) == 1
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     assert (
-        told.out == ""
-        and "the environment is missing and the network is off" in told.err.splitlines()[-1]
+        captured.out == ""
+        and "the environment is missing and the network is off" in captured.err.splitlines()[-1]
     )
     assert not (project / ".venv").exists()
 
 
-def test_offline_with_packages_missing_says_so(monkeypatch):
+def test_offline_with_missing_packages_names_the_network(monkeypatch):
     monkeypatch.setenv("LSNC_OFFLINE", "1")
     assert "the network is off" in bootstrap.explain(
         "installing", "error: x was not found in the cache"
@@ -321,33 +321,38 @@ def test_offline_with_packages_missing_says_so(monkeypatch):
         (errno.EIO, "Input/output error"),
     ],
 )
-def test_trouble_with_files_is_one_sentence(monkeypatch, capsys, number, sentence):
+def test_a_failing_file_system_is_one_sentence(monkeypatch, capsys, number, sentence):
     def fail(_):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(bootstrap, "find_or_make", fail)
     assert bootstrap.main([]) == 1
-    told = capsys.readouterr()
-    assert told.out == "" and sentence in told.err and told.err.count("\n") == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and sentence in captured.err and captured.err.count("\n") == 1
 
 
 def test_two_starts_set_up_once(project):
-    """The second waits for the first and finds `.venv` ready; the lock outlives a killed start as
-    long as its installer runs.
+    """The second waits for the first and finds `.venv` ready.
+
+    The lock outlives a killed start for as long as its installer runs.
     """
-    code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path\n"
-        "from lsnc_core import bootstrap\n"
-        "project = Path(sys.argv[2])\n"
-        "def make(project, venv, action, why, keep):\n"
-        "    bootstrap.run('waiting', ['sleep', '0.5'], project, keep)\n"
-        "    (project / 'made').write_text((project / 'made').read_text() + 'x' if (project / 'made').exists() else 'x')\n"
-        "bootstrap.unmet = lambda project: ['something']\n"
-        "bootstrap.look = lambda project, venv: ('ready', '') if (project / 'made').exists() else ('build', '')\n"
-        "bootstrap.make = make\n"
-        "print(bootstrap.find_or_make(project))\n"
-    )
+    code = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from lsnc_core import bootstrap
+
+project = Path(sys.argv[2])
+made = project / "made"
+
+def make(project, venv, action, why, keep):
+    bootstrap.run("waiting", ["sleep", "0.5"], project, keep)
+    made.write_text(made.read_text() + "x" if made.exists() else "x")
+
+bootstrap.unmet = lambda project: ["something"]
+bootstrap.look = lambda project, venv: ("ready" if made.exists() else "build", "")
+bootstrap.make = make
+print(bootstrap.find_or_make(project))
+"""
     command = [sys.executable, "-c", code, str(SCRIPT.parents[1]), str(project)]
     starts = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
