@@ -146,7 +146,7 @@ class Verdict:
 
     claim: Claim
     tried_on: str
-    cases: tuple[Case, ...] = ()
+    cases: Sequence[Case] = ()
     remark: str = ""
     decider: str = ""
     rule: str = "every"
