@@ -1,5 +1,7 @@
 """The landscape's table and how the formula agrees with it, on made-up tables."""
 
+import itertools
+
 import numpy as np
 import pytest
 from chen_runs import COLUMNS, PS, eq11, landscape
@@ -26,7 +28,7 @@ def test_the_table_has_the_last_epoch_of_each_run_and_the_formula_beside_it():
 def test_agreement_is_what_a_direct_computation_gives(column):
     table = landscape(noise=0.02)
     measured = agreement(table, column)
-    keys = [(a, seed) for a in (0.5, 0.8) for seed in range(4)]
+    keys = list(itertools.product((0.5, 0.8), range(4)))
     assert list(zip(measured.a, measured.seed, strict=True)) == keys
     for row in measured.itertuples():
         part = table[(table.a == row.a) & (table.seed == row.seed)].set_index("p")

@@ -1,5 +1,7 @@
 """What Chen's notebooks train, by profile."""
 
+import itertools
+
 import pytest
 from chen_runs import PS
 
@@ -12,7 +14,7 @@ from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape, plan_size
 def test_the_quick_landscape_is_the_grid_asked_for():
     runs = plan_landscape("quick")
     rates = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-    wanted = [(a, p, seed) for a in rates for p in PS for seed in range(4)]
+    wanted = itertools.product(rates, PS, range(4))
     assert sorted((run.a, run.p, run.seed) for run in runs) == sorted(wanted)
     assert len(runs) == 416
     assert {run.data for run in runs} == {"mnist-subset"}
