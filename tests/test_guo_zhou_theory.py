@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from lsnc_core.papers.claims import FAILS, HOLDS
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lsnc_core import profiles
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import zhou, zhou_figures, zhou_problems
-from lsnc_core.papers.claims import FAILS, HOLDS
 
 
 @pytest.fixture(scope="module")

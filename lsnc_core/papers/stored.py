@@ -21,15 +21,8 @@ KEYS = ["run", "epoch"]
 Tensors = Mapping[str, np.ndarray]
 
 
-def run_name(spec: RunSpec) -> str:
-    """The network's name in the store, the column `run` of every table."""
-    from lsnc_core.runs import Store
-
-    return Store().path(spec).stem
-
-
 def run_names(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
-    """The names of many networks in the store; their images are read once, for the checksum."""
+    """Names in the store, the column `run` of every table; images are read once, for the checksum."""
     from lsnc_core.runs import Store
 
     store = Store()

@@ -70,14 +70,14 @@ def measure_ends(history: "pd.DataFrame", tensors: Tensors) -> "pd.DataFrame":
 
     from lsnc_core import metrics
 
-    rows = []
+    rows, names = [], stored.run_names(tensors)
     for spec, epochs in tensors.items():
         labels, logits = true_labels(spec), read_logits(epochs[-1], "test")
         before = metrics.ece(logits, labels["test"], BINS)
         for how in FITS:
             T = fit_temperature(epochs[-1], labels, how)
             after = metrics.ece(T.scale(logits), labels["test"], BINS)
-            keys = {"run": stored.run_name(spec), "epoch": spec.epochs}
+            keys = {"run": names[spec], "epoch": spec.epochs}
             rows.append(keys | {"fit": how, "T": T.value, "ece": before, "ece_scaled": after})
     return last_epochs(history).merge(pd.DataFrame(rows), on=stored.KEYS)
 
@@ -93,11 +93,11 @@ def measure_epochs(history: "pd.DataFrame", tensors: Tensors) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    rows = []
+    rows, names = [], stored.run_names(tensors)
     for spec, epochs in tensors.items():
         for epoch, arrays in zip(spec.evaluate_at, epochs, strict=True):
             if epoch in spec.keep_at:
-                keys = {"run": stored.run_name(spec), "epoch": epoch}
+                keys = {"run": names[spec], "epoch": epoch}
                 rows.append(keys | measure_predictions(spec, arrays))
     return history.merge(pd.DataFrame(rows), on=stored.KEYS)
 

@@ -87,7 +87,8 @@ def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
     tensors = runs.tensors(specs, device)
     epochs = measure_epochs(history, tensors)
     shown = set(select_section(epochs).run)
-    chosen = {spec: arrays for spec, arrays in tensors.items() if stored.run_name(spec) in shown}
+    names = stored.run_names(tensors)
+    chosen = {spec: arrays for spec, arrays in tensors.items() if names[spec] in shown}
     return Tables(measure_ends(history, tensors), epochs, measure_reliability(chosen))
 
 

@@ -54,8 +54,7 @@ def fetch_history(
         columns = columns[[*stored.KEYS, *names.values()]]
         table = table.merge(columns, how="left", on=stored.KEYS, validate="one_to_one")
     delta, label = {}, {}
-    for spec in specs:
-        run = stored.run_name(spec)
+    for spec, run in stored.run_names(specs).items():
         delta[run] = strength(spec)
         label[run] = loss_label(spec.loss, delta[run])
     table["delta"], table["arm"] = table.run.map(delta), table.run.map(label)
