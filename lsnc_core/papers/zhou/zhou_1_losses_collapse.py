@@ -84,11 +84,10 @@ def collapse_table(
     """
     import pandas as pd
 
-    rows = []
+    rows, names = [], stored.run_names(tensors)
     for spec, epochs in tensors.items():
-        name = stored.run_name(spec)
         for epoch, arrays in zip(spec.evaluate_at, epochs, strict=True):
-            row = {"run": name, "epoch": epoch} | dict.fromkeys(METRICS, np.nan)
+            row = {"run": names[spec], "epoch": epoch} | dict.fromkeys(METRICS, np.nan)
             if np.isfinite(arrays["weight"]).all() and np.isfinite(arrays["train_means"]).all():
                 row |= stored.collapse_at(arrays).preset("zhou")
             rows.append(row)
