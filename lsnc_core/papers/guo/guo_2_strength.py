@@ -164,19 +164,23 @@ def decide_g14(claim: Claim, history: "pd.DataFrame") -> Verdict:
     ends = last_epochs(history[history.loss == "ce"])
     lowest = {column: find_lowest(ends, column) for column in (*METRICS, "test_error")}
     strengths = sorted(set(ends.delta))
-    quantity = "lowest at δ ="
     argmin, low, high = lowest["nc1"]
-    # inside: nearer to another strength of the grid than to the first or the last
-    inside = {
-        "at_least": float(np.mean(strengths[:2])),
-        "at_most": float(np.mean(strengths[-2:])),
-        "form": ".2f",
-    }
-    if np.isfinite(low):
-        case = Case("NC1", quantity, argmin, low, high, **inside)
-    else:
+    missing = ""
+    if not np.isfinite(low):
+        argmin = np.nan
         missing = f"fewer than {claims.MIN_SEEDS} seeds, or a value that is not finite"
-        case = Case("NC1", quantity, undecided=missing, **inside)
+    case = Case(
+        "NC1",
+        "lowest at δ =",
+        argmin,
+        low,
+        high,
+        # inside: nearer to another strength of the grid than to the first or the last
+        at_least=float(np.mean(strengths[:2])),
+        at_most=float(np.mean(strengths[-2:])),
+        form=".2f",
+        undecided=missing,
+    )
     others = []
     for column, name in (("nc2", "NC2"), ("nc3", "NC3"), ("test_error", "test error")):
         argmin, low, high = lowest[column]
