@@ -25,7 +25,7 @@ LOSSES = ("CE", "LS", "FL", "MSE")
 PARTS = ("train", "validation", "test")
 # channels of the first layer, or stage, of the network of width 1
 BASE = {"cnn": 8, "resnet18": 64, "resnet50": 64}
-# what the claims' `changed` says about this grid
+# for the field `changed` of the claims about this grid
 GRID_CHANGE = (
     "The grid of quick was shortened from 10, 40 and 160 epochs to 8, 32 and 128 for the time it "
     "took"

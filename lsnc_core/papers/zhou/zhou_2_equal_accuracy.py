@@ -383,7 +383,7 @@ def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
     spread = compute_spread(values)
     differs = spread_case("spread", spread, at_least=ABOVE_0, remark=spread.remark)
     # The interval of a range cannot end below 0. So where the spread may be 0, it is compared with
-    # what counts as equal too: an interval that ends below that says that the losses do not differ.
+    # what counts as equal too: an interval that ends there shows that the losses do not differ.
     matters = spread_case(
         f"the same spread against {EQUAL:g} point",
         spread,

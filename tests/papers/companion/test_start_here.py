@@ -3,12 +3,14 @@
 import types
 
 import pytest
+from conftest import ROOT
 
 from lsnc_core import papers, profiles
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.companion import start_here
 from lsnc_core.papers.page import Page, Paper
 from lsnc_core.papers.zhou import zhou_1_losses_collapse
+from lsnc_core.report import catalog
 
 PAPER = Paper("A paper", "A. et al. 2020", 1, ("one", "two"))
 
@@ -32,13 +34,27 @@ def few_entries(monkeypatch):
 
 def test_the_map_is_made_from_the_cards(few_entries):
     made = start_here.draw_map("smoke")
-    assert made.header[-2:] == ["networks (smoke: asked for)", "minutes (quick)"]
+    reason = profiles.resolve("smoke")[1]
+    assert made.header[-2:] == [f"networks (smoke: {reason})", "minutes (quick)"]
     one, two = made.rows
     assert (one[0].text, one[0].address) == ("one", "one.ipynb")
     assert one[1:] == ["First", "A. et al. 2020, 5.1", "x", "3", "2.5"]
     assert two[1:] == ["Second <2>", "A. et al. 2020", "", "0", "1"]
     html = made._repr_mimebundle_()["text/html"]
     assert '<a href="two.ipynb">two</a>' in html and "Second &lt;2&gt;" in html
+
+
+def test_the_map_lists_every_notebook_as_its_card_has_it():
+    made = start_here.draw_map("smoke")
+    entries = papers.entries()
+    links = [row[0].address for row in made.rows]
+    assert sorted(links) == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    for row, entry in zip(made.rows, entries, strict=True):
+        link, title, place, shows, count, minutes = row
+        assert link.text == entry.name and title == entry.page.title and shows == entry.shows
+        assert place.startswith(entry.paper.short) and place.endswith(entry.page.section)
+        assert int(count) == len(catalog.wanted_runs(entry, {"profile": "smoke"}))
+        assert float(minutes) == entry.page.minutes["quick"]
 
 
 def test_the_map_says_why_it_takes_a_profile(few_entries, monkeypatch):
