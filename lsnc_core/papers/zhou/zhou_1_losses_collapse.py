@@ -86,10 +86,6 @@ def collapse_table(
 
     rows, names = [], stored.run_names(tensors)
     for spec, epochs in tensors.items():
-<<<<<<< HEAD
-        name = names[spec]
-=======
->>>>>>> 8b9c7543826bc44539d1ac6c6709d1205c6869ac
         for epoch, arrays in zip(spec.evaluate_at, epochs, strict=True):
             row = {"run": names[spec], "epoch": epoch} | dict.fromkeys(METRICS, np.nan)
             if np.isfinite(arrays["weight"]).all() and np.isfinite(arrays["train_means"]).all():
