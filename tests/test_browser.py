@@ -1,7 +1,6 @@
-"""The report and the live widget in a real browser, the network cut off.
+"""The report and the live widget in a real browser, without a network.
 
-What is asserted are facts of the page (requests, errors, texts, sizes, what is visible), never
-pixels.
+The tests assert facts of the page (requests, errors, texts, sizes, visibility), never pixels.
 """
 
 import contextlib
@@ -23,15 +22,8 @@ from conftest import ROOT, report_environment
 
 from lsnc_core.report import catalog
 
-CHROMIUM = next(
-    filter(
-        None,
-        map(
-            shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        ),
-    ),
-    None,
-)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = [
     pytest.mark.skipif(
         CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"
@@ -39,21 +31,20 @@ pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning", "default::ResourceWarning"),
 ]
 ARGUMENTS = [
-    *(
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-    ),
-    *("--disable-component-update", "--disable-sync"),
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 PAGES = ["index.html", *(f"{entry.name}.html" for entry in catalog.NOTEBOOKS)]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
-def browser(jupyter):  # JupyterLab starts up while the pages are looked at
+def browser(jupyter):  # JupyterLab starts while the pages are tested
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -63,7 +54,7 @@ def browser(jupyter):  # JupyterLab starts up while the pages are looked at
 
 
 class Watched:
-    """A page that may open nothing from the network, and what went wrong on it."""
+    """A page without a network; records refused requests and errors."""
 
     def __init__(self, context, allowed=("file:", "data:", "blob:")):
         self.refused, self.errors = [], []
@@ -119,11 +110,12 @@ def test_formulas_are_typeset(watched):
         assert page.locator("mjx-container").count() > 20
 
 
-def test_every_picture_is_there_and_is_told_in_words(watched):
+def test_every_picture_loads_and_has_a_text_alternative(watched):
     pictures = watched.page.evaluate(
         """() => Promise.all([...document.images].map(async image => {
             await image.decode().catch(() => {});
-            return {alt: image.alt.trim(), width: image.naturalWidth, source: image.src.slice(0, 80)};
+            const source = image.src.slice(0, 80);
+            return {alt: image.alt.trim(), width: image.naturalWidth, source};
         }))"""
     )
     assert not [one for one in pictures if not one["alt"] or one["width"] == 0]
@@ -138,7 +130,8 @@ def test_headings_are_in_order_and_ids_are_unique(watched):
     assert levels.count(1) == 1 and levels[0] == 1
     assert all(then <= before + 1 for before, then in itertools.pairwise(levels))
     ids = watched.page.evaluate(
-        "() => [...document.querySelectorAll('[id]')].filter(one => !one.closest('svg')).map(one => one.id)"
+        "() => [...document.querySelectorAll('[id]')]"
+        ".filter(one => !one.closest('svg')).map(one => one.id)"
     )
     assert sorted(set(ids)) == sorted(ids)
     assert (
@@ -149,7 +142,8 @@ def test_headings_are_in_order_and_ids_are_unique(watched):
 
 def test_links_lead_somewhere(watched, report_smoke, pages):
     links = watched.page.evaluate(
-        "() => [...document.querySelectorAll('a[href]')].map(link => [link.href, link.textContent.trim()])"
+        "() => [...document.querySelectorAll('a[href]')]"
+        ".map(link => [link.href, link.textContent.trim()])"
     )
     assert len(links) > len(PAGES)
     for address, text in links:
@@ -166,10 +160,11 @@ def test_links_lead_somewhere(watched, report_smoke, pages):
                 )
 
 
-def test_the_navigation_marks_the_page_one_is_on(watched):
+def test_the_navigation_marks_the_current_page(watched):
     name = watched.page.url.rsplit("/", 1)[1]
     links = watched.page.evaluate(
-        "() => [...document.querySelectorAll('nav a')].map(a => [a.getAttribute('href'), a.ariaCurrent])"
+        "() => [...document.querySelectorAll('nav a')]"
+        ".map(a => [a.getAttribute('href'), a.ariaCurrent])"
     )
     assert [address for address, _ in links] == PAGES[1:]
     assert [address for address, current in links if current == "page"] == (
@@ -188,24 +183,31 @@ def test_no_page_is_wider_than_its_window(watched, size):
 
 CONTRAST = """() => {
     const parts = colour => colour.match(/[\\d.]+/g).map(Number);
-    const light = ([r, g, b]) => [r, g, b].map(x => x / 255).map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)
+    const linear = x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+    const light = ([r, g, b]) => [r, g, b].map(x => linear(x / 255))
         .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
-    const ground = one => { for (; one; one = one.parentElement) {
-        const colour = parts(getComputedStyle(one).backgroundColor); if (colour.length < 4 || colour[3] > 0) return colour; }
-        return [255, 255, 255]; };
-    return [...document.querySelectorAll('.verdict, p, li, td, th, a, summary, output, figcaption, small, footer, h1, h2, h3')].map(one => {
-        const pair = [light(parts(getComputedStyle(one).color)), light(ground(one))].sort((a, b) => b - a);
-        return [one.tagName + '.' + one.className, (pair[0] + 0.05) / (pair[1] + 0.05)]; });
+    const background = one => {
+        for (; one; one = one.parentElement) {
+            const colour = parts(getComputedStyle(one).backgroundColor);
+            if (colour.length < 4 || colour[3] > 0) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const texts = '.verdict, p, li, td, th, a, summary, output, figcaption, small, footer, h1, h2';
+    return [...document.querySelectorAll(texts + ', h3')].map(one => {
+        const pair = [light(parts(getComputedStyle(one).color)), light(background(one))];
+        const [dark, bright] = pair.sort((a, b) => a - b);
+        return [one.tagName + '.' + one.className, (bright + 0.05) / (dark + 0.05)];
+    });
 }"""
 
 
-def test_text_stands_out_from_its_ground(watched):
+def test_text_contrasts_with_its_background(watched):
     found = watched.page.evaluate(CONTRAST)
     assert found and not [one for one in found if one[1] < 4.5]
     if watched.page.url.endswith("index.html"):
-        assert (
-            len({name for name, _ in found if "verdict " in name}) >= 2
-        )  # badges of several colours were looked at
+        badges = {name for name, _ in found if "verdict " in name}
+        assert len(badges) >= 2  # badges of several colours
 
 
 # --------------------------------------------------------------------------------------- the slider
@@ -215,7 +217,7 @@ def test_the_slider_moves_by_keyboard_and_shows_one_frame_at_a_time(pages):
     page = pages["explorer.html"].page
     labels = json.loads(page.locator(".lsnc-frames").get_attribute("data-labels"))
     page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0) }")
-    for _ in range(40):  # the keyboard gets there
+    for _ in range(40):  # the keyboard reaches the slider
         page.keyboard.press("Tab")
         if page.evaluate("() => document.activeElement.matches('.lsnc-frames input')"):
             break
@@ -224,21 +226,22 @@ def test_the_slider_moves_by_keyboard_and_shows_one_frame_at_a_time(pages):
         "one => one === document.activeElement && getComputedStyle(one).outlineStyle"
     ) not in (False, "none")
 
-    def seen():
+    def shown():
         visible = page.evaluate(
-            "() => [...document.querySelectorAll('.lsnc-frame')].flatMap((one, i) => one.checkVisibility() ? [i] : [])"
+            "() => [...document.querySelectorAll('.lsnc-frame')]"
+            ".flatMap((one, i) => one.checkVisibility() ? [i] : [])"
         )
         assert len(visible) == 1
-        said = page.locator(".lsnc-frames output").inner_text()
-        assert said == control.get_attribute("aria-valuetext") == labels[visible[0]]
+        label = page.locator(".lsnc-frames output").inner_text()
+        assert label == control.get_attribute("aria-valuetext") == labels[visible[0]]
         return visible[0]
 
-    start = seen()
+    start = shown()
     assert "p = 0.80" in labels[start]
     steps = [start]
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "Home", "ArrowLeft", "End", "ArrowRight"):
         page.keyboard.press(key)
-        steps.append(seen())
+        steps.append(shown())
     last = len(labels) - 1
     assert steps == [start, start + 1, start + 2, start + 1, 0, 0, last, last]
     sources = page.evaluate(
@@ -256,10 +259,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
+# Nobody is there to answer JupyterLab's question about news, and no toast may cover the notebook.
+NOTIFICATIONS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+
+
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory):
-    """JupyterLab over a copy of the notebooks, with settings of nobody; its address without waiting
-    for it.
+    """JupyterLab over a copy of the notebooks, with settings of its own.
+
+    Gives its address, process and log at once, without waiting until it answers.
     """
     folder = tmp_path_factory.mktemp("lab")
     books = shutil.copytree(
@@ -274,24 +282,13 @@ def jupyter(tmp_path_factory):
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
     }
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(NOTIFICATIONS))
     port = free_port()
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "jupyterlab",
-            "--no-browser",
-            "--ip=127.0.0.1",
-            f"--port={port}",
-            "--port-retries=0",
-        ),
-        *(
-            "--IdentityProvider.token=",
-            "--LabApp.news_url=",
-            f"--notebook-dir={books}",
-            "--allow-root",
-        ),
-    ]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += ["--ip=127.0.0.1", f"--port={port}", "--port-retries=0"]
+    command += ["--IdentityProvider.token=", "--LabApp.news_url=", f"--notebook-dir={books}"]
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(
             command,
@@ -305,67 +302,88 @@ def jupyter(tmp_path_factory):
     try:
         yield f"http://127.0.0.1:{port}", server, folder / "log"
     finally:
-        import psutil
-
-        family = (
-            [*psutil.Process(server.pid).children(recursive=True)] if server.poll() is None else []
-        )
-        server.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(10)
-        for process in [
-            *psutil.wait_procs(family, 3)[1],
-            *([server] if server.poll() is None else []),
-        ]:
-            process.kill()
-        server.wait()
+        stop(server)
 
 
-def test_the_slider_is_live_in_jupyterlab(jupyter, browser):
-    from playwright.sync_api import TimeoutError
+def stop(server):
+    """End JupyterLab and its kernels."""
+    import psutil
 
-    address, server, log = jupyter
-    deadline = time.monotonic() + 90
+    running = server.poll() is None
+    family = psutil.Process(server.pid).children(recursive=True) if running else []
+    server.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(10)
+    _, alive = psutil.wait_procs(family, 3)
+    for process in [*alive, *([server] if server.poll() is None else [])]:
+        process.kill()
+    server.wait()
+
+
+def wait_for_server(address, server, log):
+    deadline = time.monotonic() + 180
     while True:
         try:
             urllib.request.urlopen(f"{address}/api", timeout=5).close()
-            break
+            return
         except OSError:
             assert server.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
+
+
+EVERY_CODE_CELL_RAN = """() => {
+    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+    return prompts.length > 0 && prompts.every(one => /\\[\\d+\\]/.test(one.textContent));
+}"""
+
+
+def run_all_cells(page):
+    """Run the notebook from the menu, again if JupyterLab was not ready for it.
+
+    While JupyterLab arranges its panels a menu may do nothing, and cells that run before the kernel
+    is connected may be dropped.
+    """
+    from playwright.sync_api import TimeoutError
+
+    for _ in range(6):
+        page.locator(".jp-Notebook .jp-Cell").first.click()
+        page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
+        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+        with contextlib.suppress(TimeoutError):
+            page.wait_for_function(EVERY_CODE_CELL_RAN, timeout=30_000)
+            return
+        page.keyboard.press("Escape")
+    raise AssertionError("JupyterLab does not run the notebook")
+
+
+def test_the_slider_is_live_in_jupyterlab(jupyter, browser):
+    from playwright.sync_api import expect
+
+    address, server, log = jupyter
+    wait_for_server(address, server, log)
     context = browser.new_context(viewport=WIDE)
     watched = Watched(context, ("data:", "blob:", address))
     page = watched.page
     page.set_default_timeout(90_000)
+    # Any dialog that covers the notebook gets its default answer.
+    page.add_locator_handler(
+        page.locator(".jp-Dialog"), lambda one: one.locator("button.jp-mod-accept").click()
+    )
     page.goto(f"{address}/lab/tree/explorer.ipynb?reset")
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-    for attempt in range(
-        6
-    ):  # a menu that is used while JupyterLab still arranges itself does nothing
-        page.locator(".jp-Notebook .jp-Cell").first.click()
-        page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
-        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-        try:
-            page.wait_for_function(
-                "() => /\\[[*\\d]/.test([...document.querySelectorAll('.jp-InputPrompt')].map(x => x.textContent))",
-                timeout=4000,
-            )
-            break
-        except TimeoutError:
-            assert attempt < 5, "JupyterLab does not run the notebook"
-            page.keyboard.press("Escape")
+    # An assertion, unlike wait_for, also answers dialogs while it waits.
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=90_000)
+    run_all_cells(page)
     control = page.locator(".jp-OutputArea .noUi-handle")
     control.wait_for()
     picture = page.locator(".jp-OutputArea img.widget-image")
     picture.wait_for()
     assert page.locator(".lsnc-frames").count() == 0  # the live widget, not the pictures for pages
 
-    def seen():
-        return page.locator(
-            ".jp-OutputArea .widget-readout"
-        ).first.inner_text(), picture.get_attribute("src")
+    def shown():
+        readout = page.locator(".jp-OutputArea .widget-readout").first
+        return readout.inner_text(), picture.get_attribute("src")
 
-    before = seen()
+    before = shown()
     assert before[0] == "0.80" and picture.count() == 1
     control.focus()
     page.keyboard.press("ArrowRight")
@@ -373,12 +391,10 @@ def test_the_slider_is_live_in_jupyterlab(jupyter, browser):
         "before => document.querySelector('.jp-OutputArea img.widget-image').src != before",
         arg=before[1],
     )
-    after = seen()
+    after = shown()
     assert after[0] == "0.82" and after[1] != before[1]
     page.locator(".jp-OutputArea .widget-label", has_text="p = 0.82").wait_for()
-    assert (
-        page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"]').count()
-        == 0
-    )
+    errors = page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"]')
+    assert errors.count() == 0
     assert not watched.refused
     context.close()

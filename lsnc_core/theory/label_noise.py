@@ -268,7 +268,7 @@ def alpha_loss(S: ArrayLike, T: ArrayLike) -> float:
     Classes are balanced. Formula: -(1/M) sum over clean c and noisy k of T_kc log S_ck.
     Args: S, float64 (M, M) in [0, 1], outputs as columns, which need not sum to 1; T, float64
     (M, M), columns sum to 1. Returns: float in [0, inf], in nats. Raises: UsageError.
-    Source: Chen eq. 10, averaged over the classes.
+    Source: Chen eq. 10, averaged over the classes; for symmetric S also Chen eq. 16, alpha-type.
 
     >>> round(alpha_loss([[0.8, 0.2], [0.2, 0.8]], [[0.5, 0.5], [0.5, 0.5]]), 4)  # -log(0.16)/2
     0.9163
@@ -283,7 +283,8 @@ def beta_loss(S: ArrayLike, T: ArrayLike) -> float:
     Classes are balanced, the noise is arbitrary. Formula: -(1/M) sum_jk (T T^t)_jk log S_jk.
     Args: S, float64 (M, M) in [0, 1], outputs as columns, which need not sum to 1; T, float64
     (M, M), columns sum to 1. Returns: float in [0, inf], in nats. Raises: UsageError.
-    Source: Chen eq. 12 without its factor 2, averaged over the classes.
+    Source: Chen eq. 12 without its factor 2, averaged over the classes; for symmetric S it corrects
+    Chen eq. 16, beta-type.
 
     >>> T = [[0.9, 0.1], [0.1, 0.9]]
     >>> round(beta_loss([[0.8, 0.2], [0.2, 0.8]], T), 4)  # -0.82 log 0.8 - 0.18 log 0.2
