@@ -203,10 +203,10 @@ def resolve(function):
     parts = ["lsnc_core", *function.split(".")]
     for length in range(len(parts) - 1, 0, -1):
         if ".".join(parts[:length]) in NAMES:
-            found = importlib.import_module(".".join(parts[:length]))
+            value = importlib.import_module(".".join(parts[:length]))
             for part in parts[length:]:
-                found = getattr(found, part)
-            return found
+                value = getattr(value, part)
+            return value
     raise AssertionError(f"there is no module of {function}")
 
 

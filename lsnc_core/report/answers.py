@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lsnc_core.claims import OURS
-from lsnc_core.report.executed import CASE_FIELDS
+from lsnc_core.report.executed import CASE_FIELDS, VERDICT_FIELDS
 
 ANSWER_FIELDS = ("claim", "paper", "notebook", "tried_on", "verdict")
 
@@ -64,8 +64,12 @@ def to_json(answers: Sequence[dict]) -> str:
     """The answers as JSON, every case with its numbers; what is not a finite number is null."""
     listed = []
     for answer in in_order(answers):
-        fields = {name: value for name, value in answer.items() if name not in ("id", "page")}
-        listed.append({"claim": answer["id"]} | fields)
+        fields = {"claim": answer["id"], "notebook": answer["notebook"]}
+        fields |= {name: answer[name] for name in VERDICT_FIELDS if name != "id"}
+        cases = []
+        for case in answer["cases"]:  # an executed notebook has its fields in another order
+            cases.append({name: case[name] for name in CASE_FIELDS})
+        listed.append(fields | {"cases": cases})
     return json.dumps({"answers": listed}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -3,7 +3,7 @@
 
 This adds what papermill leaves open. The target appears only when every cell has run, because a
 dead kernel and a cell that calls `sys.exit` leave notebooks that look finished. On failure the last
-line printed is one sentence that says what happened.
+line printed is one sentence about what happened.
 Exit status: 0 finished, 1 a cell failed, 2 the request cannot be carried out, 138 the kernel was
 killed.
 """

@@ -67,13 +67,13 @@ def test_parabola_argmin_is_exact_on_parabolas(x, vertex, steep, height):
     y = steep * (x - vertex) ** 2 + height
     lowest = int(np.argmin(y))
     assume(np.sum(y == y[lowest]) == 1)
-    found = claims.parabola_argmin(x, y)
+    argmin = claims.parabola_argmin(x, y)
     if lowest in (0, len(x) - 1):
-        assert found == x[lowest]
+        assert argmin == x[lowest]
     else:
         # three numbers around 5 that differ by 0.1 * 1e-6 or more leave 1e-8 or so
-        assert found == pytest.approx(vertex, abs=1e-6)
-        assert x[lowest - 1] <= found <= x[lowest + 1]
+        assert argmin == pytest.approx(vertex, abs=1e-6)
+        assert x[lowest - 1] <= argmin <= x[lowest + 1]
 
 
 @settings(deadline=None)
@@ -82,12 +82,12 @@ def test_parabola_argmin_stays_between_the_neighbours_and_ignores_scale(x, data)
     y = np.array(
         data.draw(st.lists(st.integers(-50, 50), min_size=len(x), max_size=len(x))), dtype=float
     )
-    found, lowest = claims.parabola_argmin(x, y), int(np.argmin(y))
-    assert x[max(lowest - 1, 0)] <= found <= x[min(lowest + 1, len(x) - 1)]
-    assert claims.parabola_argmin(x, 8 * y + 64) == found  # exact in binary
+    argmin, lowest = claims.parabola_argmin(x, y), int(np.argmin(y))
+    assert x[max(lowest - 1, 0)] <= argmin <= x[min(lowest + 1, len(x) - 1)]
+    assert claims.parabola_argmin(x, 8 * y + 64) == argmin  # exact in binary
     if 0 < lowest < len(x) - 1 and len({*y[lowest - 1 : lowest + 2]}) == 3:
         a, b, _ = np.polyfit(x[lowest - 1 : lowest + 2], y[lowest - 1 : lowest + 2], 2)
-        assert found == pytest.approx(-b / (2 * a), abs=1e-6)
+        assert argmin == pytest.approx(-b / (2 * a), abs=1e-6)
 
 
 def test_parabola_argmin_at_edges_and_ties():

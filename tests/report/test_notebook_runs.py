@@ -113,9 +113,9 @@ def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
     """In processes of their own, both at once."""
     good = a_notebook(tmp_path, "good", "import os; print(steps, os.getcwd())")
     bad = a_notebook(tmp_path, "bad", "raise KeyError('a\\nkey')")
-    folder, said = tmp_path / "outputs", []
+    folder, lines = tmp_path / "outputs", []
     jobs = [schedule.Job(source, {"steps": 7}, ()) for source in (bad, good)]
-    failed, finished = schedule.run_jobs(jobs, folder, False, said.append)
+    failed, finished = schedule.run_jobs(jobs, folder, False, lines.append)
     assert (failed.status, failed.code) == (schedule.FAILED, 1) and "\n" not in failed.sentence
     assert failed.sentence.startswith("cell 3 failed: KeyError: ")
     assert str(folder / "logs/bad.log") in failed.sentence
@@ -124,8 +124,8 @@ def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
     executed = nbformat.read(folder / "notebooks/good.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == f"7 {tmp_path}\n"
     assert sorted(os.listdir(folder / "notebooks")) == ["good.ipynb", "good.json"]
-    assert sorted(said[:2]) == ["bad: started", "good: started"] and len(said) == 4
-    ended = "\n".join(said[2:])
+    assert sorted(lines[:2]) == ["bad: started", "good: started"] and len(lines) == 4
+    ended = "\n".join(lines[2:])
     assert re.search(r"^bad: FAILED after \d+ s: cell 3 failed: .*$", ended, re.MULTILINE)
     assert re.search(r"^good: finished in \d+ s$", ended, re.MULTILINE)
 
@@ -133,9 +133,9 @@ def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
 def test_plain_papermill_from_elsewhere_finds_the_stored_networks(plain_papermill):
     """The README's headless command, without ours."""
     folder, kept, before, process = plain_papermill
-    _, told = process.communicate(timeout=200)
-    assert process.returncode == 0, told
-    assert "FLOP" not in told
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "FLOP" not in errors
     executed = json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
     outputs = []
     for cell in executed["cells"]:
@@ -280,16 +280,16 @@ def test_a_fingerprint_changes_with_all_that_outputs_depend_on(job, tmp_path, mo
         replace(job, runs=("run-a",)),
         replace(job, runs=("run-a", "run-c")),
     ]
-    seen = [schedule.fingerprint(each) for each in (job, *others)]
+    digests = [schedule.fingerprint(each) for each in (job, *others)]
     versions = {"torch": "2.12", "numpy": "2.0"}
-    seen.append(schedule.fingerprint(job))
+    digests.append(schedule.fingerprint(job))
     (package / "sub" / "b.py").write_text("")
-    seen.append(schedule.fingerprint(job))
+    digests.append(schedule.fingerprint(job))
     (package / "a.py").write_text("x = 2\n")
-    seen.append(schedule.fingerprint(job))
+    digests.append(schedule.fingerprint(job))
     job.source.write_text(job.source.read_text().replace("steps = 3", "steps = 4"))
-    seen.append(schedule.fingerprint(job))
-    assert len(set(seen)) == len(seen)
+    digests.append(schedule.fingerprint(job))
+    assert len(set(digests)) == len(digests)
 
 
 def test_a_fingerprint_changes_with_nothing_else(job, tmp_path, monkeypatch):
@@ -308,7 +308,7 @@ def test_a_fingerprint_changes_with_nothing_else(job, tmp_path, monkeypatch):
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     """A program in place of Python: it is called as `python -P -m module SOURCE TARGET PARAMETERS`
-    and does what a shell text says.
+    and runs a shell text.
     """
 
     def become(text):
@@ -327,15 +327,15 @@ def times(job):
 
 
 def test_what_is_unchanged_is_skipped_and_what_is_damaged_runs_again(job, tmp_path, stand_in):
-    folder, said = tmp_path / "out", []
+    folder, lines = tmp_path / "out", []
     target, state = folder / "notebooks/one.ipynb", folder / "notebooks/one.json"
 
     def again(job, force=False):
-        (outcome,) = schedule.run_jobs([job], folder, force, said.append)
+        (outcome,) = schedule.run_jobs([job], folder, force, lines.append)
         return outcome.status, times(job)
 
     assert again(job) == (schedule.FINISHED, 1)
-    assert again(job) == (schedule.UNCHANGED, 1) and said[-1] == "one: unchanged"
+    assert again(job) == (schedule.UNCHANGED, 1) and lines[-1] == "one: unchanged"
     assert again(job, force=True) == (schedule.FINISHED, 2)
     count = 2
     for damage in ("", "{", "[]", "null", "{}", '{"fingerprint": 5}', '"text"', "\x00"):
@@ -406,7 +406,7 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
         schedule.Job(a_notebook(tmp_path / "notebooks", name, "1"), {}, ())
         for name in ("a", "b", "c")
     ]
-    pids, said = [tmp_path / f"notebooks/{name}.ipynb.pid" for name in "ab"], []
+    pids, lines = [tmp_path / f"notebooks/{name}.ipynb.pid" for name in "ab"], []
 
     def press():
         deadline = time.monotonic() + 20
@@ -421,9 +421,9 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
     presser.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        schedule.run_jobs(jobs, tmp_path / "out", False, said.append)
+        schedule.run_jobs(jobs, tmp_path / "out", False, lines.append)
     presser.join()
     assert time.monotonic() - start < 20
     assert not [path for path in pids if psutil.pid_exists(int(path.read_text()))]
-    assert sorted(said) == ["a: started", "b: started"]
+    assert sorted(lines) == ["a: started", "b: started"]
     assert not list((tmp_path / "out").rglob("*.json"))  # nothing is remembered as finished

@@ -112,7 +112,7 @@ def two_pages(tmp_path, quick_assets):
     widget.
     """
     table = pd.DataFrame({"p": [0.5, 1.0], "loss": [0.25, np.inf]})
-    figure = a_figure(table=table, alt='seen: "x" < y')
+    figure = a_figure(table=table, alt='here: "x" < y')
     rows = [
         verdict(12, claims.FAILS),
         verdict(2, claims.HOLDS, AWKWARD),
@@ -153,7 +153,7 @@ def test_a_figure_lies_once_beside_the_pages_with_its_table(two_pages):
     pd.testing.assert_frame_equal(pd.read_csv(folder / "report/files/fig-1.csv"), table)
     for shown in (page, one):
         (image,) = shown.all("img")
-        assert (image["src"], image["alt"]) == ("files/fig-1.svg", 'seen: "x" < y')
+        assert (image["src"], image["alt"]) == ("files/fig-1.svg", 'here: "x" < y')
     downloads = {link["href"] for link in one.all("a") if "download" in link}
     assert downloads == {"files/fig-1.svg", "files/fig-1.csv"}
 
