@@ -246,10 +246,10 @@ def decide_c11_formula(claim: Claim, networks: "pd.DataFrame") -> Verdict:
     remark = f"labels memorised, a = {C11_RATE}"
     symmetric = excess.pop("symmetric")
     case = Case.exact("symmetric", "loss of T f − loss of S*", symmetric, remark=remark, **settings)
-    remark = "T f is the posterior, and the claim made, only where T is symmetric"
+    remark = "the claim is for symmetric noise"
     if excess:
         others = ", ".join(f"{value:.2g} ({Path(noise).name})" for noise, value in excess.items())
-        remark += f"; under other noise {others}"
+        remark += f"; {others}: T f differs from the posterior unless T is symmetric"
     return Verdict(claim, "The formulas", [case], remark)
 
 
@@ -270,7 +270,8 @@ def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
         settings = {"log": True, "form": ".3f", "undecided": undecided, **limits}
         # one ratio per seed; on the log scale a ratio and its inverse count alike
         cases.append(claims.seed_case(rate_name(a), "ratio", ratios, **settings))
-    tried_on, remark = place(networks, PROTOCOLS[column]), "T f's loss over label smoothing's"
+    tried_on = place(networks, PROTOCOLS[column])
+    remark = "ratios of T f's loss to label smoothing's"
     return Verdict(claim, tried_on, cases, remark, decider(networks, cases))
 
 
