@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lsnc_core import arms, files
+from lsnc_core import custom, files
 from lsnc_core.data_sources import (
     BROKEN,
     DIGITS,
@@ -68,7 +68,7 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
     """Read the image set `name` into memory; download it first where it is missing and torchvision
     can.
 
-    Args: name: one of `data_sources.NAMES`, or the path of a reader's file, see `lsnc_core.arms`;
+    Args: name: one of `data_sources.NAMES`, or the path of a reader's file, see `lsnc_core.custom`;
     root: the folder of downloaded sets, `files.data_root()` if None; offline: whether to refuse to
     download, by default as `files.offline` says. Both are without effect on the embedded sets and
     readers' own.
@@ -77,9 +77,9 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
     downloaded.
     """
     source = source_of(name)
-    if arms.is_file(name):
+    if custom.is_file(name):
         return _ordered(
-            source, (*arms.images(source.name), tuple(map(str, range(source.num_classes))))
+            source, (*custom.images(source.name), tuple(map(str, range(source.num_classes))))
         )
     root = files.data_root() if root is None else Path(root).expanduser().absolute()
     offline = files.offline() if offline is None else offline
@@ -107,13 +107,13 @@ def truth(name: str, train_size: int, test_size: int) -> tuple[torch.Tensor, tor
 
     Raises: UsageError, as `load` and `ImageSet.subset`.
     """
-    name = arms.resolve(name) if arms.is_file(name) else name
+    name = custom.resolve(name) if custom.is_file(name) else name
     return _truth(
         name,
         train_size,
         test_size,
         files.data_root(),
-        arms.checksum(name) if arms.is_file(name) else "",
+        custom.checksum(name) if custom.is_file(name) else "",
     )
 
 

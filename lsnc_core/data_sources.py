@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsnc_core import arms
+from lsnc_core import custom
 from lsnc_core.errors import UsageError
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
@@ -162,13 +162,13 @@ NAMES = tuple(SOURCES)
 
 def source_of(name: str) -> Source:
     """What is known of an image set: the entry of `SOURCES`, or of a reader's file (its path, see
-    `lsnc_core.arms`) what its images say.
+    `lsnc_core.custom`) what its images say.
 
-    Raises: UsageError for an unknown name, and as `arms.images`.
+    Raises: UsageError for an unknown name, and as `custom.images`.
     """
-    if arms.is_file(name):
-        path = arms.resolve(name)
-        images, labels, _, test_labels = arms.images(path)
+    if custom.is_file(name):
+        path = custom.resolve(name)
+        images, labels, _, test_labels = custom.images(path)
         title, sizes = f"{Path(path).name} (a reader's own)", (len(labels), len(test_labels))
         return Source(
             path,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core import arms
+from lsnc_core import custom
 from lsnc_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -199,8 +199,8 @@ def noise_matrix(name: str, a: float, K: int) -> np.ndarray:
     >>> noise_matrix("pair", 1.0, 3).tolist() == np.eye(3).tolist()
     True
     """
-    if arms.is_file(name):
-        return check_noise(arms.load(name, "noise")(a, K), f"the noise of {name}", K)
+    if custom.is_file(name):
+        return check_noise(custom.load(name, "noise")(a, K), f"the noise of {name}", K)
     if name not in NOISES:
         raise UsageError(f"there is no noise {name!r}: there are {', '.join(NOISES)}, or a file.")
     return NOISES[name](a, K)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from lsnc_core import arms
+from lsnc_core import custom
 from lsnc_core.errors import UsageError
 
 
@@ -126,8 +126,8 @@ def find(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The loss of that name, one of `LOSSES`, or of a reader's file; raises UsageError where it is
     none.
     """
-    if arms.is_file(name):
-        return arms.load(name, "loss")
+    if custom.is_file(name):
+        return custom.load(name, "loss")
     if name not in LOSSES:
         raise UsageError(f"there is no loss {name!r}: there are {', '.join(LOSSES)}, or a file.")
     return LOSSES[name]

@@ -658,7 +658,7 @@ def test_a_new_recording_leaves_nothing_of_the_old_and_no_folder_of_a_reader(rec
     runs = pd.DataFrame(
         {
             "run": ["abc"],
-            "data": ["/home/me/my arms/own.py"],
+            "data": ["/home/me/my files/own.py"],
             "hardware": ["a chip"],
             "commit": ["123"],
         }

@@ -1035,7 +1035,7 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
 
 
 def test_the_readmes_loss_trains(shelf, tmp_path):
-    """The reader's own arm as the README shows it."""
+    """A user's own loss as the README shows it."""
     readme = (files.PROJECT / "README.md").read_text(encoding="utf-8")
     (block,) = [block for block in readme.split("```python\n")[1:] if block.startswith("def loss(")]
     (tmp_path / "my_loss.py").write_text(block.split("```")[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsnc_core import arms, labels
+from lsnc_core import custom, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, claims
@@ -80,7 +80,7 @@ def noise_runs(
         raise UsageError(
             f"noise must name noises, files under different names, got {list(noise)!r}."
         )
-    names = [arms.resolve(name) if arms.is_file(name) else name for name in noise]
+    names = [custom.resolve(name) if custom.is_file(name) else name for name in noise]
     return [
         replace(
             first,

@@ -8,7 +8,7 @@ text was not at hand: places are named by content, F1 to F12 are ids of ours.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsnc_core import arms, labels
+from lsnc_core import custom, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import guo
@@ -284,8 +284,8 @@ def arm(name: str, K: int) -> dict[str, object]:
     >>> arm("ls", 10)["p"]
     0.955
     """
-    if arms.is_file(name):
-        return {"loss": arms.resolve(name)}
+    if custom.is_file(name):
+        return {"loss": custom.resolve(name)}
     if name == "ls":
         return {"p": round(float(labels.kept_from_strength(SMOOTHED, K)), 12)}
     if name not in ("ce", "focal", "mse"):
@@ -304,7 +304,7 @@ def arm_label(loss: str, delta: float = 0.0) -> str:
     """
     if loss == "ce":
         return f"LS δ = {delta:g}" if delta else "CE"
-    return Path(loss).name if arms.is_file(loss) else {"focal": "focal", "mse": "MSE"}[loss]
+    return Path(loss).name if custom.is_file(loss) else {"focal": "focal", "mse": "MSE"}[loss]
 
 
 def with_arms(table, losses: tuple[str, ...] | list[str]):

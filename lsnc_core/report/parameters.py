@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsnc_core import arms
+from lsnc_core import custom
 from lsnc_core.errors import UsageError
 
 
@@ -153,4 +153,4 @@ def _in_place(value: object) -> object:
     """
     if isinstance(value, list):
         return [_in_place(entry) for entry in value]
-    return arms.resolve(value) if arms.is_file(value) else value
+    return custom.resolve(value) if custom.is_file(value) else value

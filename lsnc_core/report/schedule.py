@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsnc_core import arms, data, files, provenance
+from lsnc_core import custom, data, files, provenance
 from lsnc_core.report.execute import MISUSED
 from lsnc_core.runs.spec import digest
 
@@ -67,8 +67,8 @@ def fingerprint(job: Job) -> str:
         for value in job.parameters.values()
         for entry in (value if isinstance(value, list) else [value])
     ]
-    own = [arms.checksum(entry) for entry in given if arms.is_file(entry)]
-    if arms.is_file(job.parameters.get("data_set")):
+    own = [custom.checksum(entry) for entry in given if custom.is_file(entry)]
+    if custom.is_file(job.parameters.get("data_set")):
         own.append(
             data.load(job.parameters["data_set"]).checksum
         )  # its images may come from other files

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass
 
-from lsnc_core.arms import is_file
+from lsnc_core.custom import is_file
 from lsnc_core.errors import UsageError
 
 MODELS = ("cnn", "lenet", "mlp", "resnet18", "resnet50")
@@ -59,7 +59,7 @@ class RunSpec:
 
     Attributes:
         data: name of an image set, see `lsnc_core.data`; or a file of the reader's, see
-            `lsnc_core.arms`.
+            `lsnc_core.custom`.
         train_size, test_size: images used of each part, class-balanced prefixes.
         pool: images are averaged over pool x pool pixels.
         model: "cnn" (patches), "lenet" (overlapping windows), "mlp", "resnet18" or "resnet50".

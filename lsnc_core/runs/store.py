@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lsnc_core import arms, files, provenance
+from lsnc_core import custom, files, provenance
 from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec, digest
 
 SCHEMA = 2
 # The modules whose code decides what a trained network's numbers are.
 TRAINING_CODE = (
-    "arms.py",
+    "custom.py",
     "labels.py",
     "losses.py",
     "models.py",
@@ -132,9 +132,9 @@ class Store:
 
             self._checksums[spec.data] = data.load(spec.data).checksum
         own = {
-            name: arms.checksum(getattr(spec, name))
+            name: custom.checksum(getattr(spec, name))
             for name in ("loss", "noise")
-            if arms.is_file(getattr(spec, name))
+            if custom.is_file(getattr(spec, name))
         }
         return {
             "data": self._checksums[spec.data],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_cells
 
-from lsnc_core import arms, data, data_sources, labels, runs
+from lsnc_core import custom, data, data_sources, labels, runs
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, chen_beyond, chen_beyond_figures, chen_landscape, zhou_deep
 from lsnc_core.report import parameters, schedule, show
@@ -31,7 +31,7 @@ def own(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = [block for block in readme.split("```python\n")[1:] if "def images(" in block]
-    (folder / "my_arm.py").write_text(block.split("```")[0])
+    (folder / "my_own.py").write_text(block.split("```")[0])
     draws = np.random.default_rng(0)
 
     def part(size):
@@ -42,7 +42,7 @@ def own(tmp_path_factory):
     np.savez(folder / "my_images.npz", x=x, y=y, test_x=test_x, test_y=test_y)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSNC_OUTPUTS", str(folder / "outputs"))
-        yield folder / "my_arm.py"
+        yield folder / "my_own.py"
 
 
 # in every notebook
@@ -72,14 +72,14 @@ def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, mon
     ]:
         assert str(own.parent) not in text
     if path.stem != "measure_your_model":
-        assert "my_arm.py" in str(verdicts)
+        assert "my_own.py" in str(verdicts)
 
 
 def test_sizes_classes_and_formulas_are_those_of_the_readers_images(own):
     source = data_sources.source_of(str(own))
     assert (source.shape, source.num_classes, source.sizes) == ((3, 9, 9), K, (68, 30))
     assert (
-        source.title == "my_arm.py (a reader's own)" and data.load(str(own)).title == source.title
+        source.title == "my_own.py (a reader's own)" and data.load(str(own)).title == source.title
     )
     specs = chen.landscape_runs("smoke", str(own))
     assert {(spec.data, spec.train_size, spec.test_size) for spec in specs} == {(str(own), 68, 30)}
@@ -133,16 +133,16 @@ def test_a_readers_own_noise_is_trained_drawn_and_judged(own):
     np.testing.assert_allclose(chen_beyond.smoothing_of("posterior", T), S)
     verdict = chen_beyond.verdict_c13(table, "test_loss")
     assert [case.name for case in verdict.cases] == [
-        f"my_arm.py, posterior minus {other}, a = 0.8" for other in ("mean field", "none")
+        f"my_own.py, posterior minus {other}, a = 0.8" for other in ("mean field", "none")
     ]
     panel = chen_beyond_figures.general_noise(table).axes[-1]
-    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["symmetric", "my_arm.py"]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["symmetric", "my_own.py"]
     marks = {container.get_label(): container[0].get_xydata() for container in panel.containers}
     assert marks["smoothing by S*"][:, 1] == pytest.approx(
         [part.clean_train_loss["posterior"].mean()]
     )
     means = table.groupby(["noise", "way"]).test_loss.mean()
-    assert f"my_arm.py: {means[str(own), 'none']:.2f} (none)" in chen_beyond.seen(table)
+    assert f"my_own.py: {means[str(own), 'none']:.2f} (none)" in chen_beyond.seen(table)
     alone = chen_beyond.verdict_c13(table[table.noise == "symmetric"], "test_loss")
     assert not alone.cases and "symmetric noise alone" in alone.measured
 
@@ -166,12 +166,12 @@ def test_what_the_file_says_enters_the_keys(own, tmp_path):
 
 def test_a_path_counts_from_the_working_directory(own, monkeypatch):
     monkeypatch.chdir(own.parent)
-    assert data_sources.source_of("my_arm.py").name == arms.resolve("my_arm.py") == str(own)
-    assert chen_beyond.noise_runs("smoke", "my_arm.py", ["my_arm.py"]) == chen_beyond.noise_runs(
+    assert data_sources.source_of("my_own.py").name == custom.resolve("my_own.py") == str(own)
+    assert chen_beyond.noise_runs("smoke", "my_own.py", ["my_own.py"]) == chen_beyond.noise_runs(
         "smoke", str(own), [str(own)]
     )
     given = parameters.assign(
-        ["data_set=my_arm.py", 'noise=["pair", "my_arm.py"]'],
+        ["data_set=my_own.py", 'noise=["pair", "my_own.py"]'],
         {"one": {"data_set": "", "noise": []}},
     )
     assert given == {"one": {"data_set": str(own), "noise": ["pair", str(own)]}}

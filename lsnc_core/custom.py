@@ -1,12 +1,14 @@
-"""A reader's own arm: one small Python file outside the package that adds a loss, a noise model or
-an image set.
+"""Your own loss, noise or images in one Python file outside the package.
 
 Where a run or a notebook's parameter names a loss, a noise or a data set, the path of such a file
 may stand instead. What it must define:
 
-    loss(logits, targets)   float (..., K) twice -> float (...), one loss per sample, as in `lsnc_core.losses`
-    noise(a, K)             -> float (K, K), T_ij = P(clean class j becomes i), columns sum to 1, as in `lsnc_core.labels`
-    images()                -> train_images, train_labels, test_images, test_labels: whole numbers 0..255 (N, C, H, W) and 0..K-1 (N,)
+    loss(logits, targets) -> float (...), one loss per sample; both arguments are float (..., K),
+                             as in `lsnc_core.losses`
+    noise(a, K)           -> float (K, K), T_ij = P(clean class j becomes i), columns sum to 1,
+                             as in `lsnc_core.labels`
+    images()              -> train_images, train_labels, test_images, test_labels: integers
+                             0..255 (N, C, H, W) and 0..K-1 (N,)
 
 The content of a loss or noise file, and the images of the third, enter the key under which results
 are kept. `images` is called twice in each process and must return the same every time; `__file__`
@@ -64,7 +66,7 @@ def _load(path: str, function: str, content: str) -> Callable:
         raise UsageError(f"the file {path} fails with {_one_line(error)}.") from error
     if not callable(found):
         raise UsageError(
-            f"the file {path} must define a function {function}(...), see `lsnc_core.arms`."
+            f"the file {path} must define a function {function}(...), see `lsnc_core.custom`."
         )
 
     @functools.wraps(found)
