@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+pytest.register_assert_rewrite("helpers")
 
 
 def pytest_collection_modifyitems(items):
@@ -108,6 +109,40 @@ def run_cells(path, given):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parameters, "refuse_unknown", lambda: None)  # it reads a kernel's history
         exec(compile(code, path.name, "exec"), {"display": lambda shown: None})
+
+
+@pytest.fixture(scope="module")
+def own_outputs(tmp_path_factory):
+    """An outputs folder for all tests of a file, the digits in its cache."""
+    from lsnc_core import data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSNC_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        data.load("digits")  # writes the cache, so that training processes need not parse them
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits(own_outputs):
+    """The digits, whole."""
+    from lsnc_core import data
+
+    return data.load("digits")
+
+
+@pytest.fixture
+def fresh_outputs(tmp_path, monkeypatch):
+    """An outputs folder for one test, downloads as by default."""
+    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.delenv("LSNC_OFFLINE", raising=False)
+
+
+@pytest.fixture
+def shelf(tmp_path, own_outputs):
+    """An empty store."""
+    from lsnc_core.runs.store import Store
+
+    return Store(tmp_path / "runs")
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_the_quick_landscape_is_the_grid_asked_for():
 @pytest.mark.parametrize("profile", chen.LANDSCAPE)
 def test_every_landscape_trains_together_without_repetition_and_has_seeds_enough(profile):
     runs = chen.landscape_runs(profile)
-    assert len(set(runs)) == len(runs) and len({run.company for run in runs}) == 1
+    assert len(set(runs)) == len(runs) and len({run.shared for run in runs}) == 1
     by_rate = {a: {run.seed for run in runs if run.a == a} for a in {run.a for run in runs}}
     assert {a for a, seeds in by_rate.items() if len(seeds) >= 4} >= (
         {0.8} if profile == "smoke" else {0.5, 0.8}

@@ -37,8 +37,8 @@ def told(verdict):
 @pytest.mark.parametrize("profile", chen.LANDSCAPE)
 def test_every_noise_has_its_ways_and_four_seeds_in_the_landscapes_company(profile):
     runs = chen_beyond.noise_runs(profile)
-    assert len(set(runs)) == len(runs) and {run.company for run in runs} == {
-        chen.landscape_runs(profile)[0].company
+    assert len(set(runs)) == len(runs) and {run.shared for run in runs} == {
+        chen.landscape_runs(profile)[0].shared
     }
     for noise, ways in chen_beyond.TOGETHER.items():
         for a in chen_beyond.RATES[profile]:

@@ -1,6 +1,4 @@
-"""A reader's own noise and images, as the README shows them: in every notebook that takes them, and
-refused in a sentence.
-"""
+"""Noise and images of your own, as the README shows them, in every notebook that takes them."""
 
 import re
 
@@ -52,7 +50,7 @@ def own(tmp_path_factory):
     "ignore:__array_wrap__:DeprecationWarning"
 )  # torch tensors in matplotlib
 @pytest.mark.parametrize("path", TAKING, ids=lambda path: path.stem)
-def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, monkeypatch):
+def test_every_notebook_that_takes_a_data_set_takes_your_own(path, own, monkeypatch):
     given = parameters.defaults(path) | {"profile": "smoke", "device": "cpu", "data_set": str(own)}
     if "noise" in given:
         given["noise"] = ["symmetric", str(own)]
@@ -75,12 +73,10 @@ def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, mon
         assert "my_own.py" in str(verdicts)
 
 
-def test_sizes_classes_and_formulas_are_those_of_the_readers_images(own):
+def test_sizes_classes_and_formulas_are_those_of_your_own_images(own):
     source = data_sources.source_of(str(own))
     assert (source.shape, source.num_classes, source.sizes) == ((3, 9, 9), K, (68, 30))
-    assert (
-        source.title == "my_own.py (a reader's own)" and data.load(str(own)).title == source.title
-    )
+    assert source.title == "my_own.py (your own file)" and data.load(str(own)).title == source.title
     specs = chen.landscape_runs("smoke", str(own))
     assert {(spec.data, spec.train_size, spec.test_size) for spec in specs} == {(str(own), 68, 30)}
     assert {spec.pool for spec in chen.landscape_runs("quick", str(own))} == {
@@ -98,7 +94,7 @@ def test_sizes_classes_and_formulas_are_those_of_the_readers_images(own):
     assert set(chen_landscape.learned(table).p) == {0.8, 1.0}  # 0.3 is below 1/3
 
 
-def test_a_readers_own_noise_is_trained_drawn_and_judged(own):
+def test_a_noise_of_your_own_is_trained_drawn_and_judged(own):
     specs = chen_beyond.noise_runs("smoke", str(own), ["symmetric", str(own)])
     mine = [spec for spec in specs if spec.noise == str(own)]
     kept = CLEAN + (1 - CLEAN) / K  # class 0 stays always
@@ -147,7 +143,7 @@ def test_a_readers_own_noise_is_trained_drawn_and_judged(own):
     assert not alone.cases and "symmetric noise alone" in alone.measured
 
 
-def test_what_the_file_says_enters_the_keys(own, tmp_path):
+def test_what_the_file_defines_enters_the_keys(own, tmp_path):
     file = tmp_path / "my_noise.py"
     file.write_text(
         "def noise(a, K):\n    return [[a if i == j else (1 - a) / (K - 1) for j in range(K)] for i in range(K)]\n"
@@ -159,9 +155,15 @@ def test_what_the_file_says_enters_the_keys(own, tmp_path):
     jobs = [
         schedule.Job(notebook, {"noise": value}, ()) for value in (["pair", str(file)], str(file))
     ]
-    before = store.path(spec), *map(schedule.fingerprint, jobs)
-    file.write_text(file.read_text() + "\n")
-    assert not set(before) & {store.path(spec), *map(schedule.fingerprint, jobs)}
+    before = {store.path(spec), *map(schedule.fingerprint, jobs)}
+    text = file.read_text()
+    file.write_text(text.replace("[a if", "[a * a if").replace("(1 - a)", "(1 - a * a)"))
+    changed = {store.path(spec), *map(schedule.fingerprint, jobs)}
+    assert len(before | changed) == 6
+    # a network depends on the matrix alone, a notebook on the file
+    file.write_text(text + "\n")
+    assert store.path(spec) in before
+    assert not (before | changed) & {*map(schedule.fingerprint, jobs)}
 
 
 def test_a_path_counts_from_the_working_directory(own, monkeypatch):

@@ -18,7 +18,6 @@ from lsnc_core import data, data_sources, runs
 from lsnc_core.errors import UsageError
 from lsnc_core.files import PROJECT
 from lsnc_core.papers import (
-    compute,
     guo_calibration,
     guo_calibration_figures,
     guo_collapse,
@@ -29,7 +28,7 @@ from lsnc_core.papers import (
 )
 from lsnc_core.papers.claims import FAILS, HOLDS, UNDECIDED
 from lsnc_core.papers.guo_calibration import AS_RELEASED, FITS, HELD_OUT
-from lsnc_core.runs import prepare
+from lsnc_core.runs import cost
 from lsnc_core.theory import ufm
 
 EPOCHS = np.array([1, 2, 4, 7, 10, 20, 30, 40, 60])
@@ -108,10 +107,10 @@ def test_quick_trains_every_strength_with_four_seeds_under_one_decay():
     assert {(spec.weight_decay, spec.batch_norm, spec.order_seed, spec.loss) for spec in specs} == {
         (5e-3, True, 0, "ce")
     }
-    assert {spec.company for spec in specs if spec.keep_at} == {
-        guo_deep.dynamics_runs("quick")[0].company
+    assert {spec.shared for spec in specs if spec.keep_at} == {
+        guo_deep.dynamics_runs("quick")[0].shared
     }
-    assert len({spec.company for spec in specs}) == 2
+    assert len({spec.shared for spec in specs}) == 2
     lighter = set(guo_deep.calibration_runs("quick")) - set(
         specs
     )  # the same again under a fifth of the decay
@@ -194,11 +193,11 @@ def test_compute_counts_the_products_of_the_network():
     # 14x14: 4x4 windows at stride 2 -> 6x6, 2x2 patches -> 3x3, linear layers; two operations a
     # product
     by_hand = 2 * (36 * 8 * 16 + 9 * 16 * 8 * 4 + 144 * 64 + 64 * 10)
-    assert prepare.forward_operations(spec) == by_hand
-    (row,) = compute.table([spec, spec]).itertuples()
+    assert cost.forward_operations(spec) == by_hand
+    (row,) = cost.cost_table([spec, spec]).itertuples()
     assert (row.networks, row.image_passes) == (1, 150_000)
     assert row.pflop == pytest.approx(by_hand * (3 * 150_000 + 3500 * len(spec.evaluate_at)) / 1e15)
-    assert "not measured" in compute.said([spec])
+    assert "not measured" in cost.describe_cost([spec])
 
 
 # pieces

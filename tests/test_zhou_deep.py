@@ -17,7 +17,6 @@ from scipy import stats
 from lsnc_core import runs
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import (
-    compute,
     zhou_deep,
     zhou_deep_claims,
     zhou_deep_figures,
@@ -26,6 +25,7 @@ from lsnc_core.papers import (
 from lsnc_core.papers.claims import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 from lsnc_core.papers.zhou_deep import LOSSES
 from lsnc_core.papers.zhou_deep_tables import METRICS
+from lsnc_core.runs import cost
 from lsnc_core.runs.store import Store
 
 PROFILES = tuple(zhou_deep.GRID)
@@ -50,7 +50,7 @@ def test_a_cell_trains_all_losses_together_from_equal_starts_with_one_recipe(pro
     }
     assert sum(map(len, cells.values())) == len(specs)
     for cell, members in cells.items():
-        assert len({run.company for run in members}) == 1
+        assert len({run.shared for run in members}) == 1
         assert (
             len({(run.lr, run.weight_decay, run.clip, run.order_seed, run.a) for run in members})
             == 1
@@ -194,7 +194,7 @@ def test_the_compute_needed_is_counted_as_by_hand():
             (widths, epochs) for widths in ((4, 8, 32), (8, 16, 64)) for epochs in (2, 12)
         )
     }
-    found = compute.table(runs)
+    found = cost.cost_table(runs)
     assert (
         found.networks.sum() == sum(cells.values()) == 48 and found.image_passes.sum() == 336 * 200
     )
