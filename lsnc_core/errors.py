@@ -2,9 +2,8 @@
 
 
 class UsageError(ValueError):
-    """What the user gave cannot be used; the message is one sentence that says what was wrong,
-    where, and what to do.
+    """The user gave something that cannot be used.
 
-    The command line prints the sentence and exits with status 2; nothing else in the package prints
-    instead of raising.
+    The message is one sentence: what was wrong, where, and what to do. The command line prints it
+    and exits with status 2; nothing else in the package prints instead of raising.
     """

@@ -12,8 +12,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def outputs_root() -> Path:
-    """The folder for everything generated: `LSNC_OUTPUTS` if set, else `outputs/` of the checkout,
-    else of the working directory.
+    """The folder for everything generated.
+
+    `LSNC_OUTPUTS` if set, else `outputs/` of the checkout, else of the working directory.
     """
     if os.environ.get("LSNC_OUTPUTS"):
         return Path(os.environ["LSNC_OUTPUTS"]).expanduser().absolute()
@@ -33,18 +34,19 @@ def offline() -> bool:
 
 
 def deterministic() -> bool:
-    """Whether training on a GPU must repeat to the last bit: `LSNC_DETERMINISTIC` is set, and not
-    to 0.
+    """Whether training on a GPU must repeat to the last bit.
+
+    It must where `LSNC_DETERMINISTIC` is set, and not to 0.
     """
     return os.environ.get("LSNC_DETERMINISTIC", "") not in ("", "0")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary_path)` and move the result to `path`: a reader sees the whole file or
-    none.
+    """Call `write(temporary_path)` and move the result to `path`: the whole file appears, or none.
 
-    Raises `UsageError` when the folder cannot be written or the disk is full; what stood at `path`
-    before is untouched then.
+    Raises:
+        UsageError: when the folder cannot be written or the disk is full; a file that was at `path`
+            before stays as it was.
     """
     temporary = None
     try:
@@ -66,7 +68,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             "free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose"
         )
         raise UsageError(
-            f"cannot write {path}: {error.strerror or error}; {remedy} another folder with --outputs."
+            f"cannot write {path}: {error.strerror or error}; "
+            f"{remedy} another folder with --outputs."
         ) from error
     finally:
         if temporary is not None:

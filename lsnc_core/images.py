@@ -1,7 +1,6 @@
 """An image set in memory: its two parts, prefixes of them, and pixels ready for a network.
 
-What is here decides, with the images themselves, what a network is trained on; where images come
-from is `data`'s.
+This module decides, with the images themselves, what a network is trained on. `data` loads them.
 """
 
 import hashlib
@@ -20,9 +19,12 @@ CHUNK = 250  # images that are standardised at a time
 class ImageSet:
     """A training and a test part in memory, each in the class-interleaved order of `data`.
 
-    train_images, test_images: uint8 (N, C, H, W), 0..255; train_labels, test_labels: int64 (N,),
-    0..K-1; classes: K names;
-    checksum: sha256 over dtype, shape and bytes of the four tensors.
+    Attributes:
+        name, title: of the set.
+        train_images, test_images: uint8 (N, C, H, W), 0..255.
+        train_labels, test_labels: int64 (N,), 0..K-1.
+        classes: K names.
+        checksum: sha256 over dtype, shape and bytes of the four tensors.
     """
 
     name: str
@@ -42,30 +44,25 @@ class ImageSet:
     def subset(self, train: int | None, test: int | None) -> "ImageSet":
         """The first `train` training and `test` test images; None keeps the whole part.
 
-        Args: train, test: whole numbers of at least 1, or None.
+        Args: train, test: integers of at least 1, or None.
         Returns: a set of its own with its own checksum, class-balanced where the number is a
         multiple of K and no class ran out.
-        Raises: `UsageError` for a number below 1 or above the images there are.
+        Raises: `UsageError` for a number below 1 or above the number of images.
         """
         parts = {}
         for part, count in (("train", train), ("test", test)):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            if count is not None and (
-                isinstance(count, bool)
-                or not isinstance(count, int)
-                or not 1 <= count <= len(labels)
-            ):
+            whole = isinstance(count, int) and not isinstance(count, bool)
+            if count is not None and not (whole and 1 <= count <= len(labels)):
                 part_name = "training" if part == "train" else "test"
                 raise UsageError(
-                    f"{self.name} has no subset of {count!r} {part_name} images: ask for a whole number from 1 to {len(labels):,}."
+                    f"{self.name} has no subset of {count!r} {part_name} images: "
+                    f"ask for a whole number from 1 to {len(labels):,}."
                 )
-            parts[f"{part}_images"], parts[f"{part}_labels"] = (
-                images[:count].clone(),
-                labels[:count].clone(),
-            )
-        return replace(
-            self, **parts, checksum=sha256(*(tensor.numpy() for tensor in parts.values()))
-        )
+            parts[f"{part}_images"] = images[:count].clone()
+            parts[f"{part}_labels"] = labels[:count].clone()
+        checksum = sha256(*(tensor.numpy() for tensor in parts.values()))
+        return replace(self, **parts, checksum=checksum)
 
 
 def sha256(*arrays: np.ndarray) -> str:
@@ -78,28 +75,24 @@ def sha256(*arrays: np.ndarray) -> str:
 
 
 def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels ready for a network: averaged over pool x pool squares, scaled to 0..1, less the mean,
-    divided by the deviation.
+    """Pixels ready for a network: averaged over pool x pool squares and standardised by channel.
 
-    x = (a / 255 - mean_c) / std_c, a: the averaged pixel; mean_c and std_c (divided by the number
-    of pixels, not one less) are those of channel c over the training images of `image_set` itself,
-    after pooling, and serve for the test images too. The sums behind them are sums of whole numbers
-    in float64, hence exact.
-    Args: pool: a whole number that divides H and W.
+    x = (a / 255 - mean_c) / std_c, where a is the averaged pixel. mean_c and std_c (divided by the
+    number of pixels, not one less) are those of channel c over the training images of `image_set`
+    itself, after pooling; they serve for the test images too. Both come from sums of integers in
+    float64, which are exact.
+
+    Args: image_set; pool: an integer that divides H and W.
     Returns: train float32 (N_train, C, H/pool, W/pool), per channel of mean 0 and deviation 1, and
     test float32 (N_test, ...).
     Raises: `UsageError` for another pool, or where a channel has the same value everywhere.
     """
     height, width = image_set.train_images.shape[2:]
-    if (
-        isinstance(pool, bool)
-        or not isinstance(pool, int)
-        or pool < 1
-        or height % pool
-        or width % pool
-    ):
+    whole = isinstance(pool, int) and not isinstance(pool, bool) and pool >= 1
+    if not whole or height % pool or width % pool:
         raise UsageError(
-            f"{image_set.name} cannot be pooled by {pool!r}: give a whole number that divides {height} and {width}."
+            f"{image_set.name} cannot be pooled by {pool!r}: "
+            f"give a whole number that divides {height} and {width}."
         )
     count = image_set.train_labels.numel() * (height // pool) * (width // pool)
     total, squares = torch.zeros(2, image_set.train_images.shape[1], dtype=torch.float64)
@@ -111,7 +104,8 @@ def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
     if not deviation.all():
         raise UsageError(
-            f"{image_set.name} cannot be standardised: a channel has the same value in all its training images."
+            f"{image_set.name} cannot be standardised: "
+            "a channel has the same value in all its training images."
         )
     mean, deviation = mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
     standardised = []
@@ -129,8 +123,10 @@ PADDING = 4
 def crops_and_flips(
     count: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random crops of padded images and random flips: top and left int64 (count,) in 0..2 PADDING,
-    flip bool (count,).
+    """Random crops of padded images and random flips.
+
+    Returns:
+        top and left int64 (count,) in 0..2 PADDING, flip bool (count,).
     """
     top, left = torch.randint(2 * PADDING + 1, (2, count), generator=generator)
     return top, left, torch.rand(count, generator=generator) < 0.5
@@ -143,11 +139,12 @@ def crops_and_flips_of(
     left: torch.Tensor,
     flip: torch.Tensor,
 ) -> torch.Tensor:
-    """The images of these rows, each padded with PADDING zeros (the mean of standardised images),
-    cropped to size and flipped.
+    """The images of these rows, each padded with PADDING zeros, cropped to size and flipped.
 
-    Args: images float (N, C, H, W); rows int64 (B,); top, left, flip: from `crops_and_flips`, of B
-    images. Returns: (B, C, H, W).
+    Zero is the mean of standardised images.
+
+    Args: images float (N, C, H, W); rows int64 (B,); top, left, flip: from `crops_and_flips`.
+    Returns: (B, C, H, W).
     """
     height, width = images.shape[2:]
     padded = torch.nn.functional.pad(
@@ -157,18 +154,18 @@ def crops_and_flips_of(
     across = torch.arange(width, device=left.device)
     across = left[:, None] + torch.where(flip[:, None], width - 1 - across, across)  # (B, W)
     batch = torch.arange(len(rows), device=rows.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[batch, down[:, :, None], across[:, None, :]].permute(
-        0, 3, 1, 2
-    )  # (B, C, H, W)
+    channels_last = padded.permute(0, 2, 3, 1)
+    cropped = channels_last[batch, down[:, :, None], across[:, None, :]]  # (B, H, W, C)
+    return cropped.permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
 def _window_sums(images: torch.Tensor, pool: int) -> Iterator[torch.Tensor]:
-    """Sums over pool x pool squares, float32 (up to CHUNK, C, H/pool, W/pool), whole numbers in
-    0..255 pool^2, chunk by chunk.
+    """Sums over pool x pool squares, chunk by chunk.
+
+    Each chunk is float32 (up to CHUNK, C, H/pool, W/pool) and holds integers in 0..255 pool^2.
     """
     for chunk in images.split(CHUNK):
-        yield (
-            torch.nn.functional.avg_pool2d(chunk.float(), pool, divisor_override=1)
-            if pool > 1
-            else chunk.float()
-        )
+        sums = chunk.float()
+        if pool > 1:
+            sums = torch.nn.functional.avg_pool2d(sums, pool, divisor_override=1)
+        yield sums

@@ -1,10 +1,10 @@
 """Labels: smoothing strengths and matrices, label noise, and the seeded draws that corrupt labels.
 
-Column convention throughout (Chen's S and T): labels are one-hot columns y, a smoothed label is S
-y, E[noisy label] = T y, so T_ij = P(clean class j becomes i) and columns sum to 1. Matrices are
-numpy float64; labels are torch int64 (N,). `p` is the mass kept on the label, `delta` the usual
-smoothing strength, `a` the clean rate, K the number of classes. torch is imported only where a
-tensor is made, so that the theory modules can use the checks here without it.
+Column convention throughout (Chen's S and T): labels are one-hot columns y, a smoothed label is
+S y, and E[noisy label] = T y. So T_ij = P(clean class j becomes i), and columns sum to 1. Matrices
+are numpy float64; labels are torch int64 (N,). `p` is the mass kept on the label, `delta` the
+usual smoothing strength, `a` the clean-label rate, K the number of classes. torch is imported only
+where a tensor is made, so that the theory modules can use the checks here without it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core import arms
+from lsnc_core import custom
 from lsnc_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def _quote(x) -> str:
 
 
 def check_classes(K, name: str = "K") -> int:
-    """Return K as an int, or raise UsageError unless it is a whole number of classes, at least
-    2.
-    """
+    """Return K as an int; raise UsageError unless it is an integer of at least 2."""
     if isinstance(K, (bool, np.bool_)) or not isinstance(K, (int, np.integer)) or K < 2:
         raise UsageError(
             f"The number of classes {name} must be an integer of at least 2, not {K!r}."
@@ -40,10 +38,12 @@ def check_classes(K, name: str = "K") -> int:
 
 
 def check_unit(x, name: str, slack: float = 0.0) -> np.ndarray:
-    """Return x (number or array, any shape) as float64, or raise UsageError unless every value lies
-    in [0, 1].
+    """Return x (number or array, any shape) as float64; refuse values outside [0, 1].
 
     Values outside by no more than `slack` are moved to the nearer end.
+
+    Raises:
+        UsageError: for anything but real numbers in [0, 1].
     """
     try:
         v = np.asarray(x)
@@ -70,8 +70,8 @@ def _one(x, name: str) -> float:
 def strength_from_kept(p, K: int):
     """Smoothing strength of a label that keeps mass p: delta = (1 - p) K / (K - 1).
 
-    Args: p, float or float64 array in [0, 1]; K, int >= 2. Returns: float64 of p's shape in [0,
-    K/(K-1)]; p < 1/K gives delta > 1.
+    Args: p, float or float64 array in [0, 1]; K, int >= 2.
+    Returns: float64 of p's shape in [0, K/(K-1)]; p < 1/K gives delta > 1.
     Raises: UsageError. Source: Chen eq. 1 (p), the usual y = (1-delta) onehot + delta/K (delta).
 
     >>> round(float(strength_from_kept(0.91, 10)), 12)
@@ -82,12 +82,11 @@ def strength_from_kept(p, K: int):
 
 
 def kept_from_strength(delta, K: int):
-    """Mass on the label at smoothing strength delta: p = 1 - delta (K - 1)/K = (1 - delta) +
-    delta/K.
+    """Mass on the label at smoothing strength delta: p = (1 - delta) + delta/K.
 
-    Args: delta, float or float64 array in [0, 1]; K, int >= 2. Returns: float64 of delta's shape in
-    [1/K, 1].
-    Raises: UsageError (1e-12 beyond [0, 1] is taken for rounding). Source: Chen eq. 1.
+    Args: delta, float or float64 array in [0, 1]; K, int >= 2.
+    Returns: float64 of delta's shape in [1/K, 1].
+    Raises: UsageError (1e-12 beyond [0, 1] counts as rounding). Source: Chen eq. 1.
 
     >>> round(float(kept_from_strength(0.1, 10)), 12)
     0.91
@@ -100,8 +99,8 @@ def kept_from_strength(delta, K: int):
 def smoothing_matrix(p: float, K: int) -> np.ndarray:
     """Symmetric smoothing: S_ii = p, S_ij = (1 - p)/(K - 1); the smoothed label is S y.
 
-    Args: p, float in [0, 1]; K, int >= 2. Returns: float64 (K, K) in [0, 1], columns (and rows) sum
-    to 1.
+    Args: p, float in [0, 1]; K, int >= 2.
+    Returns: float64 (K, K) in [0, 1], columns (and rows) sum to 1.
     Raises: UsageError. Source: Chen eq. 1.
 
     >>> smoothing_matrix(0.5, 3).tolist()
@@ -116,42 +115,44 @@ def smoothing_matrix(p: float, K: int) -> np.ndarray:
 def symmetric_noise(a: float, K: int) -> np.ndarray:
     """Symmetric label noise: T_ii = a, T_ij = (1 - a)/(K - 1).
 
-    Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K, K), columns sum to 1.
+    Args: a, clean-label rate, float in [0, 1]; K, int >= 2.
+    Returns: float64 (K, K), columns sum to 1.
     Raises: UsageError. Source: Chen's uniform T (printed a/(M-1) off the diagonal is a misprint).
 
     >>> symmetric_noise(0.8, 3)[:, 0].round(12).tolist()
     [0.8, 0.1, 0.1]
     """
-    return smoothing_matrix(_one(a, "The clean rate a"), K)
+    return smoothing_matrix(_one(a, "The clean-label rate a"), K)
 
 
 def pair_noise(a: float, K: int) -> np.ndarray:
     """Pair label noise: class j stays with probability a and becomes (j + 1) mod K otherwise.
 
-    Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K, K), T_ij = P(clean j
-    becomes i), columns sum to 1.
+    Args: a, clean-label rate, float in [0, 1]; K, int >= 2.
+    Returns: float64 (K, K), columns sum to 1.
     Raises: UsageError. Source: the common class-conditional benchmark; Chen's general T.
 
     >>> pair_noise(0.75, 3).tolist()
     [[0.75, 0.0, 0.25], [0.25, 0.75, 0.0], [0.0, 0.25, 0.75]]
     """
-    K, a = check_classes(K), _one(a, "The clean rate a")
+    K, a = check_classes(K), _one(a, "The clean-label rate a")
     eye = np.eye(K)  # (K, K)
     return a * eye + (1.0 - a) * np.roll(eye, 1, axis=0)
 
 
 def block_noise(a: float, K: int) -> np.ndarray:
-    """Block label noise: the first K // 2 classes are mistaken for one another, and so are the
-    others.
+    """Block label noise: the first K // 2 classes are confused with each other, the rest likewise.
 
-    Args: a, clean rate, float in [0, 1]; K, int >= 4. Returns: float64 (K, K), T_ii = a, (1 -
-    a)/(block size - 1) inside a block.
-    Raises: UsageError. Source: this project's; Chen's general T.
+    Inside a block T_ii = a and T_ij = (1 - a)/(block size - 1); 0 between blocks.
+
+    Args: a, clean-label rate, float in [0, 1]; K, int >= 4.
+    Returns: float64 (K, K), columns sum to 1.
+    Raises: UsageError. Source: this project; Chen's general T.
 
     >>> block_noise(0.8, 4)[:, 0].round(12).tolist()
     [0.8, 0.2, 0.0, 0.0]
     """
-    K, a = check_classes(K), _one(a, "The clean rate a")
+    K, a = check_classes(K), _one(a, "The clean-label rate a")
     if K < 4:
         raise UsageError(
             f"Block noise needs at least 4 classes, two for each block, not {K}: name other noises."
@@ -162,20 +163,20 @@ def block_noise(a: float, K: int) -> np.ndarray:
 
 
 def mixed_noise(a: float, K: int) -> np.ndarray:
-    """A doubly stochastic noise matrix drawn at random, the same for every a: T = a I + (1 - a)
-    sum_m w_m P_m.
+    """A random doubly stochastic noise matrix: T = a I + (1 - a) sum_m w_m P_m.
 
-    The P_m are the K - 1 cyclic shifts of the classes in a random order of them, the weights w_m
-    uniform on the simplex; the draw
-    is that of the seed 0. Args: a, clean rate, float in [0, 1]; K, int >= 2. Returns: float64 (K,
-    K), T_ii = a, rows and columns
-    sum to 1. Raises: UsageError. Source: this project's; Chen's doubly stochastic T.
+    The P_m are the K - 1 cyclic shifts of the classes in a random order; the weights w_m are
+    uniform on the simplex. Both are drawn with seed 0, so they are the same for every a.
+
+    Args: a, clean-label rate, float in [0, 1]; K, int >= 2.
+    Returns: float64 (K, K), T_ii = a, rows and columns sum to 1.
+    Raises: UsageError. Source: this project; Chen's doubly stochastic T.
 
     >>> T = mixed_noise(0.7, 5)
-    >>> bool(np.allclose(T.sum(0), 1) and np.allclose(T.sum(1), 1) and np.allclose(T.diagonal(), 0.7))
-    True
+    >>> [bool(np.allclose(x, 1)) for x in (T.sum(0), T.sum(1), T.diagonal() / 0.7)]
+    [True, True, True]
     """
-    K, a = check_classes(K), _one(a, "The clean rate a")
+    K, a = check_classes(K), _one(a, "The clean-label rate a")
     draws = np.random.default_rng(0)
     weights, order = draws.dirichlet(np.ones(K - 1)), draws.permutation(K)
     away = sum(
@@ -184,6 +185,7 @@ def mixed_noise(a: float, K: int) -> np.ndarray:
     return a * np.eye(K) + (1.0 - a) * away[np.ix_(order, order)]
 
 
+# The names that `RunSpec.noise` takes. The cache key holds only the entry that a run names.
 NOISES = {
     "symmetric": symmetric_noise,
     "pair": pair_noise,
@@ -193,26 +195,30 @@ NOISES = {
 
 
 def noise_matrix(name: str, a: float, K: int) -> np.ndarray:
-    """The noise matrix T of that name, one of `NOISES`, or of a reader's file; raises UsageError
-    where it is none.
+    """Return the noise matrix T of that name, one of `NOISES`, or that your own file defines.
+
+    Args: name; a, clean-label rate, float in [0, 1]; K, int >= 2.
+    Returns: float64 (K, K), T_ij = P(clean class j becomes i), columns sum to 1.
+    Raises: UsageError, when there is no such noise, and as `custom.load` and `check_noise`.
 
     >>> noise_matrix("pair", 1.0, 3).tolist() == np.eye(3).tolist()
     True
     """
-    if arms.is_file(name):
-        return check_noise(arms.load(name, "noise")(a, K), f"the noise of {name}", K)
+    if custom.is_file(name):
+        return check_noise(custom.load(name, "noise")(a, K), f"the noise of {name}", K)
     if name not in NOISES:
         raise UsageError(f"there is no noise {name!r}: there are {', '.join(NOISES)}, or a file.")
     return NOISES[name](a, K)
 
 
 def posterior(T) -> np.ndarray:
-    """P(clean class c | noisy class k) under uniform classes: S* = T^t diag(1/(T 1)), the best
-    smoothing for clean test labels.
+    """P(clean class c | noisy class k) under uniform classes: S* = T^t diag(1/(T 1)).
 
-    Args: T, float (K, K), T_ij = P(clean j becomes i). Returns: float64 (K, K), S*_ck, columns sum
-    to 1 (uniform for a noisy class that never occurs). Raises: UsageError. Source: Chen eq. 10,
-    corrected.
+    S* is the best smoothing matrix when test labels are clean.
+
+    Args: T, float (K, K), T_ij = P(clean class j becomes i).
+    Returns: float64 (K, K), S*_ck; columns sum to 1 (uniform for a noisy class that never occurs).
+    Raises: UsageError. Source: Chen eq. 10, corrected.
 
     >>> posterior(pair_noise(0.75, 3)).tolist() == pair_noise(0.75, 3).T.tolist()
     True
@@ -223,11 +229,10 @@ def posterior(T) -> np.ndarray:
 
 
 def check_noise(T, name: str = "T", K: int | None = None) -> np.ndarray:
-    """Return the noise matrix T as float64, or raise UsageError unless its columns are
-    distributions.
+    """Return the noise matrix T as float64; refuse it unless its columns are distributions.
 
     Formula: T_ij >= 0, sum_i T_ij = 1 within 1e-9.
-    Args: T, (K, K) real array-like; name, for the message; K, the size wanted (any if None).
+    Args: T, (K, K) real array-like; name, for the message; K, the required size (any if None).
     Returns: float64 (K, K). Raises: UsageError. Source: Chen's general T, E[noisy label] = T y.
     """
     try:
@@ -251,15 +256,14 @@ def check_noise(T, name: str = "T", K: int | None = None) -> np.ndarray:
     if abs(sums[worst] - 1) > COLUMN_SUM_TOLERANCE:
         total = float(sums[worst])
         raise UsageError(
-            f"Each column of {name} must sum to 1 ({name}_ij = P(class j becomes i)), but column {worst} sums to {total!r}."
+            f"Each column of {name} must sum to 1 ({name}_ij = P(class j becomes i)), "
+            f"but column {worst} sums to {total!r}."
         )
     return M
 
 
 def check_smoothing(S, M: int) -> np.ndarray:
-    """Return S as float64 (M, M), or raise UsageError unless its entries lie in [0, 1]; its columns
-    need not sum to 1.
-    """
+    """Return S as float64 (M, M); refuse entries outside [0, 1]. Columns need not sum to 1."""
     S = check_unit(S, "Every entry of S")
     if S.shape != (M, M):
         raise UsageError(f"S must have the shape of T, {(M, M)}, not {S.shape}.")
@@ -267,9 +271,7 @@ def check_smoothing(S, M: int) -> np.ndarray:
 
 
 def check_labels(labels, K: int) -> torch.Tensor:
-    """Return labels unchanged, or raise UsageError unless they are a torch int64 tensor (N,) of
-    classes 0..K-1.
-    """
+    """Return labels unchanged; refuse anything but a torch int64 tensor (N,) in 0..K-1."""
     import torch
 
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
@@ -283,7 +285,8 @@ def check_labels(labels, K: int) -> torch.Tensor:
     bad = (labels < 0) | (labels >= K)
     if bool(bad.any()):
         raise UsageError(
-            f"Labels must lie in 0..{K - 1} for {K} classes, but one of them is {int(labels[bad][0])}."
+            f"Labels must lie in 0..{K - 1} for {K} classes, "
+            f"but one of them is {int(labels[bad][0])}."
         )
     return labels
 
@@ -292,8 +295,8 @@ def soft_targets(labels: torch.Tensor, p: float, K: int) -> torch.Tensor:
     """Smoothed training targets: p on the label, (1 - p)/(K - 1) on every other class.
 
     Args: labels, int64 (N,) in 0..K-1; p, float in [0, 1]; K, int >= 2.
-    Returns: float32 (N, K) on the labels' device, rows are distributions (row n = S y_n). Raises:
-    UsageError. Source: Chen eq. 1.
+    Returns: float32 (N, K) on the labels' device, rows are distributions (row n = S y_n).
+    Raises: UsageError. Source: Chen eq. 1.
 
     >>> import torch
     >>> soft_targets(torch.tensor([1]), 0.5, 3).tolist()
@@ -309,17 +312,55 @@ def soft_targets(labels: torch.Tensor, p: float, K: int) -> torch.Tensor:
     return out.scatter_(1, labels[:, None], p)
 
 
+def rows_of(matrix: np.ndarray, labels: torch.Tensor) -> torch.Tensor:
+    """The row of a matrix that each label names: float (K, K), int64 (N,) -> float32 (N, K)."""
+    import torch
+
+    return torch.from_numpy(matrix).float()[labels]
+
+
+def uniform_targets(labels: torch.Tensor, p: float, T: np.ndarray) -> torch.Tensor:
+    """Targets of uniform smoothing: `soft_targets`, whatever the noise."""
+    return soft_targets(labels, p, len(T))
+
+
+def posterior_targets(labels: torch.Tensor, p: float, T: np.ndarray) -> torch.Tensor:
+    """Targets of the best general smoothing: column k of S* for the noisy label k.
+
+    Args: labels, int64 (N,); p, not used; T, float (K, K).
+    Returns: float32 (N, K), rows are distributions. Source: Chen eq. 10, corrected.
+    """
+    return rows_of(posterior(T).T, labels)
+
+
+# The names that `RunSpec.smoothing` takes. The cache key holds only the entry that a run names.
+SMOOTHINGS = {"uniform": uniform_targets, "posterior": posterior_targets}
+
+
+def smoothed_targets(name: str, labels: torch.Tensor, p: float, T: np.ndarray) -> torch.Tensor:
+    """Training targets of noisy labels under the smoothing of that name, one of `SMOOTHINGS`.
+
+    Args: name; labels, int64 (N,) in 0..K-1; p, kept mass; T, float (K, K), the noise matrix.
+    Returns: float32 (N, K), rows are distributions.
+    Raises: UsageError, when there is no such smoothing.
+    """
+    if name not in SMOOTHINGS:
+        raise UsageError(f"there is no smoothing {name!r}: there are {', '.join(SMOOTHINGS)}.")
+    return SMOOTHINGS[name](labels, p, T)
+
+
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator seeded from (seed, purpose), the same on every machine, so that draws for
-    different purposes are unrelated.
+    """A CPU generator seeded from (seed, purpose), the same on every machine.
+
+    Draws for different purposes are unrelated.
 
     Formula: manual_seed(first 8 bytes, big-endian, of sha256(f"{purpose}:{seed}"), shifted right by
     one: 63 bits). torch's CPU generator uses the low 32 of these bits.
     Args: seed, int >= 0; purpose, a non-empty str such as "weights", "order", "label noise".
-    Returns: a fresh torch.Generator on the CPU. Raises: UsageError. Source: this project's
-    convention on randomness.
+    Returns: a fresh torch.Generator on the CPU. Raises: UsageError.
 
-    >>> generator(0, "weights").initial_seed() == generator(0, "weights").initial_seed() != generator(0, "order").initial_seed()
+    >>> first, again, other = (generator(0, name) for name in ("weights", "weights", "order"))
+    >>> first.initial_seed() == again.initial_seed() != other.initial_seed()
     True
     """
     import torch
@@ -337,15 +378,16 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 def corrupt(labels: torch.Tensor, T, seed: int, purpose: str = "label noise") -> torch.Tensor:
     """Draw noisy labels: clean class j becomes i with probability T_ij, independently per sample.
 
-    Formula: uniforms u, v per sample from `generator(seed, purpose)`; the label y stays iff u <
-    T_yy, otherwise it becomes the first class i != y, in order of number, whose cumulated T_iy /
-    (sum over k != y of T_ky) exceeds v. So one seed gives nested corruption:
-    a label kept at one T is kept at every T with larger T_yy, and under symmetric noise a moved
-    label goes to the same class at every a. Two corruptions of the same labels (training and test,
-    Chen's beta) are independent when seed or purpose differ.
+    Formula: uniforms u, v per sample from `generator(seed, purpose)`. The label y stays iff
+    u < T_yy; otherwise it becomes the first class i != y, in order of number, whose cumulated
+    T_iy / (sum over k != y of T_ky) exceeds v. So one seed gives nested corruption: a label kept
+    at one T is kept at every T with larger T_yy, and under symmetric noise a moved label goes to
+    the same class at every a. Two corruptions of the same labels (training and test, Chen's beta)
+    are independent when seed or purpose differ.
+
     Args: labels, int64 (N,) in 0..K-1; T, (K, K), columns sum to 1; seed, int >= 0; purpose, str.
-    Returns: int64 (N,) on the labels' device. Raises: UsageError. Source: Chen's general T,
-    sampled.
+    Returns: int64 (N,) on the labels' device.
+    Raises: UsageError. Source: Chen's general T, sampled.
 
     >>> import torch
     >>> corrupt(torch.tensor([0, 1, 2]), pair_noise(0.0, 3), seed=0).tolist()

@@ -1,30 +1,39 @@
-"""Losses of classifiers trained on smoothed labels: (logits, targets) -> one loss per sample."""
+"""Losses of classifiers trained on smoothed labels: (logits, targets) -> one loss per sample.
+
+torch is imported only where a tensor is made, so that a run can be described without it.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-
-from lsnc_core import arms
+from lsnc_core import custom
 from lsnc_core.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of softmax(logits) against target distributions: `-sum_k y_k log softmax(z)_k`.
 
     With one-hot targets this is the usual cross-entropy; with `labels.soft_targets` it is label
-    smoothing (Chen eq. 1, kept mass p; equivalently strength delta, see
-    `labels.strength_from_kept`).
+    smoothing (Chen eq. 1, kept mass p; for the strength delta see `labels.strength_from_kept`).
 
     Args:
-        logits: float, (..., K); leading axes may be samples, or replicas and samples.
-        targets: float, (..., K), each row a distribution over the K classes.
+        logits: float (..., K); leading axes are samples, or replicas and samples.
+        targets: float (..., K), each row a distribution over the K classes.
 
     Returns:
-        float, (...), >= 0, in nats; at least the entropy of the target row.
+        float (...), >= 0, in nats; at least the entropy of the target row.
 
     Raises:
         UsageError: when the shapes differ or a tensor is not of floating-point type.
 
+    >>> import torch
     >>> cross_entropy(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))
     tensor([0.6931])
     """
@@ -33,17 +42,17 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 3.0) -> torch.Tensor:
-    """Focal loss against target distributions: `-sum_k y_k (1 - q_k)^gamma log q_k`, q =
-    softmax(logits).
+    """Focal loss against target distributions: `-sum_k y_k (1 - q_k)^gamma log q_k`.
 
-    With one-hot targets this is the focal loss of Zhou et al. 2022 (section 2); their gamma is 3.
-    With gamma 0 it is `cross_entropy`.
+    Here q = softmax(logits). With one-hot targets this is the focal loss of Zhou et al. 2022
+    (section 2), whose gamma is 3. With gamma = 0 it is `cross_entropy`.
 
     Args, raises: as for `cross_entropy`; gamma: at least 0.
 
     Returns:
-        float, (...), >= 0, in nats; at most the cross-entropy.
+        float (...), >= 0, in nats; at most the cross-entropy.
 
+    >>> import torch
     >>> focal(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))  # log(2) / 8
     tensor([0.0866])
     """
@@ -63,8 +72,9 @@ def mse(logits: torch.Tensor, targets: torch.Tensor, scale: float = 15.0) -> tor
     Args, raises: as for `cross_entropy`; scale: the logit that a target of 1 asks for.
 
     Returns:
-        float, (...), >= 0, in squared logits.
+        float (...), >= 0, in squared logits.
 
+    >>> import torch
     >>> mse(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))  # 15^2 / 2
     tensor([112.5000])
     """
@@ -73,16 +83,18 @@ def mse(logits: torch.Tensor, targets: torch.Tensor, scale: float = 15.0) -> tor
 
 
 def forward_correction(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of a noisy label under a noise model: `-log sum_j t_j q_j`, q =
-    softmax(logits).
+    """Negative log-likelihood of a noisy label under a noise model: `-log sum_j t_j q_j`.
 
-    Args, raises: as for `cross_entropy`; but targets (..., K) are t_j = T_ij = P(clean class j
-    becomes the observed i), rows of T, in [0, 1].
+    Here q = softmax(logits), and the targets are rows of the noise matrix:
+    t_j = T_ij = P(clean class j becomes the observed i).
+
+    Args, raises: as for `cross_entropy`; but targets (..., K) lie in [0, 1] and need not sum to 1.
 
     Returns:
-        float, (...), >= 0, in nats. By Jensen's inequality at most the cross-entropy against the
-        same numbers where they sum to 1 (Chen eq. 18).
+        float (...), >= 0, in nats. By Jensen's inequality at most the cross-entropy against the
+        same targets where they sum to 1 (Chen eq. 18).
 
+    >>> import torch
     >>> forward_correction(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))
     tensor([0.6931])
     """
@@ -91,28 +103,31 @@ def forward_correction(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 
 def logit_smoothing(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the label after its logits were smoothed: `-log softmax(S h)_y`, S symmetric
-    smoothing with p >= 1/K.
+    """Cross-entropy of the label after its logits were smoothed: `-log softmax(S h)_y`.
 
-    S h is `(p - (1-p)/(K-1)) h` and the same number added to all logits, so that logit smoothing is
-    a temperature.
+    S is symmetric smoothing with p >= 1/K. S h is `(p - (1-p)/(K-1)) h` plus the same number in
+    every logit, so logit smoothing is a temperature.
+
     Args, raises: as for `cross_entropy`; targets are the smoothed labels S y.
 
     Returns:
-        float, (...), >= 0, in nats. Source: Chen eq. 19.
+        float (...), >= 0, in nats. Source: Chen eq. 19.
 
+    >>> import torch
     >>> logit_smoothing(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.5, 0.5]]))
     tensor([0.6931])
     """
+    import torch
+
     _check(logits, targets)
     most, label = targets.max(-1, keepdim=True)
     scaled = (most - targets.min(-1, keepdim=True).values) * logits
     chosen = label == torch.arange(targets.shape[-1], device=targets.device)
-    return (
-        -scaled.log_softmax(-1).where(chosen, 0).sum(-1)
-    )  # the gradient of gather would wait for a GPU where it must be repeatable
+    # a mask and a sum, not gather: its deterministic gradient makes a GPU wait
+    return -scaled.log_softmax(-1).where(chosen, 0).sum(-1)
 
 
+# The names that `RunSpec.loss` takes. The cache key holds only the entry that a run names.
 LOSSES = {
     "ce": cross_entropy,
     "focal": focal,
@@ -122,37 +137,41 @@ LOSSES = {
 }
 
 
-def find(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss of that name, one of `LOSSES`, or of a reader's file; raises UsageError where it is
-    none.
+def find(name: str) -> Loss:
+    """Return the loss of that name, one of `LOSSES`, or the loss that your own file defines.
+
+    Raises:
+        UsageError: when there is no such loss, or as `custom.load`.
     """
-    if arms.is_file(name):
-        return arms.load(name, "loss")
+    if custom.is_file(name):
+        return custom.load(name, "loss")
     if name not in LOSSES:
         raise UsageError(f"there is no loss {name!r}: there are {', '.join(LOSSES)}, or a file.")
     return LOSSES[name]
 
 
-def per_replica(
-    names: Sequence[str], device: torch.device
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """One function for R networks, each with the loss it names: (logits (R, B, K), targets (R, B,
-    K)) -> losses float (R, B).
+def per_replica(names: Sequence[str], device: torch.device) -> Loss:
+    """Make one function for R networks, each with the loss it names.
+
+    Returns:
+        logits (R, B, K), targets (R, B, K) -> losses float (R, B).
     """
+    import torch
+
     if len(set(names)) == 1:
         return find(names[0])
-    rows = {
-        name: torch.tensor([row for row, other in enumerate(names) if other == name], device=device)
-        for name in dict.fromkeys(names)
-    }
-    back = torch.cat(list(rows.values())).argsort()  # (R,)
-    parts = [(find(name), row) for name, row in rows.items()]
+    parts = []
+    for name in dict.fromkeys(names):
+        rows = [row for row, other in enumerate(names) if other == name]
+        parts.append((find(name), torch.tensor(rows, device=device)))
+    back = torch.cat([rows for _, rows in parts]).argsort()  # (R,)
 
     def mixed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        found = [
-            loss(logits.index_select(0, row), targets.index_select(0, row)) for loss, row in parts
+        by_name = [
+            loss(logits.index_select(0, rows), targets.index_select(0, rows))
+            for loss, rows in parts
         ]
-        return torch.cat(found).index_select(0, back)
+        return torch.cat(by_name).index_select(0, back)
 
     return mixed
 
@@ -161,9 +180,11 @@ def _check(logits: torch.Tensor, targets: torch.Tensor) -> None:
     """Refuse what would broadcast or truncate silently."""
     if logits.shape != targets.shape:
         raise UsageError(
-            f"logits have shape {tuple(logits.shape)} and targets {tuple(targets.shape)}: they must be equal."
+            f"logits have shape {tuple(logits.shape)} and targets {tuple(targets.shape)}: "
+            "they must be equal."
         )
     if not (logits.is_floating_point() and targets.is_floating_point()):
         raise UsageError(
-            f"logits and targets must be floating-point tensors, got {logits.dtype} and {targets.dtype}."
+            "logits and targets must be floating-point tensors, "
+            f"got {logits.dtype} and {targets.dtype}."
         )

@@ -1,5 +1,6 @@
-"""Networks of the companion: a feature extractor and a linear classifier, so that collapse can be
-measured between them.
+"""Networks: a feature extractor and a linear classifier, so that collapse can be measured between.
+
+Every model is one function (image_shape, classes, widths, ...) -> Network, listed in `MODELS`.
 """
 
 import torch
@@ -10,10 +11,8 @@ from lsnc_core.errors import UsageError
 # Chen et al. name "two convolutional and two linear layers" and give no widths. These are ours:
 # patches instead of overlapping windows after the first layer, so that many replicas can be trained
 # as a few matrix products.
-CNN_CHANNELS = (8, 16)
-CNN_HIDDEN = 128
-# the smallest image side that leaves one patch of the second convolution
-CNN_SIDE = 6
+CNN_WIDTHS = (8, 16, 128)
+CNN_SIDE = 6  # the smallest image side that leaves one patch of the second convolution
 LENET_SIDE = 16
 
 
@@ -33,19 +32,18 @@ class Network(nn.Module):
 def cnn(
     image_shape: tuple[int, int, int],
     classes: int,
-    channels: tuple[int, int] = CNN_CHANNELS,
-    hidden: int = CNN_HIDDEN,
+    widths: tuple[int, int, int] = CNN_WIDTHS,
     batch_norm: bool = False,
     feature_norm: bool = False,
 ) -> Network:
-    """The 2-convolution, 2-linear network of Chen et al.: 4x4 windows at stride 2, then 2x2
-    patches, then two linear layers.
+    """The network of Chen et al. with two convolutions and two linear layers.
+
+    The convolutions see 4x4 windows at stride 2, then 2x2 patches.
 
     Args:
         image_shape: (C, H, W), H and W at least `CNN_SIDE`.
         classes: K, at least 2.
-        channels: output channels of the two convolutions.
-        hidden: feature width D, the input of the classifier.
+        widths: output channels of the two convolutions, and the feature width D.
         batch_norm: whether batch norm follows every hidden layer.
         feature_norm: whether the features end with batch norm instead of a ReLU, so that they can
             be negative.
@@ -60,17 +58,19 @@ def cnn(
     rows, columns = (height - 2) // 2 // 2, (width - 2) // 2 // 2
     if rows < 1 or columns < 1:
         raise UsageError(
-            f"images of {height}x{width} pixels are too small for the CNN: it needs at least {CNN_SIDE}x{CNN_SIDE}."
+            f"images of {height}x{width} pixels are too small for the CNN: "
+            f"it needs at least {CNN_SIDE}x{CNN_SIDE}."
         )
+    first, second, hidden = widths
     layers: list[nn.Module] = []
     for layer in (
-        nn.Conv2d(colours, channels[0], 4, stride=2),
-        nn.Conv2d(channels[0], channels[1], 2, stride=2),
+        nn.Conv2d(colours, first, 4, stride=2),
+        nn.Conv2d(first, second, 2, stride=2),
     ):
         layers += [layer, *([nn.BatchNorm2d(layer.out_channels)] if batch_norm else []), nn.ReLU()]
     layers += [
         nn.Flatten(),
-        nn.Linear(channels[1] * rows * columns, hidden),
+        nn.Linear(second * rows * columns, hidden),
         *_last(hidden, batch_norm, feature_norm),
     ]
     return Network(nn.Sequential(*layers), nn.Linear(hidden, classes))
@@ -86,11 +86,11 @@ def _last(width: int, batch_norm: bool, feature_norm: bool) -> list[nn.Module]:
 def lenet(
     image_shape: tuple[int, int, int],
     classes: int,
-    channels: tuple[int, int] = (10, 20),
-    hidden: int = 50,
+    widths: tuple[int, int, int] = (10, 20, 50),
 ) -> Network:
-    """The usual small CNN of MNIST examples: two 5x5 convolutions, each halved by max-pooling, and
-    two linear layers.
+    """The usual small CNN of MNIST examples: two 5x5 convolutions and two linear layers.
+
+    Max-pooling halves the image after each convolution.
 
     Args, raises: as for `cnn`; H and W at least `LENET_SIDE`.
 
@@ -101,17 +101,19 @@ def lenet(
     rows, columns = (((side - 4) // 2 - 4) // 2 for side in (height, width))
     if rows < 1 or columns < 1:
         raise UsageError(
-            f"images of {height}x{width} pixels are too small for the LeNet: it needs at least {LENET_SIDE}x{LENET_SIDE}."
+            f"images of {height}x{width} pixels are too small for the LeNet: "
+            f"it needs at least {LENET_SIDE}x{LENET_SIDE}."
         )
+    first, second, hidden = widths
     features = nn.Sequential(
-        nn.Conv2d(colours, channels[0], 5),
+        nn.Conv2d(colours, first, 5),
         nn.MaxPool2d(2),
         nn.ReLU(),
-        nn.Conv2d(channels[0], channels[1], 5),
+        nn.Conv2d(first, second, 5),
         nn.MaxPool2d(2),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(channels[1] * rows * columns, hidden),
+        nn.Linear(second * rows * columns, hidden),
         nn.ReLU(),
     )
     return Network(features, nn.Linear(hidden, classes))
@@ -120,7 +122,7 @@ def lenet(
 def mlp(
     image_shape: tuple[int, int, int],
     classes: int,
-    hidden: tuple[int, ...] = (CNN_HIDDEN,),
+    widths: tuple[int, ...] = (128,),
     batch_norm: bool = False,
     feature_norm: bool = False,
 ) -> Network:
@@ -129,42 +131,45 @@ def mlp(
     Args:
         image_shape: (C, H, W).
         classes: K, at least 2.
-        hidden: widths of the hidden layers, at least one; the last is the feature width D.
+        widths: of the hidden layers, at least one; the last is the feature width D.
         batch_norm, feature_norm: as for `cnn`.
 
     Raises:
-        UsageError: when no hidden layer is asked for.
+        UsageError: when there is no hidden layer.
 
     >>> sum(w.numel() for w in mlp((1, 8, 8), 10, (16,)).parameters())
     1210
     """
-    if not hidden:
+    if not widths:
         raise UsageError("an MLP needs at least one hidden layer, got none.")
     inputs = image_shape[0] * image_shape[1] * image_shape[2]
     layers: list[nn.Module] = [nn.Flatten()]
-    for position, width in enumerate(hidden, 1):
+    for position, width in enumerate(widths, 1):
         layers += [
             nn.Linear(inputs, width),
-            *_last(width, batch_norm, feature_norm and position == len(hidden)),
+            *_last(width, batch_norm, feature_norm and position == len(widths)),
         ]
         inputs = width
     return Network(nn.Sequential(*layers), nn.Linear(inputs, classes))
 
 
 def resnet18(
-    image_shape: tuple[int, int, int], classes: int, width: int = 64, feature_norm: bool = False
+    image_shape: tuple[int, int, int],
+    classes: int,
+    widths: tuple[int] = (64,),
+    feature_norm: bool = False,
 ) -> Network:
-    """ResNet-18 for small images: torchvision's residual blocks behind a 3x3 stem at stride 1
-    without pooling.
+    """ResNet-18 for small images: a 3x3 stem at stride 1 without pooling, torchvision's blocks.
 
     Args:
         image_shape: (C, H, W), H and W at least 1.
         classes: K, at least 2.
-        width: channels of the first of the four stages, doubled in each of the next; D = 8 width.
+        widths: channels of the first of four stages, doubled in each of the next; D is 8 times it.
         feature_norm: whether batch norm follows the pooling, so that features can be negative.
     """
     from torchvision.models.resnet import BasicBlock
 
+    (width,) = widths
     layers: list[nn.Module] = [
         nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),
@@ -184,19 +189,22 @@ def resnet18(
 
 
 def resnet50(
-    image_shape: tuple[int, int, int], classes: int, width: int = 64, feature_norm: bool = False
+    image_shape: tuple[int, int, int],
+    classes: int,
+    widths: tuple[int] = (64,),
+    feature_norm: bool = False,
 ) -> Network:
-    """ResNet-50 for small images: torchvision's bottleneck blocks [3, 4, 6, 3] behind the same stem
-    as `resnet18`.
+    """ResNet-50 for small images: the stem of `resnet18`, torchvision's bottleneck blocks.
 
     Args:
         image_shape, classes, feature_norm: as for `resnet18`.
-        width: inner channels of the first stage, doubled in each of the next; the blocks' outputs
-            stay 256 to 2048 channels, so D = 2048 for every width (Zhou's WideResNet-50-w: width =
-            64 w).
+        widths: inner channels of the first of four stages, doubled in each of the next. The
+            blocks' outputs stay 256 to 2048 channels, so D = 2048 for every width (64 w for Zhou's
+            WideResNet-50-w).
     """
     from torchvision.models.resnet import Bottleneck
 
+    (width,) = widths
     layers: list[nn.Module] = [
         nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False),
         nn.BatchNorm2d(64),
@@ -216,9 +224,7 @@ def resnet50(
 
 
 def _pooled(layers: list[nn.Module], width: int, classes: int, feature_norm: bool) -> Network:
-    """A ResNet's layers with average pooling over all positions, batch norm if asked for, and the
-    classifier.
-    """
+    """Append average pooling over all positions, batch norm where asked for, and the classifier."""
     norm = [nn.BatchNorm1d(width)] if feature_norm else []
     return Network(
         nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *norm),
@@ -226,9 +232,36 @@ def _pooled(layers: list[nn.Module], width: int, classes: int, feature_norm: boo
     )
 
 
+# The names that `RunSpec.model` takes. The cache key holds only the entry that a run names.
+MODELS = {"cnn": cnn, "lenet": lenet, "mlp": mlp, "resnet18": resnet18, "resnet50": resnet50}
+
+
+def build(
+    name: str,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    widths: tuple[int, ...],
+    **options: bool,
+) -> Network:
+    """Build the network of that name, one of `MODELS`.
+
+    Args:
+        name, image_shape, classes, widths: as for the function of that name.
+        options: `batch_norm` or `feature_norm`, where the function knows them.
+
+    Raises:
+        UsageError: when there is no such model, and as the function.
+    """
+    if name not in MODELS:
+        raise UsageError(f"there is no model {name!r}: there are {', '.join(MODELS)}.")
+    return MODELS[name](image_shape, classes, widths, **options)
+
+
 def initialise(network: Network, generator: torch.Generator) -> Network:
-    """Draw all weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch's own rule
-    for linear layers and convolutions (batch norm starts as the identity); returns the network."""
+    """Draw all weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); return the network.
+
+    This is torch's own rule for linear layers and convolutions. Batch norm starts as the identity.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             bound = module.weight[0].numel() ** -0.5

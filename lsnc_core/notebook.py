@@ -58,6 +58,6 @@ def _assigned(source: str) -> list[str]:
 
 def cost(specs: "Sequence[RunSpec]") -> str:
     """What training these networks costs, in a sentence."""
-    from lsnc_core.papers import compute
+    from lsnc_core.runs import cost as costs
 
-    return compute.said(specs)
+    return costs.describe_cost(specs)

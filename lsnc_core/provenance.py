@@ -24,8 +24,9 @@ PACKAGES = (
 
 
 def commit() -> str:
-    """The checkout's commit, with "+ changes" when tracked files differ from it; "unknown" outside
-    a checkout.
+    """The checkout's commit, with " + changes" when tracked files differ from it.
+
+    "unknown" outside a checkout.
     """
     try:
         git = ["git", "-C", str(PROJECT)]
@@ -63,16 +64,14 @@ def accelerator() -> str | None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that shape a result; "absent" for one that is not
-    installed.
-    """
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that shape a result, "absent" where not installed."""
+    by_name = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            by_name[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            by_name[name] = "absent"
+    return by_name
 
 
 @functools.cache

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+pytest.register_assert_rewrite("helpers")
+
 # what run_tests.sh or a shell sets for tests would hide faults
 HIDDEN = {
     "LSNC_OUTPUTS",
@@ -96,6 +98,40 @@ def run_cells(path, given):
             sources.append(parameters if tagged else "".join(cell["source"]))
     code = compile("\n".join(sources), path.name, "exec")
     exec(code, {"display": lambda shown: None})
+
+
+@pytest.fixture(scope="module")
+def own_outputs(tmp_path_factory):
+    """An outputs folder for all tests of a file, the digits in its cache."""
+    from lsnc_core import data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSNC_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        data.load("digits")  # writes the cache, so that training processes need not parse them
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits(own_outputs):
+    """The digits, whole."""
+    from lsnc_core import data
+
+    return data.load("digits")
+
+
+@pytest.fixture
+def fresh_outputs(tmp_path, monkeypatch):
+    """An outputs folder for one test, downloads as by default."""
+    monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.delenv("LSNC_OFFLINE", raising=False)
+
+
+@pytest.fixture
+def shelf(tmp_path, own_outputs):
+    """An empty store."""
+    from lsnc_core.runs.store import Store
+
+    return Store(tmp_path / "runs")
 
 
 @pytest.fixture

@@ -242,7 +242,7 @@ def test_the_paper_s_grids_are_ten_by_ten():
         assert (
             len(found) == 100
             and {spec.epochs for spec in found} == {100}
-            and len({spec.company for spec in found}) == 1
+            and len({spec.shared for spec in found}) == 1
         )
         assert any((spec.a, spec.p) == (0.5, 1.0) for spec in found)
     network = prepare.build(grids.ten_by_ten(chen.landscape_runs("paper"))[0], (1, 28, 28), 10)
@@ -291,7 +291,7 @@ def test_the_grid_tells_what_was_memorised(monkeypatch, tmp_path, capsys):
 )
 def test_parameters_of_the_cases_for_a_gpu(case, count):
     with torch.device("meta"):
-        network = models.resnet18((3, 32, 32), 10, *cases.CASES[case].widths)
+        network = models.resnet18((3, 32, 32), 10, cases.CASES[case].widths)
     assert sum(weight.numel() for weight in network.parameters()) == count
 
 

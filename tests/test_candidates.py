@@ -14,36 +14,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from helpers import a_cnn_spec
 from torch import nn
 
 from lsnc_core import data, labels, models
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import RunSpec, fleet, prepare, replicas
+from lsnc_core.runs import fleet, prepare, replicas
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 candidates, cases = (importlib.import_module(name) for name in ("candidates", "cases"))
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-SPEC = RunSpec(
-    data="digits",
-    train_size=60,
-    test_size=50,
-    pool=1,
-    model="cnn",
-    widths=(4, 6, 16),
-    a=0.7,
-    p=0.8,
-    lr=0.01,
-    momentum=0.9,
-    weight_decay=0.0,
-    batch=20,
-    epochs=3,
-    evaluate_at=(1, 3),
-    seed=3,
-    order_seed=11,
-    clip=0.5,
-)
+SPEC = a_cnn_spec(lr=0.01, batch=20, epochs=3, evaluate_at=(1, 3), clip=0.5)
 SPECS = {
     "cnn": {},
     "cnn with batch norm": {"batch_norm": True, "feature_norm": True},
@@ -52,16 +35,16 @@ SPECS = {
     "resnet18 with normed features": {"model": "resnet18", "widths": (4,), "feature_norm": True},
 }
 NETWORKS = {
-    "cnn": ((1, 14, 13), lambda shape: models.cnn(shape, 7, (4, 6), 11)),
+    "cnn": ((1, 14, 13), lambda shape: models.cnn(shape, 7, (4, 6, 11))),
     "cnn with batch norm": (
         (1, 14, 13),
-        lambda shape: models.cnn(shape, 7, (4, 6), 11, batch_norm=True, feature_norm=True),
+        lambda shape: models.cnn(shape, 7, (4, 6, 11), batch_norm=True, feature_norm=True),
     ),
-    "lenet": ((2, 17, 16), lambda shape: models.lenet(shape, 7, (4, 6), 11)),
-    "resnet18": ((3, 9, 8), lambda shape: models.resnet18(shape, 7, 2)),
+    "lenet": ((2, 17, 16), lambda shape: models.lenet(shape, 7, (4, 6, 11))),
+    "resnet18": ((3, 9, 8), lambda shape: models.resnet18(shape, 7, (2,))),
     "resnet18 with normed features": (
         (1, 8, 8),
-        lambda shape: models.resnet18(shape, 7, 4, feature_norm=True),
+        lambda shape: models.resnet18(shape, 7, (4,), feature_norm=True),
     ),
 }
 OTHERS = [kind for kind in cases.KINDS if kind not in ("fleet", "listed")]
@@ -70,7 +53,7 @@ ON_CPU = [kind for kind in OTHERS if "streamed" not in kind]
 DEVICES = [CPU, pytest.param(CUDA, marks=needs_cuda)]
 
 
-def company(**changes):
+def three_specs(**changes):
     """Three networks that differ in all that may differ."""
     spec = dataclasses.replace(SPEC, **changes)
     other = dataclasses.replace(
@@ -171,7 +154,7 @@ def test_candidates_are_the_modules(monkeypatch, kind, shape, make, device):
 
 @pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
 def test_candidates_train_what_networks_in_turn_train(steps, changes):
-    specs = company(**changes)
+    specs = three_specs(**changes)
     expected = trained("listed", specs, CPU)
     expected_steps = torch.stack(steps)
     for kind in ON_CPU:
@@ -283,7 +266,7 @@ def test_the_update_of_many_tensors_takes_gradients_of_any_layout():
 @pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
 def test_candidates_train_the_same_in_recorded_steps(monkeypatch, changes, kind):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    specs = company(
+    specs = three_specs(
         **changes, batch=10, evaluate_at=(1, 2, 3)
     )  # six steps an epoch: recorded in the first
     expected = trained("listed", specs, CUDA)
@@ -301,7 +284,7 @@ def test_candidates_train_the_same_in_recorded_steps(monkeypatch, changes, kind)
 @pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
 def test_streams_change_no_bit(monkeypatch, changes):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    specs = company(**changes, batch=10)
+    specs = three_specs(**changes, batch=10)
     torch.use_deterministic_algorithms(True)
     try:
         streamed, expected = (trained(kind, specs, CUDA) for kind in ("streamed", "listed"))

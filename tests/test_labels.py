@@ -189,7 +189,7 @@ Y = torch.tensor([0, 1])
         (lambda: labels.kept_from_strength(0.1, 10.0), "10.0"),
         (lambda: labels.kept_from_strength(0.1, True), "True"),
         (lambda: labels.smoothing_matrix([0.1, 0.2], 10), r"\(2,\)"),
-        (lambda: labels.symmetric_noise(2, 10), "clean rate a .* 2"),
+        (lambda: labels.symmetric_noise(2, 10), "clean-label rate a .* 2"),
         (lambda: labels.pair_noise(float("inf"), 10), "inf"),
         (lambda: labels.check_noise([[0.5, 0.5]]), r"\(1, 2\)"),
         (lambda: labels.check_noise([0.5, 0.5]), r"\(2,\)"),

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lsnc_core import arms
+from lsnc_core import custom
 from lsnc_core.errors import UsageError
 
 Values = dict[str, object]  # a notebook's parameters by name
@@ -125,4 +125,4 @@ def _absolute(value: object) -> object:
     """
     if isinstance(value, list):
         return [_absolute(part) for part in value]
-    return arms.resolve(value) if arms.is_file(value) else value
+    return custom.resolve(value) if custom.is_file(value) else value

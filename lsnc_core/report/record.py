@@ -73,8 +73,8 @@ def check_name(folder: Path) -> None:
 def _without_folders(text: str) -> str:
     """The text with your own files by their names: where they lay is nobody's concern.
 
-    >>> _without_folders('data_set=/home/me/my_arm.py, 1/2')
-    'data_set=my_arm.py, 1/2'
+    >>> _without_folders('data_set=/home/me/my_own.py, 1/2')
+    'data_set=my_own.py, 1/2'
     """
     return re.sub(r"""(?:~|\.{1,2})?/(?:[^/,"'\n]+/)*([^/,"'\n]+\.py)\b""", r"\1", text)
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsnc_core import arms, data, files, provenance
+from lsnc_core import custom, data, files, provenance
 from lsnc_core.report.execute import MISUSED
 from lsnc_core.runs.spec import digest
 
@@ -69,8 +69,8 @@ def fingerprint(job: Job) -> str:
     given = []
     for value in job.parameters.values():
         given += value if isinstance(value, list) else [value]
-    own = [arms.checksum(value) for value in given if arms.is_file(value)]
-    if arms.is_file(job.parameters.get("data_set")):
+    own = [custom.checksum(value) for value in given if custom.is_file(value)]
+    if custom.is_file(job.parameters.get("data_set")):
         # its images may come from other files
         own.append(data.load(job.parameters["data_set"]).checksum)
     return digest([source, job.parameters, job.runs, own, package_digest(), provenance.versions()])

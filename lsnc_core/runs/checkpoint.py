@@ -1,11 +1,10 @@
-"""Where a training stands, written such that what was damaged on disk is noticed and never gone on
-from.
-"""
+"""Checkpoints of a training; a damaged one is noticed and never resumed."""
 
 import hashlib
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,37 +13,37 @@ from lsnc_core import files
 _DIGEST = hashlib.sha256().digest_size
 
 
-def write(path: Path, content: dict) -> None:
-    """Keep tensors, numbers and lists of them by name, whole or not at all; raises UsageError when
-    the file cannot be written.
-    """
-    body = (
-        io.BytesIO()
-    )  # torch's own writing to a path tells of a full disk only as an internal error
-    torch.save(content, body)
-    found = body.getbuffer()
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors, numbers and lists of them by name, whole or not at all.
 
-    def whole(partial: Path) -> None:
+    Raises:
+        UsageError: when the file cannot be written.
+    """
+    # torch's own writing to a path reports a full disk only as an internal error
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    body = buffer.getbuffer()
+
+    def write_all(partial: Path) -> None:
         with open(partial, "wb") as opened:
-            opened.write(hashlib.sha256(found).digest())
-            opened.write(found)
+            opened.write(hashlib.sha256(body).digest())
+            opened.write(body)
 
-    files.write_whole(path, whole)
+    files.write_whole(path, write_all)
 
 
-def read(path: Path) -> dict | None:
-    """What was kept, its tensors on the CPU; None where there is nothing, and with a notice where
-    it is damaged.
-    """
+def read(path: Path) -> dict[str, Any] | None:
+    """What was written, tensors on the CPU; None without a file, or with a notice if damaged."""
     try:
-        found = memoryview(path.read_bytes())
+        whole = memoryview(path.read_bytes())
     except OSError:
         return None
-    if hashlib.sha256(found[_DIGEST:]).digest() != found[:_DIGEST]:
+    digest, body = whole[:_DIGEST], whole[_DIGEST:]
+    if hashlib.sha256(body).digest() != digest:
         print(
             f"the checkpoint {path.name} is damaged: its networks are trained from the start",
             file=sys.stderr,
             flush=True,
         )
         return None
-    return torch.load(io.BytesIO(found[_DIGEST:]), map_location="cpu", weights_only=True)
+    return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)

@@ -1,10 +1,10 @@
-"""From a list of specs to a table: what the store lacks is trained, one single-threaded process per
-core, or on one GPU.
+"""From a list of specs to a table: what the store lacks is trained.
+
+On CPUs one single-threaded process per core trains, on a GPU one process.
 """
 
 import contextlib
 import ctypes
-import functools
 import multiprocessing
 import os
 import queue
@@ -12,38 +12,49 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
+from lsnc_core.runs import cost
+from lsnc_core.runs.progress import Progress
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.runs.store import Store
 
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from lsnc_core.runs.measure import Trained
+
 # Networks per block on a CPU core. In the recorded benchmark the CNNs that can be stacked reach at
-# 16 nine tenths of the rate of their best R, the MLP three quarters; memory grows with R, and small
-# blocks keep all cores busy to the end and lose little when stopped.
+# 16 nine tenths of the speed of their best R, the MLP three quarters; memory grows with R, and
+# small blocks keep all cores busy to the end and lose little when stopped.
 BLOCK = 16
 # A GPU is filled by one large block.
 BLOCK_CUDA = 128
-# ResNets are run in turn: on a CPU none gained by company. On a GPU each keeps its activations for
-# the backward pass, at batch 128 and width 64 in float32 0.6 GB a ResNet-18 on 32x32 pixels, 13 GB
-# a ResNet-50 on 64x64; so many together keep at most so much.
+# ResNets are run in turn: on a CPU none gained from training beside others. On a GPU each keeps its
+# activations for the backward pass, at batch 128 and width 64 in float32 0.6 GB a ResNet-18 on
+# 32x32 pixels, 13 GB a ResNet-50 on 64x64; so many together keep at most so much.
 BLOCK_DEEP, KEPT_BYTES = 4, 2**34
 
-# of glibc's mallopt: from what size on freed memory goes back to the system, and from what on it
-# comes from there by itself
+# of glibc's mallopt: from what size on freed memory goes back to the system, and from what size on
+# memory comes straight from there
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
-_progress_queue = None
+_messages: Any = None  # in a training process: the queue on which it reports progress
 
 
 def choose_device(device: str = "auto") -> str:
-    """ "cpu" or "cuda" for "auto", "cpu" or "cuda"; raises `UsageError` for another name or when
-    there is no CUDA device.
+    """The device to train on, "cpu" or "cuda"; "auto" takes CUDA where there is a device.
+
+    Raises:
+        UsageError: for another name, and for "cuda" where there is no CUDA device.
     """
     import torch
 
@@ -57,40 +68,37 @@ def choose_device(device: str = "auto") -> str:
 
 
 def block_size(spec: RunSpec, device: str) -> int:
-    """How many networks of a spec's company train together at most; what memory is free does not
-    matter, for the bits depend on it.
-    """
-    from lsnc_core.runs import prepare
+    """How many networks like a spec's train together at most.
 
-    if spec.model.startswith("resnet"):
-        return (
-            max(1, min(BLOCK_DEEP, KEPT_BYTES // prepare.kept_bytes(spec)))
-            if device == "cuda"
-            else 1
-        )
-    return BLOCK_CUDA if device == "cuda" else BLOCK
+    It does not depend on free memory, because the bits of the results depend on it.
+    """
+    if not spec.model.startswith("resnet"):
+        return BLOCK_CUDA if device == "cuda" else BLOCK
+    if device != "cuda":
+        return 1
+    return max(1, min(BLOCK_DEEP, KEPT_BYTES // cost.kept_bytes(spec)))
 
 
 def blocks(specs: Sequence[RunSpec], size: Callable[[RunSpec], int]) -> list[list[RunSpec]]:
-    """Distinct specs, in the order asked for, grouped by company and cut into blocks of at most
-    `size(spec)`.
+    """Distinct specs, grouped by what trains together and cut into blocks of at most `size(spec)`.
 
     The cut depends on the request alone, not on what is stored: a resumed request trains the same
     blocks, so it gives the same bits.
     """
-    companies: dict[RunSpec, list[RunSpec]] = {}
+    groups: dict[RunSpec, list[RunSpec]] = {}
     for spec in dict.fromkeys(specs):
-        companies.setdefault(spec.company, []).append(spec)
-    return [
-        group[start : start + size(company)]
-        for company, group in companies.items()
-        for start in range(0, len(group), size(company))
-    ]
+        groups.setdefault(spec.shared, []).append(spec)
+    cut = []
+    for shared, group in groups.items():
+        step = size(shared)
+        cut += [group[start : start + step] for start in range(0, len(group), step)]
+    return cut
 
 
-def results(specs: Sequence[RunSpec], device: str = "auto", store: Store | None = None):
-    """The histories of all specs as one tidy table; those not yet in the store are trained first,
-    with a progress bar.
+def results(
+    specs: Sequence[RunSpec], device: str = "auto", store: Store | None = None
+) -> "pd.DataFrame":
+    """The histories of all specs as one tidy table; what is not in the store is trained first.
 
     Args:
         specs: the runs wanted; duplicates count once.
@@ -103,54 +111,55 @@ def results(specs: Sequence[RunSpec], device: str = "auto", store: Store | None 
 
     Raises:
         UsageError: when a data set is missing, the store cannot be written, memory is too small, a
-            training process was killed, or a reader's file was changed while networks were trained
-            with it.
+            training process was killed, a file of your own cannot be used, or it changed while
+            networks were trained with it.
     """
     import pandas as pd
 
     store = store or Store()
-    found = {spec: store.get(spec) for spec in specs}
-    missing = {spec for spec, entry in found.items() if entry is None}
+    store.refresh()
+    stored = {spec: store.get(spec) for spec in specs}
+    missing = {spec for spec, content in stored.items() if content is None}
     if missing:
         train(specs, missing, choose_device(device), store)
-        found |= {spec: store.get(spec) for spec in missing}
-    return pd.DataFrame(
-        [
-            _origin(store, spec, meta) | row
-            for spec, (history, meta) in found.items()
-            for row in history
-        ]
-    )
+        stored |= {spec: store.get(spec) for spec in missing}
+    rows = []
+    for spec, content in stored.items():
+        if content is None:
+            raise UsageError(
+                f"a run is not in {store.folder} though it was trained: a file of your own or the "
+                "store was changed meanwhile, so start again."
+            )
+        history, meta = content
+        origin = _origin(store, spec, meta)
+        rows += [origin | row for row in history]
+    return pd.DataFrame(rows)
 
 
 def tensors(
     specs: Sequence[RunSpec], device: str = "auto", store: Store | None = None
-) -> dict[RunSpec, list[dict]]:
-    """The stored arrays of all specs, trained first where missing: for each, one mapping per
-    measured epoch.
+) -> dict[RunSpec, list[dict[str, "np.ndarray"]]]:
+    """The stored arrays of all specs, one mapping per measured epoch; trained first where missing.
 
     Args, raises: as for `results`.
 
     Returns:
         For each spec its mappings, in the order of `evaluate_at`: arrays by the names that
-            `runs.fleet.train` gives them.
+        `runs.fleet.train` gives them.
     """
     store = store or Store()
     results(specs, device, store)
-    found = {spec: store.tensors(spec) for spec in specs}
-    damaged = [
-        spec for spec, arrays in found.items() if arrays is None
-    ]  # its numbers were readable, its arrays are not
+    arrays = {spec: store.tensors(spec) for spec in specs}
+    # of these the numbers were readable, but the arrays are damaged
+    damaged = {spec for spec, rows in arrays.items() if rows is None}
     if damaged:
-        train(specs, set(damaged), choose_device(device), store)
-        found |= {spec: store.tensors(spec) for spec in damaged}
-    return found
+        train(specs, damaged, choose_device(device), store)
+        arrays |= {spec: store.tensors(spec) for spec in damaged}
+    return {spec: rows or [] for spec, rows in arrays.items()}
 
 
-def _origin(store: Store, spec: RunSpec, meta: dict) -> dict:
-    """A run's settings, the name of its file, and where, when and how it was trained, as table
-    columns.
-    """
+def _origin(store: Store, spec: RunSpec, meta: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings, its file, and where, when and how it was trained, as table columns."""
     made = meta["provenance"]
     where = {
         "run": store.path(spec).stem,
@@ -165,53 +174,27 @@ def _origin(store: Store, spec: RunSpec, meta: dict) -> dict:
 
 
 def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: Store) -> None:
-    """Train those of the specs that are missing; results are stored block by block as they
-    finish.
-    """
-    from tqdm import tqdm
-
-    from lsnc_core.runs import prepare
-
-    todo = [
-        block
-        for block in blocks(specs, lambda spec: block_size(spec, device))
-        if missing & set(block)
-    ]
+    """Train those of the specs that are missing; results are stored block by block."""
+    cut = blocks(specs, lambda spec: block_size(spec, device))
+    todo = [block for block in cut if missing & set(block)]
+    if store.earlier_files():
+        print(store.describe_earlier_files(), file=sys.stderr, flush=True)
     reason = store.why_missing(next(spec for spec in specs if spec in missing))
+    passes = sum(spec.train_size * spec.epochs for spec in missing)
     print(
-        f"training {len(missing)} networks on {device} ({reason}); {len(set(specs)) - len(missing)} are in the store; "
-        f"{sum(spec.train_size * spec.epochs for spec in missing):,} images to be trained on, passes counted",
+        f"training {len(missing)} networks on {device} ({reason}); "
+        f"{len(set(specs)) - len(missing)} are in the store; "
+        f"{passes:,} images to be trained on, passes counted",
         file=sys.stderr,
         flush=True,
     )
-    total = sum(len(block) * block[0].epochs * prepare.operations(block[0]) for block in todo)
-    # the remaining time is told by the mean rate: blocks report in bursts
-    with tqdm(
-        total=total,
-        desc="training",
-        unit="FLOP",
-        unit_scale=True,
-        smoothing=0,
-        mininterval=1,
-        maxinterval=5,
-    ) as bar:
+    total = sum(len(block) * block[0].epochs * cost.epoch_operations(block[0]) for block in todo)
+    with Progress(total) as progress:
         if device == "cuda" or len(todo) == 1:
             for block in todo:
-                _train_block(block, missing, device, store, functools.partial(_advance, bar))
+                _train_block(block, missing, device, store, progress.advance)
         else:
-            _train_in_processes(todo, missing, store, bar)
-
-
-def _advance(bar, done: int, before: int) -> None:
-    """Move the bar by `done` operations, of which `before` were done by an earlier start and say
-    nothing of this one's speed.
-
-    Nor does the first report: until then processes were being started and images read.
-    """
-    if bar.n == 0:
-        bar.start_t, before = bar._time(), done
-    bar.initial += before
-    bar.update(done)
+            _train_in_processes(todo, missing, store, progress)
 
 
 def _train_block(
@@ -221,39 +204,25 @@ def _train_block(
     store: Store,
     progress: Callable[[int, int], object],
 ) -> None:
-    """Train one block, single-threaded on a CPU wherever it runs, and store those of its histories
-    that were missing.
+    """Train one block and store those of its histories that were missing.
+
+    Args:
+        block: trains together.
+        missing: the specs to store.
+        device: "cpu", on which training is single-threaded wherever it runs, or "cuda".
+        store: where results and checkpoints lie.
+        progress: called with operations done, and how many of them an earlier start did.
     """
-    import torch
-
-    from lsnc_core import data
-    from lsnc_core.runs import fleet, prepare
-
     start = time.perf_counter()
     contexts = [store.context(spec) for spec in block]
     checkpoint = store.unfinished(block, device)
     resumed = checkpoint.exists()
-    work = prepare.operations(block[0])  # networks of very different size train under one bar
-    unsaid = resumed  # the first report of a training that goes on is of the epochs before
-
-    def report(epochs: int) -> None:
-        nonlocal unsaid
-        progress(epochs * work, epochs * work if unsaid else 0)
-        unsaid = False
-
-    try:
-        with _settled(device):
-            trained = fleet.train(
-                block, data.load(block[0].data), torch.device(device), report, checkpoint
-            )
-    except torch.OutOfMemoryError as error:
-        raise UsageError(
-            f"the GPU's memory is too small for {len(block)} networks ({block[0].model}, batch {block[0].batch}) and what else is there; "
-            "what had finished is stored: free it of other programs, or use --device cpu."
-        ) from error
+    trained = _train_together(block, device, checkpoint, progress)
+    store.refresh()
     if [store.context(spec) for spec in block] != contexts:
         raise UsageError(
-            "a file of your own was changed while networks were trained with it, so they are not kept: start again."
+            "a file of your own was changed while networks were trained with it, "
+            "so they are not kept: start again."
         )
     made = {
         "device": device,
@@ -263,16 +232,51 @@ def _train_block(
         "resumed": resumed,
         "deterministic": device == "cpu" or files.deterministic(),
     }
-    for spec, found in zip(block, trained, strict=True):
+    for spec, one in zip(block, trained, strict=True):
         if spec in missing:
-            store.put(spec, found.history, made, found.tensors)
+            store.put(spec, one.history, made, one.tensors)
     checkpoint.unlink(missing_ok=True)
+
+
+def _train_together(
+    block: list[RunSpec],
+    device: str,
+    checkpoint: Path,
+    progress: Callable[[int, int], object],
+) -> list["Trained"]:
+    """Train one block from its checkpoint, or from the start; arguments as of `_train_block`."""
+    import torch
+
+    from lsnc_core import data
+    from lsnc_core.runs import fleet
+
+    work = cost.epoch_operations(block[0])  # blocks of very different size share one bar
+    # the first report of a resumed training is about the epochs before
+    resumes = checkpoint.exists()
+
+    def report(epochs: int) -> None:
+        nonlocal resumes
+        progress(epochs * work, epochs * work if resumes else 0)
+        resumes = False
+
+    try:
+        with _settled(device):
+            return fleet.train(
+                block, data.load(block[0].data), torch.device(device), report, checkpoint
+            )
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"the GPU's memory is too small for {len(block)} networks ({block[0].model}, batch "
+            f"{block[0].batch}) and what else is there; what had finished is stored: free it of "
+            "other programs, or use --device cpu."
+        ) from error
 
 
 @contextlib.contextmanager
 def _settled(device: str) -> Iterator[None]:
-    """What numbers depend on beside the program, for as long as networks train: one thread; on a
-    GPU float32 means float32, and, if asked for, no algorithm that may vary.
+    """Fix what numbers depend on beside the program, for as long as networks train.
+
+    One thread; on a GPU float32 means float32 and, if asked for, no algorithm may vary.
     """
     import torch
 
@@ -285,9 +289,8 @@ def _settled(device: str) -> Iterator[None]:
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = False
         if files.deterministic():
-            os.environ.setdefault(
-                "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-            )  # cuBLAS reads it when it is first used
+            # cuBLAS reads it when it is first used
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(files.deterministic())
     try:
         yield
@@ -297,43 +300,51 @@ def _settled(device: str) -> Iterator[None]:
         torch.use_deterministic_algorithms(repeatable)
 
 
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _train_in_processes(
-    todo: list[list[RunSpec]], missing: set[RunSpec], store: Store, bar
+    todo: list[list[RunSpec]], missing: set[RunSpec], store: Store, progress: Progress
 ) -> None:
     """Spread blocks over one process per core; the first failure, or Ctrl-C, stops them all."""
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        min(len(todo), cores), mp_context=context, initializer=_start_worker, initargs=(messages,)
+        min(len(todo), cores()), mp_context=context, initializer=_start_worker, initargs=(messages,)
     )
     try:
         waiting = {pool.submit(_work, block, missing & set(block), store.folder) for block in todo}
         while waiting:
             with contextlib.suppress(queue.Empty):
-                _advance(bar, *messages.get(timeout=0.2))
+                progress.advance(*messages.get(timeout=0.2))
             for future in [future for future in waiting if future.done()]:
                 waiting.remove(future)
                 future.result()
-        bar.update(bar.total - bar.n)
+        progress.finish()
     except BaseException as error:
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
+        _terminate(set(multiprocessing.active_children()) - others)
         if isinstance(error, BrokenProcessPool):
             raise UsageError(
-                "a training process was killed, most often for want of memory; what had finished is stored: "
-                "close other programs and start again."
+                "a training process was killed, most often for want of memory; what had finished "
+                "is stored: close other programs and start again."
             ) from error
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _terminate(children: Iterable[multiprocessing.process.BaseProcess]) -> None:
+    for child in children:
+        child.terminate()
+
+
 def keep_memory() -> None:
-    """Let this process keep the memory that it frees; what is no glibc is left as it is.
+    """Let this process keep the memory that it frees; nothing happens without glibc.
 
     Every step makes and frees the same large tensors, and the system fills each page with zeros
     before it gives it out again: a third of the time of the 28x28 CNN.
@@ -344,29 +355,27 @@ def keep_memory() -> None:
         mallopt(_MMAP_THRESHOLD, 2**30)
 
 
-def _start_worker(messages) -> None:
-    """Leave Ctrl-C to the parent, end when it is gone, keep memory, and remember where progress is
-    told.
-    """
+def _start_worker(messages: Any) -> None:
+    """Set up a training process: Ctrl-C belongs to the parent, and it ends when the parent ends."""
     keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    global _progress_queue
-    _progress_queue = messages
+    global _messages
+    _messages = messages
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed can stop nobody: its training processes would live on."""
-    multiprocessing.parent_process().join()
+    """End this process with its parent: one that is killed cannot stop its training processes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)
 
 
 def _work(block: list[RunSpec], missing: set[RunSpec], folder: Path) -> None:
     """Train one block inside a training process."""
-    _train_block(
-        block,
-        missing,
-        "cpu",
-        Store(folder),
-        lambda done, before: _progress_queue.put((done, before)),
-    )
+
+    def report(done: int, before: int) -> None:
+        _messages.put((done, before))
+
+    _train_block(block, missing, "cpu", Store(folder), report)

@@ -1,7 +1,8 @@
 """Trains many networks of one shape together: all replicas see the same images in the same order.
 
-One definition of the training step serves every kind of network (see `replicas`); labels,
-smoothing, loss, rate, decays and seed may differ per replica. R replicas, B images, K classes.
+One definition of the training step serves every kind of network (see `replicas`). Labels,
+smoothing, loss, learning rate, weight decay and seed may differ per replica. R replicas, N images,
+B images of a batch, K classes, D feature width.
 """
 
 import time
@@ -20,8 +21,8 @@ from lsnc_core.runs.measure import Trained, measure, named, of_replica
 from lsnc_core.runs.replicas import hold
 from lsnc_core.runs.spec import PER_REPLICA, RunSpec
 
-# A run that is stopped loses at most this much work, or where writing takes long so many times as
-# long as that.
+# A run that is stopped loses at most this much work. Where writing a checkpoint takes long, it is
+# written less often: at most every CHECKPOINT_SHARE times as long as writing takes.
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 60, 20
 
 
@@ -30,22 +31,22 @@ def sgd_step(
     parameters: Sequence[torch.Tensor],
     gradients: Sequence[torch.Tensor],
     velocities: Sequence[torch.Tensor],
-    rates: Sequence[torch.Tensor],
-    decays: Sequence[torch.Tensor] | None,
+    learning_rates: Sequence[torch.Tensor],
+    weight_decays: Sequence[torch.Tensor] | None,
     momentum: float,
 ) -> None:
-    """One step of SGD in place: `v <- momentum v + gradient + decay w`, `w <- w - rate v`; rates
-    and decays broadcast to the parameters.
+    """One step of SGD in place: `v <- momentum v + gradient + weight_decay w`, `w <- w - lr v`.
 
-    torch.optim.SGD knows one rate per tensor, not one per replica in it.
+    Learning rates and weight decays broadcast to the parameters: torch.optim.SGD knows one learning
+    rate per tensor, not one per replica in it.
     """
     for number, (parameter, gradient, velocity) in enumerate(
         zip(parameters, gradients, velocities, strict=True)
     ):
         velocity.mul_(momentum).add_(gradient)
-        if decays is not None:
-            velocity.addcmul_(parameter, decays[number])
-        parameter.addcmul_(velocity, rates[number], value=-1)
+        if weight_decays is not None:
+            velocity.addcmul_(parameter, weight_decays[number])
+        parameter.addcmul_(velocity, learning_rates[number], value=-1)
 
 
 def train(
@@ -58,141 +59,214 @@ def train(
     """Train the networks of all specs together by SGD on smoothed noisy labels.
 
     Args:
-        specs: runs of one `company`: they may differ in the settings of `spec.PER_REPLICA` only.
+        specs: they may differ in the settings of `spec.PER_REPLICA` only.
         image_set: the set that the specs name, whole.
         device: where to train.
         progress: called with the number of network-epochs done since the last call.
-        checkpoint: a file to go on from where it is there, written every `CHECKPOINT_SECONDS`; what
-            is computed does not depend on it. The caller deletes it.
+        checkpoint: a file to resume from where it is there, written every `CHECKPOINT_SECONDS`; the
+            result does not depend on it. The caller deletes it.
 
     Returns:
-        For each spec, in order: its history, one mapping per epoch of `evaluate_at` with `epoch`,
-            `kept` (the share of training
-        labels that the noise left as they were), `train_loss` (of the spec's kind) and
-        `train_accuracy` (against the smoothed noisy labels), `train_smoothed_loss` and
-        `train_forward_loss` (cross-entropy and forward correction, both against the spec's targets,
-        see `prepare.targets`; where those sum to 1 the first minus the second is the Jensen gap of
-        Chen eq. 18), `clean_train_*` (training inputs, clean labels), `validation_*` where there
-        are such images and `test_*` (held-out inputs, clean labels), cross-entropies in nats; and
-        its tensors, one mapping per such epoch with `weight` float32 (K, D) and `bias` (K,) of the
-        classifier, for each part statistics of the features by clean label (see
-        `ClassStatistics.summary`, without the leading axis), after the last epoch `*_logits`
-        float32 (N, K), and at the epochs of `keep_at` `test_features` float32 (N, D),
+        For each spec, in order, its history and its tensors.
+
+        The history is one mapping of numbers per epoch of `evaluate_at`: `epoch`; `kept`, the share
+        of training labels that the noise left as they were; `train_loss` (of the spec's kind) and
+        `train_accuracy` (against the noisy labels); `train_smoothed_loss` and `train_forward_loss`,
+        cross-entropy and forward correction against the spec's targets (see `prepare.targets`;
+        where those sum to 1 the first minus the second is the Jensen gap of Chen eq. 18);
+        `clean_train_*` (training inputs, clean labels), `validation_*` where there are such images,
+        and `test_*` (held-out inputs, clean labels), cross-entropies in nats.
+
+        The tensors are one mapping of arrays per such epoch: `weight` float32 (K, D) and `bias`
+        (K,) of the classifier; for each part statistics of the features by clean label (see
+        `ClassStatistics.summary`, without the leading axis); after the last epoch `*_logits`
+        float32 (N, K); and at the epochs of `keep_at` `test_features` float32 (N, D),
         `validation_logits` and `test_logits`.
 
     Raises:
         UsageError: for specs that cannot train together, or a set too small.
     """
-    shared = specs[0]
-    if any(spec.company != shared.company for spec in specs):
-        raise UsageError(f"runs that train together may differ in {', '.join(PER_REPLICA)} only.")
-    chosen = image_set.subset(shared.train_size + shared.validation_size, shared.test_size)
-    train_images, test_images = (
-        images.to(device) for images in standardise(chosen, shared.pool)
-    )  # (N, C, H, W)
-    image_shape, classes = tuple(train_images.shape[1:]), chosen.num_classes
-    train_images, validation_images = train_images.split(
-        [shared.train_size, shared.validation_size]
-    )
-    clean, validation_labels = chosen.train_labels.to(device).split(
-        [shared.train_size, shared.validation_size]
-    )
-    parts = {"train": (train_images, clean), "test": (test_images, chosen.test_labels.to(device))}
-    if shared.validation_size:
-        parts["validation"] = validation_images, validation_labels
-    del image_set, chosen  # the pixels as they were read are not needed any more
-
-    noisy = torch.stack(
-        [prepare.noisy_labels(spec, clean.cpu(), classes) for spec in specs]
-    )  # (R, N)
-    kept = (noisy == clean.cpu()).double().mean(1).tolist()
-    targets = torch.empty(*noisy.shape, classes)  # (R, N, K)
-    for replica, spec in enumerate(specs):
-        targets[replica] = prepare.targets(spec, noisy[replica], classes)
-    noisy, targets = noisy.to(device), targets.to(device)
-
-    replicas = hold(
-        [prepare.build(spec, image_shape, classes) for spec in specs], image_shape, device
-    )
-    base_rate = prepare.column(specs, "lr", device)  # (R,)
-    rate = base_rate.clone()
-    rates, decays = replicas.spread(rate), prepare.decays(specs, replicas, device)
-    feature_decay = prepare.column(specs, "lambda_H", device) * shared.train_size / 2  # (R,)
-    penalised = any(spec.lambda_H for spec in specs)
-    velocities = [torch.zeros_like(parameter) for parameter in replicas.parameters]
-    fit = losses.per_replica([spec.loss for spec in specs], device)
-    half = shared.precision == "bfloat16"
-
-    def step(rows: torch.Tensor, *moves: torch.Tensor) -> None:
-        images = crops_and_flips_of(train_images, rows, *moves) if moves else train_images[rows]
-        # weights change every step: autocast has no use for keeping their rounded copies
-        with torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False):
-            features, logits = replicas.forward(images)  # (R, B, D), (R, B, K)
-        loss = fit(logits.float(), targets[:, rows]).mean(1)  # (R,)
-        if penalised:
-            loss = loss + feature_decay * features.float().square().sum(2).mean(1)
-        # the sum over replicas: each one's gradient is that of its own loss
-        gradients = torch.autograd.grad(loss.sum(), replicas.parameters)
-        if shared.clip:
-            shrink = (shared.clip / (replicas.square_norms(gradients).sqrt() + 1e-6)).clamp(
-                max=1
-            )  # (R,), as torch's clip_grad_norm_
-            gradients = [
-                gradient * factor
-                for gradient, factor in zip(gradients, replicas.spread(shrink), strict=True)
-            ]
-        sgd_step(replicas.parameters, gradients, velocities, rates, decays, shared.momentum)
-
-    step = recorded(step, device)
-    state = [*replicas.parameters, *replicas.buffers, *velocities]
-    order = labels.generator(shared.order_seed, "order")
-    first, measured = 1, []
-    if checkpoint and (found := _resume(checkpoint, state, order)):
-        first, measured = found
-        progress((first - 1) * len(specs))
-    due = time.monotonic() + CHECKPOINT_SECONDS
-    for epoch in range(first, shared.epochs + 1):
-        rate.copy_(base_rate * prepare.rate_factor(shared, epoch))
-        for rows in (
-            torch.randperm(len(train_images), generator=order).to(device).split(shared.batch)
-        ):
-            moves = crops_and_flips(len(rows), order) if shared.augment == "crop-flip" else ()
-            step(rows, *(tensor.to(device) for tensor in moves))
-        if epoch in shared.evaluate_at:
-            found, keep = {}, epoch in shared.keep_at
-            for part, (images, truth) in parts.items():
-                fitted = (fit, targets, noisy) if part == "train" else None
-                found[part] = measure(replicas, images, truth, fitted, keep and part == "test")
-            logits_of = parts if epoch == shared.epochs else set(parts) - {"train"} if keep else ()
-            measured.append({"epoch": epoch} | named(found, replicas.classifier(), logits_of))
-        progress(len(specs))
-        if checkpoint and epoch < shared.epochs and (start := time.monotonic()) >= due:
-            content = {
-                "epoch": epoch,
-                "state": [tensor.detach() for tensor in state],
-                "order": order.get_state(),
-                "measured": measured,
-            }
-            checkpoints.write(checkpoint, content)
-            due = time.monotonic() + max(
-                CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (time.monotonic() - start)
-            )
-    return [of_replica(measured, replica, {"kept": kept[replica]}) for replica in range(len(specs))]
+    fleet = Fleet(specs, image_set, device)
+    del image_set  # the pixels as they were read are not needed any more
+    return fleet.train(progress, checkpoint)
 
 
-@torch.no_grad()
-def _resume(
-    checkpoint: Path, state: Sequence[torch.Tensor], order: torch.Generator
-) -> tuple[int, list[dict]] | None:
-    """Put a checkpoint's tensors and batch order in place; the next epoch and the measurements so
-    far, or None without one of these.
+class Fleet:
+    """R networks of one shape in training.
+
+    Args, raises: as for `train`.
+
+    Attributes:
+        specs: one per replica.
+        shared: a spec whose settings outside `PER_REPLICA` are those of all.
+        epoch: the last epoch that is done.
+        measured: what was measured so far, one mapping per epoch of `evaluate_at`.
     """
-    found = checkpoints.read(checkpoint)
-    if found is None or [tensor.shape for tensor in found["state"]] != [
-        tensor.shape for tensor in state
-    ]:
-        return None
-    for tensor, value in zip(state, found["state"], strict=True):
-        tensor.copy_(value)
-    order.set_state(found["order"])
-    return found["epoch"] + 1, found["measured"]
+
+    def __init__(self, specs: Sequence[RunSpec], image_set: ImageSet, device: torch.device):
+        if any(spec.shared != specs[0].shared for spec in specs):
+            raise UsageError(
+                f"runs that train together may differ in {', '.join(PER_REPLICA)} only."
+            )
+        self.specs, self.shared, self.device = specs, specs[0], device
+        self.epoch = 0
+        self.measured: list[dict] = []
+        image_shape, classes, clean = self._load_images(image_set)
+        self._draw_labels(clean, classes)
+        networks = [prepare.build(spec, image_shape, classes) for spec in specs]
+        self.replicas = hold(networks, image_shape, device)
+        self.velocities = [torch.zeros_like(parameter) for parameter in self.replicas.parameters]
+        self.fit = losses.per_replica([spec.loss for spec in specs], device)
+        self._set_rates()
+        self.order = labels.generator(self.shared.order_seed, "order")
+        self.take_step = recorded(self.step, device)
+
+    def _load_images(self, image_set: ImageSet) -> tuple[tuple[int, int, int], int, torch.Tensor]:
+        """Put standardised images and clean labels on the device, by part.
+
+        Returns:
+            The images' shape (C, H, W), K, and the clean training labels int64 (N,) on the CPU.
+        """
+        sizes = [self.shared.train_size, self.shared.validation_size]
+        chosen = image_set.subset(sum(sizes), self.shared.test_size)
+        images, test_images = (
+            images.to(self.device) for images in standardise(chosen, self.shared.pool)
+        )  # (N, C, H, W)
+        self.train_images, validation_images = images.split(sizes)
+        clean, validation_labels = chosen.train_labels.to(self.device).split(sizes)
+        self.parts = {
+            "train": (self.train_images, clean),
+            "test": (test_images, chosen.test_labels.to(self.device)),
+        }
+        if self.shared.validation_size:
+            self.parts["validation"] = validation_images, validation_labels
+        channels, height, width = images.shape[1:]
+        return (channels, height, width), chosen.num_classes, clean.cpu()
+
+    def _draw_labels(self, clean: torch.Tensor, classes: int) -> None:
+        """Draw every replica's noisy labels, and make the targets of its loss."""
+        noisy = torch.stack(
+            [prepare.noisy_labels(spec, clean, classes) for spec in self.specs]
+        )  # (R, N)
+        self.kept = (noisy == clean).double().mean(1).tolist()
+        targets = torch.empty(*noisy.shape, classes)  # (R, N, K)
+        for replica, spec in enumerate(self.specs):
+            targets[replica] = prepare.targets(spec, noisy[replica], classes)
+        self.noisy, self.targets = noisy.to(self.device), targets.to(self.device)
+
+    def _set_rates(self) -> None:
+        """Learning rates, weight decays and the penalty of the features, one per replica."""
+        self.base_rate = prepare.column(self.specs, "lr", self.device)  # (R,)
+        # changed in place epoch by epoch: the learning rates by parameter are views of it
+        self.rate = self.base_rate.clone()
+        self.learning_rates = self.replicas.spread(self.rate)
+        self.weight_decays = prepare.weight_decays(self.specs, self.replicas, self.device)
+        self.penalised = any(spec.lambda_H for spec in self.specs)
+        lambda_H = prepare.column(self.specs, "lambda_H", self.device)
+        self.feature_decay = lambda_H * self.shared.train_size / 2  # (R,)
+
+    def train(
+        self, progress: Callable[[int], object], checkpoint: Path | None = None
+    ) -> list[Trained]:
+        """Train all epochs that are not done; arguments and result as of the function `train`."""
+        if checkpoint and self.resume(checkpoint):
+            progress(self.epoch * len(self.specs))
+        due = time.monotonic() + CHECKPOINT_SECONDS
+        while self.epoch < self.shared.epochs:
+            self.train_epoch()
+            if self.epoch in self.shared.evaluate_at:
+                self.measured.append(self.evaluate())
+            progress(len(self.specs))
+            start = time.monotonic()
+            if checkpoint and self.epoch < self.shared.epochs and start >= due:
+                self.save(checkpoint)
+                writing = time.monotonic() - start
+                due = time.monotonic() + max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * writing)
+        return [
+            of_replica(self.measured, replica, {"kept": kept})
+            for replica, kept in enumerate(self.kept)
+        ]
+
+    def train_epoch(self) -> None:
+        """Pass once over the training images in a random order."""
+        self.epoch += 1
+        self.rate.copy_(self.base_rate * prepare.lr_factor(self.shared, self.epoch))
+        shuffled = torch.randperm(len(self.train_images), generator=self.order).to(self.device)
+        for rows in shuffled.split(self.shared.batch):
+            augmented = self.shared.augment == "crop-flip"
+            moves = crops_and_flips(len(rows), self.order) if augmented else ()
+            self.take_step(rows, *(tensor.to(self.device) for tensor in moves))
+
+    def step(self, rows: torch.Tensor, *moves: torch.Tensor) -> None:
+        """Take one step of SGD on a batch, in place.
+
+        Args:
+            rows: of the training images, int64 (B,).
+            moves: from `crops_and_flips`, where images are augmented.
+        """
+        images = self.train_images
+        images = crops_and_flips_of(images, rows, *moves) if moves else images[rows]
+        half = self.shared.precision == "bfloat16"
+        # weights change every step: autocast has no use for keeping their rounded copies
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+            features, logits = self.replicas.forward(images)  # (R, B, D), (R, B, K)
+        loss = self.fit(logits.float(), self.targets[:, rows]).mean(1)  # (R,)
+        if self.penalised:
+            loss = loss + self.feature_decay * features.float().square().sum(2).mean(1)
+        # the sum over replicas: each one's gradient is that of its own loss
+        gradients = torch.autograd.grad(loss.sum(), self.replicas.parameters)
+        sgd_step(
+            self.replicas.parameters,
+            self._clip(gradients) if self.shared.clip else gradients,
+            self.velocities,
+            self.learning_rates,
+            self.weight_decays,
+            self.shared.momentum,
+        )
+
+    def _clip(self, gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Shrink each replica's whole gradient to the norm `clip`, as torch's clip_grad_norm_."""
+        norms = self.replicas.square_norms(gradients).sqrt()  # (R,)
+        shrink = (self.shared.clip / (norms + 1e-6)).clamp(max=1)
+        factors = self.replicas.spread(shrink)
+        return [gradient * factor for gradient, factor in zip(gradients, factors, strict=True)]
+
+    def evaluate(self) -> dict:
+        """Measure all parts as the networks are now."""
+        keep = self.epoch in self.shared.keep_at
+        measured = {}
+        for part, (images, truth) in self.parts.items():
+            fitted = (self.fit, self.targets, self.noisy) if part == "train" else None
+            measured[part] = measure(self.replicas, images, truth, fitted, keep and part == "test")
+        logits_of = set(self.parts) if self.epoch == self.shared.epochs else set()
+        if keep:
+            logits_of |= set(self.parts) - {"train"}
+        return {"epoch": self.epoch} | named(measured, self.replicas.classifier(), logits_of)
+
+    @property
+    def state(self) -> list[torch.Tensor]:
+        """Every tensor that training changes."""
+        return [*self.replicas.parameters, *self.replicas.buffers, *self.velocities]
+
+    def save(self, checkpoint: Path) -> None:
+        """Write a checkpoint; raises UsageError where that is not possible."""
+        content = {
+            "epoch": self.epoch,
+            "state": [tensor.detach() for tensor in self.state],
+            "order": self.order.get_state(),
+            "measured": self.measured,
+        }
+        checkpoints.write(checkpoint, content)
+
+    @torch.no_grad()
+    def resume(self, checkpoint: Path) -> bool:
+        """Go on from a checkpoint; False where there is none of these networks."""
+        content = checkpoints.read(checkpoint)
+        shapes = [tensor.shape for tensor in self.state]
+        if content is None or [tensor.shape for tensor in content["state"]] != shapes:
+            return False
+        for tensor, value in zip(self.state, content["state"], strict=True):
+            tensor.copy_(value)
+        self.order.set_state(content["order"])
+        self.epoch, self.measured = content["epoch"], content["measured"]
+        return True

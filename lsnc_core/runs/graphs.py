@@ -1,5 +1,6 @@
-"""A training step recorded once as a CUDA graph and replayed: small networks spend their time on
-launching kernels, not in them.
+"""A training step recorded once as a CUDA graph and replayed.
+
+Small networks spend their time on launching kernels, not in them.
 """
 
 from collections import Counter
@@ -9,21 +10,21 @@ import torch
 
 from lsnc_core.errors import UsageError
 
-# eager steps of a size before it is recorded: libraries choose their algorithms and make their
-# workspaces in them
+# Eager steps of a size before it is recorded: in them, libraries choose their algorithms and make
+# their workspaces.
 WARM_UP = 3
 
 
 def recorded(step: Callable[..., None], device: torch.device) -> Callable[..., None]:
-    """The step as it is fastest on a device: on a CUDA device `Graphed`, else as it is."""
+    """The step as it is fastest on a device: `Graphed` on a CUDA device, else unchanged."""
     return Graphed(step) if device.type == "cuda" else step
 
 
 class Graphed:
     """A step `(rows, *others) -> None` on a CUDA device, with the same effect as calling it.
 
-    The first `WARM_UP` calls with so many rows run as they are, the next is recorded and then
-    replayed for good.
+    For each number of rows, the first `WARM_UP` calls run as they are; the next is recorded, and
+    from then on replayed.
 
     Args:
         step: reads its arguments, tensors (B, ...) on the device, and changes tensors in place;
@@ -38,9 +39,8 @@ class Graphed:
         self.calls: Counter[int] = Counter()
         self.recorded: dict[int, tuple[list[torch.Tensor], torch.cuda.CUDAGraph]] = {}
         self.stream = torch.cuda.Stream()
-        self.pool = (
-            torch.cuda.graph_pool_handle()
-        )  # the graphs are replayed in turn and keep nothing: one memory serves all
+        # the graphs are replayed in turn and keep nothing: one memory serves all
+        self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, *inputs: torch.Tensor) -> None:
         """Take one step with these rows, and what else the step reads of them."""
@@ -48,9 +48,8 @@ class Graphed:
         if size not in self.recorded and self.calls[size] < WARM_UP:
             self.calls[size] += 1
             self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(
-                self.stream
-            ):  # recording refuses what was first used on the default stream
+            # recording refuses what was first used on the default stream
+            with torch.cuda.stream(self.stream):
                 self.step(*inputs)
             torch.cuda.current_stream().wait_stream(self.stream)
             return
@@ -70,14 +69,17 @@ class Graphed:
                 try:
                     self.step(*buffers)
                 except Exception as error:
-                    failure = error  # ending the recording fails then, too, with an error that says nothing
+                    # ending the recording then fails, too, with an error that tells nothing
+                    failure = error
                     raise
         except Exception as error:
             failure = failure or error
             if isinstance(failure, torch.OutOfMemoryError):
                 raise failure from None
+            reason = " ".join(str(failure).split())[:200]
             raise UsageError(
-                f"a training step cannot be recorded on the GPU ({' '.join(str(failure).split())[:200]}): a loss of your own must neither "
-                "ask for a number (.item(), if) nor make tensors of Python numbers; with --device cpu it may."
+                f"a training step cannot be recorded on the GPU ({reason}): a loss of your own "
+                "must neither ask for a number (.item(), if) nor make tensors of Python numbers; "
+                "with --device cpu it may."
             ) from failure
         return buffers, graph

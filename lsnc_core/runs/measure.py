@@ -1,5 +1,4 @@
-"""What is measured of networks while they train: losses, accuracies, the statistics of their
-features, logits.
+"""What is measured of networks in training: losses, accuracies, feature statistics, logits.
 
 R replicas, N images, B of a batch, K classes, D feature width.
 """
@@ -17,18 +16,17 @@ EVALUATION_BATCH = 256
 
 
 class Trained(NamedTuple):
-    """What is known of a trained network: for each epoch of `evaluate_at` a mapping of numbers and
-    one of arrays.
-    """
+    """What is kept of a trained network: numbers and arrays by name, per epoch of `evaluate_at`."""
 
     history: list[dict[str, float]]
     tensors: list[dict[str, np.ndarray]]
 
 
 class Measured(NamedTuple):
-    """What `measure` finds: means by name, float64 (R,); statistics by name, see
-    `ClassStatistics.summary`; features float (R, N, D) where they were asked for; logits float (R,
-    N, K).
+    """What `measure` returns.
+
+    means: by name, float64 (R,). statistics: by name, see `ClassStatistics.summary`. features:
+    float (R, N, D) where they were asked for. logits: float (R, N, K).
     """
 
     means: dict[str, torch.Tensor]
@@ -45,16 +43,23 @@ def measure(
     fitted: tuple[Callable, torch.Tensor, torch.Tensor] | None = None,
     keep: bool = False,
 ) -> Measured:
-    """Means over the images, float (N, C, H, W), of losses and accuracies, the statistics of their
-    features, and their logits.
+    """Measure losses, accuracies and feature statistics of all networks, as they are now.
 
-    `loss` and `accuracy` are against the clean labels int64 (N,); `uniform_loss` is the
-    cross-entropy against the uniform distribution (with `loss` it gives the expected loss against
-    labels with any symmetric noise); both in nats. Where the loss (see `losses.per_replica`), the
-    targets float (R, N, K) and the noisy labels int64 (R, N) that were fitted are given, `fit_loss`
-    is that loss, `fit_accuracy` is against those labels, and `fit_smoothed_loss` and
-    `fit_forward_loss` are `losses.cross_entropy` and `losses.forward_correction` of the targets,
-    whatever the loss. Features are kept on the CPU if asked for.
+    Args:
+        replicas: R networks.
+        images: float (N, C, H, W).
+        clean: their labels, int64 (N,).
+        fitted: of training images the loss (see `losses.per_replica`), the targets float (R, N, K)
+            and the noisy labels int64 (R, N).
+        keep: whether to keep features, on the CPU.
+
+    Returns:
+        Means over the images. `loss` and `accuracy` are against the clean labels; `uniform_loss` is
+        the cross-entropy against the uniform distribution (with `loss` it gives the expected loss
+        against labels with any symmetric noise); both in nats. Of what was `fitted`, `fit_loss` is
+        the loss, `fit_accuracy` is against the noisy labels, and `fit_smoothed_loss` and
+        `fit_forward_loss` are `losses.cross_entropy` and `losses.forward_correction` of the
+        targets, whatever the loss.
     """
     sums: dict[str, torch.Tensor] = {}
     weight, _ = replicas.classifier()
@@ -65,7 +70,8 @@ def measure(
     replicas.train(False)
 
     def add(name: str, values: torch.Tensor) -> None:
-        sums[name] = sums.get(name, 0) + values.double().sum(1)
+        total = values.double().sum(1)
+        sums[name] = sums[name] + total if name in sums else total
 
     for start in range(0, len(images), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
@@ -84,8 +90,8 @@ def measure(
             rows = targets[:, part]  # (R, B, K)
             add("fit_loss", fit(logits, rows))
             add("fit_accuracy", guess == noisy[:, part])
-            # the two losses share the softmax above; where a target is 0 its logarithm is -inf,
-            # which adds nothing to the sum
+            # Both losses share the softmax above. Where a target is 0 its logarithm is -inf, which
+            # adds nothing to the sum.
             add("fit_smoothed_loss", (rows * surprise).sum(2))
             add("fit_forward_loss", -(rows.log() - surprise).logsumexp(2))
     replicas.train(True)
@@ -98,52 +104,54 @@ def named(
     classifier: tuple[torch.Tensor, torch.Tensor],
     logits_of: Collection[str],
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """One epoch's measurements under the names of `fleet.train`, on the CPU, each with a leading
-    axis R; logits of the parts named.
+    """One epoch's measurements under the names of `fleet.train`.
+
+    Args:
+        parts: what was measured, by part.
+        classifier: weights (R, K, D) and biases (R, K).
+        logits_of: the parts whose logits are kept.
+
+    Returns:
+        `means` and `tensors`, each a mapping of tensors by name, on the CPU, with a leading axis R.
     """
     means = dict(parts["train"].means)
-    found = {
+    numbers = {
         f"train_{name}": means.pop(f"fit_{name}")
         for name in ("loss", "accuracy", "smoothed_loss", "forward_loss")
     }
-    found |= {f"clean_train_{name}": value for name, value in means.items()}
+    numbers |= {f"clean_train_{name}": value for name, value in means.items()}
     weight, bias = classifier
     tensors = {"weight": weight.clone(), "bias": bias.clone()}
     for part, measured in parts.items():
         if part != "train":
-            found |= {f"{part}_{name}": value for name, value in measured.means.items()}
+            numbers |= {f"{part}_{name}": value for name, value in measured.means.items()}
         for name, value in measured.statistics.items():
-            # sums over K classes lose nothing in float64; the rest is no more exact than the
-            # float32 features
-            tensors[f"{part}_{name}"] = (
-                value
-                if name == "projected"
-                else value.long()
-                if name == "counts"
-                else value.float()
-            )
+            if name == "counts":
+                value = value.long()
+            elif name != "projected":  # no more exact than the float32 features
+                value = value.float()
+            tensors[f"{part}_{name}"] = value
         if measured.features is not None:
             tensors[f"{part}_features"] = measured.features
         if part in logits_of:
             tensors[f"{part}_logits"] = measured.logits
     return {
-        "means": {name: value.cpu() for name, value in found.items()},
+        "means": {name: value.cpu() for name, value in numbers.items()},
         "tensors": {name: value.cpu() for name, value in tensors.items()},
     }
 
 
 def of_replica(measured: Sequence[dict], replica: int, constants: dict[str, float]) -> Trained:
-    """One network's part of what was measured of all, an epoch a mapping, each with its `epoch`."""
-    history = [
-        {"epoch": row["epoch"]}
-        | constants
-        | {name: value[replica].item() for name, value in row["means"].items()}
-        for row in measured
-    ]
-    return Trained(
-        history,
-        [
-            {name: value[replica].numpy() for name, value in row["tensors"].items()}
-            for row in measured
-        ],
-    )
+    """One network's part of what was measured of all.
+
+    Args:
+        measured: one mapping per epoch: `epoch`, and `means` and `tensors` as `named` gives them.
+        replica: which network.
+        constants: numbers that are the same in every epoch.
+    """
+    history, tensors = [], []
+    for row in measured:
+        means = {name: value[replica].item() for name, value in row["means"].items()}
+        history.append({"epoch": row["epoch"]} | constants | means)
+        tensors.append({name: value[replica].numpy() for name, value in row["tensors"].items()})
+    return Trained(history, tensors)

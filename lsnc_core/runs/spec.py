@@ -1,5 +1,9 @@
-"""What one trained network is: a frozen, hashable description that holds everything its result
-depends on.
+"""What one trained network is: a frozen, hashable description of everything its result depends on.
+
+A setting that can be left out has a default and, beside it, a neutral value: the one under which
+the trainer does what it did before the setting existed. The cache key leaves out settings at their
+neutral value, so a new setting retrains nothing. The neutral value is frozen; a changed default
+changes the key of every spec that relies on it.
 """
 
 import contextlib
@@ -8,19 +12,26 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from lsnc_core.arms import is_file
+from lsnc_core.custom import is_file
 from lsnc_core.errors import UsageError
+from lsnc_core.labels import NOISES, SMOOTHINGS
+from lsnc_core.losses import LOSSES
 
-MODELS = ("cnn", "lenet", "mlp", "resnet18", "resnet50")
-LOSSES = ("ce", "focal", "mse", "forward", "logit")
-NOISES = ("symmetric", "pair", "block", "mixed")
-SMOOTHINGS = ("uniform", "posterior")
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("constant", "steps", "cosine")
 AUGMENTATIONS = ("none", "crop-flip")
-# what may differ between runs that train together, with the value that stands for "set aside"
-PER_REPLICA = {
+# The models of `models.MODELS`, each with how many widths it takes (None: any number) and which.
+WIDTHS = {
+    "cnn": (3, "(channels, channels, features) for the CNNs"),
+    "lenet": (3, "(channels, channels, features) for the CNNs"),
+    "mlp": (None, ""),
+    "resnet18": (1, "(first width,) for the ResNets"),
+    "resnet50": (1, "(first width,) for the ResNets"),
+}
+# The settings that may differ between runs that train together, each with a value to compare by.
+PER_REPLICA: dict[str, Any] = {
     "a": 1.0,
     "p": 1.0,
     "noise": "symmetric",
@@ -28,13 +39,16 @@ PER_REPLICA = {
     "loss": "ce",
     "seed": 0,
     "lr": 1.0,
+    "weight_decay": 0.0,
+    "lambda_W": 0.0,
+    "lambda_b": 0.0,
+    "lambda_H": 0.0,
 }
-PER_REPLICA |= {"weight_decay": 0.0, "lambda_W": 0.0, "lambda_b": 0.0, "lambda_H": 0.0}
 _CHOICES = {
-    "model": MODELS,
-    "loss": LOSSES,
-    "noise": NOISES,
-    "smoothing": SMOOTHINGS,
+    "model": tuple(WIDTHS),
+    "loss": tuple(LOSSES),
+    "noise": tuple(NOISES),
+    "smoothing": tuple(SMOOTHINGS),
     "precision": PRECISIONS,
     "schedule": SCHEDULES,
     "augment": AUGMENTATIONS,
@@ -50,7 +64,12 @@ _AT_LEAST = {
     "order_seed": 0,
 }
 _MAY_BE_EMPTY = ("lr_steps", "keep_at")
-_WIDTHS = {"cnn": 3, "lenet": 3, "resnet18": 1, "resnet50": 1}
+_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
+
+
+def _setting(default: object, *, neutral: object) -> Any:
+    """A setting that can be left out; `neutral` is frozen, see the module's docstring."""
+    return dataclasses.field(default=default, metadata={"neutral": neutral})
 
 
 @dataclass(frozen=True)
@@ -58,31 +77,30 @@ class RunSpec:
     """One network to train on noisy, smoothed labels.
 
     Attributes:
-        data: name of an image set, see `lsnc_core.data`; or a file of the reader's, see
-            `lsnc_core.arms`.
+        data: name of an image set, see `lsnc_core.data`; or the path of your own file, see
+            `lsnc_core.custom`.
         train_size, test_size: images used of each part, class-balanced prefixes.
         pool: images are averaged over pool x pool pixels.
         model: "cnn" (patches), "lenet" (overlapping windows), "mlp", "resnet18" or "resnet50".
-        widths: (channels, channels, D) of the CNNs, hidden widths of the MLP, of the ResNet-18 the
-            channels of the first stage (its own is 64), of the ResNet-50 the inner channels of the
-            first stage (its own is 64; 64 w for Zhou's width w).
-        a: clean rate, the probability that a training label is left as it is, in [0, 1].
+        widths: (channels, channels, D) of the CNNs; hidden widths of the MLP; channels of the
+            first stage of the ResNet-18 (usually 64); inner channels of the first stage of the
+            ResNet-50 (usually 64; 64 w for Zhou's width w).
+        a: clean-label rate, the probability that a training label is left as it is, in [0, 1].
         p: kept mass of the smoothed label, the rest spread over the other classes, in [0, 1].
-        lr, momentum, weight_decay: of SGD; the decay is that of all parameters.
+        lr, momentum, weight_decay: of SGD; weight decay applies to all parameters.
         batch: images a step.
         epochs: passes over the training images.
         evaluate_at: the epochs after which losses, accuracies and statistics are measured; the last
             must be `epochs`.
         seed: draws the weights and the label noise.
         order_seed: draws the batch order and the augmentation; runs that train together share it.
-        loss: what the smoothed labels are fitted by, see `lsnc_core.losses`; or a file of the
-            reader's.
+        loss: compares logits with smoothed labels, see `lsnc_core.losses`; or your own file.
         precision: of the products in training, "float32" or "bfloat16"; weights, losses and
-            evaluation are float32 always.
-        noise: how labels that do not stay move, see `lsnc_core.labels`; or a file of the reader's.
+            evaluation are always float32.
+        noise: how labels move that do not stay, see `lsnc_core.labels`; or your own file.
         smoothing: "uniform" (kept mass p), or "posterior", the best general smoothing under the
             noise (Chen eq. 10; p must be 1).
-        schedule: of the rate: "constant", "steps" (times `lr_factor` after each epoch of
+        schedule: of the learning rate: "constant", "steps" (times `lr_factor` after each epoch of
             `lr_steps`) or "cosine" (to 0).
         lr_steps, lr_factor: of the schedule "steps".
         clip: largest norm of a network's whole gradient, 0 for no limit.
@@ -90,10 +108,10 @@ class RunSpec:
             random.
         batch_norm: batch norm after every hidden layer of the CNN or MLP (ResNets have it).
         feature_norm: batch norm as the last layer of the features, so that they can be negative
-            (Guo's training for Theorem 1).
-        lambda_W, lambda_b: decays of the classifier alone; lambda_H: the loss gains lambda_H N / 2
-            times the mean of |h|^2.
-        validation_size: training images, those after the first `train_size`, that are measured and
+            (Guo's training for Theorem 1); the LeNet has none.
+        lambda_W, lambda_b: weight decay of the classifier alone; lambda_H: the loss gains
+            lambda_H N / 2 times the mean of |h|^2.
+        validation_size: images after the first `train_size` training images that are measured and
             not trained on.
         keep_at: epochs of `evaluate_at` at which test features, and validation and test logits, are
             kept.
@@ -115,26 +133,50 @@ class RunSpec:
     evaluate_at: tuple[int, ...]
     seed: int
     order_seed: int
-    loss: str = "ce"
-    precision: str = "float32"
-    noise: str = "symmetric"
-    smoothing: str = "uniform"
-    schedule: str = "constant"
-    lr_steps: tuple[int, ...] = ()
-    lr_factor: float = 0.1
-    clip: float = 0.0
-    augment: str = "none"
-    batch_norm: bool = False
-    feature_norm: bool = False
-    lambda_W: float = 0.0
-    lambda_b: float = 0.0
-    lambda_H: float = 0.0
-    validation_size: int = 0
-    keep_at: tuple[int, ...] = ()
+    loss: str = _setting("ce", neutral="ce")
+    precision: str = _setting("float32", neutral="float32")
+    noise: str = _setting("symmetric", neutral="symmetric")
+    smoothing: str = _setting("uniform", neutral="uniform")
+    schedule: str = _setting("constant", neutral="constant")
+    lr_steps: tuple[int, ...] = _setting((), neutral=())
+    lr_factor: float = _setting(0.1, neutral=0.1)
+    clip: float = _setting(0.0, neutral=0.0)
+    augment: str = _setting("none", neutral="none")
+    batch_norm: bool = _setting(False, neutral=False)
+    feature_norm: bool = _setting(False, neutral=False)
+    lambda_W: float = _setting(0.0, neutral=0.0)
+    lambda_b: float = _setting(0.0, neutral=0.0)
+    lambda_H: float = _setting(0.0, neutral=0.0)
+    validation_size: int = _setting(0, neutral=0)
+    keep_at: tuple[int, ...] = _setting((), neutral=())
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check_type(field)
+        self._check_values()
+        self._check_epochs()
+        self._check_model()
+        self._check(
+            self.smoothing == "uniform" or self.p == 1,
+            "p",
+            "1 where the smoothing is the posterior",
+        )
+
+    def _check_type(self, field: dataclasses.Field) -> None:
+        """Refuse values of another type; whole numbers become floats where a float is wanted."""
+        value = getattr(self, field.name)
+        if field.type is float and type(value) in (int, float):
+            with contextlib.suppress(OverflowError):  # an int beyond all floats is refused below
+                value = float(value) + 0.0  # -0.0 becomes 0.0: equal specs have one key
+            object.__setattr__(self, field.name, value)
+        if field.type in _KINDS:
+            self._check(type(value) is field.type, field.name, _KINDS[field.type])
+            return
+        good = isinstance(value, tuple) and all(type(entry) is int and entry > 0 for entry in value)
+        filled = value != () or field.name in _MAY_BE_EMPTY
+        self._check(good and filled, field.name, "a tuple of positive whole numbers")
+
+    def _check_values(self) -> None:
         for name, known in _CHOICES.items():
             by_file = name in ("loss", "noise") and is_file(getattr(self, name))
             self._check(by_file or getattr(self, name) in known, name, f"one of {', '.join(known)}")
@@ -143,83 +185,49 @@ class RunSpec:
         for name in ("a", "p"):
             self._check(0 <= getattr(self, name) <= 1, name, "in [0, 1]")
         for name in ("lr", "lr_factor"):
-            self._check(
-                getattr(self, name) > 0 and math.isfinite(getattr(self, name)),
-                name,
-                "positive and finite",
-            )
+            value = getattr(self, name)
+            self._check(value > 0 and math.isfinite(value), name, "positive and finite")
         for name in ("weight_decay", "clip", "lambda_W", "lambda_b", "lambda_H"):
-            self._check(
-                getattr(self, name) >= 0 and math.isfinite(getattr(self, name)),
-                name,
-                "zero or positive",
-            )
+            value = getattr(self, name)
+            self._check(value >= 0 and math.isfinite(value), name, "zero or positive")
         self._check(0 <= self.momentum < 1, "momentum", "in [0, 1)")
-        wanted = _WIDTHS.get(self.model)
-        shapes = {
-            3: "(channels, channels, features) for the CNNs",
-            1: "(first width,) for the ResNets",
-            None: "",
-        }
-        self._check(wanted is None or len(self.widths) == wanted, "widths", shapes[wanted])
-        increasing = (
-            list(self.evaluate_at) == sorted(set(self.evaluate_at))
-            and self.evaluate_at[-1] == self.epochs
+
+    def _check_epochs(self) -> None:
+        at = self.evaluate_at
+        self._check(
+            list(at) == sorted(set(at)) and at[-1] == self.epochs,
+            "evaluate_at",
+            f"increasing and end at epochs = {self.epochs}",
         )
-        self._check(increasing, "evaluate_at", f"increasing and end at epochs = {self.epochs}")
         self._check(list(self.lr_steps) == sorted(set(self.lr_steps)), "lr_steps", "increasing")
         self._check(
             (self.schedule == "steps") == bool(self.lr_steps),
             "lr_steps",
             'epochs for the schedule "steps" and empty for others',
         )
-        self._check(
-            set(self.keep_at) <= set(self.evaluate_at),
-            "keep_at",
-            f"among evaluate_at = {self.evaluate_at}",
-        )
-        self._check(
-            self.smoothing == "uniform" or self.p == 1,
-            "p",
-            "1 where the smoothing is the posterior",
-        )
+        self._check(set(self.keep_at) <= set(at), "keep_at", f"among evaluate_at = {at}")
+
+    def _check_model(self) -> None:
+        count, meaning = WIDTHS[self.model]
+        self._check(count is None or len(self.widths) == count, "widths", meaning)
         resnet = self.model.startswith("resnet")
         self._check(
             not (self.batch_norm and (resnet or self.model == "lenet")),
             "batch_norm",
             "False but for the CNN and the MLP",
         )
-        alone = (self.train_size % self.batch or self.batch) == 1 and (
-            self.batch_norm or self.feature_norm or resnet
-        )
         self._check(
-            not alone,
+            not (self.feature_norm and self.model == "lenet"),
+            "feature_norm",
+            "False for the LeNet",
+        )
+        last_batch = self.train_size % self.batch or self.batch
+        self._check(
+            last_batch > 1 or not (self.batch_norm or self.feature_norm or resnet),
             "train_size",
-            f"such that no batch of {self.batch} holds a single image, which batch norm cannot take",
+            f"such that no batch of {self.batch} holds a single image, "
+            "which batch norm cannot take",
         )
-
-    def _check_type(self, field: dataclasses.Field) -> None:
-        value = getattr(self, field.name)
-        if field.type is float and type(value) in (int, float):
-            with contextlib.suppress(
-                OverflowError
-            ):  # a whole number beyond all floats is refused below
-                value = float(value) + 0.0  # -0.0 becomes 0.0: equal specs, one file
-            object.__setattr__(self, field.name, value)
-        wanted = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}.get(
-            field.type
-        )
-        if wanted:
-            self._check(type(value) is field.type, field.name, wanted)
-        else:
-            good = isinstance(value, tuple) and all(
-                type(entry) is int and entry > 0 for entry in value
-            )
-            self._check(
-                good and (value != () or field.name in _MAY_BE_EMPTY),
-                field.name,
-                "a tuple of positive whole numbers",
-            )
 
     def _check(self, good: bool, name: str, wanted: str) -> None:
         if not good:
@@ -227,40 +235,65 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, values: dict) -> "RunSpec":
-        """Build a spec from a mapping, lists allowed for tuples; raises `UsageError` for unknown or
-        missing names.
+        """Build a spec from settings by name, lists allowed for tuples.
+
+        Raises:
+            UsageError: for unknown or missing names, and for values that a setting does not take.
         """
         names = [field.name for field in dataclasses.fields(cls)]
-        needed = {
+        required = [
             field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING
-        }
-        for kind, wrong in (
-            ("unknown", set(values) - set(names)),
-            ("missing", needed - set(values)),
-        ):
+        ]
+        unknown, missing = set(values) - set(names), set(required) - set(values)
+        for kind, wrong in (("unknown", unknown), ("missing", missing)):
             if wrong:
                 raise UsageError(
-                    f"{kind} run setting {', '.join(sorted(wrong))}; the settings are {', '.join(names)}."
+                    f"{kind} run setting {', '.join(sorted(wrong))}; "
+                    f"the settings are {', '.join(names)}."
                 )
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in values.items()
-            }
-        )
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**settings)
 
-    def to_dict(self) -> dict:
+    @classmethod
+    def from_stored(cls, values: dict) -> "RunSpec":
+        """Build a spec from what was stored: settings that did not exist then are neutral.
+
+        Raises:
+            UsageError: as `from_dict`.
+        """
+        return cls.from_dict(_neutral(cls) | values)
+
+    def to_dict(self) -> dict[str, Any]:
         """All settings by name."""
-        return dataclasses.asdict(self)
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def key(self) -> dict[str, Any]:
+        """The settings that enter the cache key, by name: all but those at their neutral value."""
+        neutral = _neutral(type(self))
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if name not in neutral or value != neutral[name]
+        }
 
     @property
-    def company(self) -> "RunSpec":
+    def shared(self) -> "RunSpec":
         """What runs that train together must share: the spec with `PER_REPLICA` set aside."""
         return dataclasses.replace(self, **PER_REPLICA)
 
 
+def _neutral(cls: type[RunSpec]) -> dict[str, Any]:
+    """The neutral values by name, of the settings that have one."""
+    return {
+        field.name: field.metadata["neutral"]
+        for field in dataclasses.fields(cls)
+        if "neutral" in field.metadata
+    }
+
+
 def digest(values: object) -> str:
-    """sha256 of the canonical JSON of the values, as 64 hex digits; numbers keep all their
-    digits.
-    """
+    """sha256 of the canonical JSON of the values, 64 hex digits; numbers keep all their digits."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,19 +1,18 @@
-"""What of a network's features is kept so that collapse can be measured later, under any
-convention, without training again.
+"""What is kept of networks' features so that collapse can be measured later without training again.
 
-R replicas, B images of a batch, N images in all, K classes, D feature width.
+It serves every convention of the collapse metrics. R replicas, B images of a batch, N images in
+all, K classes, D feature width.
 """
 
 import torch
 
 
 class ClassStatistics:
-    """Class means and pooled within-class scatter of R networks' features, in one pass over batches
-    of any size.
+    """Class means and pooled within-class scatter of R networks' features, in one pass.
 
-    Batches are merged by the update of Chan, Golub and LeVeque (1979): the scatter is taken about
-    the batch's own class means, so that nothing cancels where the features have collapsed. Sums are
-    float64.
+    Batches may have any size. They are merged by the update of Chan, Golub and LeVeque (1979): the
+    scatter is taken about the batch's own class means, so that nothing cancels where the features
+    have collapsed. Sums are float64.
 
     Args:
         replicas, classes, width: R, K, D.
@@ -21,13 +20,13 @@ class ClassStatistics:
     """
 
     def __init__(self, replicas: int, classes: int, width: int, device: torch.device):
-        zeros = {"dtype": torch.float64, "device": device}
-        self.counts = torch.zeros(classes, **zeros)
-        self.means = torch.zeros(replicas, classes, width, **zeros)
-        self.spread = torch.zeros(
-            replicas, classes, **zeros
-        )  # sums of squared distances to the class mean
-        self.scatter = torch.zeros(replicas, width, width, **zeros)
+        def zeros(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self.counts = zeros(classes)
+        self.means = zeros(replicas, classes, width)
+        self.spread = zeros(replicas, classes)  # sums of squared distances to the class mean
+        self.scatter = zeros(replicas, width, width)
 
     def update(self, features: torch.Tensor, labels: torch.Tensor) -> None:
         """Take in one batch: features float (R, B, D), labels int64 (B,)."""
@@ -38,6 +37,7 @@ class ClassStatistics:
         deviations = features - means.index_select(1, labels)  # (R, B, D)
         self.scatter += deviations.mT @ deviations
         self.spread += deviations.square().sum(2) @ members.mT
+        # the batch's means about those so far: what the merged scatter has beyond the sum
         total = self.counts + counts
         step = means.double() - self.means
         weight = self.counts * counts / total.clamp(min=1)  # (K,)
@@ -47,18 +47,18 @@ class ClassStatistics:
         self.counts = total
 
     def summary(self) -> dict[str, torch.Tensor]:
-        """What is kept, float64.
+        """What is kept, float64, by name.
 
-        `counts` (R, K); `means` (R, K, D), zero for a class without images; `within` (R, K): the
-        mean squared distance of a class's features to their mean (weighted by the counts it sums to
-        N times the trace of Sigma_W); `projected` (R, K, K):
-        Hbar Sigma_W Hbar^T, with Sigma_W the pooled covariance (divided by N) and Hbar the class
-        means about their own mean (of the classes that have images; zero for the others).
+        Returns:
+            `counts` (R, K). `means` (R, K, D), zero for a class without images. `within` (R, K),
+            the mean squared distance of a class's features to their mean; weighted by the counts it
+            sums to N times the trace of Sigma_W. `projected` (R, K, K), Hbar Sigma_W Hbar^T, with
+            Sigma_W the pooled covariance (divided by N) and Hbar the class means about their own
+            mean (of the classes that have images; zero for the others).
         """
         present = (self.counts > 0).double()[:, None]  # (K, 1)
-        centred = (
-            self.means - self.means.sum(1, keepdim=True) / present.sum()
-        ) * present  # (R, K, D)
+        centre = self.means.sum(1, keepdim=True) / present.sum()
+        centred = (self.means - centre) * present  # (R, K, D)
         return {
             "counts": self.counts.expand(len(self.means), -1),
             "means": self.means,

@@ -1,115 +1,58 @@
-"""Results on disk: one Parquet file per trained network, found again by everything its numbers
-depend on.
+"""Results on disk: one Parquet file per trained network, under everything its numbers depend on.
 
-A file's name is made of two digests: of the spec (precision included), and of its context (the
-data's checksum, the code that trains). Its rows are the network's history; small tensors stand
-beside the numbers in columns of bytes, which are read only when asked for; spec, context and
+A file's name is made of two digests: of the spec, and of its context (the data, the code that
+trains, files of your own; see `key`). Its rows are the network's history. Small tensors stand
+beside the numbers in columns of bytes, which are read only when asked for. Spec, context and
 provenance stand in the file's metadata. Files are written whole or not at all and carry checksums,
 so a damaged file is noticed, set aside and computed again.
 """
 
-import ast
 import contextlib
-import functools
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lsnc_core import arms, files, provenance
+from lsnc_core import custom, files, provenance
+from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
+from lsnc_core.runs import key
 from lsnc_core.runs.spec import RunSpec, digest
 
-SCHEMA = 2
-# The modules whose code decides what a trained network's numbers are.
-TRAINING_CODE = (
-    "arms.py",
-    "labels.py",
-    "losses.py",
-    "models.py",
-    "images.py",
-    "runs/spec.py",
-    "runs/checkpoint.py",
-    "runs/fleet.py",
-    "runs/graphs.py",
-    "runs/measure.py",
-    "runs/prepare.py",
-    "runs/replicas.py",
-    "runs/statistics.py",
-)
+SCHEMA = 3  # of the files and their names; part of the names, so that older files are known by them
 CURRENT, OUTDATED, DAMAGED = "current", "outdated", "damaged"
 _META, _SUM = b"lsnc", b"lsnc-sha256"
 _TENSOR = "tensor:"
 
-
-@functools.cache
-def code_fingerprint() -> str:
-    """Digest of the training modules' syntax trees without docstrings: comments and layout change
-    nothing.
-    """
-    package = Path(__file__).resolve().parents[1]
-    return fingerprint(
-        {name: (package / name).read_text(encoding="utf-8") for name in TRAINING_CODE}
-    )
-
-
-def fingerprint(sources: dict[str, str]) -> str:
-    """Digest of the syntax trees, without docstrings, of Python sources by name."""
-    trees = []
-    for name, source in sources.items():
-        tree = ast.parse(source)
-        for node in ast.walk(tree):
-            documented = (
-                isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-                and ast.get_docstring(node, clean=False) is not None
-            )
-            if documented:
-                node.body = node.body[1:]
-        trees.append([name, _plain(tree)])
-    return digest(trees)
-
-
-def _plain(node: object) -> object:
-    """A syntax tree as lists and text, without fields that are empty: those differ between versions
-    of Python.
-    """
-    if isinstance(node, list):
-        return [_plain(entry) for entry in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = [
-        (name, value) for name, value in ast.iter_fields(node) if value is not None and value != []
-    ]
-    return [type(node).__name__, *([name, _plain(value)] for name, value in sorted(fields))]
+History = list[dict[str, Any]]
 
 
 def _tensor_sum(columns: dict[str, list[bytes | None]]) -> str:
     """sha256 over the bytes of tensors by name; None where an epoch has none."""
-    found = hashlib.sha256()
+    total = hashlib.sha256()
     for name, column in sorted(columns.items()):
         for content in column:
-            found.update(f"{name} {-1 if content is None else len(content)} ".encode())
-            found.update(content or b"")
-    return found.hexdigest()
+            total.update(f"{name} {-1 if content is None else len(content)} ".encode())
+            total.update(content or b"")
+    return total.hexdigest()
 
 
-def _content_sum(history: list[dict], about: str) -> bytes:
-    """sha256 over all that a file says; Parquet's own checksums leave out its footer, where the
-    columns' names stand.
-    """
+def _content_sum(history: History, about: str) -> bytes:
+    """sha256 over history and metadata; Parquet's own checksums leave out the columns' names."""
     return hashlib.sha256(json.dumps([history, about]).encode()).hexdigest().encode()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file lies at a path, None without one: a file that is written anew is another."""
+    """Which file lies at a path, None without one; a file that is written anew is another."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 class Store:
@@ -122,72 +65,84 @@ class Store:
     def __init__(self, folder: Path | None = None):
         self.folder = folder or files.outputs_root() / "runs"
         self._checksums: dict[str, str] = {}
+        self._own_files: dict[tuple, str] = {}
 
-    def context(self, spec: RunSpec) -> dict:
-        """What beside the spec decides the result: data checksum, code fingerprint, schema version,
-        readers' files.
+    def refresh(self) -> None:
+        """Look anew at what files of your own read: it may have changed since the last look."""
+        self._own_files.clear()
+        custom.forget()
+
+    def context(self, spec: RunSpec) -> dict[str, Any]:
+        """What beside the spec decides the result, as digests by part.
+
+        The parts are data, engine, loss, noise, smoothing, model and schema.
+
+        Raises:
+            UsageError: when the data set or a file of your own cannot be used.
         """
         if spec.data not in self._checksums:
             from lsnc_core import data
 
             self._checksums[spec.data] = data.load(spec.data).checksum
-        own = {
-            name: arms.checksum(getattr(spec, name))
-            for name in ("loss", "noise")
-            if arms.is_file(getattr(spec, name))
-        }
-        return {
-            "data": self._checksums[spec.data],
-            "code": code_fingerprint(),
-            "schema": SCHEMA,
-        } | own
+        parts: dict[str, Any] = {"data": self._checksums[spec.data], "schema": SCHEMA}
+        return parts | key.code_of(spec) | self._of_own_files(spec)
+
+    def _of_own_files(self, spec: RunSpec) -> dict[str, str]:
+        """The digests of the loss and the noise, where your own files define them."""
+        parts = {}
+        for setting in ("loss", "noise"):
+            path = getattr(spec, setting)
+            if not custom.is_file(path):
+                continue
+            K = source_of(spec.data).num_classes
+            a = spec.a if setting == "noise" else None
+            place = setting, path, custom.checksum(path), a, K
+            if place not in self._own_files:
+                self._own_files[place] = (
+                    key.loss_of_file(path, K)
+                    if setting == "loss"
+                    else key.noise_of_file(path, spec.a, K)
+                )
+            parts[setting] = self._own_files[place]
+        return parts
 
     def path(self, spec: RunSpec) -> Path:
         """The file that holds, or will hold, the spec's history."""
-        return (
-            self.folder / f"{digest(spec.to_dict())[:24]}-{digest(self.context(spec))[:16]}.parquet"
-        )
+        context = digest(self.context(spec))[:16]
+        return self.folder / f"{digest(spec.key())[:24]}-{context}-v{SCHEMA}.parquet"
 
     def unfinished(self, block: Sequence[RunSpec], device: str) -> Path:
         """Where the checkpoint of runs that train together on a device lies while they do."""
-        return (
-            self.folder
-            / "unfinished"
-            / f"{digest([device, *(self.path(spec).stem for spec in block)])[:24]}.pt"
-        )
+        block_digest = digest([device, *(self.path(spec).stem for spec in block)])
+        return self.folder / "unfinished" / f"{block_digest[:24]}.pt"
 
     def why_missing(self, spec: RunSpec) -> str:
-        """Why a spec is not in the store: never trained, or which part of its context changed
-        since.
-        """
+        """Why a spec is not in the store: never trained, or what changed since."""
         context = self.context(spec)
-        for other in sorted(
-            self.folder.glob(f"{digest(spec.to_dict())[:24]}-*.parquet"),
-            key=lambda path: path.stat().st_mtime,
-            reverse=True,
-        ):
-            before = self._read(other)
-            if before is not None:
-                changed = [
-                    name
-                    for name, value in context.items()
-                    if before[1]["context"].get(name) != value
-                ]
+        others = self.folder.glob(f"{digest(spec.key())[:24]}-*.parquet")
+        for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
+            content = self._read(other)
+            if content is not None:
+                before = content[1]["context"]
+                changed = [name for name, value in context.items() if before.get(name) != value]
                 return f"{' and '.join(changed)} changed since it was trained"
         return "never trained"
 
     def put(
         self,
         spec: RunSpec,
-        history: Sequence[dict],
-        run: dict,
-        tensors: Sequence[dict[str, np.ndarray]] = (),
+        history: Sequence[Mapping[str, Any]],
+        run: Mapping[str, Any],
+        tensors: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
-        """Write a history (one mapping of numbers per epoch) with its provenance; `run` adds to it
-        what this run knows.
+        """Write a spec's history with its provenance.
 
-        `tensors` are arrays by name for each of the same epochs; one name has one type and shape in
-        all epochs that have it.
+        Args:
+            spec: what was trained.
+            history: one mapping of numbers per epoch.
+            run: what this run adds to the provenance.
+            tensors: arrays by name for each of the same epochs; one name has one type and shape in
+                all epochs that have it.
 
         Raises:
             UsageError: when the folder cannot be written.
@@ -195,19 +150,17 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        forms = {
-            name: [value.dtype.str, list(value.shape)]
-            for row in tensors
-            for name, value in row.items()
-        }
-        columns = {
-            name: [row[name].tobytes() if name in row else None for row in tensors]
-            for name in forms
-        }
+        forms: dict[str, list] = {}
+        for row in tensors:
+            for name, value in row.items():
+                forms[name] = [value.dtype.str, list(value.shape)]
+        columns: dict[str, list[bytes | None]] = {}
+        for name in forms:
+            columns[name] = [row[name].tobytes() if name in row else None for row in tensors]
         meta = {
             "spec": spec.to_dict(),
             "context": self.context(spec),
-            "provenance": provenance.describe() | run,
+            "provenance": {**provenance.describe(), **run},
         }
         about = json.dumps(meta | {"tensors": forms, "tensors_sha256": _tensor_sum(columns)})
         table = pa.Table.from_pylist(list(history))
@@ -224,46 +177,56 @@ class Store:
             ),
         )
 
-    def get(self, spec: RunSpec) -> tuple[list[dict], dict] | None:
-        """The spec's history and metadata, or None when it is not there; a damaged file is set
-        aside with a notice.
+    def get(self, spec: RunSpec) -> tuple[History, dict[str, Any]] | None:
+        """The spec's history and metadata, or None where they are not stored.
+
+        A damaged file is set aside with a notice.
         """
         path = self.path(spec)
-        seen = _identity(path)
-        if seen is None:
+        before = _identity(path)
+        if before is None:
             return None
-        found = self._read(path)
-        if found is None or found[1]["spec"] != json.loads(json.dumps(spec.to_dict())):
-            self._set_aside(path, seen)
+        content = self._read(path)
+        if content is None or self._spec_of(content[1]) != spec:
+            self._set_aside(path, before)
             return None
-        return found
+        return content
 
     def tensors(self, spec: RunSpec) -> list[dict[str, np.ndarray]] | None:
         """The spec's arrays by name, one mapping per measured epoch, or None as `get` does."""
-        seen, found = _identity(self.path(spec)), self.get(spec)
-        if found is None:
+        path = self.path(spec)
+        before, content = _identity(path), self.get(spec)
+        if content is None:
             return None
-        columns = self._read_tensors(self.path(spec), found[1])
+        history, meta = content
+        columns = self._read_tensors(path, meta)
         if columns is None:
-            self._set_aside(self.path(spec), seen)
+            self._set_aside(path, before)
             return None
-        forms = found[1]["tensors"]
-        return [
-            {
-                name: np.frombuffer(column[row], forms[name][0]).reshape(forms[name][1])
-                for name, column in columns.items()
-                if column[row] is not None
-            }
-            for row in range(len(found[0]))
-        ]
+        rows: list[dict[str, np.ndarray]] = [{} for _ in history]
+        for name, column in columns.items():
+            dtype, shape = meta["tensors"][name]
+            for row, stored in zip(rows, column, strict=True):
+                if stored is not None:
+                    row[name] = np.frombuffer(stored, dtype).reshape(shape)
+        return rows
 
     @staticmethod
-    def _set_aside(path: Path, seen: tuple[int, int] | None) -> None:
-        """Move a damaged file out of the way, with a notice, unless another process has done so, or
-        has put a new one there, since.
+    def _spec_of(meta: dict[str, Any]) -> RunSpec | None:
+        """The spec in a file's metadata; None where this version of the package knows no such."""
+        with contextlib.suppress(UsageError):
+            return RunSpec.from_stored(meta["spec"])
+        return None
+
+    @staticmethod
+    def _set_aside(path: Path, before: tuple[int, int] | None) -> None:
+        """Move a damaged file out of the way, with a notice.
+
+        Nothing happens where another process has moved it, or written a new one, since it was
+        looked at (`before`, from `_identity`).
         """
         aside = path.with_suffix(".damaged")
-        if _identity(path) != seen:
+        if _identity(path) != before:
             return
         try:
             path.replace(aside)
@@ -274,27 +237,31 @@ class Store:
                 f"{path} is damaged and cannot be set aside: {error.strerror}; delete it."
             ) from error
         print(
-            f"the stored run {path.name} is damaged: it is set aside as {aside.name} and trained again",
+            f"the stored run {path.name} is damaged: "
+            f"it is set aside as {aside.name} and trained again",
             file=sys.stderr,
             flush=True,
         )
 
     def entries(self) -> list[tuple[Path, str, RunSpec | None]]:
-        """Every stored run with its state and spec: current, outdated (code, data or schema changed
-        since) or damaged.
+        """Every stored run with its state and spec: current, outdated or damaged.
 
-        A run whose data set is not at hand counts as current.
+        A run is outdated when code, data, schema or a file of your own has changed since. A run
+        whose data set is not at hand counts as current.
         """
-        found = []
+        earlier = set(self.earlier_files())
+        entries = []
         for path in sorted(self.folder.glob("*.parquet")):
             content = self._read(path)
-            spec, state = None, DAMAGED
-            if content is not None and self._read_tensors(path, content[1]) is not None:
-                with contextlib.suppress(UsageError):  # settings of another version of the package
-                    spec = RunSpec.from_dict(content[1]["spec"])
+            spec = None if content is None else self._spec_of(content[1])
+            if path in earlier:
+                state = OUTDATED
+            elif content is None or self._read_tensors(path, content[1]) is None:
+                state = DAMAGED
+            else:
                 state = CURRENT if spec is not None and self._is_current(spec, path) else OUTDATED
-            found.append((path, state, spec))
-        return found
+            entries.append((path, state, spec))
+        return entries
 
     def _is_current(self, spec: RunSpec, path: Path) -> bool:
         try:
@@ -302,55 +269,69 @@ class Store:
         except UsageError:
             return True
 
+    def earlier_files(self) -> list[Path]:
+        """Files that an earlier version of the package wrote, known by their names."""
+        paths = sorted(self.folder.glob("*.parquet"))
+        return [path for path in paths if not path.stem.endswith(f"-v{SCHEMA}")]
+
+    def describe_earlier_files(self) -> str:
+        """One sentence about `earlier_files`, empty where there are none."""
+        count = len(self.earlier_files())
+        if not count:
+            return ""
+        runs = "1 stored run is" if count == 1 else f"{count} stored runs are"
+        return (
+            f"{runs} outdated: an earlier version of this package wrote to {self.folder}; "
+            "`python -m lsnc_core.runs clean` deletes what is not used any more."
+        )
+
     def clean(self) -> list[Path]:
-        """Delete outdated and damaged runs, checkpoints and leftovers of writing; returns what was
-        deleted.
+        """Delete outdated and damaged runs, checkpoints and leftovers of writing.
+
+        Returns:
+            What was deleted.
 
         Raises:
             UsageError: when a file cannot be deleted.
         """
-        gone = [path for path, state, _ in self.entries() if state != CURRENT]
+        unused = [path for path, state, _ in self.entries() if state != CURRENT]
         for pattern in ("*.damaged", "unfinished/*", ".*.partial"):
-            gone += self.folder.glob(pattern)
-        for path in gone:
+            unused += self.folder.glob(pattern)
+        for path in unused:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise UsageError(f"cannot delete {path}: {error.strerror}.") from error
-        return gone
+        return unused
 
     @staticmethod
-    def _read(path: Path) -> tuple[list[dict], dict] | None:
-        """History and metadata of one file, without its tensors; None when it is damaged."""
+    def _read(path: Path) -> tuple[History, dict[str, Any]] | None:
+        """History and metadata of one file, without its tensors; None where it is damaged."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as opened:
-                numbers = [
-                    name for name in opened.schema_arrow.names if not name.startswith(_TENSOR)
-                ]
+                names = opened.schema_arrow.names
+                numbers = [name for name in names if not name.startswith(_TENSOR)]
                 table = opened.read(columns=numbers)
             history, about = table.to_pylist(), table.schema.metadata[_META].decode()
-            return (
-                (history, json.loads(about))
-                if _content_sum(history, about) == table.schema.metadata[_SUM]
-                else None
-            )
+            whole = _content_sum(history, about) == table.schema.metadata[_SUM]
+            return (history, json.loads(about)) if whole else None
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
             return None
 
     @staticmethod
-    def _read_tensors(path: Path, meta: dict) -> dict[str, list[bytes | None]] | None:
-        """The bytes of one file's tensors by name, one per epoch; None when they are damaged."""
+    def _read_tensors(path: Path, meta: dict[str, Any]) -> dict[str, list[bytes | None]] | None:
+        """The bytes of one file's tensors by name, one per epoch; None where they are damaged."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        forms = meta.get("tensors", {})  # files of the first schema have none
+        names = list(meta["tensors"])
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as opened:
-                table = opened.read(columns=[_TENSOR + name for name in forms])
-            columns = {name: table.column(_TENSOR + name).to_pylist() for name in forms}
-            return columns if not forms or _tensor_sum(columns) == meta["tensors_sha256"] else None
+                table = opened.read(columns=[_TENSOR + name for name in names])
+            columns = {name: table.column(_TENSOR + name).to_pylist() for name in names}
+            return columns if _tensor_sum(columns) == meta["tensors_sha256"] else None
         except (pa.ArrowException, OSError, KeyError):
             return None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lsnc_core import arms, labels
+from lsnc_core import custom, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.chen.networks import plan_landscape
@@ -61,7 +61,7 @@ def plan_noise(
         raise UsageError(
             f"noise must name noises, files under different names, got {list(noise)!r}."
         )
-    names = [arms.resolve(name) if arms.is_file(name) else name for name in noise]
+    names = [custom.resolve(name) if custom.is_file(name) else name for name in noise]
     M, specs = source_of(first.data).num_classes, []
     for name in dict.fromkeys(("symmetric", *names)):
         for way in COMPARED.get(name, OWN_NOISE):

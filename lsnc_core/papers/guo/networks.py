@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsnc_core import arms, labels
+from lsnc_core import custom, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.guo import SMOOTHED
@@ -210,8 +210,8 @@ def loss_settings(name: str, K: int) -> dict[str, object]:
     >>> loss_settings("ls", 10)
     {'p': 0.955}
     """
-    if arms.is_file(name):
-        return {"loss": arms.resolve(name)}
+    if custom.is_file(name):
+        return {"loss": custom.resolve(name)}
     if name == "ls":
         return {"p": kept_mass(SMOOTHED, K)}
     if name not in ("ce", "focal", "mse"):
@@ -230,7 +230,7 @@ def loss_label(loss: str, delta: float = 0.0) -> str:
     """
     if loss == "ce":
         return f"LS δ = {delta:g}" if delta else "CE"
-    return Path(loss).name if arms.is_file(loss) else {"focal": "focal", "mse": "MSE"}[loss]
+    return Path(loss).name if custom.is_file(loss) else {"focal": "focal", "mse": "MSE"}[loss]
 
 
 def plan_dynamics(

@@ -5,10 +5,9 @@ import pytest
 from lsnc_core import data_sources
 from lsnc_core.errors import UsageError
 from lsnc_core.files import PROJECT
-from lsnc_core.papers import compute
 from lsnc_core.papers.guo import networks
 from lsnc_core.papers.guo.measured import strength
-from lsnc_core.runs import prepare
+from lsnc_core.runs import cost, prepare
 
 
 def test_quick_trains_every_strength_with_four_seeds_under_one_weight_decay():
@@ -82,8 +81,8 @@ def test_compute_counts_the_products_of_the_network():
     # product
     by_hand = 2 * (36 * 8 * 16 + 9 * 16 * 8 * 4 + 144 * 64 + 64 * 10)
     assert prepare.forward_operations(spec) == by_hand
-    (row,) = compute.table([spec, spec]).itertuples()
+    (row,) = cost.cost_table([spec, spec]).itertuples()
     assert (row.networks, row.image_passes) == (1, 150_000)
     images = 3 * 150_000 + 3500 * len(spec.evaluate_at)
     assert row.pflop == pytest.approx(by_hand * images / 1e15)
-    assert "not measured" in compute.said([spec])
+    assert "not measured" in cost.describe_cost([spec])

@@ -11,9 +11,9 @@ from zhou_results import make_results
 
 from lsnc_core.claims import MIN_SEEDS
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import compute
 from lsnc_core.papers.zhou import networks
 from lsnc_core.papers.zhou.networks import LOSSES
+from lsnc_core.runs import cost
 
 PROFILES = tuple(networks.GRID)
 
@@ -130,7 +130,7 @@ def test_the_compute_needed_is_counted_as_by_hand():
         number = 16 if cell in corners else 8
         count += number
         total += number * forward(*widths) * (3 * 200 * epochs + measured[epochs])
-    found = compute.table(specs)
+    found = cost.cost_table(specs)
     assert found.networks.sum() == count == 48 and found.image_passes.sum() == 336 * 200
     assert found.pflop.sum() == pytest.approx(total / 1e15)
 

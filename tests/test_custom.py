@@ -1,6 +1,4 @@
-"""A reader's own noise and images, as the README shows them: in every notebook that takes them, and
-refused in a sentence.
-"""
+"""Noise and images of your own, as the README shows them, in every notebook that takes them."""
 
 import re
 
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_cells
 
-from lsnc_core import arms, data, data_sources, labels, runs
+from lsnc_core import custom, data, data_sources, labels, runs
 from lsnc_core.errors import UsageError
 from lsnc_core.papers import chen, chen_beyond, chen_beyond_figures, chen_landscape, zhou_deep
 from lsnc_core.report import parameters, schedule, show
@@ -31,7 +29,7 @@ def own(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = [block for block in readme.split("```python\n")[1:] if "def images(" in block]
-    (folder / "my_arm.py").write_text(block.split("```")[0])
+    (folder / "my_own.py").write_text(block.split("```")[0])
     draws = np.random.default_rng(0)
 
     def part(size):
@@ -42,7 +40,7 @@ def own(tmp_path_factory):
     np.savez(folder / "my_images.npz", x=x, y=y, test_x=test_x, test_y=test_y)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSNC_OUTPUTS", str(folder / "outputs"))
-        yield folder / "my_arm.py"
+        yield folder / "my_own.py"
 
 
 # in every notebook
@@ -52,7 +50,7 @@ def own(tmp_path_factory):
     "ignore:__array_wrap__:DeprecationWarning"
 )  # torch tensors in matplotlib
 @pytest.mark.parametrize("path", TAKING, ids=lambda path: path.stem)
-def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, monkeypatch):
+def test_every_notebook_that_takes_a_data_set_takes_your_own(path, own, monkeypatch):
     given = parameters.defaults(path) | {"profile": "smoke", "device": "cpu", "data_set": str(own)}
     if "noise" in given:
         given["noise"] = ["symmetric", str(own)]
@@ -72,15 +70,13 @@ def test_every_notebook_that_takes_a_data_set_takes_a_readers_own(path, own, mon
     ]:
         assert str(own.parent) not in text
     if path.stem != "measure_your_model":
-        assert "my_arm.py" in str(verdicts)
+        assert "my_own.py" in str(verdicts)
 
 
-def test_sizes_classes_and_formulas_are_those_of_the_readers_images(own):
+def test_sizes_classes_and_formulas_are_those_of_your_own_images(own):
     source = data_sources.source_of(str(own))
     assert (source.shape, source.num_classes, source.sizes) == ((3, 9, 9), K, (68, 30))
-    assert (
-        source.title == "my_arm.py (a reader's own)" and data.load(str(own)).title == source.title
-    )
+    assert source.title == "my_own.py (your own file)" and data.load(str(own)).title == source.title
     specs = chen.landscape_runs("smoke", str(own))
     assert {(spec.data, spec.train_size, spec.test_size) for spec in specs} == {(str(own), 68, 30)}
     assert {spec.pool for spec in chen.landscape_runs("quick", str(own))} == {
@@ -98,7 +94,7 @@ def test_sizes_classes_and_formulas_are_those_of_the_readers_images(own):
     assert set(chen_landscape.learned(table).p) == {0.8, 1.0}  # 0.3 is below 1/3
 
 
-def test_a_readers_own_noise_is_trained_drawn_and_judged(own):
+def test_a_noise_of_your_own_is_trained_drawn_and_judged(own):
     specs = chen_beyond.noise_runs("smoke", str(own), ["symmetric", str(own)])
     mine = [spec for spec in specs if spec.noise == str(own)]
     kept = CLEAN + (1 - CLEAN) / K  # class 0 stays always
@@ -133,21 +129,21 @@ def test_a_readers_own_noise_is_trained_drawn_and_judged(own):
     np.testing.assert_allclose(chen_beyond.smoothing_of("posterior", T), S)
     verdict = chen_beyond.verdict_c13(table, "test_loss")
     assert [case.name for case in verdict.cases] == [
-        f"my_arm.py, posterior minus {other}, a = 0.8" for other in ("mean field", "none")
+        f"my_own.py, posterior minus {other}, a = 0.8" for other in ("mean field", "none")
     ]
     panel = chen_beyond_figures.general_noise(table).axes[-1]
-    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["symmetric", "my_arm.py"]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["symmetric", "my_own.py"]
     marks = {container.get_label(): container[0].get_xydata() for container in panel.containers}
     assert marks["smoothing by S*"][:, 1] == pytest.approx(
         [part.clean_train_loss["posterior"].mean()]
     )
     means = table.groupby(["noise", "way"]).test_loss.mean()
-    assert f"my_arm.py: {means[str(own), 'none']:.2f} (none)" in chen_beyond.seen(table)
+    assert f"my_own.py: {means[str(own), 'none']:.2f} (none)" in chen_beyond.seen(table)
     alone = chen_beyond.verdict_c13(table[table.noise == "symmetric"], "test_loss")
     assert not alone.cases and "symmetric noise alone" in alone.measured
 
 
-def test_what_the_file_says_enters_the_keys(own, tmp_path):
+def test_what_the_file_defines_enters_the_keys(own, tmp_path):
     file = tmp_path / "my_noise.py"
     file.write_text(
         "def noise(a, K):\n    return [[a if i == j else (1 - a) / (K - 1) for j in range(K)] for i in range(K)]\n"
@@ -159,19 +155,25 @@ def test_what_the_file_says_enters_the_keys(own, tmp_path):
     jobs = [
         schedule.Job(notebook, {"noise": value}, ()) for value in (["pair", str(file)], str(file))
     ]
-    before = store.path(spec), *map(schedule.fingerprint, jobs)
-    file.write_text(file.read_text() + "\n")
-    assert not set(before) & {store.path(spec), *map(schedule.fingerprint, jobs)}
+    before = {store.path(spec), *map(schedule.fingerprint, jobs)}
+    text = file.read_text()
+    file.write_text(text.replace("[a if", "[a * a if").replace("(1 - a)", "(1 - a * a)"))
+    changed = {store.path(spec), *map(schedule.fingerprint, jobs)}
+    assert len(before | changed) == 6
+    # a network depends on the matrix alone, a notebook on the file
+    file.write_text(text + "\n")
+    assert store.path(spec) in before
+    assert not (before | changed) & {*map(schedule.fingerprint, jobs)}
 
 
 def test_a_path_counts_from_the_working_directory(own, monkeypatch):
     monkeypatch.chdir(own.parent)
-    assert data_sources.source_of("my_arm.py").name == arms.resolve("my_arm.py") == str(own)
-    assert chen_beyond.noise_runs("smoke", "my_arm.py", ["my_arm.py"]) == chen_beyond.noise_runs(
+    assert data_sources.source_of("my_own.py").name == custom.resolve("my_own.py") == str(own)
+    assert chen_beyond.noise_runs("smoke", "my_own.py", ["my_own.py"]) == chen_beyond.noise_runs(
         "smoke", str(own), [str(own)]
     )
     given = parameters.assign(
-        ["data_set=my_arm.py", 'noise=["pair", "my_arm.py"]'],
+        ["data_set=my_own.py", 'noise=["pair", "my_own.py"]'],
         {"one": {"data_set": "", "noise": []}},
     )
     assert given == {"one": {"data_set": str(own), "noise": ["pair", str(own)]}}

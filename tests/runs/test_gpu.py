@@ -6,33 +6,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from helpers import a_cnn_spec
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lsnc_core import data, losses
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import RunSpec, fleet, graphs
+from lsnc_core.runs import fleet, graphs
 
+pytestmark = pytest.mark.usefixtures("own_outputs")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-SPEC = RunSpec(
-    data="digits",
-    train_size=60,
-    test_size=50,
-    pool=1,
-    model="cnn",
-    widths=(4, 6, 16),
-    a=0.7,
-    p=0.8,
-    lr=0.05,
-    momentum=0.9,
-    weight_decay=0.0,
-    batch=13,
-    epochs=6,
-    evaluate_at=(1, 6),
-    seed=3,
-    order_seed=11,
-)
+SPEC = a_cnn_spec(epochs=6, evaluate_at=(1, 6))
 SPECS = {
     "stacked": SPEC,
     # so small a network with batch norm soon tells the last bits of its start apart: small steps,
@@ -102,9 +87,9 @@ class Watched(TorchDispatchMode):
 
 @pytest.fixture
 def watched(monkeypatch):
-    """Trains a company with its steps watched; gives the watch."""
+    """Trains a fleet with its steps watched; gives the watch."""
 
-    def train(company, device):
+    def train(specs, device):
         watches = []
 
         def recorded(step, device):
@@ -112,13 +97,13 @@ def watched(monkeypatch):
             return watches[0]
 
         monkeypatch.setattr(fleet, "recorded", recorded)
-        fleet.train(company, data.load(company[0].data), device)
+        fleet.train(specs, data.load(specs[0].data), device)
         return watches[0]
 
     return train
 
 
-def company_of(shape, epochs, **changes):
+def fleet_of(shape, epochs, **changes):
     """Networks of a shape with losses to mix, all of them once; 13 and 7 images a step."""
     spec = dataclasses.replace(
         SPEC,
@@ -149,13 +134,13 @@ def test_a_step_could_be_recorded_it_waits_for_nothing_and_stays_on_the_device(
     monkeypatch.setattr(
         torch, "autocast", lambda *arguments, **options: contextlib.nullcontext()
     )  # it knows no such device
-    assert len(watched(company_of(shape, epochs=1), torch.device("meta")).found) == 2
+    assert len(watched(fleet_of(shape, epochs=1), torch.device("meta")).found) == 2
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_step_could_be_recorded_it_finds_everything_where_it_was(watched, shape, precision):
-    watch = watched(company_of(shape, epochs=2, precision=precision), CPU)
+    watch = watched(fleet_of(shape, epochs=2, precision=precision), CPU)
     for size in (13, 7):
         first, *later = (read.keys() for rows, read in watch.found if rows == size)
         assert later and all(found == first for found in later)
@@ -226,7 +211,7 @@ def fake_cuda(monkeypatch):
 
 @pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize(
-    "error, kind, said",
+    "error, kind, message",
     (
         (
             UsageError("loss() of my_loss.py fails."),
@@ -242,7 +227,7 @@ def fake_cuda(monkeypatch):
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ),
 )
-def test_a_step_that_cannot_be_recorded_ends_with_its_own_error(error, kind, said):
+def test_a_step_that_cannot_be_recorded_ends_with_its_own_error(error, kind, message):
     def step(rows):
         if FakeGraph.capturing:
             raise error
@@ -250,7 +235,7 @@ def test_a_step_that_cannot_be_recorded_ends_with_its_own_error(error, kind, sai
     graphed = graphs.Graphed(step)
     for _ in range(graphs.WARM_UP):
         graphed(torch.zeros(2))
-    with pytest.raises(kind, match=said) as caught:
+    with pytest.raises(kind, match=message) as caught:
         graphed(torch.zeros(2))
     assert "\n" not in str(caught.value) and not graphed.recorded
 
@@ -289,17 +274,17 @@ def losses_of(row):
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_recorded_steps_give_what_eager_steps_give(monkeypatch, spec):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    company = [spec, dataclasses.replace(spec, seed=4, p=0.5, lr=1.5 * spec.lr, loss="focal")]
-    recorded = fleet.train(company, data.load("digits"), CUDA)
+    specs = [spec, dataclasses.replace(spec, seed=4, p=0.5, lr=1.5 * spec.lr, loss="focal")]
+    recorded = fleet.train(specs, data.load("digits"), CUDA)
     monkeypatch.setattr(fleet, "recorded", lambda step, device: step)
-    eager = fleet.train(company, data.load("digits"), CUDA)
+    eager = fleet.train(specs, data.load("digits"), CUDA)
     for one, other in zip(recorded, eager, strict=True):
         for row, expected in zip(one.history, other.history, strict=True):
             assert losses_of(row) == pytest.approx(losses_of(expected), rel=1e-2)
 
 
 @needs_cuda
-def test_a_readers_loss_that_asks_for_a_number_is_refused_in_a_sentence(tmp_path):
+def test_a_loss_of_your_own_that_asks_for_a_number_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "my_loss.py"
     path.write_text(
         "def loss(logits, targets):\n    return -(targets * logits.log_softmax(-1)).sum(-1) * logits.new_ones(1).item()\n"
@@ -314,10 +299,10 @@ def test_a_readers_loss_that_asks_for_a_number_is_refused_in_a_sentence(tmp_path
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_a_gpu_trains_what_a_cpu_trains(monkeypatch, spec, precision):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    company = [dataclasses.replace(spec, precision=precision, seed=seed) for seed in (3, 4)]
+    specs = [dataclasses.replace(spec, precision=precision, seed=seed) for seed in (3, 4)]
     tolerance = {"float32": 1e-2, "bfloat16": 0.2}[precision]
     for here, there in zip(
-        *(fleet.train(company, data.load("digits"), device) for device in (CPU, CUDA)), strict=True
+        *(fleet.train(specs, data.load("digits"), device) for device in (CPU, CUDA)), strict=True
     ):
         assert losses_of(there.history[0]) == pytest.approx(
             losses_of(here.history[0]), rel=tolerance
@@ -334,12 +319,12 @@ def test_a_gpu_trains_what_a_cpu_trains(monkeypatch, spec, precision):
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_deterministic_training_repeats_to_the_last_bit(monkeypatch, spec):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    company = [
+    specs = [
         dataclasses.replace(spec, loss=loss, seed=seed) for seed, loss in enumerate(losses.LOSSES)
     ]
     torch.use_deterministic_algorithms(True)
     try:
-        first, second = (fleet.train(company, data.load("digits"), CUDA) for _ in range(2))
+        first, second = (fleet.train(specs, data.load("digits"), CUDA) for _ in range(2))
     finally:
         torch.use_deterministic_algorithms(False)
     assert [one.history for one in first] == [other.history for other in second]

@@ -1,0 +1,161 @@
+"""Execution: what is trained, what is not, and on which device."""
+
+import pandas as pd
+import pytest
+import torch
+from helpers import a_spec, in_this_process, numbers, one_sentence
+
+from lsnc_core.errors import UsageError
+from lsnc_core.runs import cost, execute, fleet, store
+from lsnc_core.runs.spec import RunSpec
+
+SPEC = a_spec()
+
+
+def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, capsys):
+    asked = [a_spec(seed=1), a_spec(a=0.2), a_spec(seed=1), SPEC]
+    trained = []
+    train = fleet.train
+    monkeypatch.setattr(
+        fleet, "train", lambda specs, *rest: trained.append(list(specs)) or train(specs, *rest)
+    )
+    first = execute.results(asked[:1], "cpu", shelf)
+    assert (
+        "training 1 networks on cpu (never trained); 0 are in the store" in capsys.readouterr().err
+    )
+    second = execute.results(asked, "cpu", shelf)
+    assert (
+        "training 2 networks on cpu (never trained); 1 are in the store" in capsys.readouterr().err
+    )
+    assert trained == [
+        [a_spec(seed=1)],
+        [a_spec(seed=1), a_spec(a=0.2), SPEC],
+    ]  # the block is cut from the request alone
+    threads = torch.get_num_threads()
+    third = execute.results(asked, "cpu", shelf)
+    assert (
+        len(trained) == 2 and torch.get_num_threads() == threads and capsys.readouterr().err == ""
+    )
+    pd.testing.assert_frame_equal(second, third)
+    pd.testing.assert_frame_equal(
+        second[second.seed == 1].reset_index(drop=True), first
+    )  # what was stored was not written again
+    assert (
+        list(second.seed) == [1, 1, 0, 0, 0, 0]
+        and list(second.a) == [0.7, 0.7, 0.2, 0.2, 0.7, 0.7]
+        and list(second.epoch) == [1, 3] * 3
+    )
+    for row in second.to_dict("records"):
+        spec = RunSpec.from_dict({name: row[name] for name in SPEC.to_dict()})
+        history, meta = shelf.get(spec)
+        assert {name: row[name] for name in history[0]} == next(
+            entry for entry in history if entry["epoch"] == row["epoch"]
+        )
+        assert (
+            row["run"] == shelf.path(spec).stem
+            and row["device"] == "cpu"
+            and row["seconds"] == meta["provenance"]["seconds"]
+        )
+
+
+def test_the_cut_into_blocks(monkeypatch):
+    specs = [a_spec(seed=seed, batch=batch) for seed in range(5) for batch in (10, 20)]
+    cut = execute.blocks([*specs, specs[0], specs[3]], lambda spec: 2)
+    assert [[(spec.batch, spec.seed) for spec in block] for block in cut] == [
+        [(batch, seed) for seed in part] for batch in (10, 20) for part in ((0, 1), (2, 3), (4,))
+    ]
+    assert execute.blocks([], lambda spec: 2) == []
+    deep = [a_spec(seed=seed, model="resnet18", widths=(4,)) for seed in range(6)]
+    cut = execute.blocks([*deep, *specs], lambda spec: execute.block_size(spec, "cuda"))
+    assert [len(block) for block in cut] == [
+        4,
+        2,
+        5,
+        5,
+    ]  # each network's activations are held at once
+    monkeypatch.setattr(execute, "KEPT_BYTES", 2 * cost.kept_bytes(deep[0].shared))
+    assert (
+        execute.block_size(deep[0].shared, "cuda") == 2
+        and execute.block_size(deep[0].shared, "cpu") == 1
+    )
+    monkeypatch.setattr(execute, "KEPT_BYTES", 1)
+    assert execute.block_size(deep[0].shared, "cuda") == 1
+
+
+def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "BLOCK", 3)
+    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    specs = [
+        a_spec(model="cnn", widths=(3, 4, 8), seed=seed, a=a)
+        for seed in range(2)
+        for a in (0.4, 0.7, 1.0, 0.9)
+    ]
+    undisturbed = execute.results(specs, "cpu", store.Store(tmp_path / "undisturbed"))
+    broken = store.Store(tmp_path / "broken")
+    execute.results(specs, "cpu", broken)
+    kept = {spec: broken.path(spec).read_bytes() for spec in (specs[1], specs[3], specs[7])}
+    for spec in set(specs) - set(kept):
+        broken.path(spec).unlink()
+    resumed = execute.results(specs, "cpu", broken)
+    assert {spec: broken.path(spec).read_bytes() for spec in kept} == kept
+    pd.testing.assert_frame_equal(numbers(resumed), numbers(undisturbed), check_exact=True)
+
+
+def test_a_request_that_cannot_be_trained_ends_in_a_sentence_and_restores_the_threads(shelf):
+    threads = torch.get_num_threads()
+    with pytest.raises(UsageError, match="no subset of 1201 training images"):
+        execute.results([a_spec(train_size=1201)], "cpu", shelf)
+    assert torch.get_num_threads() == threads and not shelf.folder.exists()
+    with pytest.raises(UsageError, match="there is no image set 'digit': did you mean 'digits'"):
+        execute.results([a_spec(data="digit")], "cpu", shelf)
+
+
+def test_choose_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert execute.choose_device() == execute.choose_device("cpu") == "cpu"
+    with pytest.raises(
+        UsageError,
+        match=r"device cuda was asked for, but torch finds no CUDA device here; use --device cpu\.",
+    ):
+        execute.choose_device("cuda")
+    with pytest.raises(UsageError, match=r"device must be auto, cpu or cuda, got 'gpu'\."):
+        execute.choose_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (
+        execute.choose_device() == execute.choose_device("cuda") == "cuda"
+        and execute.choose_device("cpu") == "cpu"
+    )
+
+
+def test_too_little_memory_on_a_gpu_is_reported_in_a_sentence(shelf, monkeypatch):
+    def train(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(fleet, "train", train)
+    with pytest.raises(
+        UsageError, match=r"the GPU's memory is too small for 2 networks \(mlp, batch 20\)"
+    ) as caught:
+        execute.results([SPEC, a_spec(seed=5)], "cpu", shelf)
+    assert one_sentence(caught.value)
+
+
+def test_training_leaves_torch_as_it_was(shelf, monkeypatch):
+    before = (
+        torch.get_num_threads(),
+        torch.backends.cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+    )
+    monkeypatch.setenv("LSNC_DETERMINISTIC", "1")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with execute._settled("cuda"):
+        within = (
+            torch.get_num_threads(),
+            torch.backends.cudnn.allow_tf32,
+            torch.are_deterministic_algorithms_enabled(),
+        )
+    assert within == (1, False, True)
+    assert (
+        torch.get_num_threads(),
+        torch.backends.cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+    ) == before

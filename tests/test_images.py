@@ -1,0 +1,117 @@
+"""Subsets of image sets, standardised pixels, crops and flips."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import one_sentence
+
+from lsnc_core import images
+from lsnc_core.errors import UsageError
+from lsnc_core.images import ImageSet, standardise
+
+
+def test_subset_is_a_balanced_prefix_with_its_own_checksum(digits):
+    small = digits.subset(50, 20)
+    assert torch.equal(small.train_images, digits.train_images[:50]) and torch.equal(
+        small.test_labels, digits.test_labels[:20]
+    )
+    assert (
+        small.train_labels.bincount().tolist() == [5] * 10
+        and small.test_labels.bincount().tolist() == [2] * 10
+    )
+    assert (
+        small.checksum != digits.checksum
+        and small.name == digits.name
+        and small.classes == digits.classes
+    )
+    assert digits.subset(None, None).checksum == digits.checksum
+    assert digits.subset(1200, None).checksum == digits.checksum
+    assert (
+        digits.subset(7, None).train_labels.tolist() == list(range(7))
+        and len(digits.subset(None, 3).test_labels) == 3
+    )
+
+
+@pytest.mark.parametrize(
+    "train, test, word",
+    [
+        (1201, None, "1201"),
+        (None, 541, "541"),
+        (0, 1, "0"),
+        (-5, 1, "-5"),
+        (2.0, 1, "2.0"),
+        (True, 1, "True"),
+    ],
+)
+def test_subset_refuses_what_is_not_there(digits, train, test, word):
+    with pytest.raises(UsageError, match=word) as caught:
+        digits.subset(train, test)
+    assert one_sentence(str(caught.value))
+
+
+# standardise
+
+
+@pytest.mark.parametrize("pool", [1, 2, 4])
+def test_standardise_against_plain_numpy(digits, pool):
+    train, test = standardise(digits, pool)
+
+    def pooled(images):
+        side = 8 // pool
+        return np.array([[image[0, i * pool : (i + 1) * pool, j * pool : (j + 1) * pool].mean() for i in range(side) for j in range(side)]
+                         for image in images.numpy().astype(float) / 255]).reshape(-1, 1, side, side)  # fmt: skip
+
+    expected, tested = (
+        pooled(digits.train_images),
+        pooled(digits.test_images),
+    )
+    assert train.dtype == test.dtype == torch.float32 and train.shape == expected.shape
+    assert np.abs(train.numpy() - (expected - expected.mean()) / expected.std()).max() < 2e-6
+    assert np.abs(test.numpy() - (tested - expected.mean()) / expected.std()).max() < 2e-6
+
+
+def test_standardise_treats_each_channel_by_itself_and_every_chunk_alike(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (30, 3, 4, 6), generator=generator, dtype=torch.uint8)
+    images[:, 1] //= 2
+    images[:, 2] = images[:, 2] // 8 + 200
+    labels = torch.arange(30) % 3
+    colour = ImageSet(
+        "colour", "colour", images, labels, images[:9], labels[:9], ("a", "b", "c"), ""
+    )
+    train, test = standardise(colour, 2)
+    assert train.shape == (30, 3, 2, 3) and torch.equal(test, train[:9])
+    assert torch.allclose(
+        train.double().mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), atol=1e-5
+    )
+    assert torch.allclose(
+        train.double().var((0, 2, 3), correction=0), torch.ones(3, dtype=torch.float64), atol=1e-5
+    )
+    monkeypatch.setattr("lsnc_core.images.CHUNK", 7)
+    assert torch.equal(standardise(colour, 2)[0], train)
+    for pool in (3, 0, -2, 1.0, True, 8):
+        with pytest.raises(UsageError, match="colour cannot be pooled"):
+            standardise(colour, pool)
+    images[:, 1] = 7
+    with pytest.raises(UsageError, match="same value"):
+        standardise(colour)
+
+
+def test_crops_and_flips_are_all_of_them():
+    x = torch.arange(2 * 3 * 5 * 6, dtype=torch.float32).view(2, 3, 5, 6)
+    top, left = (
+        axis.flatten() for axis in torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
+    )
+    for flip in (False, True):
+        found = images.crops_and_flips_of(
+            x, torch.ones(81, dtype=torch.int64), top, left, torch.full((81,), flip)
+        )
+        padded = F.pad(x[1], [4, 4, 4, 4])
+        for n in range(81):
+            cut = padded[:, top[n] : top[n] + 5, left[n] : left[n] + 6]
+            torch.testing.assert_close(found[n], cut.flip(-1) if flip else cut, rtol=0, atol=0)
+    top, left, flip = images.crops_and_flips(20000, torch.Generator().manual_seed(0))
+    for draws in (top, left):
+        assert draws.unique().tolist() == list(range(9)) and abs(draws.double().mean() - 4) < 0.1
+    assert abs(flip.double().mean() - 0.5) < 0.02
