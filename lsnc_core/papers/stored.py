@@ -22,7 +22,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 def run_names(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
-    """Names in the store, the column `run` of every table; images are read once, for the checksum."""
+    """Names in the store, the column `run`; together, so that images are read only once."""
     from lsnc_core.runs import Store
 
     store = Store()
