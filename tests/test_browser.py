@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from conftest import ROOT, report_environment
 
-from lsnc_core.report import catalog
+from lsnc_core import papers
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -39,7 +39,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAGES = ["index.html", *(f"{entry.name}.html" for entry in catalog.NOTEBOOKS)]
+PAGES = ["index.html", *(f"{entry.name}.html" for entry in papers.entries())]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 

@@ -3,7 +3,7 @@
 Each folder's `__init__` holds the paper's card and its table of equations. Each notebook has a
 module of the same name with, in this order: the page's card, its runs, tables, figures and claims.
 The functions below read the cards, so that every list of notebooks, figures, claims or equations
-comes from them. `python -m lsnc_core.papers` prints the table that stands in the README.
+comes from them. `python -m lsnc_core.report.catalog` prints the table of the README.
 """
 
 import importlib
