@@ -211,11 +211,10 @@ def read_torchvision(source: Source, root: Path, offline: bool) -> Parts:
         if not check_integrity(root / path, md5):
             raise _damaged(source, root / path, "its md5 is not that of the original")
     # the checksums are verified above; None spares the class from computing them twice more
-    reader = type(
-        dataset.__name__,
-        (dataset,),
-        {key: [[name, None] for name, _ in value] for key, value in lists.items()},
-    )
+    unchecked = {}
+    for key, entries in lists.items():
+        unchecked[key] = [[name, None] for name, _ in entries]
+    reader = type(dataset.__name__, (dataset,), unchecked)
     if stl:
         train, test = reader(root, split="train"), reader(root, split="test")
         return (

@@ -147,7 +147,7 @@ class _Module:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names = [statement.name]
         elif isinstance(statement, ast.Assign):
-            names = {name for target in statement.targets for name in _base_names(target)}
+            names = set().union(*map(_base_names, statement.targets))
         elif isinstance(statement, ast.AnnAssign | ast.AugAssign):
             names = _base_names(statement.target)
         elif isinstance(statement, ast.Import | ast.ImportFrom) or _only_for_types(statement):

@@ -76,6 +76,8 @@ def reference(spec, image_set):
 PATCHES_FIT = {"data": "mnist-subset", "pool": 2}
 
 
+# small steps: batch norm over few positions amplifies rounding from step to step
+RESNET = {"model": "resnet18", "widths": (2,), "lr": 0.002}
 TRAINING = {
     "batch norm in the CNN": {"batch_norm": True, **PATCHES_FIT},
     "batch norm in a CNN that leaves out positions": {"batch_norm": True},
@@ -86,15 +88,11 @@ TRAINING = {
         "weight_decay": 1e-2,
     },
     "batch norm of the features": {"feature_norm": True, "batch_norm": True, **PATCHES_FIT},
-    "batch norm of the features of a ResNet": {
-        "model": "resnet18",
-        "widths": (2,),
-        "feature_norm": True,
-    },
-    "rate in steps": {"schedule": "steps", "lr_steps": (1, 3), "lr_factor": 0.3},
+    "batch norm of the features of a ResNet": {**RESNET, "feature_norm": True},
+    "learning rate in steps": {"schedule": "steps", "lr_steps": (1, 3), "lr_factor": 0.3},
     "cosine": {"schedule": "cosine"},
     "clipped": {"clip": 0.2},
-    "clipped ResNet": {"model": "resnet18", "widths": (2,), "clip": 0.2},
+    "clipped ResNet": {**RESNET, "clip": 0.2},
     "Theorem 1": {
         "feature_norm": True,
         "batch_norm": True,
@@ -104,39 +102,53 @@ TRAINING = {
         "lambda_H": 1e-3,
     },
     "Theorem 1, ResNet": {
-        "model": "resnet18",
-        "widths": (2,),
+        **RESNET,
         "feature_norm": True,
-        "lr": 0.005,
-        "lambda_W": 0.05,
-        "lambda_b": 0.3,
-        "lambda_H": 1e-3,
+        "lambda_W": 0.5,
+        "lambda_b": 3.0,
+        "lambda_H": 1e-2,
     },
     "augmented": {"augment": "crop-flip"},
-    "augmented ResNet": {"model": "resnet18", "widths": (2,), "augment": "crop-flip"},
+    "augmented ResNet": {**RESNET, "augment": "crop-flip"},
     "pair noise": {"noise": "pair", "a": 0.6},
     "with validation": {"validation_size": 30},
 }
 
 
+def without_kinks(build):
+    """Networks whose ReLUs are replaced by a smooth function.
+
+    At a kink rounding decides whether a gradient passes, and batch norm over few positions carries
+    that on: two right trainings of a ResNet part within a few steps, on another chip in others.
+    """
+
+    def smooth(*arguments):
+        network = build(*arguments)
+        for module in list(network.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.ReLU):
+                    setattr(module, name, nn.SiLU())
+        return network
+
+    return smooth
+
+
 @pytest.mark.parametrize("changes", TRAINING.values(), ids=TRAINING)
-def test_every_way_of_training_is_that_of_torch(digits, steps, changes):
+def test_every_way_of_training_is_that_of_torch(digits, steps, monkeypatch, changes):
     spec = a_cnn_spec(
         **{"epochs": 4, "evaluate_at": (4,), "lr": 0.02, "train_size": 52, "clip": 0.0} | changes
     )
+    if spec.model == "resnet18":
+        monkeypatch.setattr(prepare, "build", without_kinks(prepare.build))
     image_set = data.load(spec.data)
     trained = fleet.train([spec, dataclasses.replace(spec, seed=5, a=0.9)], image_set, CPU)[0]
     step_losses, network = reference(spec, image_set)
-    # batch norm over few positions amplifies rounding from step to step; a wrong rule shows in the
-    # first ones
-    same, close = (8, 2e-2) if spec.model == "resnet18" else (16, 1e-3)
-    np.testing.assert_allclose(torch.stack(steps)[:same, 0], step_losses[:same], rtol=1e-4)
-    np.testing.assert_allclose(torch.stack(steps)[:16, 0], step_losses, rtol=close)
+    np.testing.assert_allclose(torch.stack(steps)[:16, 0], step_losses, rtol=1e-4)
     chosen = image_set.subset(spec.train_size + spec.validation_size, spec.test_size)
     x, x_test = images.standardise(chosen, spec.pool)
     with torch.no_grad():
         expected = F.cross_entropy(network(x_test), chosen.test_labels).item()
-        assert trained.history[-1]["test_loss"] == pytest.approx(expected, rel=close)
+        assert trained.history[-1]["test_loss"] == pytest.approx(expected, rel=1e-3)
         if spec.validation_size:
             held = slice(spec.train_size, None)
             expected = F.cross_entropy(network(x[held]), chosen.train_labels[held]).item()
