@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the code with ruff and runs the tests, on up to four cores; arguments go to pytest, e.g. ./run_tests.sh -k bootstrap.
+# Checks layout and types and runs the tests, on up to four cores; arguments go to pytest, e.g. ./run_tests.sh -k bootstrap.
 set -euo pipefail
 
 if ! command -v python3 >/dev/null; then
@@ -16,8 +16,9 @@ export OMP_NUM_THREADS=1 # workers whose threads share cores wait for each other
 lint=0
 "$python" -m ruff check . || lint=$?
 "$python" -m ruff format --check --quiet . || lint=$?
+"$python" -m mypy --no-error-summary || lint=$?
 if [ "$lint" -ne 0 ]; then
-    echo "run_tests.sh: ruff is not content (see above; \`ruff format .\` mends the layout); the tests follow, and this run counts as failed."
+    echo "run_tests.sh: ruff or mypy found faults (see above; \`ruff format .\` mends the layout). The tests follow, and this run counts as failed."
 fi
 
 tests=0
