@@ -1,7 +1,7 @@
 """A runnable companion to three papers on label smoothing and neural collapse.
 
-Rooms: `labels` and `losses` (smoothing, noise), `models`, `data` (image sets), `custom` (a reader's
-own loss, noise or images), `metrics` (collapse and calibration of any model), `theory` (closed
+Rooms: `labels` and `losses` (smoothing, noise), `models`, `data` (image sets), `custom` (your own
+loss, noise or images), `metrics` (collapse and calibration of any model), `theory` (closed
 forms), `runs` (what is trained, how, and where it is kept), `papers` (experiments, figures,
 claims), `report` (notebooks to pages), `explore` and `frames` (sliders), `cli`.
 
