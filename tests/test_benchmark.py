@@ -5,6 +5,7 @@ grids.
 import dataclasses
 import functools
 import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -259,11 +260,10 @@ def test_the_grid_tells_what_was_memorised(monkeypatch, tmp_path, capsys):
         "evaluate_at": (1, 40),
     }
     one = dataclasses.replace(cases.CASES["cnn 14x14"], pool=1, **changes)
-    specs = [dataclasses.replace(one, a=a, p=p) for a in (0.8, 0.5) for p in (0.3, 1.0)]
-    found, alone = (
-        grids.grid(specs, "cpu"),
-        fleet.train(specs[-1:], data.load("digits"), CPU)[0].history[-1],
-    )
+    cells = itertools.product((0.8, 0.5), (0.3, 1.0))
+    specs = [dataclasses.replace(one, a=a, p=p) for a, p in cells]
+    found = grids.grid(specs, "cpu")
+    alone = fleet.train(specs[-1:], data.load("digits"), CPU)[0].history[-1]
     assert found["train_error"] == pytest.approx(1 - alone["train_accuracy"])
     assert found["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
     assert found["networks"] == 4 and found["rate"] == pytest.approx(4 * 60 * 40 / found["seconds"])

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import functools
 import importlib
+import itertools
 import sys
 from unittest import mock
 
@@ -113,6 +114,11 @@ class FakeStreams:
         self.happened.append((self.current[-1].label, "runs", number))
 
 
+def statistics_of(buffers):
+    """Batch norm's running statistics, without its counts of batches."""
+    return [buffer for buffer in buffers if buffer.ndim]
+
+
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 @pytest.mark.parametrize("kind", [candidates.Streamed, candidates.Fused, candidates.FusedNchw])
 @pytest.mark.parametrize("shape, make", NETWORKS.values(), ids=NETWORKS)
@@ -133,16 +139,12 @@ def test_candidates_are_the_modules(monkeypatch, kind, shape, make, device):
             expected = network.features(x)
             torch.testing.assert_close(h, expected, rtol=1e-10, atol=1e-10)
             torch.testing.assert_close(q, network.classifier(expected), rtol=1e-10, atol=1e-10)
-    running = [
-        [buffer for buffer in network.buffers() if buffer.ndim] for network in networks
-    ]  # not the counts of batches
-    stacked = [torch.stack(column) for column in zip(*running, strict=True)]
-    expected = (
-        [buffer for own in running for buffer in own] if kind is candidates.Streamed else stacked
-    )
-    for found, wanted in zip(
-        (buffer for buffer in held.buffers if buffer.ndim), expected, strict=True
-    ):
+    running = [statistics_of(network.buffers()) for network in networks]
+    if kind is candidates.Streamed:
+        expected = list(itertools.chain(*running))
+    else:
+        expected = [torch.stack(column) for column in zip(*running, strict=True)]
+    for found, wanted in zip(statistics_of(held.buffers), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
     for found, name in zip(held.classifier(), ("weight", "bias"), strict=True):
         assert not found.requires_grad
@@ -225,15 +227,10 @@ def test_streams_fork_before_and_join_after_all_passes(monkeypatch, fails):
     else:
         with pytest.raises(torch.OutOfMemoryError):
             held.forward(x)
-    assert fakes.happened == [
-        *((name, "waits for", "here") for name in "abc"),
-        *(
-            (name, "runs", number)
-            for number, name in enumerate("abcab")
-            if fails is None or number <= fails
-        ),
-        *(("here", "waits for", name) for name in "abc"),
-    ]
+    ran = [(name, "runs", number) for number, name in enumerate("abcab")]
+    forks = [(name, "waits for", "here") for name in "abc"]
+    joins = [("here", "waits for", name) for name in "abc"]
+    assert fakes.happened == forks + ran[: None if fails is None else fails + 1] + joins
 
 
 def test_the_update_of_many_tensors_takes_gradients_of_any_layout():
@@ -249,7 +246,7 @@ def test_the_update_of_many_tensors_takes_gradients_of_any_layout():
     gradients[0] = draw(1, 1, 2, 3).permute(3, 2, 1, 0)
     rates, decays = torch.tensor([0.1, 0.3]), torch.tensor([0.5, 0.0])
     spread = [values.repeat_interleave(2).unbind() for values in (rates, decays)]
-    views = [[values[replica] for replica in (0, 0, 1, 1)] for values in (rates, decays)]
+    views = [(values[0], values[0], values[1], values[1]) for values in (rates, decays)]
     for some in (views[1], None):
         here, there = (copy.deepcopy((parameters, gradients, velocities)) for _ in range(2))
         candidates.sgd_step(*here, views[0], some, 0.9)

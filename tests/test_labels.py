@@ -21,7 +21,8 @@ def test_doctests():
 
 
 def test_importing_labels_does_not_import_torch_or_scipy():
-    code = "import sys, lsnc_core.labels, lsnc_core.theory.label_noise; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    code = "import sys, lsnc_core.labels, lsnc_core.theory.label_noise; "
+    code += "sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

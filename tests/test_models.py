@@ -58,7 +58,7 @@ def test_mlp_shapes_parameters_and_split(hidden):
 def test_too_small_images_are_refused(shape):
     with pytest.raises(
         UsageError,
-        match=f"images of {shape[1]}x{shape[2]} pixels are too small for the CNN: it needs at least 6x6",
+        match=f"images of {shape[1]}x{shape[2]} pixels .* the CNN: it needs at least 6x6",
     ):
         models.cnn(shape, 10)
 
@@ -118,12 +118,11 @@ def test_torchvisions_resnet_has_as_many_parameters():
     with torch.device("meta"):
         ours, theirs = models.resnet18((3, 32, 32), 10), torchvision.models.resnet18(num_classes=10)
         theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    count = [sum(weight.numel() for weight in network.parameters()) for network in (ours, theirs)]
-    assert count[0] == count[1] == 11_173_962
+    assert count(ours) == count(theirs) == 11_173_962
 
 
-@pytest.mark.parametrize("width, count", [(64, 23_520_842), (16, None), (128, None)])
-def test_a_resnet_50_is_torchvisions_but_for_its_stem(width, count):
+@pytest.mark.parametrize("width, expected", [(64, 23_520_842), (16, None), (128, None)])
+def test_a_resnet_50_is_torchvisions_but_for_its_stem(width, expected):
     import torchvision
     from torchvision.models.resnet import Bottleneck, ResNet
 
@@ -132,5 +131,4 @@ def test_a_resnet_50_is_torchvisions_but_for_its_stem(width, count):
         theirs = ResNet(Bottleneck, [3, 4, 6, 3], num_classes=10, width_per_group=width)
         theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     assert torchvision.models.resnet50 is not None and ours.classifier.in_features == 2048
-    numbers = [sum(weight.numel() for weight in network.parameters()) for network in (ours, theirs)]
-    assert numbers[0] == numbers[1] and (count is None or numbers[0] == count)
+    assert count(ours) == count(theirs) and expected in (None, count(ours))

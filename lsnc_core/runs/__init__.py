@@ -1,5 +1,6 @@
-"""Training runs: a description (`spec`), many trained together (`fleet`), kept on disk (`store`);
-`results` and `tensors` get them.
+"""Training runs: described by a `spec`, trained together in a `fleet`, kept in a `store`.
+
+`results` and `tensors` return them, trained where they are missing.
 """
 
 from lsnc_core.runs.execute import choose_device, results, tensors

@@ -1,5 +1,7 @@
 """Execution: what is trained, what is not, and on which device."""
 
+import itertools
+
 import pandas as pd
 import pytest
 import torch
@@ -48,9 +50,8 @@ def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, ca
     for row in second.to_dict("records"):
         spec = RunSpec.from_dict({name: row[name] for name in SPEC.to_dict()})
         history, meta = shelf.get(spec)
-        assert {name: row[name] for name in history[0]} == next(
-            entry for entry in history if entry["epoch"] == row["epoch"]
-        )
+        by_epoch = {entry["epoch"]: entry for entry in history}
+        assert {name: row[name] for name in history[0]} == by_epoch[row["epoch"]]
         assert (
             row["run"] == shelf.path(spec).stem
             and row["device"] == "cpu"
@@ -59,20 +60,16 @@ def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, ca
 
 
 def test_the_cut_into_blocks(monkeypatch):
-    specs = [a_spec(seed=seed, batch=batch) for seed in range(5) for batch in (10, 20)]
+    pairs = itertools.product(range(5), (10, 20))
+    specs = [a_spec(seed=seed, batch=batch) for seed, batch in pairs]
+    small, large = specs[::2], specs[1::2]
     cut = execute.blocks([*specs, specs[0], specs[3]], lambda spec: 2)
-    assert [[(spec.batch, spec.seed) for spec in block] for block in cut] == [
-        [(batch, seed) for seed in part] for batch in (10, 20) for part in ((0, 1), (2, 3), (4,))
-    ]
+    assert cut == [small[:2], small[2:4], small[4:], large[:2], large[2:4], large[4:]]
     assert execute.blocks([], lambda spec: 2) == []
     deep = [a_spec(seed=seed, model="resnet18", widths=(4,)) for seed in range(6)]
     cut = execute.blocks([*deep, *specs], lambda spec: execute.block_size(spec, "cuda"))
-    assert [len(block) for block in cut] == [
-        4,
-        2,
-        5,
-        5,
-    ]  # each network's activations are held at once
+    # of ResNets each network's activations are held at once
+    assert [len(block) for block in cut] == [4, 2, 5, 5]
     monkeypatch.setattr(execute, "KEPT_BYTES", 2 * cost.kept_bytes(deep[0].shared))
     assert (
         execute.block_size(deep[0].shared, "cuda") == 2
@@ -85,11 +82,8 @@ def test_the_cut_into_blocks(monkeypatch):
 def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 3)
     monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
-    specs = [
-        a_spec(model="cnn", widths=(3, 4, 8), seed=seed, a=a)
-        for seed in range(2)
-        for a in (0.4, 0.7, 1.0, 0.9)
-    ]
+    settings = itertools.product(range(2), (0.4, 0.7, 1.0, 0.9))
+    specs = [a_spec(model="cnn", widths=(3, 4, 8), seed=seed, a=a) for seed, a in settings]
     undisturbed = execute.results(specs, "cpu", store.Store(tmp_path / "undisturbed"))
     broken = store.Store(tmp_path / "broken")
     execute.results(specs, "cpu", broken)

@@ -28,25 +28,8 @@ def train(*arguments, **named):
 # training against plain PyTorch
 
 
-def plain(spec, image_set):
-    """One network, trained as anybody would: losses of all steps, and the numbers after the last
-    epoch.
-    """
-    N, K = spec.train_size, 10
-    pixels = [
-        images[:count].float() / 255
-        for images, count in ((image_set.train_images, N), (image_set.test_images, spec.test_size))
-    ]
-    if spec.pool > 1:
-        pixels = [F.avg_pool2d(images, spec.pool) for images in pixels]
-    mean, deviation = pixels[0].mean(), pixels[0].std(correction=0)
-    x, x_test = ((images - mean) / deviation for images in pixels)
-    y, y_test = image_set.train_labels[:N], image_set.test_labels[: spec.test_size]
-    noisy = labels.corrupt(y, labels.symmetric_noise(spec.a, K), spec.seed)
-    onehot = F.one_hot(noisy, K).float()
-    targets = spec.p * onehot + (1 - spec.p) / (K - 1) * (1 - onehot)
-
-    side = x.shape[-1]
+def plain_network(spec, side):
+    """A spec's layers, with torch's own rule of initialisation, drawn with its seed."""
     if spec.model == "cnn":
         c, d, width = spec.widths
         cells = (((side - 4) // 2 + 1) // 2) ** 2
@@ -57,13 +40,13 @@ def plain(spec, image_set):
             nn.ReLU(),
             nn.Flatten(),
         ]
-        chain += [nn.Linear(d * cells, width), nn.ReLU(), nn.Linear(width, K)]
+        chain += [nn.Linear(d * cells, width), nn.ReLU(), nn.Linear(width, 10)]
     else:
         widths = (side * side, *spec.widths)
         chain = [nn.Flatten()]
         for into, out in itertools.pairwise(widths):
             chain += [nn.Linear(into, out), nn.ReLU()]
-        chain += [nn.Linear(widths[-1], K)]
+        chain += [nn.Linear(widths[-1], 10)]
     network = nn.Sequential(*chain)
     draws = labels.generator(spec.seed, "weights")
     with torch.no_grad():
@@ -72,16 +55,34 @@ def plain(spec, image_set):
                 bound = 1 / math.sqrt(layer.weight[0].numel())
                 layer.weight.uniform_(-bound, bound, generator=draws)
                 layer.bias.uniform_(-bound, bound, generator=draws)
+    return network
 
+
+def plain(spec, image_set):
+    """One network, trained as anybody would.
+
+    Returns the losses of all steps, and the numbers after the last epoch.
+    """
+    N, K = spec.train_size, 10
+    x, x_test = (image_set.train_images[:N], image_set.test_images[: spec.test_size])
+    x, x_test = x.float() / 255, x_test.float() / 255
+    if spec.pool > 1:
+        x, x_test = F.avg_pool2d(x, spec.pool), F.avg_pool2d(x_test, spec.pool)
+    mean, deviation = x.mean(), x.std(correction=0)
+    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
+    y, y_test = image_set.train_labels[:N], image_set.test_labels[: spec.test_size]
+    noisy = labels.corrupt(y, labels.symmetric_noise(spec.a, K), spec.seed)
+    onehot = F.one_hot(noisy, K).float()
+    targets = spec.p * onehot + (1 - spec.p) / (K - 1) * (1 - onehot)
+
+    network = plain_network(spec, x.shape[-1])
     optimizer = torch.optim.SGD(
         network.parameters(), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
     )
     order = labels.generator(spec.order_seed, "order")
     step_losses = []
     for _ in range(spec.epochs):
-        shuffled = torch.randperm(N, generator=order)
-        for start in range(0, N, spec.batch):
-            rows = shuffled[start : start + spec.batch]
+        for rows in torch.randperm(N, generator=order).split(spec.batch):
             loss = F.cross_entropy(network(x[rows]), targets[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -91,6 +92,7 @@ def plain(spec, image_set):
     with torch.no_grad():
         logits, test_logits = network(x), network(x_test)
         uniform = torch.full((1, K), 1 / K)
+        uniform, test_uniform = uniform.expand(N, K), uniform.expand(len(y_test), K)
         final = {
             "epoch": spec.epochs,
             "kept": (noisy == y).float().mean().item(),
@@ -100,12 +102,10 @@ def plain(spec, image_set):
             "train_forward_loss": -(targets * logits.softmax(1)).sum(1).log().mean().item(),
             "clean_train_loss": F.cross_entropy(logits, y).item(),
             "clean_train_accuracy": (logits.argmax(1) == y).float().mean().item(),
-            "clean_train_uniform_loss": F.cross_entropy(logits, uniform.expand(N, K)).item(),
+            "clean_train_uniform_loss": F.cross_entropy(logits, uniform).item(),
             "test_loss": F.cross_entropy(test_logits, y_test).item(),
             "test_accuracy": (test_logits.argmax(1) == y_test).float().mean().item(),
-            "test_uniform_loss": F.cross_entropy(
-                test_logits, uniform.expand(len(y_test), K)
-            ).item(),
+            "test_uniform_loss": F.cross_entropy(test_logits, test_uniform).item(),
         }
     return step_losses, final
 

@@ -65,19 +65,18 @@ class Watched(TorchDispatchMode):
             self.step(*inputs)
         self.found.append((len(inputs[0]), self.read))
 
+    @staticmethod
+    def storages(tree):
+        """The tensors in nested arguments, by where they lie."""
+        leaves = [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+        return {leaf.untyped_storage()._cdata: leaf for leaf in leaves}
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
-        tensors = [
-            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
-            for tree in ((args, kwargs), made)
-        ]
         assert not any(name in str(function) for name in WAITING), function
-        assert {leaf.device.type for leaves in tensors for leaf in leaves} <= {self.device.type}, (
-            function
-        )
-        read, written = (
-            {leaf.untyped_storage()._cdata: leaf for leaf in leaves} for leaves in tensors
-        )
+        read, written = self.storages((args, kwargs)), self.storages(made)
+        devices = {leaf.device.type for leaf in (*read.values(), *written.values())}
+        assert devices <= {self.device.type}, function
         for storage, leaf in read.items():
             if storage not in self.made:
                 self.read[storage] = leaf  # held, so that nothing else comes to lie there
@@ -287,7 +286,8 @@ def test_recorded_steps_give_what_eager_steps_give(monkeypatch, spec):
 def test_a_loss_of_your_own_that_asks_for_a_number_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "my_loss.py"
     path.write_text(
-        "def loss(logits, targets):\n    return -(targets * logits.log_softmax(-1)).sum(-1) * logits.new_ones(1).item()\n"
+        "def loss(logits, targets):\n"
+        "    return -(targets * logits.log_softmax(-1)).sum(-1) * logits.new_ones(1).item()\n"
     )
     with pytest.raises(UsageError, match="cannot be recorded on the GPU"):
         fleet.train([dataclasses.replace(SPEC, loss=str(path))], data.load("digits"), CUDA)
@@ -301,15 +301,14 @@ def test_a_gpu_trains_what_a_cpu_trains(monkeypatch, spec, precision):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     specs = [dataclasses.replace(spec, precision=precision, seed=seed) for seed in (3, 4)]
     tolerance = {"float32": 1e-2, "bfloat16": 0.2}[precision]
-    for here, there in zip(
-        *(fleet.train(specs, data.load("digits"), device) for device in (CPU, CUDA)), strict=True
-    ):
+    both = (fleet.train(specs, data.load("digits"), device) for device in (CPU, CUDA))
+    for here, there in zip(*both, strict=True):
         assert losses_of(there.history[0]) == pytest.approx(
             losses_of(here.history[0]), rel=tolerance
         )
-        assert [{name: value.shape for name, value in row.items()} for row in there.tensors] == [
-            {name: value.shape for name, value in row.items()} for row in here.tensors
-        ]
+        for row, expected in zip(there.tensors, here.tensors, strict=True):
+            shapes = {name: value.shape for name, value in row.items()}
+            assert shapes == {name: value.shape for name, value in expected.items()}
         np.testing.assert_array_equal(
             there.tensors[-1]["test_counts"], here.tensors[-1]["test_counts"]
         )

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -19,12 +20,13 @@ from lsnc_core.runs.spec import RunSpec, digest
 
 SPEC = a_spec()
 CHANGED = {
-    "data": "mnist", "train_size": 41, "test_size": 41, "pool": 2, "model": "cnn", "widths": (8, 9, 1), "a": 0.7 + 1e-16,
-    "p": math.nextafter(0.8, 1), "lr": 0.06, "momentum": 0.8, "weight_decay": 1e-300, "batch": 21, "epochs": 4,
-    "evaluate_at": (2, 3), "seed": 1, "order_seed": 1, "loss": "mse", "precision": "bfloat16",
-    "noise": "pair", "smoothing": "posterior", "schedule": "steps", "lr_steps": (1,), "lr_factor": 0.2, "clip": 1.0,
-    "augment": "crop-flip", "batch_norm": True, "feature_norm": True, "lambda_W": 0.1, "lambda_b": 0.1, "lambda_H": 0.1,
-    "validation_size": 1, "keep_at": (1,),
+    "data": "mnist", "train_size": 41, "test_size": 41, "pool": 2, "model": "cnn",
+    "widths": (8, 9, 1), "a": 0.7 + 1e-16, "p": math.nextafter(0.8, 1), "lr": 0.06,
+    "momentum": 0.8, "weight_decay": 1e-300, "batch": 21, "epochs": 4, "evaluate_at": (2, 3),
+    "seed": 1, "order_seed": 1, "loss": "mse", "precision": "bfloat16", "noise": "pair",
+    "smoothing": "posterior", "schedule": "steps", "lr_steps": (1,), "lr_factor": 0.2, "clip": 1.0,
+    "augment": "crop-flip", "batch_norm": True, "feature_norm": True, "lambda_W": 0.1,
+    "lambda_b": 0.1, "lambda_H": 0.1, "validation_size": 1, "keep_at": (1,),
 }  # fmt: skip
 
 
@@ -134,9 +136,11 @@ def test_a_new_setting_with_a_neutral_value_retrains_nothing(shelf):
 
 
 def test_the_fingerprint_sees_code_but_not_comments_and_docstrings():
-    source = 'def f(x, y=1):\n    """Add."""\n    return x + y\n\n\nclass A:\n    """A class."""\n\n    b = 1\n'
+    source = 'def f(x, y=1):\n    """Add."""\n    return x + y\n\n\n'
+    source += 'class A:\n    """A class."""\n\n    b = 1\n'
     same = '"""A module."""\n# a comment\n'
-    same += 'def f(x, y = 1):\n    return (x +\n            y)  # sum\n\nclass A:\n    "Other words."\n    b = 0x1\n'
+    same += "def f(x, y = 1):\n    return (x +\n            y)  # sum\n\n"
+    same += 'class A:\n    "Other words."\n    b = 0x1\n'
     base = key.fingerprint({"a.py": source, "b.py": "x = 1"})
     assert key.fingerprint({"a.py": same, "b.py": "x = 1  # one"}) == base
     others = [
@@ -205,7 +209,7 @@ def what_changes(**changes):
 
 def test_every_entry_has_a_digest_of_its_own():
     found = digests({})
-    assert set(found) == {"engine"} | {name for table in ENTRIES.values() for name in table}
+    assert set(found) == {"engine"}.union(*ENTRIES.values())
     assert len(set(found.values())) == len(found)
 
 
@@ -215,7 +219,8 @@ def test_every_entry_has_a_digest_of_its_own():
         (
             "losses",
             'LOSSES = {\n    "ce"',
-            'def hinge(z, y):\n    return focal(z, y)\n\n\nLOSSES = {\n    "hinge": hinge,\n    "ce"',
+            "def hinge(z, y):\n    return focal(z, y)\n\n\n"
+            'LOSSES = {\n    "hinge": hinge,\n    "ce"',
         ),
         (
             "labels",
@@ -258,7 +263,7 @@ def test_a_new_loss_noise_smoothing_or_model_changes_no_key(module, before, afte
         ("labels", "draws[:, 0] >=", "draws[:, 0] >", {"engine"}),
         ("losses", "back = torch.cat", "back = 1 * torch.cat", {"engine"}),
         ("models", "nn.init.uniform_", "nn.init.normal_", {"engine"}),
-        ("models", "return MODELS[name](image_shape", "return MODELS['mlp'](image_shape", {"engine"}),
+        ("models", "return MODELS[name](image", "return MODELS['mlp'](image", {"engine"}),
         ("labels", "COLUMN_SUM_TOLERANCE = 1e-9", "COLUMN_SUM_TOLERANCE = 1e-6",
          {"engine", "posterior"}),
         # words change none
@@ -339,13 +344,8 @@ def test_two_processes_agree_on_the_code(shelf):
 
 @pytest.mark.usefixtures("own_outputs")
 def test_the_keys_of_a_whole_paper_take_less_than_a_second(shelf):
-    specs = [
-        a_spec(seed=seed, a=a / 10, p=p / 10, loss=loss)
-        for seed in range(4)
-        for a in range(10)
-        for p in range(10)
-        for loss in ("ce", "focal", "mse", "logit")
-    ]
+    settings = itertools.product(range(4), range(10), range(10), ("ce", "focal", "mse", "logit"))
+    specs = [a_spec(seed=seed, a=a / 10, p=p / 10, loss=loss) for seed, a, p, loss in settings]
     shelf.path(SPEC)  # reads the data and the code
     start = time.process_time()
     assert len({shelf.path(spec) for spec in specs}) == len(specs) == 1600

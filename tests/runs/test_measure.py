@@ -112,11 +112,10 @@ def test_uniform_loss_gives_the_expected_loss_against_noisy_labels(a):
     for replica, network in enumerate(networks):
         with torch.no_grad():
             logits = network(images)
-        expected = sum(
-            T[label, y] * F.cross_entropy(logits[n], torch.tensor(label)).item()
-            for n, y in enumerate(clean.tolist())
-            for label in range(K)
-        )
+        expected = 0.0
+        for row, y in zip(logits, clean.tolist(), strict=True):
+            for label in range(K):
+                expected += T[label, y] * F.cross_entropy(row, torch.tensor(label)).item()
         identity = a * L + (1 - a) / (K - 1) * (K * U - L)
         assert identity[replica].item() == pytest.approx(expected / N, rel=1e-10)
 

@@ -74,7 +74,8 @@ def test_a_loss_noise_and_images_of_your_own_train_and_enter_the_key(shelf, tmp_
         ("data", "def images():\n    return 1, 2\n", "must return train_images"),
         (
             "data",
-            "import numpy as np\ndef images():\n    return (np.zeros((4, 8, 8)), [0, 1, 0, 1]) * 2\n",
+            "import numpy as np\n\n\ndef images():\n"
+            "    return (np.zeros((4, 8, 8)), [0, 1, 0, 1]) * 2\n",
             "it must have uint8 images",
         ),
     ],

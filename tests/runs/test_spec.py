@@ -22,21 +22,23 @@ SPEC = a_spec()
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("data", 3), ("data", None), ("train_size", 40.0), ("train_size", 0), ("train_size", True), ("train_size", "40"),
-        ("test_size", -1),
-        ("pool", 0), ("pool", 1.5), ("model", "resnet"), ("model", 1), ("widths", [8]), ("widths", ()), ("widths", (8.0,)),
-        ("widths", (0,)), ("widths", 8), ("a", 1.01), ("a", -0.01), ("a", math.nan), ("a", "0.5"), ("a", True), ("a", 10**400),
-
-        ("p", 1.5), ("p", -1e-9), ("p", math.nan), ("p", None), ("lr", 0.0), ("lr", -0.1), ("lr", math.inf), ("lr", math.nan),
-        ("lr", "fast"),
-        ("momentum", 1.0), ("momentum", -0.1), ("momentum", math.nan), ("weight_decay", -1e-9), ("weight_decay", math.inf),
-        ("weight_decay", math.nan), ("batch", 0), ("batch", 2.0), ("epochs", 0), ("epochs", False), ("evaluate_at", (3, 1)),
-        ("evaluate_at", (1, 1, 3)), ("evaluate_at", (1, 2)), ("evaluate_at", (1, 4)), ("evaluate_at", ()), ("evaluate_at", [1, 3]),
-        ("evaluate_at", (0, 3)), ("seed", -1), ("seed", 0.0), ("seed", True), ("order_seed", -3), ("order_seed", "a"),
-        ("loss", "hinge"), ("loss", 1), ("precision", "float16"), ("precision", None),
-        ("noise", "salt"), ("smoothing", "none"), ("schedule", "linear"), ("lr_steps", (2, 1)), ("lr_steps", (2,)), ("lr_steps", [2]),
-        ("lr_factor", 0.0), ("lr_factor", math.nan), ("clip", -1.0), ("clip", math.inf), ("augment", "flip"), ("batch_norm", 1),
-        ("feature_norm", "yes"), ("lambda_W", -1e-3), ("lambda_b", math.nan), ("lambda_H", math.inf), ("validation_size", -1),
+        ("data", 3), ("data", None), ("train_size", 40.0), ("train_size", 0), ("train_size", True),
+        ("train_size", "40"), ("test_size", -1), ("pool", 0), ("pool", 1.5), ("model", "resnet"),
+        ("model", 1), ("widths", [8]), ("widths", ()), ("widths", (8.0,)), ("widths", (0,)),
+        ("widths", 8), ("a", 1.01), ("a", -0.01), ("a", math.nan), ("a", "0.5"), ("a", True),
+        ("a", 10**400), ("p", 1.5), ("p", -1e-9), ("p", math.nan), ("p", None), ("lr", 0.0),
+        ("lr", -0.1), ("lr", math.inf), ("lr", math.nan), ("lr", "fast"), ("momentum", 1.0),
+        ("momentum", -0.1), ("momentum", math.nan), ("weight_decay", -1e-9),
+        ("weight_decay", math.inf), ("weight_decay", math.nan), ("batch", 0), ("batch", 2.0),
+        ("epochs", 0), ("epochs", False), ("evaluate_at", (3, 1)), ("evaluate_at", (1, 1, 3)),
+        ("evaluate_at", (1, 2)), ("evaluate_at", (1, 4)), ("evaluate_at", ()),
+        ("evaluate_at", [1, 3]), ("evaluate_at", (0, 3)), ("seed", -1), ("seed", 0.0),
+        ("seed", True), ("order_seed", -3), ("order_seed", "a"), ("loss", "hinge"), ("loss", 1),
+        ("precision", "float16"), ("precision", None), ("noise", "salt"), ("smoothing", "none"),
+        ("schedule", "linear"), ("lr_steps", (2, 1)), ("lr_steps", (2,)), ("lr_steps", [2]),
+        ("lr_factor", 0.0), ("lr_factor", math.nan), ("clip", -1.0), ("clip", math.inf),
+        ("augment", "flip"), ("batch_norm", 1), ("feature_norm", "yes"), ("lambda_W", -1e-3),
+        ("lambda_b", math.nan), ("lambda_H", math.inf), ("validation_size", -1),
         ("validation_size", 1.5), ("keep_at", (2,)), ("keep_at", (1, 4)), ("keep_at", [1]),
     ],
 )  # fmt: skip
@@ -51,9 +53,8 @@ def test_a_wrong_setting_is_refused_with_its_name_and_value(field, value):
 
 def test_every_setting_has_a_test_of_its_refusal():
     marks = test_a_wrong_setting_is_refused_with_its_name_and_value.pytestmark
-    assert {field for field, _ in marks[0].args[1]} == {
-        field.name for field in dataclasses.fields(RunSpec)
-    }
+    tested = {field for field, _ in marks[0].args[1]}
+    assert tested == {field.name for field in dataclasses.fields(RunSpec)}
 
 
 def test_a_cnn_needs_three_widths():
@@ -76,6 +77,10 @@ def test_a_cnn_needs_three_widths():
             r"widths must be \(first width,\) for the ResNets, got \(8, 9\).",
         ),
         ({"loss": "my_loss.txt"}, "loss must be one of ce, focal"),
+        (
+            {"model": "lenet", "widths": (1, 2, 3), "feature_norm": True},
+            "feature_norm must be False for the LeNet, got True.",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings, sentence):

@@ -15,10 +15,18 @@ from lsnc_core.runs import fleet, prepare
 CPU = torch.device("cpu")
 
 
+def augmented(batch, top, left, flip):
+    """Images cropped out of their padded selves and flipped, one by one."""
+    side, padded = batch.shape[-1], F.pad(batch, [4, 4, 4, 4])
+    cropped = []
+    for image, down, across, turned in zip(padded, top, left, flip, strict=True):
+        image = image[:, down : down + side, across : across + side]
+        cropped.append(image.flip(-1) if turned else image)
+    return torch.stack(cropped)
+
+
 def reference(spec, image_set):
-    """Step losses and the trained network, as torch's own optimiser, schedulers and clipping make
-    them, one step after the other.
-    """
+    """Step losses and the trained network, by torch's own optimiser, schedulers and clipping."""
     chosen = image_set.subset(spec.train_size + spec.validation_size, spec.test_size)
     x, _ = images.standardise(chosen, spec.pool)
     x, clean = x[: spec.train_size], chosen.train_labels[: spec.train_size]
@@ -26,7 +34,8 @@ def reference(spec, image_set):
     y = labels.soft_targets(noisy, spec.p, 10)
     network = prepare.build(spec, tuple(x.shape[1:]), 10)
     head = list(network.classifier.parameters())
-    body = [w for w in network.parameters() if all(w is not own for own in head)]
+    own = {id(parameter) for parameter in head}
+    body = [parameter for parameter in network.parameters() if id(parameter) not in own]
     groups = [{"params": body, "weight_decay": spec.weight_decay}]
     groups += [
         {"params": [w], "weight_decay": spec.weight_decay + own}
@@ -46,20 +55,7 @@ def reference(spec, image_set):
         for rows in torch.randperm(spec.train_size, generator=order).split(spec.batch):
             batch = x[rows]
             if spec.augment == "crop-flip":
-                top, left, flip = images.crops_and_flips(len(rows), order)
-                side, padded = x.shape[-1], F.pad(batch, [4, 4, 4, 4])
-                batch = torch.stack(
-                    [
-                        padded[n, :, t : t + side, u : u + side]
-                        for n, (t, u) in enumerate(zip(top, left, strict=True))
-                    ]
-                )
-                batch = torch.stack(
-                    [
-                        image.flip(-1) if turned else image
-                        for image, turned in zip(batch, flip, strict=True)
-                    ]
-                )
+                batch = augmented(batch, *images.crops_and_flips(len(rows), order))
             h = network.features(batch)
             loss = losses.LOSSES[spec.loss](network.classifier(h), y[rows]).mean()
             step_losses.append(loss.item())
