@@ -4,8 +4,10 @@ those of `lsnc_core.runs`.
 These are candidates: whichever wins on a GPU moves into the package (`runs.replicas`,
 `runs.fleet.sgd_step`), the others go.
 
-    Streamed            networks side by side as in `replicas.Listed`, their passes on several CUDA streams
-    Fused, FusedNchw    networks as one of R-fold channels, the images' channels last or first in memory
+    Streamed            networks side by side as in `replicas.Listed`, their passes on several
+                        CUDA streams
+    Fused, FusedNchw    networks as one of R-fold channels, the images' channels last or first
+                        in memory
     sgd_step            the update by kernels that each take many tensors
 
 R replicas, B images, C channels, K classes, D feature width.

@@ -98,7 +98,9 @@ CASES = GPU_CASES | {
     ),
 }
 ALONGSIDE = 8  # networks of the rows "threads" and "listed", and of one row "vmap"
-LONG = 120  # seconds at least of the row as used of a case for a GPU, there: the hours of a grid are told from it
+# Seconds that the row as used of a case for a GPU takes at least there: the hours of a grid are
+# extrapolated from it.
+LONG = 120
 # numbers of networks besides the one that is used, `execute.block_size`
 DEFAULT_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (1, 4, 16, 64, 100, 256)}
 SIZES = {

@@ -6,16 +6,21 @@
 
 Rows of a case, all on the same images, network and batch size:
 
-    loader     a DataLoader, one network at a time, eager, torch's default threads: what a user would write
-    default    on a GPU in float32: the same with torch's default settings, by which cuDNN may round to TF32
+    loader     a DataLoader, one network at a time, eager, torch's default threads: what a user
+               would write
+    default    on a GPU in float32: the same with torch's default settings, by which cuDNN may round
+               to TF32
     memory     as loader with the images in memory as tensors
-    vmap R     torch.func.stack_module_state and vmap over R networks, images in memory: 8, and as many as the fleet has
-    fleet R    `runs.fleet` as the companion runs it: on a CPU one single-threaded process per core with R networks in each,
+    vmap R     torch.func.stack_module_state and vmap over R networks, images in memory: 8, and as
+               many as the fleet has
+    fleet R    `runs.fleet` as the companion runs it: on a CPU one single-threaded process per core
+               with R networks in each,
                on a GPU one process with R networks; "as used" is the R that the companion takes,
                `execute.block_size`
     threads R  on a CPU: `runs.fleet` with R networks in one process with all threads
     listed R   on a CPU, as fleet R, for networks that can be stacked: side by side instead
-    others R   on a GPU, as fleet R: the ways of `candidates` to hold and update networks, see `KINDS`
+    others R   on a GPU, as fleet R: the ways of `candidates` to hold and update networks, see
+               `KINDS`
 
 The unit is replica-images per second: images times networks that they train; with the arithmetic of
 one image it gives the share of the peak, that of a large matrix product in the case's precision on

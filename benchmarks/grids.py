@@ -17,7 +17,7 @@ from cases import CASES
 from memory import family, peak_memory
 
 from lsnc_core import data, files, provenance, runs
-from lsnc_core.papers import chen
+from lsnc_core.papers.chen import networks
 from lsnc_core.runs import RunSpec, fleet
 
 TENTHS = {tenth / 10 for tenth in range(1, 11)}
@@ -35,7 +35,7 @@ def cifar_grid_hours(rate: float) -> float:
     per second.
     """
     return (
-        sum(spec.train_size * spec.epochs for spec in ten_by_ten(chen.cifar_runs("paper")))
+        sum(spec.train_size * spec.epochs for spec in ten_by_ten(networks.plan_cifar("paper")))
         / rate
         / 3600
     )
@@ -78,21 +78,23 @@ def grid(specs: Sequence[RunSpec], device: str) -> dict:
 
 def paper_grid(device: str, output: Path) -> None:
     """Train the paper's MNIST grid, print what `grid` tells and write it."""
-    found = grid(ten_by_ten(chen.landscape_runs("paper")), device)
+    found = grid(ten_by_ten(networks.plan_landscape("paper")), device)
     write(output, found)
     print(
-        f"{found['networks']} networks: {found['seconds']:,.0f} s, {found['rate']:,.0f} replica-images/s"
+        f"{found['networks']} networks: {found['seconds']:,.0f} s, "
+        f"{found['rate']:,.0f} replica-images/s"
     )
     print(
-        f"a = 0.5, p = 1: training error {found['train_error']:.2%}, training loss {found['train_loss']:.4f}; written to {output}"
+        f"a = 0.5, p = 1: training error {found['train_error']:.2%}, "
+        f"training loss {found['train_loss']:.4f}; written to {output}"
     )
 
 
 HUNDRED = """
 import dataclasses, json, sys
 from lsnc_core import runs
-values = json.load(sys.stdin)
-runs.results([dataclasses.replace(runs.RunSpec.from_dict(values), seed=seed) for seed in range(100)], "cpu")
+spec = runs.RunSpec.from_dict(json.load(sys.stdin))
+runs.results([dataclasses.replace(spec, seed=seed) for seed in range(100)], "cpu")
 """
 
 
@@ -102,7 +104,7 @@ def grid_memory(output: Path) -> None:
 
     Told is the sum of all processes' peaks, which need not fall together: an upper bound.
     """
-    spec = dataclasses.replace(chen.landscape_runs("gpu")[0], epochs=1, evaluate_at=(1,))
+    spec = dataclasses.replace(networks.plan_landscape("gpu")[0], epochs=1, evaluate_at=(1,))
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"LSNC_OUTPUTS": folder, "LSNC_DATA": str(files.data_root())}
         child = subprocess.Popen(
@@ -124,7 +126,8 @@ def grid_memory(output: Path) -> None:
     }
     write(output, report)
     print(
-        f"100 networks, one epoch of MNIST and its evaluation: {most:,.0f} MiB, {report['seconds']:.0f} s; written to {output}"
+        f"100 networks, one epoch of MNIST and its evaluation: {most:,.0f} MiB, "
+        f"{report['seconds']:.0f} s; written to {output}"
     )
 
 
@@ -143,10 +146,8 @@ def accuracy() -> None:
         "evaluate_at": (8,),
     }
     specs = [dataclasses.replace(CASES["cnn 28x28"], **changes, seed=seed) for seed in range(4)]
-    found = [
-        trained.history[-1]["test_accuracy"]
-        for trained in fleet.train(specs, data.load("mnist"), torch.device("cpu"))
-    ]
-    print(
-        f"test accuracy after 8 epochs: {', '.join(f'{value:.2%}' for value in found)}; mean {sum(found) / len(found):.2%}"
-    )
+    trained = fleet.train(specs, data.load("mnist"), torch.device("cpu"))
+    accuracies = [network.history[-1]["test_accuracy"] for network in trained]
+    listed = ", ".join(f"{value:.2%}" for value in accuracies)
+    mean = sum(accuracies) / len(accuracies)
+    print(f"test accuracy after 8 epochs: {listed}; mean {mean:.2%}")

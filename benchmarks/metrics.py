@@ -8,7 +8,8 @@ accuracies:
 
     two reads      `neural_collapse`: every convention, NC1 by class too
     one pass       `NeuralCollapse` in batches of 256: everything but NC4 and the accuracies
-    dense          class means by masks, D x D covariances by one product each, torch.linalg.pinv, one convention, float32
+    dense          class means by masks, D x D covariances by one product each,
+                   torch.linalg.pinv, one convention, float32
 
 and of the calibration case, ECE with 15 bins of 50,000 x 100 logits: `ece`, a loop over the bins,
 torchmetrics where it is installed. The rows take turns, so a machine that drifts drifts for all of
@@ -233,7 +234,8 @@ def main() -> None:
                 found[row]["memory_mib"] = memory(name, row)
         print(f"\n{name}" + ("" if name == "ece" else f": {CASES[name]}"))
         for row, measured in found.items():
-            said = f"{measured['seconds']:>9.3f} s (median {measured['median']:.3f})  {measured['ratio']:>6.1f} x"
+            said = f"{measured['seconds']:>9.3f} s (median {measured['median']:.3f})"
+            said += f"  {measured['ratio']:>6.1f} x"
             if measured.get("memory_mib") is not None:
                 said += f"  {measured['memory_mib']:>5.0f} MiB"
             print(f"  {row:<15}{said}  value {measured['value']:.9g}", flush=True)

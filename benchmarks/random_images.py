@@ -1,5 +1,6 @@
-"""Random images the size of CIFAR-10's as a reader's own set, see `lsnc_core.custom`: a machine that
-only measures speed needs no files.
+"""Random images the size of CIFAR-10's as your own set, see `lsnc_core.custom`.
+
+A machine that only measures speed needs no files.
 """
 
 import numpy as np

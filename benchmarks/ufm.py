@@ -164,7 +164,8 @@ def main() -> None:
             ratio = seconds[way] / seconds["batched"]
             said = "within" if gap <= GAP else "MISSES"
             print(
-                f"  {way:<8} {seconds[way]:>8.1f} s  {ratio:>6.1f} x  {said} the gap: {gap:.1e}, {starts} starts run",
+                f"  {way:<8} {seconds[way]:>8.1f} s  {ratio:>6.1f} x  {said} the gap: {gap:.1e}, "
+                f"{starts} starts run",
                 flush=True,
             )
             rows.append(

@@ -16,7 +16,7 @@ import torch
 from conftest import ROOT
 
 from lsnc_core import data, models
-from lsnc_core.papers import chen
+from lsnc_core.papers.chen import networks
 from lsnc_core.runs import execute, fleet, prepare
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -238,7 +238,7 @@ def test_rows_on_a_gpu():
 
 
 def test_the_paper_s_grids_are_ten_by_ten():
-    for runs in (chen.landscape_runs("paper"), chen.cifar_runs("paper")):
+    for runs in (networks.plan_landscape("paper"), networks.plan_cifar("paper")):
         found = grids.ten_by_ten(runs)
         assert (
             len(found) == 100
@@ -246,7 +246,7 @@ def test_the_paper_s_grids_are_ten_by_ten():
             and len({spec.shared for spec in found}) == 1
         )
         assert any((spec.a, spec.p) == (0.5, 1.0) for spec in found)
-    network = prepare.build(grids.ten_by_ten(chen.landscape_runs("paper"))[0], (1, 28, 28), 10)
+    network = prepare.build(grids.ten_by_ten(networks.plan_landscape("paper"))[0], (1, 28, 28), 10)
     assert sum(weight.numel() for weight in network.parameters()) >= 140_000
 
 

@@ -10,8 +10,17 @@ from conftest import ROOT, run_cells
 
 from lsnc_core import custom, data, data_sources, labels, runs
 from lsnc_core.errors import UsageError
-from lsnc_core.papers import chen, chen_beyond, chen_beyond_figures, chen_landscape, zhou_deep
-from lsnc_core.report import parameters, schedule, show
+from lsnc_core.papers.chen import (
+    chen_5_beyond_uniform,
+    grid,
+    networks,
+    noise_drawing,
+    noise_networks,
+    noise_tables,
+)
+from lsnc_core.papers.zhou import networks as zhou_networks
+from lsnc_core.report import parameters, schedule
+from lsnc_core.show import Figure, Verdicts
 from lsnc_core.theory import label_noise
 
 TAKING = [
@@ -58,14 +67,21 @@ def test_every_notebook_that_takes_a_data_set_takes_your_own(path, own, monkeypa
     if "rates" in given:
         given["rates"] = [CLEAN]
     shown = []
-    for kind in ("Figure", "Verdicts"):
-        real = getattr(show, kind)
-        monkeypatch.setattr(
-            show, kind, lambda *args, real=real, **words: shown.append(real(*args, **words).data)
-        )
+
+    def record(kind):
+        real = kind.__init__
+
+        def initialise(self, *arguments, **settings):
+            real(self, *arguments, **settings)
+            shown.append(self.data)
+
+        monkeypatch.setattr(kind, "__init__", initialise)
+
+    record(Figure)
+    record(Verdicts)
     run_cells(path, given)
-    figures = [one for one in shown if isinstance(one, dict)]
-    verdicts = [one for one in shown if isinstance(one, list)]
+    figures = [data for data in shown if isinstance(data, dict)]
+    verdicts = [data for data in shown if isinstance(data, list)]
     assert figures and plt.get_fignums() == []
     texts = [figure["ours"] + figure["title"] for figure in figures]
     assert str(own.parent) not in str([texts, verdicts])
@@ -77,25 +93,26 @@ def test_sizes_classes_and_formulas_are_those_of_your_own_images(own):
     source = data_sources.source_of(str(own))
     assert (source.shape, source.num_classes, source.sizes) == ((3, 9, 9), K, (68, 30))
     assert source.title == "my_own.py (your own file)" and data.load(str(own)).title == source.title
-    specs = chen.landscape_runs("smoke", str(own))
+    specs = networks.plan_landscape("smoke", str(own))
     assert {(spec.data, spec.train_size, spec.test_size) for spec in specs} == {(str(own), 68, 30)}
-    assert {spec.pool for spec in chen.landscape_runs("quick", str(own))} == {
+    assert {spec.pool for spec in networks.plan_landscape("quick", str(own))} == {
         1
     }  # 9 pixels are no pairs
     # a quarter for validation, and no last batch of one image
     assert {
-        (spec.train_size, spec.validation_size) for spec in zhou_deep.grid_runs("smoke", str(own))
+        (spec.train_size, spec.validation_size)
+        for spec in zhou_networks.grid_runs("smoke", str(own))
     } == {(50, 17)}
-    table = chen_landscape.landscape_table(runs.results(specs, "cpu"))
+    table = grid.landscape_table(runs.results(specs, "cpu"))
     part = table[table.p < 1]
     np.testing.assert_allclose(
         part.predicted, -part.a * np.log(part.p) - (1 - part.a) * np.log((1 - part.p) / (K - 1))
     )
-    assert set(chen_landscape.learned(table).p) == {0.8, 1.0}  # 0.3 is below 1/3
+    assert set(grid.learned(table).p) == {0.8, 1.0}  # 0.3 is below 1/3
 
 
 def test_a_noise_of_your_own_is_trained_drawn_and_judged(own):
-    specs = chen_beyond.noise_runs("smoke", str(own), ["symmetric", str(own)])
+    specs = noise_networks.plan_noise("smoke", str(own), ["symmetric", str(own)])
     mine = [spec for spec in specs if spec.noise == str(own)]
     kept = CLEAN + (1 - CLEAN) / K  # class 0 stays always
     ways = {
@@ -104,10 +121,10 @@ def test_a_noise_of_your_own_is_trained_drawn_and_judged(own):
         "posterior": (1.0, "posterior"),
     }
     expected = list(itertools.product(ways, range(4)))
-    assert [(chen_beyond.way_of(spec), spec.seed) for spec in mine] == expected
-    assert all((spec.p, spec.smoothing) == ways[chen_beyond.way_of(spec)] for spec in mine)
+    assert [(noise_networks.way_of(spec), spec.seed) for spec in mine] == expected
+    assert all((spec.p, spec.smoothing) == ways[noise_networks.way_of(spec)] for spec in mine)
     found = runs.tensors(specs, "cpu")
-    table = chen_beyond.table(runs.results(specs, "cpu"), found)
+    table = noise_tables.network_table(runs.results(specs, "cpu"), found)
     T = np.array([[1, 0.2, 0.2], [0, 0.8, 0], [0, 0, 0.8]])
     S = np.array([[1 / 1.4, 0, 0], [0.2 / 1.4, 1, 0], [0.2 / 1.4, 0, 1]])
     np.testing.assert_allclose(labels.noise_matrix(str(own), CLEAN, K), T)
@@ -120,23 +137,25 @@ def test_a_noise_of_your_own_is_trained_drawn_and_judged(own):
     )
     entropy = {0: -np.log(1 / 1.4) / 1.4 - 2 * 0.2 / 1.4 * np.log(0.2 / 1.4), 1: 0.0, 2: 0.0}
     noisy = np.array([0, 0, 1, 2, 2])
-    assert chen_beyond.floor("posterior", T, noisy) == pytest.approx(
+    assert noise_networks.training_floor("posterior", T, noisy) == pytest.approx(
         np.mean([entropy[k] for k in noisy])
     )
-    np.testing.assert_allclose(chen_beyond.smoothing_of("posterior", T), S)
-    verdict = chen_beyond.verdict_c13(table, "test_loss")
+    np.testing.assert_allclose(noise_networks.memorised_output("posterior", T), S)
+    verdict = chen_5_beyond_uniform.decide_c13(table, "test_loss")
     assert [case.name for case in verdict.cases] == [
         f"my_own.py, posterior minus {other}, a = 0.8" for other in ("mean field", "none")
     ]
-    panel = chen_beyond_figures.general_noise(table).axes[-1]
+    panel = chen_5_beyond_uniform.draw_general_noise(table).drawing.axes[-1]
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["symmetric", "my_own.py"]
     marks = {container.get_label(): container[0].get_xydata() for container in panel.containers}
     assert marks["smoothing by S*"][:, 1] == pytest.approx(
         [part.clean_train_loss["posterior"].mean()]
     )
     means = table.groupby(["noise", "way"]).test_loss.mean()
-    assert f"my_own.py: {means[str(own), 'none']:.2f} (none)" in chen_beyond.seen(table)
-    alone = chen_beyond.verdict_c13(table[table.noise == "symmetric"], "test_loss")
+    assert f"my_own.py: {means[str(own), 'none']:.2f} (none)" in noise_drawing.describe_losses(
+        table
+    )
+    alone = chen_5_beyond_uniform.decide_c13(table[table.noise == "symmetric"], "test_loss")
     assert not alone.cases and "symmetric noise alone" in alone.measured
 
 
@@ -148,7 +167,7 @@ def test_what_the_file_defines_enters_the_keys(own, tmp_path):
     )
     notebook = tmp_path / "one.ipynb"
     notebook.write_text("")
-    spec = chen_beyond.noise_runs("smoke", noise=[str(file)])[-1]
+    spec = noise_networks.plan_noise("smoke", noise=[str(file)])[-1]
     store = runs.Store(tmp_path / "runs")
     jobs = [
         schedule.Job(notebook, {"noise": value}, ()) for value in (["pair", str(file)], str(file))
@@ -167,9 +186,9 @@ def test_what_the_file_defines_enters_the_keys(own, tmp_path):
 def test_a_path_counts_from_the_working_directory(own, monkeypatch):
     monkeypatch.chdir(own.parent)
     assert data_sources.source_of("my_own.py").name == custom.resolve("my_own.py") == str(own)
-    assert chen_beyond.noise_runs("smoke", "my_own.py", ["my_own.py"]) == chen_beyond.noise_runs(
-        "smoke", str(own), [str(own)]
-    )
+    assert noise_networks.plan_noise(
+        "smoke", "my_own.py", ["my_own.py"]
+    ) == noise_networks.plan_noise("smoke", str(own), [str(own)])
     given = parameters.assign(
         ["data_set=my_own.py", 'noise=["pair", "my_own.py"]'],
         {"one": {"data_set": "", "noise": []}},
@@ -251,7 +270,7 @@ def refused(call, *words):
 def test_images_that_do_not_do_are_refused_in_a_sentence(tmp_path, returned, words):
     file = tmp_path / "mine.py"
     file.write_text(f"import numpy as np\n\n{GOOD}\n\ndef images():\n    return {returned}\n")
-    refused(lambda: chen.landscape_runs("smoke", str(file)), f"images() of {file}", words)
+    refused(lambda: networks.plan_landscape("smoke", str(file)), f"images() of {file}", words)
 
 
 @pytest.mark.parametrize("returned, words", NOISES.values(), ids=NOISES)
@@ -259,7 +278,7 @@ def test_a_noise_that_does_not_do_is_refused_before_anything_is_trained(tmp_path
     file = tmp_path / "mine.py"
     file.write_text(f"import numpy as np\n\ndef noise(a, K):\n    return {returned}\n")
     refused(
-        lambda: chen_beyond.noise_runs("smoke", noise=[str(file)]),
+        lambda: noise_networks.plan_noise("smoke", noise=[str(file)]),
         str(file),
         words.format(file=file),
     )
@@ -269,8 +288,8 @@ def test_a_file_that_is_missing_or_defines_nothing_is_refused_by_name(tmp_path):
     empty, missing = str(tmp_path / "empty.py"), str(tmp_path / "missing.py")
     (tmp_path / "empty.py").write_text("x = 1\n")
     for call in (
-        lambda name: chen.landscape_runs("smoke", name),
-        lambda name: zhou_deep.grid_runs("smoke", name),
+        lambda name: networks.plan_landscape("smoke", name),
+        lambda name: zhou_networks.grid_runs("smoke", name),
         data.load,
     ):
         refused(
@@ -281,26 +300,26 @@ def test_a_file_that_is_missing_or_defines_nothing_is_refused_by_name(tmp_path):
             lambda call=call: call(empty), f"the file {empty} must define a function images(...)"
         )
     refused(
-        lambda: chen_beyond.noise_runs("smoke", noise=[missing]),
+        lambda: noise_networks.plan_noise("smoke", noise=[missing]),
         f"the file {missing} cannot be read: No such file or directory",
     )
     refused(
-        lambda: chen_beyond.noise_runs("smoke", noise=[empty]),
+        lambda: noise_networks.plan_noise("smoke", noise=[empty]),
         f"the file {empty} must define a function noise(...)",
     )
     refused(
-        lambda: chen_beyond.noise_runs("smoke", noise=["a/x.py", "b/x.py"]),
+        lambda: noise_networks.plan_noise("smoke", noise=["a/x.py", "b/x.py"]),
         "files under different names, got ['a/x.py', 'b/x.py']",
     )
     with pytest.raises(
         UsageError,
         match=r"there is no noise 'pears': there are symmetric, pair, block, mixed, or a file\.",
     ):
-        chen_beyond.noise_runs("smoke", noise=["pears"])
+        noise_networks.plan_noise("smoke", noise=["pears"])
     with pytest.raises(
         UsageError, match=r"must name noises, files under different names, got \[\['pair'\]\]\."
     ):
-        chen_beyond.noise_runs("smoke", noise=[["pair"]])
+        noise_networks.plan_noise("smoke", noise=[["pair"]])
 
 
 def test_the_noises_that_a_few_classes_do_not_have_are_named(own):
@@ -308,4 +327,4 @@ def test_the_noises_that_a_few_classes_do_not_have_are_named(own):
         UsageError,
         match=r"^Block noise needs at least 4 classes, .*, not 3: name other noises\.$",
     ):
-        chen_beyond.noise_runs("smoke", str(own))
+        noise_networks.plan_noise("smoke", str(own))
