@@ -1,17 +1,20 @@
 """The examples in docstrings."""
 
 import doctest
+import importlib
+from pathlib import Path
 
 import pytest
 
-from lsnc_core import losses, models
-from lsnc_core.papers import claims
-from lsnc_core.report import parameters
+PACKAGE = Path(__file__).resolve().parents[1] / "lsnc_core"
+NAMES = []
+for path in sorted(PACKAGE.rglob("*.py")):
+    if ">>> " in path.read_text(encoding="utf-8"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        NAMES.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
 
 
-@pytest.mark.parametrize(
-    "module", [losses, models, claims, parameters], ids=lambda module: module.__name__
-)
-def test_doctests(module):
-    found = doctest.testmod(module)
-    assert found.attempted > 0 and found.failed == 0
+@pytest.mark.parametrize("name", NAMES)
+def test_doctests(name):
+    tried = doctest.testmod(importlib.import_module(name))
+    assert tried.attempted > 0 and tried.failed == 0
