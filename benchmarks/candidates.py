@@ -1,13 +1,12 @@
-"""Other ways to hold and to update networks on a GPU, for `benchmarks/fleet.py` to measure beside
-those of `lsnc_core.runs`.
+"""Other ways to hold and update networks on a GPU, measured by `benchmarks/fleet.py`.
 
 These are candidates: whichever wins on a GPU moves into the package (`runs.replicas`,
 `runs.fleet.sgd_step`), the others go.
 
-    Streamed            networks side by side as in `replicas.Listed`, their passes on several
-                        CUDA streams
-    Fused, FusedNchw    networks as one of R-fold channels, the images' channels last or first
-                        in memory
+    Streamed            networks side by side as in `replicas.Listed`, their passes on several CUDA
+                        streams
+    Fused, FusedNchw    networks as one of R-fold channels, the images' channels last or first in
+                        memory
     sgd_step            the update by kernels that each take many tensors
 
 R replicas, B images, C channels, K classes, D feature width.
@@ -25,17 +24,16 @@ from lsnc_core import models
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import replicas
 
-# More streams share nothing more: a GPU's multiprocessors are full, and every fork and join costs.
+# More streams gain nothing: a GPU's multiprocessors are full, and every fork and join costs.
 STREAMS = 8
 
 
 class Streamed(replicas.Listed):
-    """As `replicas.Listed`, but on a CUDA device the networks are dealt to a few streams, so that
-    small ones run at the same time.
+    """As `replicas.Listed`, but on a CUDA device small networks run at the same time.
 
-    The streams fork from the current one and join it again within `forward`, as recording a graph
-    demands; autograd runs each backward operation on the stream of its forward operation and joins
-    them itself. Args and methods as there.
+    They are dealt to a few streams. The streams fork from the current one and join it again within
+    `forward`, as recording a graph demands; autograd runs each backward operation on the stream of
+    its forward operation and joins them itself. Args and methods as there.
     """
 
     def __init__(
@@ -52,9 +50,7 @@ class Streamed(replicas.Listed):
         )
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (R, B, D) and logits (R, B, K) of all networks for the same images, float (B, C,
-        H, W).
-        """
+        """Features (R, B, D) and logits (R, B, K) of all networks for images float (B, C, H, W)."""
         if not self.streams:
             return super().forward(images)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -66,8 +62,8 @@ class Streamed(replicas.Listed):
                 with torch.cuda.stream(stream):
                     features.append(network.features(images))
                     logits.append(network.classifier(features[-1]))
-        finally:  # a recording that a failure ends must find no stream apart
-            # no tensor needs record_stream: what a stream frees it reuses itself, and not before
+        finally:  # a recording that ends with a failure must find all streams joined
+            # no tensor needs record_stream: a stream reuses itself what it frees, and not before
             # its next wait for this one
             for stream in self.streams:
                 here.wait_stream(stream)
@@ -75,12 +71,12 @@ class Streamed(replicas.Listed):
 
 
 class Fused:
-    """Networks of convolutions, batch norm and residual blocks as one network whose channels are
-    those of all networks in turn.
+    """Networks of convolutions, batch norm and residual blocks as one network.
 
-    The first convolution has the outputs of all networks on the shared images, later ones are
-    grouped, batch norm is one call over R*C channels, linear layers are batched products; what
-    works channel by channel is left as it is. Methods as for `replicas.Stacked`.
+    Its channels are those of all networks in turn. The first convolution has the outputs of all
+    networks on the shared images, later ones are grouped, batch norm is one call over R*C channels,
+    linear layers are batched products; what works channel by channel is left as it is. Methods as
+    for `replicas.Stacked`.
 
     Args:
         networks: R of one shape, see `fused`; they must begin with a convolution.
@@ -119,9 +115,7 @@ class Fused:
         self.buffers = list(self.features.buffers())
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (R, B, D) and logits (R, B, K) of all networks for the same images, float (B, C,
-        H, W).
-        """
+        """Features (R, B, D) and logits (R, B, K) of all networks for images float (B, C, H, W)."""
         hidden = self.features(images.contiguous(memory_format=self.memory_format))  # (B, R*D)
         return _apart(hidden, len(self.last.weight)), self.last.products(hidden)
 
@@ -135,8 +129,9 @@ class Fused:
         weight: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
-        """One number per network, float (R,), shaped to multiply each of the parameters, as views;
-        others for the classifier's if given.
+        """Shape one number per network, float (R,), to multiply each of the parameters, as views.
+
+        Other numbers may be given for the classifier's weight and bias.
         """
         own = [values if weight is None else weight, values if bias is None else bias]
         numbers = [values] * (len(self.parameters) - 2) + own
@@ -147,7 +142,8 @@ class Fused:
 
     def square_norms(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """Each network's sum of squares over tensors shaped as the parameters, (R,)."""
-        return sum(tensor.square().flatten(1).sum(1) for tensor in tensors)
+        first, *others = (tensor.square().flatten(1).sum(1) for tensor in tensors)
+        return sum(others, start=first)
 
     def train(self, mode: bool) -> None:
         """Switch batch norm between training and evaluation."""
@@ -155,19 +151,17 @@ class Fused:
 
 
 class FusedNchw(Fused):
-    """As `Fused` with channels first in memory: for grouped convolutions a library may be faster
-    so.
-    """
+    """As `Fused` with channels first in memory: some grouped convolutions are faster."""
 
     memory_format = torch.contiguous_format
 
 
 def fused(parts: Sequence[nn.Module], memory_format: torch.memory_format) -> nn.Module:
-    """One module, (B, R*C, ...) -> (B, R*C', ...), that does what R modules of one shape do to
-    their own channels.
+    """One module that does what R modules of one shape do to their own channels.
 
-    Convolutions, batch norm and linear layers are built anew, in torchvision's BasicBlock and in
-    sequences each part by itself; ReLU, pooling and flattening are kept.
+    It maps (B, R*C, ...) -> (B, R*C', ...). Convolutions, batch norm and linear layers are built
+    anew, in torchvision's BasicBlock and in sequences each part by itself; ReLU, pooling and
+    flattening are kept.
 
     Raises:
         UsageError: for a module of any other kind.
@@ -192,9 +186,7 @@ def fused(parts: Sequence[nn.Module], memory_format: torch.memory_format) -> nn.
 
 
 class _Convolution(nn.Module):
-    """R convolutions: (B, C, H, W) that all of them share, or (B, R*C, H, W) -> (B, R*C', H',
-    W').
-    """
+    """R convolutions of shared images (B, C, H, W), or of (B, R*C, H, W): (B, R*C', H', W')."""
 
     def __init__(
         self, layers: Sequence[nn.Conv2d], memory_format: torch.memory_format, shared: bool = False
@@ -280,14 +272,14 @@ def sgd_step(
     parameters: Sequence[torch.Tensor],
     gradients: Sequence[torch.Tensor],
     velocities: Sequence[torch.Tensor],
-    rates: Sequence[torch.Tensor],
-    decays: Sequence[torch.Tensor] | None,
+    learning_rates: Sequence[torch.Tensor],
+    weight_decays: Sequence[torch.Tensor] | None,
     momentum: float,
 ) -> None:
-    """As `fleet.sgd_step` for networks side by side, each with numbers of its own: a few kernels a
-    network instead of three a tensor.
+    """As `fleet.sgd_step` for networks side by side: a few kernels a network, not three a tensor.
 
-    Args: as there; rates and decays float (), those of one network views of one number.
+    Args: as there; learning rates and weight decays float (), those of one network views of one
+    number.
     """
     # these kernels want equal strides; gradients of 1x1 convolutions can have others
     gradients = [
@@ -296,23 +288,21 @@ def sgd_step(
     ]
     torch._foreach_mul_(velocities, momentum)
     torch._foreach_add_(velocities, gradients)
-    if decays is not None:
-        for decay, places in _alike(decays):
-            torch._foreach_add_(
-                _at(velocities, places), torch._foreach_mul(_at(parameters, places), decay)
-            )
-    for rate, places in _alike(rates):
-        torch._foreach_sub_(
-            _at(parameters, places), torch._foreach_mul(_at(velocities, places), rate)
-        )
+    if weight_decays is not None:
+        for decay, places in _alike(weight_decays):
+            pull = torch._foreach_mul(_at(parameters, places), decay)
+            torch._foreach_add_(_at(velocities, places), pull)
+    for lr, places in _alike(learning_rates):
+        step = torch._foreach_mul(_at(velocities, places), lr)
+        torch._foreach_sub_(_at(parameters, places), step)
 
 
 def _alike(numbers: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, list[int]]]:
-    """The numbers, views of one memory once, each with the places where it stands."""
+    """The distinct numbers, views of one memory counting once, each with its places."""
     places: dict[int, list[int]] = {}
     for place, number in enumerate(numbers):
         places.setdefault(number.data_ptr(), []).append(place)
-    return [(numbers[found[0]], found) for found in places.values()]
+    return [(numbers[own[0]], own) for own in places.values()]
 
 
 def _at(tensors: Sequence[torch.Tensor], places: Sequence[int]) -> list[torch.Tensor]:

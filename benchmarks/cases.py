@@ -1,6 +1,4 @@
-"""What `benchmarks/fleet.py` measures: networks, numbers of them, and ways to train them
-together.
-"""
+"""What `benchmarks/fleet.py` measures: networks, how many, and ways to train them together."""
 
 import dataclasses
 
@@ -98,8 +96,7 @@ CASES = GPU_CASES | {
     ),
 }
 ALONGSIDE = 8  # networks of the rows "threads" and "listed", and of one row "vmap"
-# Seconds that the row as used of a case for a GPU takes at least there: the hours of a grid are
-# extrapolated from it.
+# seconds, at least, of the row as used of a GPU's case: the hours of a grid follow from it
 LONG = 120
 # numbers of networks besides the one that is used, `execute.block_size`
 DEFAULT_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (1, 4, 16, 64, 100, 256)}
@@ -113,7 +110,7 @@ SIZES = {
         "resnet18 width 20 bf16": (1, 4, 16),
     },
 }
-# how networks are held and updated: what stands in the place of these names of `runs.fleet`
+# how networks are held and updated: replacements for these names of `runs.fleet`
 KINDS = {
     "fleet": {"hold": replicas.hold},
     "listed": {"hold": replicas.Listed},
@@ -123,8 +120,8 @@ KINDS = {
     "fused": {"hold": candidates.Fused},
     "fused nchw": {"hold": candidates.FusedNchw},
 }
-# the candidates of a model, for at most so many networks: those that cannot be stacked have the
-# more to win
+# the candidates of a model, for at most MOST networks: networks that cannot be stacked have more to
+# gain
 CANDIDATES = {"cnn": ("streamed", "fused")} | dict.fromkeys(
     ("lenet", "resnet18"), ("foreach", "streamed", "streamed foreach", "fused", "fused nchw")
 )

@@ -1,5 +1,7 @@
-"""Whole trainings for `benchmarks/fleet.py`: the paper's grid, the memory of a hundred networks,
-what the patch-wise CNN reaches.
+"""Whole trainings for `benchmarks/fleet.py`.
+
+They measure the paper's grid, the memory of a hundred networks, and what the patch-wise CNN
+reaches.
 """
 
 import dataclasses
@@ -24,42 +26,37 @@ TENTHS = {tenth / 10 for tenth in range(1, 11)}
 
 
 def ten_by_ten(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """One seed's 10 x 10 networks among those of a landscape: clean rates and kept masses in
-    tenths.
-    """
+    """One seed's 10 x 10 networks of a landscape: a and p in tenths."""
     return [spec for spec in specs if spec.seed == 0 and {spec.a, spec.p} <= TENTHS]
 
 
 def cifar_grid_hours(rate: float) -> float:
-    """Hours of training of the paper's CIFAR-10 grid, all its epochs, at a rate in replica-images
-    per second.
+    """Hours to train the paper's CIFAR-10 grid, all its epochs.
+
+    Args: rate, in replica-images per second.
     """
-    return (
-        sum(spec.train_size * spec.epochs for spec in ten_by_ten(networks.plan_cifar("paper")))
-        / rate
-        / 3600
-    )
+    grid_specs = ten_by_ten(networks.plan_cifar("paper"))
+    return sum(spec.train_size * spec.epochs for spec in grid_specs) / rate / 3600
 
 
 def write(output: Path, report: dict) -> None:
-    """A report with its provenance as JSON."""
+    """Write a report with its provenance as JSON."""
     text = json.dumps(report | {"provenance": provenance.describe()}, indent=1)
     files.write_whole(output, lambda path: path.write_text(text))
 
 
 def grid(specs: Sequence[RunSpec], device: str) -> dict:
-    """Train a grid as the companion does, into a store of its own, and tell how long it took and
-    what it memorised.
+    """Train a grid as the companion does, in a store of its own.
 
     Args:
         specs: the networks, one with a = .5 and p = 1 among them.
         device: "cpu" or "cuda".
 
     Returns:
-        networks; seconds of wall time from the call to the table, measuring and storing included;
-        rate, replica-images per second of them; train_error, the share in [0, 1] of the noisy
-        training labels that the network at a = .5, p = 1 has wrong at the end, and train_loss, in
-        nats, there; device; spec of the first network.
+        By name: networks; seconds of wall time from the call to the table, measuring and storing
+        included; rate, replica-images per second of them; train_error, the share in [0, 1] of the
+        noisy training labels that the network at a = .5, p = 1 has wrong at the end, and
+        train_loss, in nats, there; device; spec of the first network.
     """
     data.load(specs[0].data)  # a download is no part of it
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +74,7 @@ def grid(specs: Sequence[RunSpec], device: str) -> dict:
 
 
 def paper_grid(device: str, output: Path) -> None:
-    """Train the paper's MNIST grid, print what `grid` tells and write it."""
+    """Train the paper's MNIST grid; print and write what `grid` returns."""
     found = grid(ten_by_ten(networks.plan_landscape("paper")), device)
     write(output, found)
     print(
@@ -99,10 +96,10 @@ runs.results([dataclasses.replace(spec, seed=seed) for seed in range(100)], "cpu
 
 
 def grid_memory(output: Path) -> None:
-    """Train 100 networks of the `gpu` profile's grid for one epoch on the CPU in processes of their
-    own and tell their memory.
+    """Train 100 networks of the `gpu` profile's grid for one epoch on the CPU; print their memory.
 
-    Told is the sum of all processes' peaks, which need not fall together: an upper bound.
+    They train in processes of their own. The memory is the sum of all processes' peaks, which need
+    not fall together: an upper bound.
     """
     spec = dataclasses.replace(networks.plan_landscape("gpu")[0], epochs=1, evaluate_at=(1,))
     with tempfile.TemporaryDirectory() as folder:
@@ -132,8 +129,9 @@ def grid_memory(output: Path) -> None:
 
 
 def accuracy() -> None:
-    """Train the patch-wise CNN on clean full MNIST with the smoothing p = .9, four seeds, on the
-    CPU, and print its test accuracy.
+    """Train the patch-wise CNN on clean full MNIST; print its test accuracy.
+
+    Kept mass p = .9, four seeds, on the CPU.
     """
     changes = {
         "data": "mnist",
@@ -147,7 +145,7 @@ def accuracy() -> None:
     }
     specs = [dataclasses.replace(CASES["cnn 28x28"], **changes, seed=seed) for seed in range(4)]
     trained = fleet.train(specs, data.load("mnist"), torch.device("cpu"))
-    accuracies = [network.history[-1]["test_accuracy"] for network in trained]
-    listed = ", ".join(f"{value:.2%}" for value in accuracies)
+    accuracies = [one.history[-1]["test_accuracy"] for one in trained]
+    each = ", ".join(f"{value:.2%}" for value in accuracies)
     mean = sum(accuracies) / len(accuracies)
-    print(f"test accuracy after 8 epochs: {listed}; mean {mean:.2%}")
+    print(f"test accuracy after 8 epochs: {each}; mean {mean:.2%}")

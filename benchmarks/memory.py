@@ -1,17 +1,16 @@
-"""What processes hold of the memory at their highest (Linux), for the benchmarks."""
+"""The peak memory of processes (Linux), for the benchmarks."""
 
 import contextlib
 from pathlib import Path
 
 
 def peak_memory(process: int) -> float:
-    """The most memory in MiB that a process has held since it started; 0 for one that has ended,
-    and where there is no Linux.
+    """The most memory in MiB that a process has held since it started.
 
-    VmHWM, the kernel's own record of the largest resident set, less what other processes' share of
-    common pages is now (Rss - Pss):
-    nothing is sampled, so no step's peak is missed and no timing disturbed. Whoever adds up
-    processes reads all while all run.
+    It is 0 for a process that has ended, and without Linux. VmHWM is the kernel's own record of the
+    largest resident set; other processes' share of common pages as it is now (Rss - Pss) is taken
+    off. Nothing is sampled, so no step's peak is missed and no timing disturbed. To add up
+    processes, read all of them while all run.
     """
     try:
         held, status = (
@@ -19,9 +18,9 @@ def peak_memory(process: int) -> float:
         )
     except OSError:
         return 0.0
-    return (
-        (status["VmHWM"] - (held["Rss"] - held["Pss"])) / 1024 if "VmHWM" in status else 0.0
-    )  # a zombie has none
+    if "VmHWM" not in status:  # a zombie
+        return 0.0
+    return (status["VmHWM"] - (held["Rss"] - held["Pss"])) / 1024
 
 
 def family(process: int) -> list[int]:
@@ -30,7 +29,10 @@ def family(process: int) -> list[int]:
     with contextlib.suppress(OSError):  # it, or a thread of it, has ended meanwhile
         for path in Path(f"/proc/{process}/task").glob("*/children"):
             children += [int(child) for child in path.read_text().split()]
-    return [process, *(descendant for child in children for descendant in family(child))]
+    members = [process]
+    for child in children:
+        members += family(child)
+    return members
 
 
 def _sizes(path: Path) -> dict[str, int]:

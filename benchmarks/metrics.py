@@ -1,5 +1,4 @@
-"""Collapse and calibration metrics: time, memory and the value of NC1, against what one would write
-at first, in one run.
+"""Collapse and calibration metrics: time, memory and the value of NC1, against a first attempt.
 
     .venv/bin/python benchmarks/metrics.py [--rounds N] [--only CASE ...] [--output FILE]
 
@@ -8,14 +7,14 @@ accuracies:
 
     two reads      `neural_collapse`: every convention, NC1 by class too
     one pass       `NeuralCollapse` in batches of 256: everything but NC4 and the accuracies
-    dense          class means by masks, D x D covariances by one product each,
-                   torch.linalg.pinv, one convention, float32
+    dense          class means by masks, D x D covariances by one product each, torch.linalg.pinv,
+                   one convention, float32
 
 and of the calibration case, ECE with 15 bins of 50,000 x 100 logits: `ece`, a loop over the bins,
 torchmetrics where it is installed. The rows take turns, so a machine that drifts drifts for all of
-them. Seconds are the fastest of the rounds, ratios those of the fastest, for whatever else runs on
-the machine only adds; the median is given beside them. Memory is the peak over the loaded features,
-of a process of its own.
+them. Seconds are the fastest of the rounds, and ratios are of these, because whatever else runs on
+the machine only adds; the median stands beside them. Memory is the peak beyond the loaded features,
+in a process of its own.
 """
 
 import argparse
@@ -38,8 +37,9 @@ REFERENCE = "two reads"
 
 @dataclass(frozen=True)
 class Case:
-    """h = mu_G + vertex of a simplex of this radius + sigma times noise; `decades`: over how many
-    Sigma_B's eigenvalues fall.
+    """Features h = mu_G + a simplex vertex times `radius` + `sigma` times noise.
+
+    Sigma_B's eigenvalues fall over so many `decades`.
     """
 
     N: int
@@ -59,8 +59,9 @@ CASES = {
 
 
 def made(case: Case) -> tuple[torch.Tensor, ...]:
-    """Features float32 (N, D), labels int64 (N,), W (K, D), b (K,), made in place, a few rows at a
-    time.
+    """Features float32 (N, D), labels int64 (N,), W (K, D), b (K,).
+
+    Features are made in place, a few rows at a time.
     """
     torch.manual_seed(0)
     directions = torch.linalg.qr(torch.randn(case.D, case.K)).Q.T  # (K, D)
@@ -78,8 +79,9 @@ def made(case: Case) -> tuple[torch.Tensor, ...]:
 
 
 def dense(H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> float:
-    """The definitions written down: NC1 with 1/K; NC2, NC3, NC4 and the accuracies are computed and
-    dropped.
+    """The definitions as they are written: NC1 with 1/K.
+
+    NC2, NC3, NC4 and the accuracies are computed and dropped.
     """
     N, K = len(H), len(W)
     mu = torch.stack([H[y == k].mean(0) for k in range(K)])
@@ -129,18 +131,19 @@ def looped_ece(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def ece_rows() -> dict:
-    """The implementations of ECE there are, by name."""
+    """The implementations of ECE that are installed, by name."""
     rows = {"ece": ece, "loop over bins": looped_ece}
     try:
         from torchmetrics.functional.classification import multiclass_calibration_error
     except ImportError:
         print("torchmetrics: not installed, left out")
         return rows
-    return rows | {
-        "torchmetrics": lambda z, y: float(
-            multiclass_calibration_error(z, y, num_classes=z.shape[1], n_bins=15)
-        )
-    }
+
+    def by_torchmetrics(logits: torch.Tensor, labels: torch.Tensor) -> float:
+        K = logits.shape[1]
+        return float(multiclass_calibration_error(logits, labels, num_classes=K, n_bins=15))
+
+    return rows | {"torchmetrics": by_torchmetrics}
 
 
 def in_turns(rows: dict, given: tuple, rounds: int) -> dict[str, dict]:
@@ -173,9 +176,8 @@ def _high_water() -> float:
 def peak(case_name: str, row: str) -> float:
     """MiB beyond the features at the peak of a row."""
     given = made(CASES[case_name])
-    ROWS[row](
-        torch.randn(30, 8), torch.arange(30) % 3, torch.randn(3, 8), torch.zeros(3)
-    )  # the libraries' own buffers
+    # a first call makes the libraries' own buffers
+    ROWS[row](torch.randn(30, 8), torch.arange(30) % 3, torch.randn(3, 8), torch.zeros(3))
     Path("/proc/self/clear_refs").write_text("5")
     before = _high_water()
     ROWS[row](*given)
@@ -183,7 +185,7 @@ def peak(case_name: str, row: str) -> float:
 
 
 def memory(case_name: str, row: str) -> float | None:
-    """`peak` in a process of its own; None where the system does not tell it."""
+    """`peak` in a process of its own; None where the system does not report it."""
     if not Path("/proc/self/clear_refs").exists():
         return None
     asked = [sys.executable, __file__, "--peak", case_name, row]
@@ -191,9 +193,7 @@ def memory(case_name: str, row: str) -> float | None:
 
 
 def main() -> None:
-    """Measure the chosen cases, print a table, write it with the hardware and versions to a
-    file.
-    """
+    """Measure the chosen cases, print a table, write it with hardware and versions to a file."""
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -234,11 +234,11 @@ def main() -> None:
                 found[row]["memory_mib"] = memory(name, row)
         print(f"\n{name}" + ("" if name == "ece" else f": {CASES[name]}"))
         for row, measured in found.items():
-            said = f"{measured['seconds']:>9.3f} s (median {measured['median']:.3f})"
-            said += f"  {measured['ratio']:>6.1f} x"
+            words = f"{measured['seconds']:>9.3f} s (median {measured['median']:.3f})"
+            words += f"  {measured['ratio']:>6.1f} x"
             if measured.get("memory_mib") is not None:
-                said += f"  {measured['memory_mib']:>5.0f} MiB"
-            print(f"  {row:<15}{said}  value {measured['value']:.9g}", flush=True)
+                words += f"  {measured['memory_mib']:>5.0f} MiB"
+            print(f"  {row:<15}{words}  value {measured['value']:.9g}", flush=True)
             report.append({"case": name, "row": row, **measured})
     text = json.dumps(
         {

@@ -1,21 +1,19 @@
-"""The feature model: many starts and strengths in one batched run against one at a time, and a
-sweep of the closed forms.
+"""The feature model: many starts and strengths at once against one at a time; the closed forms.
 
     .venv/bin/python benchmarks/ufm.py [--starts N] [--sample N] [--output FILE]
 
 Minimisation, K = 10, n = 2, D = 12, six strengths, to a loss within 1e-6 of the least (relative;
-the closed form says which that is):
+the closed form gives it):
 
     batched   `ufm_dynamics.minimise`, all starts and strengths at once, all cores
     scipy     scipy's L-BFGS-B, one at a time, with the same objective and gradient
     torch     torch's L-BFGS with autograd, one at a time: what a user would write
 
-One at a time the libraries are held to one thread: for problems this small their own threads only
-wait for each other (scipy's loop was sixty times slower with two). A sample of the starts is run,
-and the median time of a run (other work on the machine moves it less than the mean) is multiplied
-by their number. Each row stops by its own gradient; the benchmark then checks the gap of every run.
-Two decays:
-those of Guo's code, and ten times less.
+One at a time the libraries have one thread: for problems this small their own threads only wait for
+each other (scipy's loop was sixty times slower with two). A sample of the starts is run, and the
+median time of a run (other work on the machine moves it less than the mean) is multiplied by their
+number. Each row stops by its own gradient; the benchmark then checks the gap of every run. There
+are two weight decays: that of Guo's code, and ten times less.
 
 The sweep: minimiser, full spectrum and all condition numbers for 300 strengths, in closed form, as
 behind a slider.
@@ -162,10 +160,10 @@ def main() -> None:
                 seconds[way] = median * given.starts * len(STRENGTHS)
             gap = float((values / ufm.minimiser(model, Loss("ls", delta)).value - 1).max())
             ratio = seconds[way] / seconds["batched"]
-            said = "within" if gap <= GAP else "MISSES"
+            reached = "within" if gap <= GAP else "MISSES"
             print(
-                f"  {way:<8} {seconds[way]:>8.1f} s  {ratio:>6.1f} x  {said} the gap: {gap:.1e}, "
-                f"{starts} starts run",
+                f"  {way:<8} {seconds[way]:>8.1f} s  {ratio:>6.1f} x  "
+                f"{reached} the gap: {gap:.1e}, {starts} starts run",
                 flush=True,
             )
             rows.append(

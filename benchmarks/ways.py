@@ -1,5 +1,6 @@
-"""The ways to train that `benchmarks/fleet.py` compares, each timed: rates in replica-images per
-second, times in seconds.
+"""The ways to train that `benchmarks/fleet.py` compares, each timed.
+
+Rates are replica-images per second, times are seconds.
 """
 
 import contextlib
@@ -26,9 +27,7 @@ _barrier = None  # of the fleet's processes on a CPU
 
 
 def prepared(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor, models.Network]:
-    """Standardised training images (N, C, H, W), smoothed targets (N, K) and the network of a
-    spec.
-    """
+    """A spec's standardised training images (N, C, H, W), smoothed targets (N, K) and network."""
     chosen = data.load(spec.data).subset(spec.train_size, spec.test_size)
     images, _ = standardise(chosen, spec.pool)
     noisy = labels.corrupt(chosen.train_labels, labels.symmetric_noise(spec.a, 10), spec.seed)
@@ -40,13 +39,14 @@ def prepared(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor, models.Network]
 
 
 def half(spec: RunSpec, device: torch.device) -> torch.autocast:
-    """The context in which a plain loop makes its products in the spec's precision."""
+    """The context in which a plain loop multiplies in the spec's precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bfloat16")
 
 
 def timed(epoch, images_a_epoch: int, seconds: float) -> float:
-    """Replica-images per second of a function that trains one epoch: a warm-up, then epochs for at
-    least `seconds`.
+    """Replica-images per second of a function that trains one epoch.
+
+    After one epoch of warm-up, epochs are trained for at least `seconds`.
     """
     epoch()
     done, start = 0, time.perf_counter()
@@ -87,9 +87,7 @@ def plain(spec: RunSpec, seconds: float, loader: bool, device: torch.device) -> 
 
 @contextlib.contextmanager
 def cudnn(tf32: bool, autotune: bool) -> Iterator[None]:
-    """cuDNN's settings for a while: whether float32 convolutions may round to TF32, whether
-    algorithms are timed first.
-    """
+    """Set cuDNN for a while: may float32 round to TF32, are algorithms timed first."""
     chosen = torch.backends.cudnn
     before = chosen.allow_tf32, chosen.benchmark
     chosen.allow_tf32, chosen.benchmark = tf32, autotune
@@ -106,25 +104,23 @@ def by_default(spec: RunSpec, seconds: float, device: torch.device) -> float:
 
 
 def finish(device: torch.device) -> None:
-    """Wait for what a GPU still has to do."""
+    """Wait until a GPU has nothing left to do."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def vmapped(spec: RunSpec, replicas: int, seconds: float, device: torch.device) -> float | None:
-    """`replicas` networks through torch.func; None for networks that it refuses (batch norm's
-    running statistics).
+    """`replicas` networks through torch.func.
+
+    None for networks that it refuses because of batch norm's running statistics.
     """
     images, targets, _ = prepared(spec)
     networks = [
         prepare.build(dataclasses.replace(spec, seed=seed), tuple(images.shape[1:]), 10)
         for seed in range(replicas)
     ]
-    images, targets, networks = (
-        images.to(device),
-        targets.to(device),
-        [network.to(device) for network in networks],
-    )
+    images, targets = images.to(device), targets.to(device)
+    networks = [network.to(device) for network in networks]
     parameters, buffers = torch.func.stack_module_state(networks)
     if buffers:
         return None
@@ -163,7 +159,7 @@ def fleet_rate(
     start, done, rate = 0.0, -1 if device.type == "cpu" else -1 - graphs.WARM_UP, 0.0
 
     class Enough(Exception):
-        """Ends a training that would go on for ever."""
+        """Ends a training that would never end."""
 
     def progress(_: int) -> None:
         nonlocal start, done, rate
@@ -194,8 +190,9 @@ def _join(barrier, threads: int) -> None:
 
 
 def _member(spec: RunSpec, count: int, seconds: float, kind: str) -> tuple[float, float]:
-    """The rate of one of the fleet's processes on a CPU and its peak memory in MiB; nobody waits
-    for one that fails.
+    """The rate of one of the fleet's processes on a CPU, and its peak memory in MiB.
+
+    Where one fails, the others do not wait for it.
     """
     try:
         rate = fleet_rate(spec, count, seconds, torch.device("cpu"), kind, _barrier.wait)
@@ -211,26 +208,22 @@ def _member(spec: RunSpec, count: int, seconds: float, kind: str) -> tuple[float
 def in_processes(
     spec: RunSpec, count: int, seconds: float, kind: str = "fleet", processes: int = 0
 ) -> tuple[float, float]:
-    """Replica-images per second and peak memory in MiB of processes that share the CPU's cores, by
-    default one per core.
+    """Replica-images per second and peak memory in MiB of processes that share the CPU's cores.
+
+    By default there is one process per core.
     """
     context = multiprocessing.get_context("spawn")
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = execute.cores()
     processes = processes or cores
-    with ProcessPoolExecutor(
-        processes, context, _join, (context.Barrier(processes), cores // processes)
-    ) as pool:
+    joining = (context.Barrier(processes), cores // processes)
+    with ProcessPoolExecutor(processes, context, _join, joining) as pool:
         members = [pool.submit(_member, spec, count, seconds, kind) for _ in range(processes)]
     errors = [member.exception() for member in members if member.exception()]
-    if errors:  # that others waited in vain is none of its own
-        raise next(
-            (error for error in errors if not isinstance(error, threading.BrokenBarrierError)),
-            errors[0],
-        )
-    found = [member.result() for member in members]
-    return sum(rate for rate, _ in found), sum(memory for _, memory in found)
+    if errors:  # a broken barrier is a consequence of another's error
+        causes = [each for each in errors if not isinstance(each, threading.BrokenBarrierError)]
+        raise (causes or errors)[0]
+    rates, memories = zip(*(member.result() for member in members), strict=True)
+    return sum(rates), sum(memories)
 
 
 def in_fleet(

@@ -79,7 +79,7 @@ def _imported_modules(source: bytes) -> tuple[tuple[int, str], ...]:
     """The modules that a source may import: (dots in front, dotted name) each."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # running the file will say so
+    except (SyntaxError, ValueError):  # running the file reports it
         return ()
     modules: set[tuple[int, str]] = set()
     for node in ast.walk(tree):

@@ -1,6 +1,4 @@
-"""The benchmark of the trainers runs: its rows, what it tells of those that fail, memory, whole
-grids.
-"""
+"""The benchmark of the trainers runs: its rows, errors of those that fail, memory, whole grids."""
 
 import dataclasses
 import functools
@@ -142,20 +140,20 @@ def follows_from_want_of_memory():
 
 
 @pytest.mark.parametrize(
-    "fails, said, stops",
+    "fails, message, stops",
     [
         (out_of_memory, "OutOfMemoryError: no more", False),
         (
             functools.partial(out_of_memory, RuntimeError("not joined")),
             "OutOfMemoryError: no more",
             True,
-        ),  # as `graphs` tells it
+        ),  # as `graphs` raises it
         (follows_from_want_of_memory, "OutOfMemoryError: no more", True),
         (lambda: {}["misaligned address"], "KeyError: 'misaligned address'", True),
     ],
 )
 def test_an_error_that_leaves_a_gpu_in_doubt_ends_the_case(
-    tiny, monkeypatch, capsys, fails, said, stops
+    tiny, monkeypatch, capsys, fails, message, stops
 ):
     for name in ("empty_cache", "reset_peak_memory_stats", "max_memory_reserved"):
         monkeypatch.setattr(torch.cuda, name, lambda: 2**21)
@@ -170,7 +168,7 @@ def test_an_error_that_leaves_a_gpu_in_doubt_ends_the_case(
     table = {row["row"]: row for row in benchmark.measure_case(tiny, 1, CUDA)}
     assert (
         list(table) == list(rows)
-        and table["fleet 4"]["error"] == said
+        and table["fleet 4"]["error"] == message
         and table["fleet 4"]["as_used"]
     )
     if stops:
@@ -181,7 +179,7 @@ def test_an_error_that_leaves_a_gpu_in_doubt_ends_the_case(
             table["fleet 8"]["ratio_default"],
             table["fleet 8"]["memory_mib"],
         ) == (6, 3, 2)
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 def test_a_user_s_loop_has_torch_s_defaults(tiny, monkeypatch):
@@ -250,7 +248,7 @@ def test_the_paper_s_grids_are_ten_by_ten():
     assert sum(weight.numel() for weight in network.parameters()) >= 140_000
 
 
-def test_the_grid_tells_what_was_memorised(monkeypatch, tmp_path, capsys):
+def test_the_grid_reports_what_was_memorised(monkeypatch, tmp_path, capsys):
     changes = {
         "data": "digits",
         "train_size": 60,

@@ -261,9 +261,9 @@ NOISES = {
 def refused(call, *words):
     with pytest.raises(UsageError) as caught:
         call()
-    said = str(caught.value)
-    assert not [word for word in words if word not in said], said
-    assert "\n" not in said and said.endswith(".") and re.search(r"\w\.py", said)
+    message = str(caught.value)
+    assert not [word for word in words if word not in message], message
+    assert "\n" not in message and message.endswith(".") and re.search(r"\w\.py", message)
 
 
 @pytest.mark.parametrize("returned, words", IMAGES.values(), ids=IMAGES)

@@ -52,7 +52,7 @@ def test_a_written_file_can_be_read_by_others_as_the_umask_says(tmp_path):
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_full_disk_is_told_with_what_helps(tmp_path):
+def test_a_full_disk_is_reported_with_a_remedy(tmp_path):
     def full(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -155,11 +155,11 @@ class Fleet:
         self.noisy, self.targets = noisy.to(self.device), targets.to(self.device)
 
     def _set_rates(self) -> None:
-        """Learning rates, weight decays and the penalty of the features, one per replica."""
-        self.base_rate = prepare.column(self.specs, "lr", self.device)  # (R,)
+        """Set learning rates, weight decays and the penalty of the features, one per replica."""
+        self.base_lr = prepare.column(self.specs, "lr", self.device)  # (R,)
         # changed in place epoch by epoch: the learning rates by parameter are views of it
-        self.rate = self.base_rate.clone()
-        self.learning_rates = self.replicas.spread(self.rate)
+        self.lr = self.base_lr.clone()
+        self.learning_rates = self.replicas.spread(self.lr)
         self.weight_decays = prepare.weight_decays(self.specs, self.replicas, self.device)
         self.penalised = any(spec.lambda_H for spec in self.specs)
         lambda_H = prepare.column(self.specs, "lambda_H", self.device)
@@ -190,7 +190,7 @@ class Fleet:
     def train_epoch(self) -> None:
         """Pass once over the training images in a random order."""
         self.epoch += 1
-        self.rate.copy_(self.base_rate * prepare.lr_factor(self.shared, self.epoch))
+        self.lr.copy_(self.base_lr * prepare.lr_factor(self.shared, self.epoch))
         shuffled = torch.randperm(len(self.train_images), generator=self.order).to(self.device)
         for rows in shuffled.split(self.shared.batch):
             augmented = self.shared.augment == "crop-flip"

@@ -264,7 +264,7 @@ class Package:
     ) -> set[Definition]:
         """Where a name in a module is defined, if in the package.
 
-        Scopes are not told apart: a local variable counts as the definition that has its name.
+        Scopes are not distinguished: a local variable counts as the definition that has its name.
         """
         places: set[Definition] = set()
         if name in module.definitions:

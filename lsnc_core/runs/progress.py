@@ -6,9 +6,9 @@ from types import TracebackType
 class Progress:
     """A bar over operations to be done, from work in blocks of which some were begun earlier.
 
-    The remaining time is told by the mean speed, because blocks report in bursts. Work of an
-    earlier start leaves the total instead of counting as done: it tells nothing of this speed. Nor
-    does the first report: until then processes were starting and images were read.
+    The remaining time follows from the mean speed, because blocks report in bursts. Work of an
+    earlier start is taken off the total instead of counted as done: it is no measure of this
+    speed. Nor is the first report: until then processes were starting and images were read.
 
     Args:
         total: operations of all blocks.

@@ -49,8 +49,8 @@ def bits(history):
 def test_what_is_stored_comes_back_to_the_last_bit(shelf):
     assert shelf.get(SPEC) is None
     shelf.put(SPEC, HISTORY, MADE)
-    for reader in (shelf, store.Store(shelf.folder)):
-        history, meta = reader.get(SPEC)
+    for opened in (shelf, store.Store(shelf.folder)):
+        history, meta = opened.get(SPEC)
         assert bits(history) == bits(HISTORY)
         assert RunSpec.from_dict(meta["spec"]) == SPEC and meta["context"] == shelf.context(SPEC)
         assert {name: meta["provenance"][name] for name in MADE} == MADE
