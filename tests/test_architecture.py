@@ -180,6 +180,20 @@ def test_a_function_holds_one_idea_and_is_no_value(path):
         assert function.name not in names | (set() if "self" in names else {"table"}), function.name
 
 
+COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_comprehension_has_one_level(path):
+    deep = []
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, COMPREHENSIONS):
+            inside = [inner for inner in ast.walk(node) if isinstance(inner, COMPREHENSIONS)]
+            if len(inside) > 1 or len(node.generators) > 1:
+                deep.append(node.lineno)
+    assert deep == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_lines_have_a_hundred_columns(path):
     lines = path.read_text(encoding="utf-8").splitlines()

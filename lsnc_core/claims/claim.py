@@ -210,9 +210,9 @@ class Verdict:
 
 def _outcomes_by_name(cases: Sequence[Case], names: Sequence[str]) -> str:
     """Which cases hold, which do not, which are open: "holds at a = 0.5, 0.9"."""
-    outcomes = {
-        name: every([case.outcome for case in cases if case.name == name]) for name in names
-    }
+    outcomes = {}
+    for name in names:
+        outcomes[name] = every([case.outcome for case in cases if case.name == name])
     phrases = []
     for outcome in OUTCOMES:
         chosen = [name for name in names if outcomes[name] == outcome]

@@ -25,7 +25,7 @@ def test_the_quick_landscape_is_the_grid_asked_for():
 @pytest.mark.parametrize("profile", networks.LANDSCAPE)
 def test_every_landscape_trains_together_without_repetition_and_has_seeds_enough(profile):
     runs = plan_landscape(profile)
-    assert len(set(runs)) == len(runs) and len({run.company for run in runs}) == 1
+    assert len(set(runs)) == len(runs) and len({run.shared for run in runs}) == 1
     seeds_by_rate, kept_by_curve = {}, {}
     for run in runs:
         seeds_by_rate.setdefault(run.a, set()).add(run.seed)

@@ -1,5 +1,7 @@
 """Guo's networks: what each profile trains, and which losses can be asked for."""
 
+import itertools
+
 import pytest
 
 from lsnc_core import data_sources
@@ -13,13 +15,13 @@ from lsnc_core.runs import cost, prepare
 def test_quick_trains_every_strength_with_four_seeds_under_one_weight_decay():
     specs = networks.plan_strengths("quick")
     strengths = (0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)
-    wanted = sorted((delta, seed) for delta in strengths for seed in range(4))
+    wanted = sorted(itertools.product(strengths, range(4)))
     assert sorted((strength(spec), spec.seed) for spec in specs) == wanted
     settings = {(spec.weight_decay, spec.batch_norm, spec.order_seed, spec.loss) for spec in specs}
     assert settings == {(5e-3, True, 0, "ce")}
     first = networks.plan_dynamics("quick")[0]
-    assert {spec.company for spec in specs if spec.keep_at} == {first.company}
-    assert len({spec.company for spec in specs}) == 2
+    assert {spec.shared for spec in specs if spec.keep_at} == {first.shared}
+    assert len({spec.shared for spec in specs}) == 2
     # the same again under a fifth of the weight decay
     lighter = set(networks.plan_calibration("quick")) - set(specs)
     assert sorted((strength(spec), spec.seed) for spec in lighter) == wanted
