@@ -9,7 +9,7 @@ from lsnc_core.errors import UsageError
 from lsnc_core.files import PROJECT
 from lsnc_core.papers.guo import networks
 from lsnc_core.papers.guo.measured import strength
-from lsnc_core.runs import cost, prepare
+from lsnc_core.runs import cost
 
 
 def test_quick_trains_every_strength_with_four_seeds_under_one_weight_decay():
@@ -82,7 +82,7 @@ def test_compute_counts_the_products_of_the_network():
     # 14x14: 4x4 windows at stride 2 -> 6x6, 2x2 patches -> 3x3, linear layers; two operations a
     # product
     by_hand = 2 * (36 * 8 * 16 + 9 * 16 * 8 * 4 + 144 * 64 + 64 * 10)
-    assert prepare.forward_operations(spec) == by_hand
+    assert cost.forward_operations(spec) == by_hand
     (row,) = cost.cost_table([spec, spec]).itertuples()
     assert (row.networks, row.image_passes) == (1, 150_000)
     images = 3 * 150_000 + 3500 * len(spec.evaluate_at)
