@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +28,26 @@ HIDDEN = {
 }
 
 
+# A shell starts background jobs with Ctrl-C ignored, which every child inherits.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Spread the tests over pytest-xdist's workers: a file, or all that look at the smoke run, on
     one.
 
     So no fixture of a file or of the session is made twice. The smoke run takes longest and starts
-    first.
+    first. Next come the tests that fork: torch cannot train in a fork of a process in which another
+    test has started autograd's threads.
     """
 
     def group(item):
         return "report_smoke" if "report_smoke" in item.fixturenames else item.path.stem
 
-    items.sort(key=lambda item: group(item) != "report_smoke")
+    first = ["report_smoke", "test_interruptions"]
+    items.sort(key=lambda item: (*first, group(item)).index(group(item)))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
 

@@ -11,7 +11,7 @@ from lsnc_core.errors import UsageError
 
 def test_profiles_are_taken_by_name_and_unknown_ones_are_refused():
     for name in profiles.PROFILES:
-        assert profiles.resolve(name) == (name, "asked for")
+        assert profiles.resolve(name) == (name, "as requested")
     with pytest.raises(
         UsageError,
         match=r"unknown profile 'quik': the profiles are auto, smoke, .*; did you mean 'quick'\?",
@@ -36,10 +36,10 @@ def test_the_automatic_profile(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert profiles.resolve("auto") == ("quick", "torch finds no CUDA device") and asked == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert profiles.resolve("auto", "cpu") == ("quick", "the CPU was asked for") and asked == []
+    assert profiles.resolve("auto", "cpu") == ("quick", "the CPU was requested") and asked == []
     assert (
         profiles.resolve("auto")[0] == profiles.resolve("auto", "cuda")[0] == "gpu"
         and asked == [("mnist", True), ("cifar10", True)] * 2
     )
     monkeypatch.setattr(data, "load", absent)
-    assert profiles.resolve("auto") == ("quick", "there is a CUDA device, but mnist is not there.")
+    assert profiles.resolve("auto") == ("quick", "CUDA is available, but mnist is not there")
