@@ -22,7 +22,7 @@ if [ "$lint" -ne 0 ]; then
 fi
 
 tests=0
-"$python" -m pytest -n logical --maxprocesses 4 --dist loadgroup "$@" || tests=$?
+"$python" -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder "$@" || tests=$?
 if [ "$tests" -eq 0 ]; then
     exit "$lint"
 fi

@@ -33,23 +33,39 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Spread the tests over pytest-xdist's workers: a file, or all that look at the smoke run, on
-    one.
+# The files whose tests look at the smoke run.
+ON_SMOKE = ("test_notebook_runs", "test_cli", "test_browser")
 
-    So no fixture of a file or of the session is made twice. The smoke run takes longest and starts
-    first. Next come the tests that fork: torch cannot train in a fork of a process in which another
-    test has started autograd's threads.
+
+def group(path):
+    """What runs on one of pytest-xdist's workers: a file, or all files on the smoke run.
+
+    So no fixture of a file or of the session is made twice.
+    """
+    return "smoke" if Path(path).stem in ON_SMOKE else str(path)
+
+
+def pytest_collection_modifyitems(items):
+    """Start with the tests that fork: torch cannot train in a fork of a process in which another
+    test has started autograd's threads. The smoke run is next, for it takes longest.
     """
 
-    def group(item):
-        return "report_smoke" if "report_smoke" in item.fixturenames else item.path.stem
+    def place(item):
+        names = ("test_interruptions", *ON_SMOKE, item.path.stem)
+        return names.index(item.path.stem)
 
-    first = ["report_smoke", "test_interruptions"]
-    items.sort(key=lambda item: (*first, group(item)).index(group(item)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=place)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Spread groups over the workers in the order of the tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group(nodeid.split("::")[0])
+
+    return Groups(config, log)
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,11 @@ def report_environment(**changes):
 
 
 @pytest.fixture(scope="session")
-def report_smoke(tmp_path_factory):
+def report_smoke(request, tmp_path_factory):
+    users = {
+        item.path.stem for item in request.session.items if "report_smoke" in item.fixturenames
+    }
+    assert users <= set(ON_SMOKE), "name these files in ON_SMOKE: the smoke run is made only once"
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     # a name that pages and shells must survive
     outputs = tmp_path_factory.mktemp("smoke") / "outputs of <a> & b"
