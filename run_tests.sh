@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks layout and types and runs the tests, on up to four cores; arguments go to pytest, e.g. ./run_tests.sh -k bootstrap.
+# Checks layout and types and runs the tests, on up to four cores.
+# Arguments go to pytest, e.g. ./run_tests.sh -k bootstrap.
 set -euo pipefail
 
 if ! command -v python3 >/dev/null; then
@@ -18,7 +19,8 @@ lint=0
 "$python" -m ruff format --check --quiet . || lint=$?
 "$python" -m mypy --no-error-summary || lint=$?
 if [ "$lint" -ne 0 ]; then
-    echo "run_tests.sh: ruff or mypy found faults (see above; \`ruff format .\` mends the layout). The tests follow, and this run counts as failed."
+    echo "run_tests.sh: ruff or mypy found faults (see above; \`ruff format .\` mends the layout)."
+    echo "The tests follow, and this run counts as failed."
 fi
 
 tests=0
