@@ -46,26 +46,27 @@ class Entry:
         return "; ".join(filter(None, parts))
 
 
-def papers() -> list[Paper]:
-    """The cards of all folders, in reading order."""
-    cards = []
+def _packages() -> dict[Paper, str]:
+    """The packages of all folders by their cards, in reading order."""
+    packages = {}
     for found in pkgutil.iter_modules(__path__):
         if found.ispkg:
-            cards.append(importlib.import_module(f"{__name__}.{found.name}").PAPER)
-    return sorted(cards, key=lambda card: card.position)
+            package = f"{__name__}.{found.name}"
+            packages[importlib.import_module(package).PAPER] = package
+    return dict(sorted(packages.items(), key=lambda item: item[0].position))
+
+
+def papers() -> list[Paper]:
+    """The cards of all folders, in reading order."""
+    return list(_packages())
 
 
 def entries() -> list[Entry]:
     """All notebooks in reading order."""
-    folders = {}
-    for found in pkgutil.iter_modules(__path__):
-        if found.ispkg:
-            package = f"{__name__}.{found.name}"
-            folders[importlib.import_module(package).PAPER] = package
     listed = []
-    for paper in papers():
+    for paper, package in _packages().items():
         for name in paper.pages:
-            module = importlib.import_module(f"{folders[paper]}.{name}")
+            module = importlib.import_module(f"{package}.{name}")
             listed.append(Entry(name, paper, module, module.PAGE))
     return listed
 
