@@ -97,7 +97,7 @@ CASES = GPU_CASES | {
 }
 ALONGSIDE = 8  # networks of the rows "threads" and "listed", and of one row "vmap"
 # seconds, at least, of the row as used of a GPU's case: the hours of a grid follow from it
-LONG = 120
+LONG = 10
 # numbers of networks besides the one that is used, `execute.block_size`
 DEFAULT_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (1, 4, 16, 64, 100, 256)}
 SIZES = {

@@ -33,7 +33,7 @@ Memory is a peak in MiB: on a CPU of all the fleet's processes together from the
 `memory`; on a GPU what torch reserved there in the row, the pools of recorded steps included. The
 ResNet cases in bfloat16 also have hours: what the paper's CIFAR-10 grid (10 x 10 networks, all
 epochs, measuring left out) would take at the row's speed; on a GPU their row as used is timed for
-at least two minutes.
+at least ten seconds.
 
 A row that fails is written with its error. On a GPU any error but lack of memory ends its case,
 because the process cannot be trusted after it, and each case has a process of its own. The table is

@@ -156,20 +156,22 @@ def fleet_rate(
     `kind` is one of `KINDS`; `ready` is called before the clock starts.
     """
     # on a GPU the steps of each size run as they are at first: a last smaller batch once an epoch
-    start, done, rate = 0.0, -1 if device.type == "cpu" else -1 - graphs.WARM_UP, 0.0
+    unmeasured = 1 + (graphs.WARM_UP if device.type == "cuda" else 0)
+    epochs, start, rate = 0, 0.0, 0.0
 
     class Enough(Exception):
         """Ends a training that would never end."""
 
     def progress(_: int) -> None:
-        nonlocal start, done, rate
-        done += 1
+        nonlocal epochs, start, rate
+        epochs += 1
         finish(device)
-        if done == 0:
+        if epochs == unmeasured:
             ready()
             start = time.perf_counter()
-        elif time.perf_counter() - start >= seconds:
-            rate = done * count * spec.train_size / (time.perf_counter() - start)
+        elif epochs > unmeasured and time.perf_counter() - start >= seconds:
+            images = (epochs - unmeasured) * count * spec.train_size
+            rate = images / (time.perf_counter() - start)
             raise Enough
 
     endless = [

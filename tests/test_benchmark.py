@@ -106,6 +106,22 @@ def test_every_kind_of_row_runs(tiny, kind):
     run_row(kind, CPU)
 
 
+def test_epochs_before_steps_are_recorded_are_not_measured(tiny, monkeypatch):
+    clock, epochs = itertools.count(), []
+
+    def train(specs, images, device, progress):
+        while True:
+            epochs.append(progress(1))
+
+    monkeypatch.setattr(ways.fleet, "train", train)
+    monkeypatch.setattr(ways, "finish", lambda device: None)
+    monkeypatch.setattr(ways.time, "perf_counter", lambda: float(next(clock)))
+    rate = ways.fleet_rate(cases.CASES[tiny], 2, 5.5, CUDA)
+    # the clock is read once when it starts, once an epoch, and once at the end: after 7 s
+    assert rate == 6 * 2 * cases.CASES[tiny].train_size / 7
+    assert len(epochs) == 1 + ways.graphs.WARM_UP + 5
+
+
 def test_a_process_that_fails_ends_its_row_alone_and_by_its_own_error(tiny, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
     with pytest.raises(KeyError, match="unknown"):

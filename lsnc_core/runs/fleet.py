@@ -119,7 +119,6 @@ class Fleet:
         self.fit = losses.per_replica([spec.loss for spec in specs], device)
         self._set_rates()
         self.order = labels.generator(self.shared.order_seed, "order")
-        self.take_step = recorded(self.step, device)
 
     def _load_images(self, image_set: ImageSet) -> tuple[tuple[int, int, int], int, torch.Tensor]:
         """Put standardised images and clean labels on the device, by part.
@@ -171,9 +170,11 @@ class Fleet:
         """Train all epochs that are not done; arguments and result as of the function `train`."""
         if checkpoint and self.resume(checkpoint):
             progress(self.epoch * len(self.specs))
+        # no attribute: what holds itself in a circle keeps a GPU's memory until Python looks for it
+        take_step = recorded(self.step, self.device)
         due = time.monotonic() + CHECKPOINT_SECONDS
         while self.epoch < self.shared.epochs:
-            self.train_epoch()
+            self.train_epoch(take_step)
             if self.epoch in self.shared.evaluate_at:
                 self.measured.append(self.evaluate())
             progress(len(self.specs))
@@ -187,15 +188,15 @@ class Fleet:
             for replica, kept in enumerate(self.kept)
         ]
 
-    def train_epoch(self) -> None:
-        """Pass once over the training images in a random order."""
+    def train_epoch(self, take_step: Callable[..., None]) -> None:
+        """Pass once over the training images in a random order, one `take_step` a batch."""
         self.epoch += 1
         self.lr.copy_(self.base_lr * prepare.lr_factor(self.shared, self.epoch))
         shuffled = torch.randperm(len(self.train_images), generator=self.order).to(self.device)
         for rows in shuffled.split(self.shared.batch):
             augmented = self.shared.augment == "crop-flip"
             moves = crops_and_flips(len(rows), self.order) if augmented else ()
-            self.take_step(rows, *(tensor.to(self.device) for tensor in moves))
+            take_step(rows, *(tensor.to(self.device) for tensor in moves))
 
     def step(self, rows: torch.Tensor, *moves: torch.Tensor) -> None:
         """Take one step of SGD on a batch, in place.

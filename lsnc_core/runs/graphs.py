@@ -3,8 +3,10 @@
 Small networks spend their time on launching kernels, not in them.
 """
 
+import contextlib
+import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -18,6 +20,19 @@ WARM_UP = 3
 def recorded(step: Callable[..., None], device: torch.device) -> Callable[..., None]:
     """The step as it is fastest on a device: `Graphed` on a CUDA device, else unchanged."""
     return Graphed(step) if device.type == "cuda" else step
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Collect garbage now and none meanwhile: freeing a graph spoils a recording."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Graphed:
@@ -65,7 +80,8 @@ class Graphed:
     ) -> tuple[list[torch.Tensor], torch.cuda.CUDAGraph]:
         graph, failure = torch.cuda.CUDAGraph(), None
         try:
-            with torch.cuda.graph(graph, pool=self.pool):  # records without running
+            # records without running
+            with no_collection(), torch.cuda.graph(graph, pool=self.pool):
                 try:
                     self.step(*buffers)
                 except Exception as error:

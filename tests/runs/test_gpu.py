@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -264,6 +266,42 @@ def test_a_recorded_step_is_taken_once_a_call_with_the_rows_of_that_call():
     assert batches[4].tolist() == [7, 8]  # the caller's rows are left alone
 
 
+def test_nothing_is_collected_while_a_step_is_recorded():
+    class Circle:
+        """Two of them that hold each other are freed only by a collection."""
+
+    def circle():
+        one, other = Circle(), Circle()
+        one.other, other.other = other, one
+        return weakref.ref(one)
+
+    threshold = gc.get_threshold()
+    before = circle()
+    try:
+        with graphs.no_collection():
+            gc.set_threshold(1, 1, 1)
+            meanwhile = circle()
+            _ = [[] for _ in range(1000)]
+            assert before() is None and meanwhile() is not None
+        _ = [[] for _ in range(1000)]
+        assert meanwhile() is None and gc.isenabled()
+    finally:
+        gc.set_threshold(*threshold)
+
+
+def test_a_fleet_is_freed_when_it_has_trained():
+    gc.collect()
+    gc.disable()
+    try:
+        held = fleet.Fleet([SPEC], data.load("digits"), CPU)
+        held.train(lambda epochs: None)
+        freed = weakref.ref(held)
+        del held
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
 def losses_of(row):
     """The losses of a measured epoch; accuracies of few images jump."""
     return {name: value for name, value in row.items() if name.endswith("loss")}
@@ -280,6 +318,26 @@ def test_recorded_steps_give_what_eager_steps_give(monkeypatch, spec):
     for one, other in zip(recorded, eager, strict=True):
         for row, expected in zip(one.history, other.history, strict=True):
             assert losses_of(row) == pytest.approx(losses_of(expected), rel=1e-2)
+
+
+@needs_cuda
+def test_graphs_that_are_garbage_spoil_no_recording():
+    class Circle:
+        pass
+
+    threshold = gc.get_threshold()
+    for _ in range(3):
+        circle = Circle()
+        circle.itself, circle.graph = circle, torch.cuda.CUDAGraph()
+        x = torch.zeros(4, device=CUDA)
+        with torch.cuda.graph(circle.graph):
+            x += 1
+        del circle
+    try:
+        gc.set_threshold(1, 1, 1)
+        fleet.train([SPEC], data.load("digits"), CUDA)
+    finally:
+        gc.set_threshold(*threshold)
 
 
 @needs_cuda
