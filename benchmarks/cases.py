@@ -2,9 +2,7 @@
 
 import dataclasses
 
-import candidates
-
-from lsnc_core.runs import RunSpec, replicas
+from lsnc_core.runs import RunSpec, replicas, stacked_step
 
 BASE = {
     "a": 0.8,
@@ -110,19 +108,19 @@ SIZES = {
         "resnet18 width 20 bf16": (1, 4, 16),
     },
 }
-# how networks are held and updated: replacements for these names of `runs.fleet`
+
+
+class AutogradStep(stacked_step.StackedStep):
+    """Fits no fleet, so that each takes its step with autograd."""
+
+    @staticmethod
+    def fits(fleet: object) -> bool:
+        return False
+
+
+# how a fleet trains: replacements for these names of `runs.fleet`
 KINDS = {
     "fleet": {"hold": replicas.hold},
     "listed": {"hold": replicas.Listed},
-    "foreach": {"hold": replicas.Listed, "sgd_step": candidates.sgd_step},
-    "streamed": {"hold": candidates.Streamed},
-    "streamed foreach": {"hold": candidates.Streamed, "sgd_step": candidates.sgd_step},
-    "fused": {"hold": candidates.Fused},
-    "fused nchw": {"hold": candidates.FusedNchw},
+    "autograd": {"StackedStep": AutogradStep},
 }
-# the candidates of a model, for at most MOST networks: networks that cannot be stacked have more to
-# gain
-CANDIDATES = {"cnn": ("streamed", "fused")} | dict.fromkeys(
-    ("lenet", "resnet18"), ("foreach", "streamed", "streamed foreach", "fused", "fused nchw")
-)
-MOST = 64

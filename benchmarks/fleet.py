@@ -17,17 +17,20 @@ Rows of a case, all on the same images, network and batch size:
                with R networks in each, on a GPU one process with R networks; "as used" is the R
                that the companion takes, `execute.block_size`
     threads R  on a CPU: `runs.fleet` with R networks in one process with all threads
-    listed R   on a CPU, as fleet R, for networks that can be stacked: side by side instead
-    others R   on a GPU, as fleet R: the ways of `candidates` to hold and update networks, see
-               `KINDS`
+    listed R   as fleet R, for networks that can be stacked: side by side instead
+    autograd R on a CPU, as fleet R, for networks that can be stacked: with autograd through all
+               layers instead of the step that is written out (`runs.stacked_step`)
+    jax R      on a CPU, where JAX is installed: R networks as an expert would write them, see
+               `jax_peer`
 
 The unit is replica-images per second: images times the networks that they train. Together with the
 arithmetic of one image it gives the share of the peak, which is the speed of a large matrix product
-in the case's precision on the whole device. Ratios are to the loader row, and to the default row
-where there is one, each the mean of its measurements before and after all others. Evaluation and
-start-up do not count: each row is timed between two epochs, after a first one, on a GPU after the
-steps are recorded. In bfloat16 the plain loops have autocast and channels_last too; float32 means
-float32 in all rows but "default" (no TF32).
+in the case's precision on the whole device, on a CPU by the faster of two libraries. Ratios are to
+the loader row, and to the default row where there is one. These rows, the fleet as used and its
+peers of the same R are measured before and after all others, and count with the mean. Evaluation
+and start-up do not count: each row is timed between two epochs, after a first one, on a GPU after
+the steps are recorded. In bfloat16 the plain loops have autocast and channels_last too; float32
+means float32 in all rows but "default" (no TF32).
 
 Memory is a peak in MiB: on a CPU of all the fleet's processes together from their start, see
 `memory`; on a GPU what torch reserved there in the row, the pools of recorded steps included. The
@@ -48,24 +51,34 @@ eight epochs and prints its test accuracy.
 import argparse
 import functools
 import gc
-import itertools
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import grids
+import jax_peer
 import torch
-from cases import ALONGSIDE, CANDIDATES, CASES, DEFAULT_SIZES, GPU_CASES, LONG, MOST, SIZES
+from cases import ALONGSIDE, CASES, DEFAULT_SIZES, GPU_CASES, LONG, SIZES
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from ways import by_default, cudnn, finish, in_fleet, in_processes, plain, prepared, vmapped
+from ways import (
+    by_default,
+    cudnn,
+    finish,
+    in_fleet,
+    in_jax,
+    in_processes,
+    plain,
+    prepared,
+    vmapped,
+)
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import RunSpec, execute
+from lsnc_core.runs import RunSpec, execute, products
 
 SIDES = {"cpu": 2048, "cuda": 8192}  # of the product that measures the arithmetic peak
 
@@ -84,16 +97,22 @@ def arithmetic(spec: RunSpec) -> float:
 def peak(device: torch.device, precision: str) -> float:
     """Operations per second of a large matrix product on the whole device, the best of ten.
 
-    The precision is "float32" or "bfloat16".
+    On a CPU it is that of the faster library that is exact, see `runs.products`. The precision is
+    "float32" or "bfloat16".
     """
     side = SIDES[device.type]
     left, right = torch.randn(2, side, side, device=device, dtype=getattr(torch, precision))
+    libraries = [products.DEFAULT]
+    if device.type == "cpu" and precision == "float32":
+        small = left[None, :256, :256], right[None, :256, :256]
+        libraries += [products.ONEDNN] * products.exact(*small)
     rates = []
-    for _ in range(10):
-        start = time.perf_counter()
-        left @ right
-        finish(device)
-        rates.append(2 * side**3 / (time.perf_counter() - start))
+    for library in libraries * 10:
+        with products.library(library):
+            start = time.perf_counter()
+            left @ right
+            finish(device)
+            rates.append(2 * side**3 / (time.perf_counter() - start))
     return max(rates)
 
 
@@ -118,13 +137,19 @@ def rows_of(
         rows[f"threads {ALONGSIDE}"] = functools.partial(
             in_processes, spec, ALONGSIDE, seconds, processes=1
         )
-    others = [("listed", ALONGSIDE)] if spec.model in ("cnn", "mlp") else []
-    if gpu:
-        small = [size for size in sizes if size <= MOST]
-        others = list(itertools.product(CANDIDATES.get(spec.model, ()), small))
-    for kind, size in others:
-        rows[f"{kind} {size}"] = functools.partial(in_fleet, spec, size, seconds, device, kind)
+    if spec.model in ("cnn", "mlp"):
+        others = [("listed", ALONGSIDE)] + [("autograd", used)] * (not gpu)
+        for kind, size in others:
+            rows[f"{kind} {size}"] = functools.partial(in_fleet, spec, size, seconds, device, kind)
+        for size in (used, 2 * used) if jax_peer.installed() and not gpu else ():
+            rows[f"jax {size}"] = functools.partial(in_jax, spec, size, seconds)
     return rows
+
+
+def measured_twice(rows: Iterable[str], used: int) -> list[str]:
+    """Of the rows those that count with two measurements: the loops and what trains `used`."""
+    twice = ["loader", "default", *(f"{kind} {used}" for kind in ("fleet", "autograd", "jax"))]
+    return [name for name in rows if name in twice]
 
 
 def one_line(error: BaseException) -> str:
@@ -178,21 +203,22 @@ def attempt(row: Callable, device: torch.device) -> tuple[dict, bool]:
 def measure_case(
     case: str, seconds: float, device: torch.device, autotune: bool = False
 ) -> list[dict]:
-    """All rows of one case, the plain loops before and after them."""
+    """All rows of one case, some of them before and after the others."""
     spec, rows = CASES[case], rows_of(case, seconds, device)
-    loops = [name for name in ("loader", "default") if name in rows]
-    again = {f"{name} again": rows[name] for name in loops}  # shows the machine's drift
+    used = execute.block_size(spec, device.type)
+    twice = measured_twice(rows, used)
+    again = {f"{name} again": rows[name] for name in twice}  # shows the machine's drift
     with cudnn(False, autotune):
         most = peak(device, spec.precision)
         print(f"\n{case}, batch {spec.batch}", flush=True)
         measured = measure_rows(rows | again, device)
-    bases = {}
-    for name in loops:
+    for name in twice:
         rates = [rate for key in (name, f"{name} again") if (rate := measured[key]["rate"])]
-        bases[name] = sum(rates) / len(rates) if rates else None
+        measured[name]["rate"] = sum(rates) / len(rates) if rates else None
         speeds = " and ".join(f"{rate:,.0f}" for rate in rates)
         print(f"  {name} before and after: {speeds} images/s")
-    work, used = arithmetic(spec), execute.block_size(spec, device.type)
+    bases = {name: measured[name]["rate"] for name in ("loader", "default") if name in rows}
+    work = arithmetic(spec)
     table = []
     for name in rows:
         rate = measured[name]["rate"]

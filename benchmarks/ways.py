@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from unittest import mock
 
+import jax_peer
 import torch
 from cases import KINDS
 from memory import peak_memory
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lsnc_core import data, labels, losses, models
+from lsnc_core import data, files, labels, losses, models
 from lsnc_core.images import standardise
-from lsnc_core.runs import RunSpec, execute, fleet, graphs, prepare
+from lsnc_core.runs import RunSpec, execute, fleet, graphs, prepare, products
 
 _barrier = None  # of the fleet's processes on a CPU
 
@@ -143,6 +144,22 @@ def vmapped(spec: RunSpec, replicas: int, seconds: float, device: torch.device) 
     return timed(epoch, replicas * len(images), seconds)
 
 
+def in_jax(spec: RunSpec, count: int, seconds: float) -> float | None:
+    """`count` networks in JAX, see `jax_peer`; None for networks that are not written there."""
+    images, targets, network = prepared(spec)
+    if not jax_peer.written(network):
+        return None
+    epoch = jax_peer.epoch_of(spec, images.numpy(), targets.numpy(), count)
+    return timed(epoch, count * len(images), seconds)
+
+
+def routes_on(device: torch.device) -> products.Routes:
+    """By which library the companion multiplies on a device."""
+    if device.type == "cuda":
+        return products.BY_DEFAULT
+    return products.of_this_machine(files.outputs_root())
+
+
 def fleet_rate(
     spec: RunSpec,
     count: int,
@@ -179,7 +196,7 @@ def fleet_rate(
         for seed in range(count)
     ]
     with contextlib.suppress(Enough), mock.patch.multiple(fleet, **KINDS[kind]):
-        fleet.train(endless, data.load(spec.data), device, progress)
+        fleet.train(endless, data.load(spec.data), device, progress, routes=routes_on(device))
     return rate
 
 
@@ -214,6 +231,7 @@ def in_processes(
 
     By default there is one process per core.
     """
+    routes_on(torch.device("cpu"))  # chosen once, before all processes read the choice
     context = multiprocessing.get_context("spawn")
     cores = execute.cores()
     processes = processes or cores

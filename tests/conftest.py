@@ -166,10 +166,13 @@ def shelf(tmp_path, own_outputs):
 @pytest.fixture
 def steps(monkeypatch):
     """The loss of every replica at every step, float64 (R,) each, as the trainer computes them."""
-    from lsnc_core.runs import fleet
+    import torch
+
+    from lsnc_core.runs import fleet, stacked_step
 
     recorded = []
     per_replica = fleet.losses.per_replica
+    loss_gradient = stacked_step.loss_gradient
 
     def recording(names, device):
         def loss_of_a_step(logits, targets):
@@ -181,5 +184,13 @@ def steps(monkeypatch):
         fit = per_replica(names, device)
         return loss_of_a_step
 
+    def recording_written_out(fits, logits, targets):
+        # (r, K, B): the step that is written out asks for the gradient alone; all in one group
+        all_of = [fit or fleet.losses.cross_entropy for fit in fits]
+        losses = [fit(z, y) for fit, z, y in zip(all_of, logits.mT, targets.mT, strict=True)]
+        recorded.append(torch.stack(losses).double().mean(-1))
+        return loss_gradient(fits, logits, targets)
+
     monkeypatch.setattr(fleet.losses, "per_replica", recording)
+    monkeypatch.setattr(stacked_step, "loss_gradient", recording_written_out)
     return recorded

@@ -75,10 +75,10 @@ def numbers(table):
     return table.drop(columns=PROVENANCE)
 
 
-def in_this_process(todo, missing, store, progress):
+def in_this_process(todo, missing, store, routes, progress):
     """Stands for `execute._train_in_processes`: one block after the other, here."""
     for block in todo:
-        execute._train_block(block, missing, "cpu", store, progress.advance)
+        execute._train_block(block, missing, "cpu", store, routes, progress.advance)
 
 
 # sizes of the parts of image sets that tests make

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -18,8 +19,9 @@ from lsnc_core.papers.chen import networks
 from lsnc_core.runs import execute, fleet, prepare
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-benchmark, cases, grids, memory, ways = (
-    importlib.import_module(name) for name in ("fleet", "cases", "grids", "memory", "ways")
+benchmark, cases, grids, jax_peer, memory, ways = (
+    importlib.import_module(name)
+    for name in ("fleet", "cases", "grids", "jax_peer", "memory", "ways")
 )
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -96,12 +98,12 @@ def test_the_benchmark_writes_its_rows_and_the_errors_of_those_that_failed(
 
 
 def run_row(kind, device):
-    hold, step = fleet.hold, fleet.sgd_step
+    hold, step = fleet.hold, fleet.StackedStep
     rate = ways.fleet_rate(cases.CASES["tiny"], 2, 0.01, device, kind)
-    assert rate > 0 and (fleet.hold, fleet.sgd_step) == (hold, step)
+    assert rate > 0 and (fleet.hold, fleet.StackedStep) == (hold, step)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in cases.KINDS if "streamed" not in kind])
+@pytest.mark.parametrize("kind", cases.KINDS)
 def test_every_kind_of_row_runs(tiny, kind):
     run_row(kind, CPU)
 
@@ -109,7 +111,7 @@ def test_every_kind_of_row_runs(tiny, kind):
 def test_epochs_before_steps_are_recorded_are_not_measured(tiny, monkeypatch):
     clock, epochs = itertools.count(), []
 
-    def train(specs, images, device, progress):
+    def train(specs, images, device, progress, routes):
         while True:
             epochs.append(progress(1))
 
@@ -231,10 +233,9 @@ def test_every_case_is_measured_as_it_is_used(device):
 
 def test_rows_on_a_gpu():
     rows = {case: list(benchmark.rows_of(case, 1, CUDA)) for case in cases.CASES}
-    assert {"fleet 1", "fleet 100", "streamed 4", "fused 64"} <= set(rows["wide cnn 28x28"])
-    assert not {"fused 100", "streamed 256", "foreach 4", "threads 8", "listed 8"} & set(
-        rows["wide cnn 28x28"]
-    )
+    assert {"fleet 1", "fleet 100", "listed 8"} <= set(rows["wide cnn 28x28"])
+    on_cpus = {"threads 8", f"autograd {execute.BLOCK}", f"jax {execute.BLOCK}"}
+    assert not on_cpus & set(itertools.chain(*rows.values()))
     fleets = [
         f"fleet {size}" for size in sorted([*cases.DEFAULT_SIZES["cuda"], execute.BLOCK_CUDA])
     ]
@@ -245,10 +246,39 @@ def test_rows_on_a_gpu():
         "vmap 8",
         f"vmap {execute.BLOCK_CUDA}",
         *fleets,
+        "listed 8",
     ]
-    assert {f"{kind} 4" for kind in cases.KINDS if kind != "listed"} <= set(
-        rows["resnet18 width 64 bf16"]
-    )
+
+
+def test_rows_on_a_cpu(monkeypatch):
+    for there in (True, False):
+        monkeypatch.setattr(benchmark.jax_peer, "installed", lambda there=there: there)
+        rows, used = set(benchmark.rows_of("cnn 14x14", 1, CPU)), execute.BLOCK
+        assert {"threads 8", "listed 8", f"autograd {used}"} <= rows
+        assert {f"jax {used}", f"jax {2 * used}"} & rows == (
+            {f"jax {used}", f"jax {2 * used}"} if there else set()
+        )
+        twice = set(benchmark.measured_twice(rows, used))
+        assert twice == {"loader", f"fleet {used}", f"autograd {used}"} | (
+            {f"jax {used}"} if there else set()
+        )
+    assert not {"listed 8", "autograd 1"} & set(benchmark.rows_of("resnet18 width 4", 1, CPU))
+
+
+def test_jax_trains_the_same_network(tiny):
+    pytest.importorskip("jax", reason="JAX is no dependency")
+    spec = dataclasses.replace(cases.CASES["cnn 14x14"], train_size=100)
+    images, _, network = ways.prepared(spec)
+    parameters = jax_peer.arrays(network)
+    found = np.asarray(jax_peer.apply_of(network)(parameters, images.numpy()))
+    np.testing.assert_allclose(found, network(images).detach().numpy(), rtol=1e-4, atol=1e-5)
+    assert ways.in_jax(spec, 2, 0.01) > 0
+
+
+def test_networks_with_batch_norm_are_not_written_in_jax():
+    network = models.cnn((1, 14, 14), 10, (4, 6, 11), batch_norm=True)
+    assert not jax_peer.written(network)
+    assert jax_peer.written(models.cnn((1, 14, 14), 10, (4, 6, 11)))
 
 
 def test_the_paper_s_grids_are_ten_by_ten():

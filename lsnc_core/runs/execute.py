@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from lsnc_core.runs import products
     from lsnc_core.runs.measure import Trained
 
 # Networks per block on a CPU core. In the recorded benchmark the CNNs that can be stacked reach at
@@ -188,13 +189,21 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
         file=sys.stderr,
         flush=True,
     )
+    routes = _routes(device, store)
     total = sum(len(block) * block[0].epochs * cost.epoch_operations(block[0]) for block in todo)
     with Progress(total) as progress:
         if device == "cuda" or len(todo) == 1:
             for block in todo:
-                _train_block(block, missing, device, store, progress.advance)
+                _train_block(block, missing, device, store, routes, progress.advance)
         else:
-            _train_in_processes(todo, missing, store, progress)
+            _train_in_processes(todo, missing, store, routes, progress)
+
+
+def _routes(device: str, store: Store) -> "products.Routes":
+    """By which library this machine's CPU multiplies, if it is the one that trains."""
+    from lsnc_core.runs import products
+
+    return products.of_this_machine(store.folder.parent) if device == "cpu" else products.BY_DEFAULT
 
 
 def _train_block(
@@ -202,6 +211,7 @@ def _train_block(
     missing: set[RunSpec],
     device: str,
     store: Store,
+    routes: "products.Routes",
     progress: Callable[[int, int], object],
 ) -> None:
     """Train one block and store those of its histories that were missing.
@@ -211,13 +221,14 @@ def _train_block(
         missing: the specs to store.
         device: "cpu", on which training is single-threaded wherever it runs, or "cuda".
         store: where results and checkpoints lie.
+        routes: by which library a CPU multiplies.
         progress: called with operations done, and how many of them an earlier start did.
     """
     start = time.perf_counter()
     contexts = [store.context(spec) for spec in block]
     checkpoint = store.unfinished(block, device)
     resumed = checkpoint.exists()
-    trained = _train_together(block, device, checkpoint, progress)
+    trained = _train_together(block, device, checkpoint, routes, progress)
     store.refresh()
     if [store.context(spec) for spec in block] != contexts:
         raise UsageError(
@@ -231,6 +242,7 @@ def _train_block(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "resumed": resumed,
         "deterministic": device == "cpu" or files.deterministic(),
+        "products": dict(trained[0].products),
     }
     for spec, one in zip(block, trained, strict=True):
         if spec in missing:
@@ -242,6 +254,7 @@ def _train_together(
     block: list[RunSpec],
     device: str,
     checkpoint: Path,
+    routes: "products.Routes",
     progress: Callable[[int, int], object],
 ) -> list["Trained"]:
     """Train one block from its checkpoint, or from the start; arguments as of `_train_block`."""
@@ -261,8 +274,9 @@ def _train_together(
 
     try:
         with _settled(device):
+            # not held here: the fleet lets go of the pixels as they were read
             return fleet.train(
-                block, data.load(block[0].data), torch.device(device), report, checkpoint
+                block, data.load(block[0].data), torch.device(device), report, checkpoint, routes
             )
     except torch.OutOfMemoryError as error:
         raise UsageError(
@@ -308,7 +322,11 @@ def cores() -> int:
 
 
 def _train_in_processes(
-    todo: list[list[RunSpec]], missing: set[RunSpec], store: Store, progress: Progress
+    todo: list[list[RunSpec]],
+    missing: set[RunSpec],
+    store: Store,
+    routes: "products.Routes",
+    progress: Progress,
 ) -> None:
     """Spread blocks over one process per core; the first failure, or Ctrl-C, stops them all."""
     context = multiprocessing.get_context("spawn")
@@ -318,7 +336,9 @@ def _train_in_processes(
         min(len(todo), cores()), mp_context=context, initializer=_start_worker, initargs=(messages,)
     )
     try:
-        waiting = {pool.submit(_work, block, missing & set(block), store.folder) for block in todo}
+        waiting = {
+            pool.submit(_work, block, missing & set(block), store.folder, routes) for block in todo
+        }
         while waiting:
             with contextlib.suppress(queue.Empty):
                 progress.advance(*messages.get(timeout=0.2))
@@ -372,10 +392,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(block: list[RunSpec], missing: set[RunSpec], folder: Path) -> None:
+def _work(
+    block: list[RunSpec], missing: set[RunSpec], folder: Path, routes: "products.Routes"
+) -> None:
     """Train one block inside a training process."""
 
     def report(done: int, before: int) -> None:
         _messages.put((done, before))
 
-    _train_block(block, missing, "cpu", Store(folder), report)
+    _train_block(block, missing, "cpu", Store(folder), routes, report)

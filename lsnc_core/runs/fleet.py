@@ -15,38 +15,17 @@ from lsnc_core import labels, losses
 from lsnc_core.errors import UsageError
 from lsnc_core.images import ImageSet, crops_and_flips, crops_and_flips_of, standardise
 from lsnc_core.runs import checkpoint as checkpoints
-from lsnc_core.runs import prepare
+from lsnc_core.runs import prepare, products
 from lsnc_core.runs.graphs import recorded
 from lsnc_core.runs.measure import Trained, measure, named, of_replica
-from lsnc_core.runs.replicas import hold
+from lsnc_core.runs.replicas import Listed, hold
+from lsnc_core.runs.sgd import sgd_step, sgd_step_side_by_side, shrink_factors
 from lsnc_core.runs.spec import PER_REPLICA, RunSpec
+from lsnc_core.runs.stacked_step import StackedStep
 
 # A run that is stopped loses at most this much work. Where writing a checkpoint takes long, it is
 # written less often: at most every CHECKPOINT_SHARE times as long as writing takes.
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 60, 20
-
-
-@torch.no_grad()
-def sgd_step(
-    parameters: Sequence[torch.Tensor],
-    gradients: Sequence[torch.Tensor],
-    velocities: Sequence[torch.Tensor],
-    learning_rates: Sequence[torch.Tensor],
-    weight_decays: Sequence[torch.Tensor] | None,
-    momentum: float,
-) -> None:
-    """One step of SGD in place: `v <- momentum v + gradient + weight_decay w`, `w <- w - lr v`.
-
-    Learning rates and weight decays broadcast to the parameters: torch.optim.SGD knows one learning
-    rate per tensor, not one per replica in it.
-    """
-    for number, (parameter, gradient, velocity) in enumerate(
-        zip(parameters, gradients, velocities, strict=True)
-    ):
-        velocity.mul_(momentum).add_(gradient)
-        if weight_decays is not None:
-            velocity.addcmul_(parameter, weight_decays[number])
-        parameter.addcmul_(velocity, learning_rates[number], value=-1)
 
 
 def train(
@@ -55,6 +34,7 @@ def train(
     device: torch.device,
     progress: Callable[[int], object] = lambda epochs: None,
     checkpoint: Path | None = None,
+    routes: products.Routes = products.BY_DEFAULT,
 ) -> list[Trained]:
     """Train the networks of all specs together by SGD on smoothed noisy labels.
 
@@ -65,6 +45,7 @@ def train(
         progress: called with the number of network-epochs done since the last call.
         checkpoint: a file to resume from where it is there, written every `CHECKPOINT_SECONDS`; the
             result does not depend on it. The caller deletes it.
+        routes: by which library a CPU multiplies, see `products`, unless a checkpoint says it.
 
     Returns:
         For each spec, in order, its history and its tensors.
@@ -86,7 +67,7 @@ def train(
     Raises:
         UsageError: for specs that cannot train together, or a set too small.
     """
-    fleet = Fleet(specs, image_set, device)
+    fleet = Fleet(specs, image_set, device, routes)
     del image_set  # the pixels as they were read are not needed any more
     return fleet.train(progress, checkpoint)
 
@@ -99,16 +80,23 @@ class Fleet:
     Attributes:
         specs: one per replica.
         shared: a spec whose settings outside `PER_REPLICA` are those of all.
+        routes: by which library a CPU multiplies.
         epoch: the last epoch that is done.
         measured: what was measured so far, one mapping per epoch of `evaluate_at`.
     """
 
-    def __init__(self, specs: Sequence[RunSpec], image_set: ImageSet, device: torch.device):
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        image_set: ImageSet,
+        device: torch.device,
+        routes: products.Routes = products.BY_DEFAULT,
+    ):
         if any(spec.shared != specs[0].shared for spec in specs):
             raise UsageError(
                 f"runs that train together may differ in {', '.join(PER_REPLICA)} only."
             )
-        self.specs, self.shared, self.device = specs, specs[0], device
+        self.specs, self.shared, self.device, self.routes = specs, specs[0], device, routes
         self.epoch = 0
         self.measured: list[dict] = []
         image_shape, classes, clean = self._load_images(image_set)
@@ -116,6 +104,8 @@ class Fleet:
         networks = [prepare.build(spec, image_shape, classes) for spec in specs]
         self.replicas = hold(networks, image_shape, device)
         self.velocities = [torch.zeros_like(parameter) for parameter in self.replicas.parameters]
+        side_by_side = isinstance(self.replicas, Listed) and device.type == "cuda"
+        self.update = sgd_step_side_by_side if side_by_side else sgd_step
         self.fit = losses.per_replica([spec.loss for spec in specs], device)
         self._set_rates()
         self.order = labels.generator(self.shared.order_seed, "order")
@@ -171,7 +161,8 @@ class Fleet:
         if checkpoint and self.resume(checkpoint):
             progress(self.epoch * len(self.specs))
         # no attribute: what holds itself in a circle keeps a GPU's memory until Python looks for it
-        take_step = recorded(self.step, self.device)
+        step = StackedStep(self, self.routes) if StackedStep.fits(self) else self.step
+        take_step = recorded(step, self.device)
         due = time.monotonic() + CHECKPOINT_SECONDS
         while self.epoch < self.shared.epochs:
             self.train_epoch(take_step)
@@ -184,7 +175,7 @@ class Fleet:
                 writing = time.monotonic() - start
                 due = time.monotonic() + max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * writing)
         return [
-            of_replica(self.measured, replica, {"kept": kept})
+            of_replica(self.measured, replica, {"kept": kept}, self.routes)
             for replica, kept in enumerate(self.kept)
         ]
 
@@ -198,6 +189,11 @@ class Fleet:
             moves = crops_and_flips(len(rows), self.order) if augmented else ()
             take_step(rows, *(tensor.to(self.device) for tensor in moves))
 
+    def batch(self, rows: torch.Tensor, *moves: torch.Tensor) -> torch.Tensor:
+        """The training images of a batch, (B, C, H, W); arguments as of `step`."""
+        images = self.train_images
+        return crops_and_flips_of(images, rows, *moves) if moves else images.index_select(0, rows)
+
     def step(self, rows: torch.Tensor, *moves: torch.Tensor) -> None:
         """Take one step of SGD on a batch, in place.
 
@@ -205,8 +201,7 @@ class Fleet:
             rows: of the training images, int64 (B,).
             moves: from `crops_and_flips`, where images are augmented.
         """
-        images = self.train_images
-        images = crops_and_flips_of(images, rows, *moves) if moves else images[rows]
+        images = self.batch(rows, *moves)
         half = self.shared.precision == "bfloat16"
         # weights change every step: autocast has no use for keeping their rounded copies
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
@@ -216,7 +211,7 @@ class Fleet:
             loss = loss + self.feature_decay * features.float().square().sum(2).mean(1)
         # the sum over replicas: each one's gradient is that of its own loss
         gradients = torch.autograd.grad(loss.sum(), self.replicas.parameters)
-        sgd_step(
+        self.update(
             self.replicas.parameters,
             self._clip(gradients) if self.shared.clip else gradients,
             self.velocities,
@@ -227,8 +222,7 @@ class Fleet:
 
     def _clip(self, gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Shrink each replica's whole gradient to the norm `clip`, as torch's clip_grad_norm_."""
-        norms = self.replicas.square_norms(gradients).sqrt()  # (R,)
-        shrink = (self.shared.clip / (norms + 1e-6)).clamp(max=1)
+        shrink = shrink_factors(self.replicas.square_norms(gradients), self.shared.clip)  # (R,)
         factors = self.replicas.spread(shrink)
         return [gradient * factor for gradient, factor in zip(gradients, factors, strict=True)]
 
@@ -253,6 +247,7 @@ class Fleet:
         """Write a checkpoint; raises UsageError where that is not possible."""
         content = {
             "epoch": self.epoch,
+            "routes": dict(self.routes),
             "state": [tensor.detach() for tensor in self.state],
             "order": self.order.get_state(),
             "measured": self.measured,
@@ -270,4 +265,5 @@ class Fleet:
             tensor.copy_(value)
         self.order.set_state(content["order"])
         self.epoch, self.measured = content["epoch"], content["measured"]
+        self.routes = content["routes"]
         return True

@@ -30,12 +30,15 @@ ENGINE = (
     "runs/graphs.py",
     "runs/measure.py",
     "runs/prepare.py",
+    "runs/products.py",
     "runs/replicas.py",
+    "runs/sgd.py",
+    "runs/stacked_step.py",
     "runs/statistics.py",
 )
 # Modules that the engine refers to and that are left out: what they do to a number shows in the
 # spec's values or in what a file of your own returns, or they do nothing to it.
-LEFT_OUT = ("custom.py", "errors.py", "files.py", "runs/spec.py")
+LEFT_OUT = ("custom.py", "errors.py", "files.py", "provenance.py", "runs/spec.py")
 
 
 class Choice(NamedTuple):

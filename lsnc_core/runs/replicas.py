@@ -2,11 +2,12 @@
 
 `Stacked` keeps the weights of all networks as batched matrices, so that every layer is one product.
 It takes networks of linear layers, patch-wise convolutions, batch norm and ReLUs. `Listed` keeps
-any networks side by side and runs them in turn; on a CPU nothing else was faster for general
-convolutions and batch norm. `hold` chooses. R replicas, B images, D feature width, K classes,
-P positions of a layer.
+any networks side by side and runs them in turn, on a GPU on several streams; nothing else was
+faster for general convolutions and batch norm. `hold` chooses. R replicas, B images, D feature
+width, K classes, P positions of a layer.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -16,6 +17,9 @@ from torch import nn
 
 from lsnc_core import models
 from lsnc_core.errors import UsageError
+
+# More streams gain nothing: a GPU's multiprocessors are full, and every fork and join costs.
+STREAMS = 8
 
 
 class Stacked:
@@ -159,9 +163,12 @@ class Stacked:
 class Listed:
     """Networks of any kind side by side, run in turn.
 
-    Their memory format is the fastest for convolutions on a CPU. Args and methods as for `Stacked`;
-    `parameters` are those of each network in turn, `buffers` likewise (batch norm's running
-    statistics).
+    On a CUDA device they are dealt to a few streams, so that small networks run at the same time.
+    The streams fork from the current one and join it again within `forward`, as recording a graph
+    demands; autograd runs each backward operation on the stream of its forward operation and joins
+    them itself. The memory format is the fastest for convolutions. Args and methods as for
+    `Stacked`; `parameters` are those of each network in turn, `buffers` likewise (batch norm's
+    running statistics).
     """
 
     def __init__(
@@ -178,15 +185,34 @@ class Listed:
             self.networks.append(network)
             self.parameters += network.parameters()
             self.buffers += network.buffers()
+        count = min(len(networks), STREAMS) if device.type == "cuda" else 0
+        self.streams = [torch.cuda.Stream() for _ in range(count)]
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (R, B, D) and logits (R, B, K) of all networks for images float (B, C, H, W)."""
         images = images.contiguous(memory_format=torch.channels_last)
-        features = [network.features(images) for network in self.networks]
-        logits = [
-            network.classifier(rows) for network, rows in zip(self.networks, features, strict=True)
-        ]
+        if self.streams:
+            passed = self._in_streams(images)
+        else:
+            passed = [_pass(network, images) for network in self.networks]
+        features, logits = zip(*passed, strict=True)
         return torch.stack(features), torch.stack(logits)
+
+    def _in_streams(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Features (B, D) and logits (B, K) of each network."""
+        here, passed = torch.cuda.current_stream(), []
+        for stream in self.streams:
+            stream.wait_stream(here)
+        try:
+            for network, stream in zip(self.networks, itertools.cycle(self.streams), strict=False):
+                with torch.cuda.stream(stream):
+                    passed.append(_pass(network, images))
+        finally:  # a recording that ends with a failure must find all streams joined
+            # no tensor needs record_stream: a stream reuses itself what it frees, and not before
+            # its next wait for this one
+            for stream in self.streams:
+                here.wait_stream(stream)
+        return passed
 
     def classifier(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights (R, K, D) and biases (R, K) of the last layers, as they are now."""
@@ -221,6 +247,11 @@ class Listed:
         """Switch layers such as batch norm between training and evaluation."""
         for network in self.networks:
             network.train(mode)
+
+
+def _pass(network: models.Network, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    features = network.features(images)
+    return features, network.classifier(features)
 
 
 def hold(

@@ -267,12 +267,12 @@ def test_a_file_that_is_edited_while_networks_train_changes_nothing_and_is_repor
         undisturbed = fleet.train(specs, data.load("digits"), CPU)
     train, found = fleet.train, []
 
-    def edited(specs, images, device, progress, checkpoint):
+    def edited(specs, images, device, progress, *others):
         def edit(done):
             path.write_text(LOSS.rstrip() + " * 1000")
             progress(done)
 
-        found.append(train(specs, images, device, edit, checkpoint))
+        found.append(train(specs, images, device, edit, *others))
         return found[-1]
 
     monkeypatch.setattr(fleet, "train", edited)
