@@ -3,7 +3,7 @@
 set -euo pipefail
 
 if ! command -v python3 >/dev/null; then
-    echo "run_all.sh: python3 was not found; install Python 3.11, 3.12 or 3.13." >&2
+    echo "run_all.sh: python3 was not found; install Python 3.11, 3.12, 3.13 or 3.14." >&2
     exit 1
 fi
 folder='import os, sys; print(os.path.dirname(os.path.realpath(sys.argv[1])))'

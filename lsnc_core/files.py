@@ -11,6 +11,11 @@ from lsnc_core.errors import UsageError
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def is_checkout() -> bool:
+    """Whether the package lies in a checkout of the project, or was installed without it."""
+    return (PROJECT / "pyproject.toml").exists()
+
+
 def outputs_root() -> Path:
     """The folder for everything generated.
 
@@ -18,7 +23,7 @@ def outputs_root() -> Path:
     """
     if os.environ.get("LSNC_OUTPUTS"):
         return Path(os.environ["LSNC_OUTPUTS"]).expanduser().absolute()
-    return (PROJECT if (PROJECT / "pyproject.toml").exists() else Path.cwd()) / "outputs"
+    return (PROJECT if is_checkout() else Path.cwd()) / "outputs"
 
 
 def data_root() -> Path:

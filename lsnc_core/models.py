@@ -6,7 +6,7 @@ Every model is one function (image_shape, classes, widths, ...) -> Network, list
 import torch
 from torch import nn
 
-from lsnc_core.errors import UsageError
+from lsnc_core.errors import UsageError, needs_companion
 
 # Chen et al. name "two convolutional and two linear layers" and give no widths. These are ours:
 # patches instead of overlapping windows after the first layer, so that many replicas can be trained
@@ -167,6 +167,7 @@ def resnet18(
         widths: channels of the first of four stages, doubled in each of the next; D is 8 times it.
         feature_norm: whether batch norm follows the pooling, so that features can be negative.
     """
+    needs_companion("the model resnet18", "torchvision")
     from torchvision.models.resnet import BasicBlock
 
     (width,) = widths
@@ -202,6 +203,7 @@ def resnet50(
             blocks' outputs stay 256 to 2048 channels, so D = 2048 for every width (64 w for Zhou's
             WideResNet-50-w).
     """
+    needs_companion("the model resnet50", "torchvision")
     from torchvision.models.resnet import Bottleneck
 
     (width,) = widths

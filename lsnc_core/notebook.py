@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lsnc_core import profiles
-from lsnc_core.errors import UsageError
+from lsnc_core.errors import UsageError, needs_companion
 
 if TYPE_CHECKING:
     from lsnc_core.runs.spec import RunSpec
@@ -20,6 +20,7 @@ def start(profile: str = "auto", device: str = "auto") -> str:
     Raises:
         UsageError: for a parameter that the notebook does not have, or an unknown profile.
     """
+    needs_companion("a notebook", "IPython")
     from IPython import get_ipython
 
     shell = get_ipython()

@@ -57,6 +57,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=place)
 
 
+@pytest.hookimpl(optionalhook=True)  # the metrics' tests run without pytest-xdist, too
 def pytest_xdist_make_scheduler(config, log):
     """Spread groups over the workers in the order of the tests."""
     from xdist.scheduler import LoadScopeScheduling

@@ -36,7 +36,7 @@ LAYERS = (
     ("claims", "show", "notebook"),
     ("papers",),
     ("report",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 # These rooms may import only the ones named here.
 ONLY = {

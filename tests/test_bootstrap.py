@@ -25,12 +25,20 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_project(folder, dependencies, test=(), python=">=3.11,<3.14"):
+def write_project(folder, dependencies, test=(), python=">=3.11", minors=(11, 12, 13, 14)):
     """A pyproject.toml with the entries that bootstrap reads."""
-    lines = ["[project]", f'requires-python = "{python}"', f"dependencies = {list(dependencies)!r}"]
-    (folder / "pyproject.toml").write_text(
-        "\n".join([*lines, "[project.optional-dependencies]", f"test = {list(test)!r}"])
-    )
+    classifiers = [f'    "Programming Language :: Python :: 3.{minor}",' for minor in minors]
+    lines = [
+        "[project]",
+        'name = "sample"',
+        f'requires-python = "{python}"',
+        *("classifiers = [", '    "Programming Language :: Python :: 3",', *classifiers, "]"),
+        f"dependencies = {list(dependencies)[:1]!r}",
+        "[project.optional-dependencies]",
+        f"companion = {list(dependencies)[1:]!r}",
+        f"test = {['sample[companion]', *test]!r}",
+    ]
+    (folder / "pyproject.toml").write_text("\n".join(lines))
 
 
 def fake_venv(project, stamp=None):
@@ -124,11 +132,28 @@ def test_an_incomplete_active_environment_is_named_and_left_alone(project, monke
 # ---------------------------------------------------------------------------- the version of Python
 
 
-def test_the_bounds_are_those_of_pyproject(project):
-    assert bootstrap.python_bounds(project) == (11, 14)
-    write_project(project, [], python=">=3.12")
+def test_supported_pythons_are_those_of_pyproject(project):
+    assert not bootstrap.admitted((3, 10, 9), project)
+    assert bootstrap.admitted((3, 11, 0), project) and bootstrap.admitted((3, 15, 2), project)
+    assert bootstrap.locked_pythons(project) == [11, 12, 13, 14]
+    write_project(project, [], python=">=3.11,<3.14")
     with pytest.raises(bootstrap.SetupError, match="requires-python"):
-        bootstrap.python_bounds(project)
+        bootstrap.admitted((3, 12, 0), project)
+    write_project(project, [], minors=())
+    with pytest.raises(bootstrap.SetupError, match="classifiers"):
+        bootstrap.locked_pythons(project)
+
+
+def test_a_python_newer_than_the_lock_looks_for_one_that_it_covers(project, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "version_info", (3, 15, 2, "final", 0))
+    assert bootstrap.unmet(project) == []  # an active environment that has everything is used
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(
+        bootstrap.SetupError, match=r"^Python 3\.11 to 3\.14 is needed and python3 is 3\.15\.2:"
+    ):
+        bootstrap.right_python(project)
+    good = executable(tmp_path / "bin" / "python3.14", "#!/bin/sh\necho 14\n")
+    assert bootstrap.right_python(project) == str(good)
 
 
 def test_an_old_python_looks_for_another_that_runs(project, monkeypatch, tmp_path):
@@ -147,7 +172,7 @@ def test_an_old_python_without_another_is_one_sentence(project, monkeypatch, cap
     assert bootstrap.main([]) == 1
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.splitlines()[-1].startswith(
-        "Python 3.11 to 3.13 is needed and python3 is 3.8.18: install"
+        "Python 3.11 to 3.14 is needed and python3 is 3.8.18: install"
     )
     assert not (project / ".venv").exists()
 
@@ -219,6 +244,15 @@ def test_a_venv_whose_python_is_gone_or_old_is_rebuilt(project):
     (venv / "bin" / "python").unlink()
     executable(venv / "bin" / "python", "#!/bin/sh\necho 3.9.1\n")
     assert bootstrap.look(project, venv) == ("build", "its Python is 3.9.1")
+
+
+def test_a_venv_of_a_python_that_the_lock_does_not_cover_is_used_only_if_complete(project):
+    write_project(project, ["numpy>=1"], minors=(sys.version_info[1] + 1,))
+    venv = fake_venv(project)
+    assert bootstrap.look(project, venv) == ("ready", "")
+    write_project(project, ["no-such-thing"], minors=(sys.version_info[1] + 1,))
+    version = bootstrap.dotted(sys.version_info)
+    assert bootstrap.look(project, venv) == ("build", f"its Python is {version}")
 
 
 def test_emptying_keeps_the_stamp_and_what_links_point_to(project):

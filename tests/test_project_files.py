@@ -20,8 +20,12 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
-TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
+BASE = [Requirement(line) for line in PROJECT["dependencies"]]
+EXTRAS = {}
+for extra, listed in PROJECT["optional-dependencies"].items():
+    asked = [Requirement(line) for line in listed]
+    EXTRAS[extra] = [requirement for requirement in asked if requirement.name != PROJECT["name"]]
+COMPANION, TEST = EXTRAS["companion"], EXTRAS["test"]
 CONDA_NAMES = {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",
@@ -37,7 +41,7 @@ TOP_LEVEL = {
 }
 SCRIPTS = ["run_all.sh", "run_tests.sh", ".ci/run"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PYTHONS = ("3.11.0", "3.12.0", "3.13.0")
+PYTHONS = ("3.11.0", "3.12.0", "3.13.0", "3.14.0")
 
 
 # requirements
@@ -53,10 +57,33 @@ def test_environment_yml_asks_for_what_pyproject_asks_for():
     asked = {requirement.name: requirement.specifier for requirement in listed}
     assert len(asked) == len(listed)
     expected = {"python": Requirement(f"python{PROJECT['requires-python']}").specifier}
-    for requirement in RUNTIME + TEST:
+    for requirement in BASE + COMPANION + TEST:  # the companion narrows the range of torch
         name = CONDA_NAMES.get(requirement.name, requirement.name)
         expected[name] = requirement.specifier
     assert asked == expected
+
+
+def test_the_companion_narrows_ranges_of_the_base_and_the_tests_build_on_it():
+    base = {requirement.name: requirement.specifier for requirement in BASE}
+    twice = {each.name: each.specifier for each in COMPANION if each.name in base}
+    assert list(twice) == ["torch"]
+    for minor in range(40):
+        version = f"2.{minor}.0"
+        assert version not in twice["torch"] or version in base["torch"]
+    assert f"{PROJECT['name']}[companion]" in PROJECT["optional-dependencies"]["test"]
+
+
+def test_scripts_and_readme_name_the_pythons_that_the_lock_covers():
+    minors = [version.split(".")[1] for version in PYTHONS]
+    *first, last = [f"3.{minor}" for minor in minors]
+    classifiers = [f"Programming Language :: Python :: 3.{minor}" for minor in minors]
+    assert [line for line in PROJECT["classifiers"] if " 3." in line] == classifiers
+    for name in ("run_all.sh", "run_tests.sh"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert f"install Python {', '.join(first)} or {last}." in text
+    assert f"Python {first[0]} to {last}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == [*first, last]
 
 
 def locked():
@@ -87,7 +114,7 @@ def test_the_lock_satisfies_pyproject_on_every_python():
     pins = locked()
     for python in PYTHONS:
         assert python in Requirement(f"python{PROJECT['requires-python']}").specifier
-        for requirement in RUNTIME + TEST:
+        for requirement in BASE + COMPANION + TEST:
             version = pins.get((canonicalize_name(requirement.name), python))
             assert version is not None, f"{requirement.name} is not locked for Python {python}"
             assert version in requirement.specifier, f"{requirement.name} is locked at {version}"
@@ -101,8 +128,8 @@ def test_the_lock_names_no_place_to_fetch_from():
     assert "://" not in text
 
 
-def test_the_ranges_admit_torch_2_11_to_2_15_and_its_torchvisions():
-    bounds = {requirement.name: requirement.specifier for requirement in RUNTIME}
+def test_the_companion_admits_torch_2_11_to_2_15_and_its_torchvisions():
+    bounds = {requirement.name: requirement.specifier for requirement in COMPANION}
     torch = [minor for minor in range(30) if f"2.{minor}.0" in bounds["torch"]]
     assert torch == [11, 12, 13, 14, 15]
     torchvision = [minor for minor in range(40) if f"0.{minor}.0" in bounds["torchvision"]]

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsnc_core import files, papers, profiles, runs
-from lsnc_core.errors import UsageError
+from lsnc_core.errors import UsageError, needs_companion
 from lsnc_core.report import build, catalog, parameters, record, schedule
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# what the run, the notebooks and the report import of the extra `companion`
+NEEDED = ("papermill", "nbconvert", "jinja2", "mathjax", "ipykernel", "ipywidgets", "pyarrow")
+NEEDED += ("matplotlib", "seaborn", "sklearn", "mlxtend", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ def resolve(
     Raises:
         UsageError: if it cannot be carried out.
     """
+    if not files.is_checkout():
+        raise UsageError(
+            "the notebooks do not come with an installed package: clone the project and start "
+            "its ./run_all.sh, which installs the extra `companion` by itself."
+        )
+    needs_companion("the companion", *NEEDED)
     if target:
         record.check_name(target)
     chosen = runs.choose_device(device)

@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="list all runs; check every file; delete what is not used any more",
     )
     what = command.parse_args(arguments).what
-    store = Store()
     try:
+        store = Store()
         if what == "clean":
             print(f"deleted {len(store.clean())} files of {store.folder}")
             return 0

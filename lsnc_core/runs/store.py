@@ -19,7 +19,7 @@ import numpy as np
 
 from lsnc_core import custom, files, provenance
 from lsnc_core.data_sources import source_of
-from lsnc_core.errors import UsageError
+from lsnc_core.errors import UsageError, needs_companion
 from lsnc_core.runs import key
 from lsnc_core.runs.spec import RunSpec, digest
 
@@ -60,9 +60,14 @@ class Store:
 
     Args:
         folder: where the files lie; by default `runs/` under the outputs folder.
+
+    Raises:
+        UsageError: without the extra `companion`.
     """
 
     def __init__(self, folder: Path | None = None):
+        # at once, not when the first network is trained and about to be kept
+        needs_companion("the store of trained networks", "pyarrow")
         self.folder = folder or files.outputs_root() / "runs"
         self._checksums: dict[str, str] = {}
         self._own_files: dict[tuple, str] = {}

@@ -125,10 +125,10 @@ def figure(
     def bind(draw: Callable[..., Drawing]) -> DrawnFigure:
         @functools.wraps(draw)
         def drawn(*arguments: Any, **settings: Any) -> Figure:
-            from matplotlib import pyplot
-
             with style.common():
                 drawing = draw(*arguments, **settings)
+            from matplotlib import pyplot
+
             pyplot.close(drawing.figure)  # or notebooks show it a second time
             return Figure(
                 drawing.figure,

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
+from lsnc_core.errors import needs_companion
+
 # perceptually even and safe for colour-blind readers; dark is low, as in the papers' heat maps
 LOSS_MAP, RESIDUAL_MAP = "viridis", "RdBu_r"
 # seaborn's "colorblind" palette, written out so that importing this module does not import seaborn
@@ -22,7 +24,12 @@ COLOURS = [
 
 @contextlib.contextmanager
 def common() -> Iterator[None]:
-    """Draw under the common style."""
+    """Draw under the common style.
+
+    Raises:
+        UsageError: without the extra `companion`.
+    """
+    needs_companion("drawing a figure", "matplotlib", "seaborn")
     import matplotlib.pyplot as plt
     import seaborn as sns
 

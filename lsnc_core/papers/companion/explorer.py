@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsnc_core import labels
+from lsnc_core.errors import needs_companion
 from lsnc_core.papers.chen.drawing import CLEAN_RATE, KEPT, NAMES, TOP
 from lsnc_core.papers.page import Page
 from lsnc_core.show import style, svg_text
@@ -41,6 +42,7 @@ def draw_smoothing(kind: str, M: int, p: float) -> "Figure":
         M: number of classes.
         p: kept mass in [0, 1].
     """
+    needs_companion("drawing a figure", "matplotlib", "seaborn")
     import matplotlib.pyplot as plt
 
     # fixed margins: fitting them anew would take most of the time of a slider's step
@@ -101,10 +103,11 @@ class SmoothingExplorer:
         M: number of classes, at least 2.
 
     Raises:
-        UsageError: for another kind, or M below 2.
+        UsageError: for another kind, or M below 2; without the extra `companion`.
     """
 
     def __init__(self, kind: str = "alpha", M: int = 10):
+        needs_companion("the explorer", "ipywidgets")
         import ipywidgets as widgets
 
         label_noise.loss(kind, 0.5, 0.5, M)  # refuses what cannot be drawn before anything is shown
