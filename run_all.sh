@@ -18,5 +18,10 @@ for argument in "$@"; do
 done
 python=$(python3 "$root/lsnc_core/bootstrap.py" ${how:+"$how"})
 
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
+    # importing takes twice as long without bytecode: it goes to the caches, not beside the sources
+    unset PYTHONDONTWRITEBYTECODE
+    export PYTHONPYCACHEPREFIX="${PYTHONPYCACHEPREFIX:-${LSNC_OUTPUTS:-$root/outputs}/cache/bytecode}"
+fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -P -m lsnc_core.cli "$@" # -P: do not search the working directory for modules

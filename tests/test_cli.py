@@ -376,6 +376,20 @@ def test_help_through_the_script_from_anywhere(tmp_path):
     assert answer.stdout.startswith("usage: run_all.sh")
 
 
+@pytest.mark.parametrize("variable", ["", "1"])
+def test_bytecode_is_kept_with_the_caches_where_it_may_not_lie_beside_the_sources(
+    tmp_path, variable
+):
+    environment = report_environment(
+        LSNC_OUTPUTS=str(tmp_path / "outputs"), PYTHONDONTWRITEBYTECODE=variable
+    )
+    environment.pop("PYTHONPYCACHEPREFIX", None)
+    command = [ROOT / "run_all.sh", "--help"]
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    kept = tmp_path / "outputs" / "cache" / "bytecode"
+    assert bool(list(kept.rglob("lsnc_core/errors.*.pyc"))) == bool(variable)
+
+
 def test_the_list_has_each_notebook_once_with_its_section_and_minutes(command):
     code, lines, errors = command("--list")
     assert (code, errors) == (0, [])

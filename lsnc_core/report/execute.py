@@ -9,23 +9,29 @@ killed.
 """
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsnc_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from lsnc_core.report.kernels import WaitingKernel
 
 FAILED, MISUSED, KILLED = 1, 2, 138
 
 
-def run(source: Path, target: Path, parameters: dict) -> None:
+def run(
+    source: Path, target: Path, parameters: dict, waiting: "WaitingKernel | None" = None
+) -> None:
     """Execute a notebook and write the target when it has finished.
 
     Args:
         source: the notebook.
         target: where the executed notebook goes.
         parameters: JSON values, all of them known to the notebook.
+        waiting: a process forked ahead for the kernel, or None to start one.
 
     Raises:
         papermill.PapermillExecutionError: if a cell fails.
@@ -36,6 +42,7 @@ def run(source: Path, target: Path, parameters: dict) -> None:
     import papermill
 
     from lsnc_core import files
+    from lsnc_core.report import kernels
 
     with tempfile.TemporaryDirectory(prefix="lsnc-") as scratch:
         partial = Path(scratch) / target.name
@@ -44,6 +51,7 @@ def run(source: Path, target: Path, parameters: dict) -> None:
             partial,
             parameters,
             kernel_name="python3",
+            kernel_manager_class=kernels.manager_class(waiting),
             progress_bar=False,
             cwd=source.parent,
             request_save_on_cell_execute=False,
@@ -59,8 +67,8 @@ def run(source: Path, target: Path, parameters: dict) -> None:
         files.write_whole(target, lambda path: path.write_bytes(partial.read_bytes()))
 
 
-def main(arguments: list[str]) -> int:
-    """Run one notebook.
+def main(arguments: list[str], waiting: "WaitingKernel | None" = None) -> int:
+    """Run one notebook, in the kernel that waits if there is one.
 
     Returns:
         The exit status; a failure's sentence is the last line of standard output.
@@ -70,7 +78,7 @@ def main(arguments: list[str]) -> int:
     from nbclient.exceptions import DeadKernelError
 
     try:
-        run(source, target, parameters)
+        run(source, target, parameters, waiting)
     except papermill.PapermillExecutionError as error:
         misused = error.ename == UsageError.__name__
         cause = error.evalue if misused else f"{error.ename}: {error.evalue}"
@@ -93,6 +101,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # ipykernel starts a debugger, whose warning of frozen modules does not belong in the log
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     sys.exit(main(sys.argv[1:]))

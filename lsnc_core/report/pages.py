@@ -1,5 +1,6 @@
 """An executed notebook as the body of a page."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,8 +66,6 @@ def convert(entry: papers.Entry, source: Path, report: Path) -> NotebookPage:
     Raises:
         UsageError: if the file cannot be read or the folder cannot be written.
     """
-    from nbconvert import HTMLExporter
-
     notebook = executed.read(source)
     figures, verdicts = executed.carried(notebook)
     for cell in notebook.cells:
@@ -76,7 +75,16 @@ def convert(entry: papers.Entry, source: Path, report: Path) -> NotebookPage:
     for output in executed.outputs(notebook):
         _make_static(output.get("data", {}), report)
     notebook.metadata.pop("widgets", None)
-    exporter = HTMLExporter(
+    body, _ = _exporter().from_notebook_node(notebook)
+    return NotebookPage(entry, body, figures, verdicts)
+
+
+@functools.cache
+def _exporter():
+    """nbconvert's exporter, one for all pages: compiling its templates takes longer than a page."""
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(
         template_name="notebook",
         extra_template_basedirs=[str(TEMPLATES)],
         exclude_input_prompt=True,
@@ -84,8 +92,6 @@ def convert(entry: papers.Entry, source: Path, report: Path) -> NotebookPage:
         exclude_anchor_links=True,
         embed_images=True,
     )
-    body, _ = exporter.from_notebook_node(notebook)
-    return NotebookPage(entry, body, figures, verdicts)
 
 
 def _make_static(bundle: dict, report: Path) -> None:

@@ -185,7 +185,12 @@ def train(request: Request, planned: dict[str, list[runs.RunSpec]]) -> Networks:
 def execute(request: Request, networks: Networks) -> dict[str, schedule.Outcome]:
     """Run the notebooks that are not up to date, the longest first; how each ended, by name."""
     store, jobs = runs.Store(), []
-    for entry in sorted(request.entries, key=lambda entry: -entry.page.minutes.get("quick", 0)):
+
+    def expected(entry: papers.Entry) -> tuple[bool, float]:
+        # a card's minutes count the training, which is over: those that train nothing take longest
+        return bool(networks.planned[entry.name]), -entry.page.minutes.get("quick", 0)
+
+    for entry in sorted(request.entries, key=expected):
         names = tuple(store.path(spec).stem for spec in networks.planned[entry.name])
         jobs.append(schedule.Job(source_of(entry.name), request.settings[entry.name], names))
     ended = schedule.run_jobs(jobs, request.folder, request.force, _say)

@@ -1,4 +1,7 @@
-"""Which notebooks must run again, and running them, two at a time, each in processes of its own."""
+"""Which notebooks must run again, and running them, two at a time, each in processes of its own.
+
+Where several run, their processes are forks of one that has imported what they need.
+"""
 
 import hashlib
 import json
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsnc_core import custom, data, files, provenance
-from lsnc_core.report.execute import MISUSED
+from lsnc_core.report import execute, forks
 from lsnc_core.runs.spec import digest
 
 # Starting a kernel and importing is most of a notebook's time, and is single-threaded.
@@ -88,14 +91,38 @@ def run_jobs(
         force: run unchanged ones too.
         say: called with one line for each notebook that starts or ends.
     """
-    runner = _Runner(folder, force, say)
+    runner = _Runner(folder, say)
+    outcomes, due = {}, []
+    for job in jobs:
+        now = fingerprint(job)
+        if not force and runner.is_unchanged(job, now):
+            say(f"{job.name}: unchanged")
+            outcomes[job.name] = Outcome(job.name, UNCHANGED, 0)
+        else:
+            due.append((job, now))
+    # one notebook would wait for more imports than it needs
+    if len(due) > 1 and forks.possible():
+        runner.server = forks.Server(_environment())
+    try:
+        for outcome in _run_at_once(runner, due):
+            outcomes[outcome.name] = outcome
+    finally:
+        if runner.server:
+            runner.server.close()
+    return [outcomes[job.name] for job in jobs]
+
+
+def _run_at_once(runner: "_Runner", due: Sequence[tuple[Job, str]]) -> list[Outcome]:
+    """Run jobs in the order given, `AT_ONCE` at a time; stop them if this is interrupted."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(runner.update, job) for job in jobs]
+        waiting = [pool.submit(runner.run, job, now) for job, now in due]
         try:
             return [future.result() for future in waiting]
         except BaseException:
             runner.stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
+            if runner.server:
+                runner.server.close()
             for child in runner.children:
                 child.terminate()
             raise
@@ -105,24 +132,30 @@ class _Runner:
     """Runs jobs from several threads, each in a process of its own.
 
     Attributes:
+        server: forks the processes; None to start each anew.
         children: the processes started so far.
         stopped: set when they are being stopped.
     """
 
-    def __init__(self, folder: Path, force: bool, say: Callable[[str], object]):
-        self.folder, self.force, self.say = folder, force, say
-        self.children: list[subprocess.Popen] = []
+    def __init__(self, folder: Path, say: Callable[[str], object]):
+        self.folder, self.say = folder, say
+        self.server: forks.Server | None = None
+        self.children: list[subprocess.Popen | forks.Fork] = []
         self.stopped = threading.Event()
 
-    def update(self, job: Job) -> Outcome:
-        """Run the job unless its executed notebook is up to date."""
+    def _paths(self, job: Job) -> tuple[Path, Path]:
+        """The executed notebook, and what is remembered of its run."""
         target = self.folder / "notebooks" / job.source.name
-        state, log = target.with_suffix(".json"), self.folder / "logs" / f"{job.name}.log"
-        now = fingerprint(job)
-        if not self.force and target.exists() and remembered(state).get("fingerprint") == now:
-            self.say(f"{job.name}: unchanged")
-            return Outcome(job.name, UNCHANGED, 0)
+        return target, target.with_suffix(".json")
 
+    def is_unchanged(self, job: Job, now: str) -> bool:
+        """Whether there is an executed notebook with this fingerprint."""
+        target, state = self._paths(job)
+        return target.exists() and remembered(state).get("fingerprint") == now
+
+    def run(self, job: Job, now: str) -> Outcome:
+        """Run the job, whose fingerprint is given."""
+        (target, state), log = self._paths(job), self.folder / "logs" / f"{job.name}.log"
         self.say(f"{job.name}: started")
         start = time.perf_counter()
         code = self._execute(job, target, log)
@@ -137,22 +170,23 @@ class _Runner:
             return Outcome(job.name, FINISHED, seconds)
         sentence = _last_line(log) or f"its process ended with status {code} and printed nothing."
         self.say(f"{job.name}: FAILED after {seconds:.0f} s: {sentence}")
-        status = MISUSED if code == MISUSED else 1
+        status = execute.MISUSED if code == execute.MISUSED else 1
         return Outcome(job.name, FAILED, seconds, f"{sentence} (log: {log})", status)
 
     def _execute(self, job: Job, target: Path, log: Path) -> int:
         """Execute a notebook in a process of its own, its output in the log; the exit status."""
-        command = [sys.executable, "-P", "-m", "lsnc_core.report.execute"]
-        command += [str(job.source), str(target), json.dumps(job.parameters)]
+        arguments = [str(job.source), str(target), json.dumps(job.parameters)]
         files.write_whole(log, lambda partial: partial.write_text(""))
         with open(log, "w", encoding="utf-8") as written:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=written,
-                stderr=subprocess.STDOUT,
-                env=_environment(),
-            )
+            child = self.server.start(arguments, written) if self.server else None
+            if child is None:
+                child = subprocess.Popen(
+                    [sys.executable, "-P", "-m", execute.__name__, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=written,
+                    stderr=subprocess.STDOUT,
+                    env=_environment(),
+                )
             self.children.append(child)
             if self.stopped.is_set():  # started while the others were being stopped
                 child.terminate()
@@ -165,7 +199,9 @@ def _environment() -> dict[str, str]:
     """
     path = os.pathsep.join(filter(None, [str(files.PROJECT), os.environ.get("PYTHONPATH")]))
     threads = max(1, (os.cpu_count() or 1) // AT_ONCE)
-    return {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path}
+    # ipykernel starts a debugger, whose warning of frozen modules does not belong in the log
+    settled = {"OMP_NUM_THREADS": str(threads), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    return {**settled, **os.environ, "PYTHONPATH": path}
 
 
 def _last_line(log: Path) -> str:

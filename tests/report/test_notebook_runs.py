@@ -317,6 +317,9 @@ def stand_in(tmp_path, monkeypatch):
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
 
+    monkeypatch.setattr(
+        schedule.forks, "possible", lambda: False
+    )  # it cannot stand in for a server
     become('mkdir -p "$(dirname "$5")" && cp "$4" "$5"; echo ran >>"$4.count"')
     return become
 

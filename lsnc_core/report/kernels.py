@@ -1,0 +1,133 @@
+"""The kernel behind a notebook: always of the interpreter that runs this, started anew or forked.
+
+jupyter_client lets a provisioner start the kernel's process. The one here takes a process that was
+forked ahead from one that had imported everything (`lsnc_core.report.forks`), and starts an
+ordinary kernel where there is none.
+"""
+
+import json
+import os
+import signal
+import sys
+
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.provisioning import LocalProvisioner
+
+LAUNCHER = "ipykernel_launcher"
+
+
+class WaitingKernel:
+    """A forked process that waits for the command of a kernel; then used like subprocess.Popen.
+
+    Attributes:
+        pid: its id.
+        returncode: as in `Popen`; None until its end has been seen.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, pid: int, pipe: int):
+        self.pid, self._pipe = pid, pipe
+        self.returncode: int | None = None
+
+    def start(self, arguments: list[str], environment: dict[str, str]) -> None:
+        """Let it become the kernel of these arguments, in this process's working directory."""
+        environment = environment | {"JPY_PARENT_PID": str(os.getpid())}
+        command = {"arguments": arguments, "folder": os.getcwd(), "environment": environment}
+        with open(self._pipe, "w", encoding="utf-8") as pipe:
+            json.dump(command, pipe)
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        """Wait for its end; the exit status."""
+        return self._wait(0)
+
+    def _wait(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
+def become(pipe: int) -> None:
+    """Turn this fork into the kernel whose command comes through the pipe; nothing comes if the
+    notebook's process ends first.
+    """
+    os.setsid()  # as an ordinary kernel: Ctrl-C goes to the notebook's process alone
+    with open(pipe, encoding="utf-8") as opened:
+        text = opened.read()
+    if not text:
+        return
+    import numpy as np
+    import torch
+    from ipykernel import kernelapp
+
+    command = json.loads(text)
+    os.chdir(command["folder"])
+    os.environ.clear()
+    os.environ.update(command["environment"])
+    # both drew their seeds when they were imported, before the fork; `random` sees to itself
+    np.random.seed()
+    torch.default_generator.seed()
+    # a kernel also finds modules beside its notebook; IPython sees to it, but not under python -P
+    names = [os.path.basename(path) for path in sys.path]
+    sys.path.insert(names.index("site-packages") if "site-packages" in names else 0, "")
+    # ipykernel reads this from the environment only when it is imported
+    parent = f"--IPKernelApp.parent_handle={os.environ['JPY_PARENT_PID']}"
+    sys.argv = [LAUNCHER, *command["arguments"], parent]
+    kernelapp.launch_new_instance()
+
+
+class Provisioner(LocalProvisioner):
+    """Starts a kernel in the waiting process, an ordinary one without it or after it was used.
+
+    Attributes:
+        waiting: the process, or None.
+    """
+
+    waiting: WaitingKernel | None = None
+
+    async def launch_kernel(self, cmd: list[str], **kwargs):
+        if self.waiting is None:
+            return await super().launch_kernel(cmd, **kwargs)
+        self.process, self.waiting = self.waiting, None
+        self.pid = self.pgid = self.process.pid
+        self.cwd = os.getcwd()
+        self.process.start(cmd[cmd.index(LAUNCHER) + 1 :], kwargs["env"])
+        return self.connection_info
+
+
+def manager_class(waiting: WaitingKernel | None) -> type[AsyncKernelManager]:
+    """The class of managers for a notebook's kernel, which is of this interpreter, whatever
+    Jupyter's search path calls "python3".
+
+    Args:
+        waiting: a process forked ahead for it, or None.
+    """
+
+    class Manager(AsyncKernelManager):
+        def __init__(self, **settings):
+            # without folders to search, jupyter_client makes the specification from sys.executable
+            super().__init__(**settings, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+            self.provisioner = Provisioner(kernel_spec=self.kernel_spec, parent=self)
+            self.provisioner.waiting = waiting
+
+    return Manager
