@@ -350,5 +350,4 @@ class NeuralCollapse:
         Returns: Values, float by name. Looking up NC4 or an accuracy raises UsageError, which says
         what provides it.
         """
-        with one_thread():
-            return collapse_values(self.statistics(), W, b)
+        return collapse_values(self.statistics(), W, b)
