@@ -14,11 +14,12 @@ from lsnc_core.errors import UsageError
 from lsnc_core.metrics.statistics import describe
 
 BINS = 15
+CHUNK = 2**17  # numbers that stay in the cache while they are converted to float64
 FITTED_ON = ("held-out", "test")
 
 
 def _check(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits as float64 (N, K) and labels as int64 (N,) on one device, or UsageError."""
+    """Logits (N, K), detached, and labels as int64 (N,) on one device, or UsageError."""
     if (
         not isinstance(logits, torch.Tensor)
         or not logits.is_floating_point()
@@ -40,7 +41,7 @@ def _check(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, to
         )
     if logits.device.type == "mps":  # MPS has no float64
         logits = logits.cpu()
-    logits, labels = logits.detach().double(), labels.detach().to(logits.device, torch.int64)
+    logits, labels = logits.detach(), labels.detach().to(logits.device, torch.int64)
     K = logits.shape[1]
     wrong = (labels < 0) | (labels >= K)
     if wrong.any():
@@ -130,7 +131,13 @@ def _equal_mass(confidence: torch.Tensor, hit: torch.Tensor, bins: int) -> Relia
 def _confidence(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Confidence of the predicted class and whether it is the label, (N,) each."""
     logits, labels = _check(logits, labels)
-    confidence, prediction = logits.softmax(1).max(1)
+    confidence = logits.new_empty(len(logits), dtype=torch.float64)
+    prediction = torch.empty_like(labels)
+    rows = max(1, CHUNK // logits.shape[1])
+    for start in range(0, len(logits), rows):
+        part = slice(start, start + rows)
+        top = logits[part].double().softmax(1).max(1)
+        confidence[part], prediction[part] = top.values, top.indices
     return confidence, prediction == labels
 
 
@@ -194,7 +201,7 @@ def classwise_ece(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS) 
     Args, Raises: as `ece`. Returns: float in [0, 1]. Source: Kull et al. 2019; Guo's released code.
     """
     logits, labels = _check(logits, labels)
-    p, bins = logits.softmax(1), _check_bins(bins)
+    p, bins = logits.double().softmax(1), _check_bins(bins)
     K = p.shape[1]
     total = 0.0
     for k in range(K):
@@ -211,7 +218,7 @@ def brier(logits: torch.Tensor, labels: torch.Tensor) -> float:
     0.08
     """
     logits, labels = _check(logits, labels)
-    p = logits.softmax(1)
+    p = logits.double().softmax(1)
     hit = p.gather(1, labels[:, None])[:, 0]  # (N,)
     return float((p.square().sum(1) - hit.square() + (1 - hit).square()).mean())
 
@@ -225,7 +232,7 @@ def nll(logits: torch.Tensor, labels: torch.Tensor) -> float:
     0.2231
     """
     logits, labels = _check(logits, labels)
-    return float(-logits.log_softmax(1).gather(1, labels[:, None]).mean())
+    return float(-logits.double().log_softmax(1).gather(1, labels[:, None]).mean())
 
 
 def _ece_20(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -317,6 +324,7 @@ def fit_temperature(
         raise UsageError(
             "the logits of each sample are all equal: no temperature changes their probabilities."
         )
+    logits = logits.double()
     value = _by_nll(logits, labels) if by == "nll" else _by_ece(logits, labels, bins)
     return Temperature(value, by, fitted_on)
 

@@ -24,15 +24,16 @@ GLOBAL_MEANS = ("classes", "samples")
 class Statistics:
     """The statistics that determine every one-pass collapse metric, on the CPU.
 
-    A class without samples has zeros everywhere.
+    A class without samples has zeros everywhere. The statistics of many networks may stand together
+    along leading axes (...) if every class has samples in all of them.
 
-    counts: int64 (K,), samples of each class.
-    means: float64 (K, D), class means mu_k.
-    basis: float64 (D, r), orthonormal, spans the centred means of the classes that have samples;
-        r <= min(K - 1, D).
-    within: float64 (r, r), basis^T Sigma_W basis with
+    counts: int64 (..., K), samples of each class.
+    means: float64 (..., K, D), class means mu_k.
+    basis: float64 (..., D, r), orthonormal, spans the centred means of the classes that have
+        samples; r <= min(K - 1, D).
+    within: float64 (..., r, r), basis^T Sigma_W basis with
         Sigma_W = (1/N) sum_n (h_n - mu_y)(h_n - mu_y)^T.
-    class_within: float64 (K,), tr Sigma_k, the mean squared distance of a class to its mean.
+    class_within: float64 (..., K), tr Sigma_k, the mean squared distance of a class to its mean.
     """
 
     counts: torch.Tensor
@@ -43,16 +44,22 @@ class Statistics:
 
     @property
     def present(self) -> torch.Tensor:
-        """bool (K,): the classes that have samples."""
+        """bool (..., K): the classes that have samples."""
         return self.counts > 0
 
     @property
-    def within_trace(self) -> float:
-        """tr Sigma_W, the mean squared distance of a sample to its class mean."""
-        return float((self.counts * self.class_within).sum() / self.counts.sum())
+    def kept(self) -> torch.Tensor | slice:
+        """The index of the classes that have samples, along the axis of classes."""
+        present = self.present
+        return slice(None) if present.all() else present
+
+    @property
+    def within_trace(self) -> torch.Tensor:
+        """tr Sigma_W, the mean squared distance of a sample to its class mean, float64 (...)."""
+        return (self.counts * self.class_within).sum(-1) / self.counts.sum(-1)
 
     def global_mean(self, mu_G: str = "classes") -> torch.Tensor:
-        """The global mean, float64 (D,).
+        """The global mean, float64 (..., D).
 
         Args: mu_G, "classes" for the mean of the class means or "samples" for the mean of all
         samples; the two differ on unbalanced data. Raises: UsageError for another name.
@@ -62,15 +69,15 @@ class Statistics:
                 'mu_G must be "classes" (mean of the class means) or "samples" (mean of all '
                 f"samples), not {mu_G!r}."
             )
-        means = self.means[self.present]
+        means = self.means[..., self.kept, :]
         if mu_G == "classes":
-            return means.mean(0)
-        counts = self.counts[self.present, None]
-        return (counts * means).sum(0) / counts.sum()
+            return means.mean(-2)
+        counts = self.counts[..., self.kept, None]
+        return (counts * means).sum(-2) / counts.sum(-2)
 
     def centred_means(self, mu_G: str = "classes") -> torch.Tensor:
-        """Hbar^T = [mu_k - mu_G] of the classes that have samples, float64 (classes present, D)."""
-        return self.means[self.present] - self.global_mean(mu_G)
+        """Hbar^T = [mu_k - mu_G] of the classes with samples, float64 (..., classes present, D)."""
+        return self.means[..., self.kept, :] - self.global_mean(mu_G)[..., None, :]
 
     def between_roots(self) -> torch.Tensor:
         """Square roots of the eigenvalues of Sigma_B along the basis, float64 (r,)."""
@@ -85,30 +92,46 @@ def span_of_means(means: torch.Tensor) -> torch.Tensor:
     eigenvalue. An eigenvalue below 10 max(K, D) eps times the largest is rounding error, and its
     direction is dropped.
 
-    Args: means, float64 (K, D), K >= 2. Returns: float64 (D, r), r <= min(K - 1, D); r = 0 where
-    all means coincide.
+    Args: means, float64 (K, D), K >= 2, or (..., K, D) where r is the same for all, see
+    `rank_of_means`. Returns: float64 (..., D, r), r <= min(K - 1, D); r = 0 where all means
+    coincide.
 
     >>> means = torch.tensor([[0.0, 1.0], [0.0, 5.0]], dtype=torch.float64)
     >>> span_of_means(means).abs().tolist()
     [[0.0], [1.0]]
     """
-    H = means - means.mean(0)  # (K, D)
-    K, D = H.shape
-    # The smaller of the two Gram matrices has the same non-zero eigenvalues.
-    if D < K:
-        eigenvalues, vectors = torch.linalg.eigh(H.T @ H)  # (D,), (D, D)
-    else:
-        eigenvalues, vectors = torch.linalg.eigh(H @ H.T)  # (K,), (K, K)
-        vectors = H.T @ vectors  # (D, K)
-    keep = eigenvalues > 10 * max(K, D) * torch.finfo(torch.float64).eps * eigenvalues[-1]
-    # Centring removes one dimension, whatever rounding leaves of it.
-    keep[: max(0, len(keep) - (K - 1))] = False
-    if not keep.any():
-        return means.new_zeros(D, 0)
+    H = means - means.mean(-2, keepdim=True)  # (..., K, D)
+    eigenvalues, vectors = torch.linalg.eigh(_smaller_gram(H))
+    r = int(_count_kept(eigenvalues, H).max())
+    if not r:
+        return means.new_zeros(*means.shape[:-2], means.shape[-1], 0)
+    vectors = vectors[..., -r:]
+    if H.shape[-2] <= H.shape[-1]:
+        vectors = H.mT @ vectors  # (..., D, r)
     # The Gram matrix alone gives vectors that are orthonormal only to eps times its condition
     # number; QR restores orthogonality, the SVD the order of the eigenvectors.
-    basis, _ = torch.linalg.qr(vectors[:, keep])  # (D, r)
-    return basis @ torch.linalg.svd(H @ basis, full_matrices=False).Vh.T
+    basis, _ = torch.linalg.qr(vectors)  # (..., D, r)
+    return basis @ torch.linalg.svd(H @ basis, full_matrices=False).Vh.mT
+
+
+def rank_of_means(means: torch.Tensor) -> torch.Tensor:
+    """How many columns `span_of_means` gives: int64 (...) of means, float64 (..., K, D)."""
+    H = means - means.mean(-2, keepdim=True)
+    return _count_kept(torch.linalg.eigvalsh(_smaller_gram(H)), H)
+
+
+def _smaller_gram(H: torch.Tensor) -> torch.Tensor:
+    """The smaller of the two Gram matrices; both have the same non-zero eigenvalues."""
+    K, D = H.shape[-2:]
+    return H.mT @ H if D < K else H @ H.mT
+
+
+def _count_kept(eigenvalues: torch.Tensor, H: torch.Tensor) -> torch.Tensor:
+    """How many of the rising eigenvalues of H's Gram matrix are not rounding error, (...)."""
+    K, D = H.shape[-2:]
+    smallest = 10 * max(K, D) * torch.finfo(torch.float64).eps * eigenvalues[..., -1:]
+    # Centring removes one dimension, whatever rounding leaves of it.
+    return (eigenvalues > smallest).sum(-1).clamp(max=K - 1)
 
 
 def describe(value: object) -> str:

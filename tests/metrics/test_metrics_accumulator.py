@@ -95,12 +95,94 @@ def test_a_batch_larger_than_a_chunk(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_narrow_features_are_accumulated_in_float64(dtype):
+def test_narrow_features_are_summed_in_float64_under_autocast_too(dtype):
     features, labels, W, b = made(24, [50] * 6, 20, 5.0)
     expected = accumulate(features.to(dtype).double(), labels, 6).compute(W, b)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = accumulate(features.to(dtype), labels.to(torch.int32), 6).compute(W, b)
-    same(found, expected)
+        nc, wide = NeuralCollapse(6, 20), NeuralCollapse(6, 20, float64=True)
+        for each in (nc, wide):
+            each.update(features.to(dtype), labels.to(torch.int32))
+        found, exact = nc.compute(W, b), wide.compute(W, b)
+    assert set(found) == set(expected)
+    for name in expected:
+        # about 4e-9 is left of the means' rounding, which distances near zero show
+        assert found[name] == pytest.approx(expected[name], rel=1e-6, abs=4e-8), name
+    same(exact, expected)
+
+
+def collapsed(K, offset, ratio, D=40, N=6_000):
+    """Float32 features (N, D), labels and W: within-class by between-class variance as given."""
+    rng = np.random.default_rng([K, int(offset), round(-math.log10(ratio))])
+    rotation = np.linalg.qr(rng.normal(size=(D, D)))[0]
+    means = 1e3 * (np.eye(K, D) - (np.arange(D) < K) / K) @ rotation
+    labels = rng.integers(K, size=N)
+    noise = 1e3 * math.sqrt(ratio / K) * rng.normal(size=(N, D))
+    features = torch.from_numpy((means[labels] + noise + offset).astype(np.float32))
+    W = torch.from_numpy(means / 1e3 + 0.05 * rng.normal(size=(K, D)))
+    return features, torch.from_numpy(labels), W
+
+
+@pytest.mark.parametrize("batch", [64, 6_000])
+@pytest.mark.parametrize("ratio", [1.0, 1e-2, 1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize("K", [4, 25])
+def test_float32_products_keep_five_digits(monkeypatch, K, offset, ratio, batch):
+    """Against two float64 passes over the same float32 features."""
+    monkeypatch.setattr(accumulator, "ROWS", 512)  # twelve chunks
+    features, labels, W = collapsed(K, offset, ratio)
+    expected = neural_collapse(features.double(), labels, W).values
+    assert 0.5 * ratio < expected["nc1_trace_over_K"] < 2 * ratio
+    found = accumulate(features, labels, K, *range(batch, 6_000, batch)).compute(W)
+    for name, value in found.items():
+        assert value == pytest.approx(expected[name], rel=1e-5), name
+
+
+def test_float32_products_bear_means_that_drift_and_first_samples_far_away(monkeypatch):
+    monkeypatch.setattr(accumulator, "ROWS", 64)
+    features, labels, W = collapsed(4, 10.0, 1e-4)
+    # the features of a network in training, and one sample of each class at a hundred deviations
+    features += torch.linspace(0, 300, len(features))[:, None]
+    for k in range(4):
+        features[(labels == k).nonzero()[0, 0]] += 500
+    expected = neural_collapse(features.double(), labels, W).values
+    for order in (torch.arange(6_000), labels.argsort(stable=True)):
+        found = accumulate(features[order], labels[order], 4, *range(50, 6_000, 50)).compute(W)
+        assert found["nc1_trace"] == pytest.approx(expected["nc1_trace"], rel=1e-5)
+        assert found["nc1_cdnv"] == pytest.approx(expected["nc1_cdnv"], rel=1e-5)
+
+
+def test_features_that_become_float64_lose_nothing():
+    features, labels, W, b = made(31, [50] * 6, 20, 1e3, 1e2, 1e-4)
+    nc = NeuralCollapse(6, 20)
+    nc.update(features[:90].float(), labels[:90])
+    nc.update(features[90:], labels[90:])
+    expected = torch.cat([features[:90].float().double(), features[90:]])
+    same(nc.compute(W, b), accumulate(expected, labels, 6).compute(W, b), 1e-5)
+
+
+def test_the_caller_may_write_the_next_batch_into_the_same_memory():
+    features, labels, W, b = made(32, [40, 30, 20], 8)
+    nc, H, y = NeuralCollapse(3, 8), torch.empty(9, 8, dtype=torch.float64), torch.empty(9).long()
+    for start in range(0, 90, 9):
+        H[:], y[:] = features[start : start + 9], labels[start : start + 9]
+        nc.update(H, y)
+    same(nc.compute(W, b), accumulate(features, labels, 3).compute(W, b))
+
+
+def test_reading_between_batches_changes_nothing_and_threads_are_given_back():
+    features, labels, W, b = made(33, [40, 30, 20], 8)
+    threads, nc = torch.get_num_threads(), NeuralCollapse(3, 8)
+    torch.set_num_threads(2)
+    try:
+        for start in range(0, 90, 10):
+            with torch.inference_mode(start % 20 == 0):
+                nc.update(features[start : start + 10], labels[start : start + 10])
+            assert nc.counts.sum() == start + 10
+        found = nc.compute(W, b)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    same(found, accumulate(features, labels, 3).compute(W, b))
 
 
 def test_a_perfect_simplex_with_one_sample_per_class():
@@ -194,15 +276,17 @@ def fake_cuda_update():
     with FakeTensorMode():
         nc = NeuralCollapse(3, 4)
         nc.to("cuda")._empty = False
-        nc.update(
-            torch.empty(8, 4, device="cuda"), torch.empty(8, dtype=torch.int64, device="cuda")
-        )
+        for _ in range(3):
+            nc.update(
+                torch.empty(8, 4, device="cuda"), torch.empty(8, dtype=torch.int64, device="cuda")
+            )
         return nc.scatter.device.type
 
 
 def test_an_update_on_a_gpu_never_waits_for_it(monkeypatch):
     if not fakes_cuda():
         pytest.skip("this torch cannot pretend to have a GPU")
+    monkeypatch.setattr(accumulator, "ROWS", 8)  # so that every update multiplies
     monkeypatch.setattr(torch.Tensor, "cpu", None)
     assert fake_cuda_update() == "cuda"
 

@@ -176,6 +176,15 @@ def test_narrow_logits(dtype, tolerance):
     ] == pytest.approx(expected["brier"], rel=tolerance)
 
 
+def test_converting_piece_by_piece_changes_no_bit(monkeypatch):
+    logits, labels = made(6, 400)
+    confidence, prediction = logits.double().softmax(1).max(1)
+    monkeypatch.setattr(calibration, "CHUNK", 7 * logits.shape[1])  # the last piece is smaller
+    found = reliability(logits, labels, bins=400, equal_mass=True)
+    assert torch.equal(found.lower, confidence.sort().values)
+    assert float(found.accuracy.sum()) == float((prediction == labels).sum())
+
+
 def test_all_scores_by_name():
     logits, labels = made(5)
     found = calibration_scores(logits, labels)

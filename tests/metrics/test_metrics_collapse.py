@@ -320,10 +320,10 @@ def test_presets_are_the_papers_equations():
 
 def test_w_of_orthogonal_rows_by_closed_form():
     for K in (2, 3, 10, 50):
-        assert collapse.simplex_distance(torch.eye(K)) == pytest.approx(
+        assert float(collapse.simplex_distance(torch.eye(K))) == pytest.approx(
             math.sqrt(2 - 2 * math.sqrt((K - 1) / K)), rel=1e-12
         )
-        assert collapse.equiangularity(torch.eye(K)) == pytest.approx(1 / (K - 1), rel=1e-12)
+        assert float(collapse.equiangularity(torch.eye(K))) == pytest.approx(1 / (K - 1), rel=1e-12)
 
 
 def test_test_features_are_classified_by_the_given_centroids():

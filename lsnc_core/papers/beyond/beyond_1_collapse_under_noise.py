@@ -10,7 +10,7 @@ a is the clean rate of the training labels, p the kept mass of the smoothed labe
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from lsnc_core.papers.chen.minima import argmin_differences, difference_cases, f
 from lsnc_core.papers.chen.networks import plan_landscape
 from lsnc_core.papers.chen.shared_claims import C1_RANGE
 from lsnc_core.papers.page import Page
-from lsnc_core.papers.stored import collapse_at, run_names
+from lsnc_core.papers.stored import collapse_of_many, run_names
 from lsnc_core.show import Drawing, Verdicts, figure
 from lsnc_core.show.style import COLOURS, LOSS_MAP
 
@@ -92,26 +92,28 @@ def metric_table(
     import pandas as pd
 
     landscape, names = learned(landscape_table(runs)), run_names(tensors)
-    rows, taught = [], set(landscape.run)
-    for spec, epochs in tensors.items():
-        if names[spec] in taught:
-            rows.append({"run": names[spec]} | _metrics(spec, epochs[-1]))
+    taught = set(landscape.run)
+    ends = {spec: epochs[-1] for spec, epochs in tensors.items() if names[spec] in taught}
+    rows: list[dict[str, str | float]] = [{"run": names[spec]} for spec in ends]
+    for part in ("train", "test"):
+        measured = collapse_of_many(list(ends.values()), part)
+        for row, values in zip(rows, measured, strict=True):
+            named = values.preset("guo")
+            row |= {f"{part} {metric}": value for metric, value in named.items()}
+    for row, (spec, end) in zip(rows, ends.items(), strict=True):
+        row["ECE"] = _calibration(spec, end)
     return landscape.merge(pd.DataFrame(rows), on="run", validate="one_to_one")
 
 
-def _metrics(spec: "RunSpec", tensors: "Tensors") -> dict[str, Any]:
-    """Collapse metrics and ECE of one measured epoch."""
+def _calibration(spec: "RunSpec", tensors: "Tensors") -> float:
+    """ECE of one measured epoch on clean held-out labels."""
     import torch
 
     from lsnc_core import data
     from lsnc_core.metrics import ece
 
-    row = {}
-    for part in ("train", "test"):
-        measured = collapse_at(tensors, part).preset("guo")
-        row |= {f"{part} {metric}": value for metric, value in measured.items()}
     _, clean = data.truth(spec.data, spec.train_size, spec.test_size)
-    return row | {"ECE": ece(torch.from_numpy(np.array(tensors["test_logits"])), clean)}
+    return ece(torch.from_numpy(np.array(tensors["test_logits"])), clean)
 
 
 # ---- figures

@@ -84,13 +84,15 @@ def collapse_table(
     """
     import pandas as pd
 
-    rows, names = [], stored.run_names(tensors)
+    rows, finite, names = [], [], stored.run_names(tensors)
     for spec, epochs in tensors.items():
         for epoch, arrays in zip(spec.evaluate_at, epochs, strict=True):
-            row = {"run": names[spec], "epoch": epoch} | dict.fromkeys(METRICS, np.nan)
+            rows.append({"run": names[spec], "epoch": epoch} | dict.fromkeys(METRICS, np.nan))
             if np.isfinite(arrays["weight"]).all() and np.isfinite(arrays["train_means"]).all():
-                row |= stored.collapse_at(arrays).preset("zhou")
-            rows.append(row)
+                finite.append((rows[-1], arrays))
+    measured = stored.collapse_of_many([arrays for _, arrays in finite])
+    for (row, _), values in zip(finite, measured, strict=True):
+        row |= values.preset("zhou")
     accuracies = networks.accuracy_table(results)
     return accuracies.merge(pd.DataFrame(rows), on=stored.KEYS, validate="one_to_one")
 
