@@ -7,6 +7,8 @@ accuracies:
 
     two reads      `neural_collapse`: every convention, NC1 by class too
     one pass       `NeuralCollapse` in batches of 256: everything but NC4 and the accuracies
+    ... float64    the same with `float64=True`
+    plain sums     the same batches: class sums and second moments in float64, one product each
     dense          class means by masks, D x D covariances by one product each, torch.linalg.pinv,
                    one convention, float32
 
@@ -99,12 +101,35 @@ def dense(H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor) ->
     return float(nc1)
 
 
-def one_pass(H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> float:
+def one_pass(
+    H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor, float64: bool = False
+) -> float:
     """The accumulator, as after every batch of a loop."""
-    nc = NeuralCollapse(*W.shape)
+    nc = NeuralCollapse(*W.shape, float64=float64)
     for features, labels in zip(H.split(256), y.split(256), strict=True):
         nc.update(features, labels)
     return nc.compute(W, b)["nc1_trace_over_K"]
+
+
+def one_pass_float64(H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> float:
+    """The accumulator with float64 products."""
+    return one_pass(H, y, W, b, float64=True)
+
+
+def plain_sums(H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> float:
+    """One pass as it is written first: NC1 with 1/K from sums in float64; NC2 and NC3 left out."""
+    K, D = W.shape
+    counts, sums = torch.zeros(K, dtype=torch.float64), torch.zeros(K, D, dtype=torch.float64)
+    moments = torch.zeros(D, D, dtype=torch.float64)
+    for features, labels in zip(H.split(256), y.split(256), strict=True):
+        h = features.double()
+        counts += torch.bincount(labels, minlength=K)
+        sums.index_add_(0, labels, h)
+        moments += h.T @ h
+    mu = sums / counts[:, None]
+    within = (moments - (mu * counts[:, None]).T @ mu) / len(H)
+    centred = mu - mu.mean(0)
+    return float(torch.trace(within @ torch.linalg.pinv(centred.T @ centred / K)) / K)
 
 
 def two_reads(H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor) -> float:
@@ -112,7 +137,13 @@ def two_reads(H: torch.Tensor, y: torch.Tensor, W: torch.Tensor, b: torch.Tensor
     return neural_collapse(H, y, W, b).values["nc1_trace_over_K"]
 
 
-ROWS = {REFERENCE: two_reads, "one pass": one_pass, "dense": dense}
+ROWS = {
+    REFERENCE: two_reads,
+    "one pass": one_pass,
+    "... float64": one_pass_float64,
+    "plain sums": plain_sums,
+    "dense": dense,
+}
 
 
 def looped_ece(logits: torch.Tensor, labels: torch.Tensor) -> float:

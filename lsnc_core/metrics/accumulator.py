@@ -20,6 +20,7 @@ STATES = ("counts", "means", "scatter", "class_scatter", "misplaced")
 # Samples are collected until there are so many, or their features so many numbers, and then
 # multiplied at once: a product of few rows is slow, float32 sums of many are inexact.
 ROWS, CHUNK = 4096, 2**21
+SPAN = 16  # chunks about the same centres, so that a mean which moves costs few digits
 PIECE = 2**18  # numbers that stay in a core's cache from one operation to the next
 
 
@@ -75,39 +76,49 @@ class _Block:
 
     def add(self, h: torch.Tensor, y: torch.Tensor) -> None:
         """Add samples: h, floating point (B, D); y, labels (B,); B at most `room`."""
+        if len(y) == len(self.labels):  # nothing to collect
+            self._multiply(h, y)
+            return
         place = slice(self.filled, self.filled + len(y))
         self.features[place], self.labels[place] = h, y
         self.filled += len(y)
         if not self.room:
-            self._multiply()
+            self._multiply_collected()
 
-    def _multiply(self) -> None:
-        """Add the collected samples to the sums; the features become deviations."""
-        h, y = self.features[: self.filled], self.labels[: self.filled]
+    def _multiply_collected(self) -> None:
+        self._multiply(self.features[: self.filled], self.labels[: self.filled])
+        self.filled = 0
+
+    def _multiply(self, h: torch.Tensor, y: torch.Tensor) -> None:
+        """Add samples to the sums; their deviations take the place of the collected features."""
+        D = self.centres.shape[1]
         added = torch.zeros_like(self.counts).index_add_(0, y, torch.ones_like(y))  # (K,)
+        rows = max(1, PIECE // D)
+        pieces = list(zip(h.split(rows), y.split(rows), strict=True))
         fresh = (added > 0) & ~self.known  # (K,)
         if fresh.device.type != "cpu" or fresh.any():  # to ask a GPU would be to wait for it
-            sums = torch.zeros_like(self.sums).index_add_(0, y, h.double())  # (K, D)
-            means = (sums / added.clamp(min=1)[:, None]).to(h.dtype)
-            self.centres = torch.where(fresh[:, None], means, self.centres)
+            means = torch.zeros_like(self.sums)
+            for piece, k in pieces:
+                means.index_add_(0, k, piece.double())
+            means /= added.clamp(min=1)[:, None]
+            self.centres = torch.where(fresh[:, None], means.to(self.centres.dtype), self.centres)
         self.known |= fresh
         self.counts += added
         sums = torch.zeros_like(self.centres)
-        rows = max(1, PIECE // h.shape[1])
-        for deviations, k in zip(h.split(rows), y.split(rows), strict=True):
-            deviations -= self.centres.index_select(0, k)  # (rows, D)
+        for (piece, k), deviations in zip(pieces, self.features.split(rows), strict=False):
+            deviations = deviations[: len(k)]
+            torch.sub(piece, self.centres.index_select(0, k), out=deviations)  # (rows, D)
             sums.index_add_(0, k, deviations)
             squares = torch.linalg.vector_norm(deviations, dim=1).double().square_()  # (rows,)
             self.squares.index_add_(0, k, squares)
         self.sums += sums
-        self.products += _gram(h)
-        self.filled = 0
+        self.products += _gram(self.features[: len(y)])
         self.chunks += 1
 
     def state(self) -> dict[str, torch.Tensor]:
         """End the block: its counts, class means and scatters, named as in an accumulator."""
         if self.filled:
-            self._multiply()
+            self._multiply_collected()
         roots = self.counts.clamp(min=1).double().sqrt()[:, None]  # (K, 1)
         shifts = self.sums / roots  # (K, D): roots times the way from a centre to the class mean
         return {
@@ -237,15 +248,14 @@ class NeuralCollapse:
     def _add(self, h: torch.Tensor, y: torch.Tensor) -> int:
         """Add the samples for which the open block has room; returns how many there could be.
 
-        The next block is 16 times as long as the last, so that its centres are the means of at
-        least one sample in 17 before its end, and a mean that drifts costs at most a digit.
+        The first block ends after one chunk, so that few samples lie about the mean of a few.
         """
         if self._block is None:
             self._block = _Block(self._state["counts"], self._state["means"], self._dtype)
         room = self._block.room
         self._block.add(h[:room], y[:room])
         if self._block.chunks == self._span:
-            self._span *= 16
+            self._span = SPAN
             self._join(self._block.state())
             self._block.start(self._state["counts"], self._state["means"])
         return room

@@ -38,6 +38,12 @@ def _read(tensors: Tensors, name: str) -> "torch.Tensor":
     return torch.from_numpy(np.array(tensors[name]))
 
 
+def _stack(epochs: Sequence[Tensors], name: str) -> "torch.Tensor":
+    import torch
+
+    return torch.stack([_read(tensors, name) for tensors in epochs])
+
+
 def restore_statistics(tensors: Tensors, part: str = "train") -> "Statistics":
     """The sufficient statistics of one measured epoch, by clean label.
 
@@ -110,15 +116,11 @@ def collapse_of_many(epochs: Sequence[Tensors], part: str = "train") -> "list[Va
 
 def _collapse_of_group(epochs: Sequence[Tensors], part: str) -> "list[Values]":
     """`collapse_at` of epochs of the same shape, with samples of all classes if there are many."""
-    import torch
-
     from lsnc_core.metrics.collapse import Values, collapse_values, collapse_values_of_many
     from lsnc_core.metrics.statistics import rank_of_means
 
     names = ("weight", "bias", *(f"{part}_{name}" for name in STATISTICS))
-    weight, bias, *kept = (
-        torch.stack([_read(tensors, name) for tensors in epochs]) for name in names
-    )
+    weight, bias, *kept = (_stack(epochs, name) for name in names)
     if len(epochs) == 1:
         return [collapse_values(_restore(*(tensor[0] for tensor in kept)), weight[0], bias[0])]
     measured = [Values() for _ in epochs]
