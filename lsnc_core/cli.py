@@ -22,7 +22,7 @@ Results that are stored and unchanged are reused, so a second run takes seconds.
 EPILOG = """\
 examples:
   ./run_all.sh                                 everything, in the profile that fits this machine
-  ./run_all.sh --profile smoke                 check in three minutes that everything runs
+  ./run_all.sh --profile smoke                 check in a minute that everything runs
   ./run_all.sh --only chen_2_landscape -p data_set=digits
   ./run_all.sh --list                          list the notebooks, their figures and minutes
 
