@@ -134,7 +134,17 @@ def results(
         history, meta = content
         origin = _origin(store, spec, meta)
         rows += [origin | row for row in history]
+    _discard_checkpoints(specs, device, store)
     return pd.DataFrame(rows)
+
+
+def _discard_checkpoints(specs: Sequence[RunSpec], device: str, store: Store) -> None:
+    """Delete checkpoints of blocks that are stored: a kill may fall between storing and this."""
+    if not any((store.folder / "unfinished").glob("*.pt")):
+        return
+    device = choose_device(device)
+    for block in blocks(specs, lambda spec: block_size(spec, device)):
+        store.unfinished(block, device).unlink(missing_ok=True)
 
 
 def tensors(

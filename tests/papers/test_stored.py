@@ -73,8 +73,9 @@ def test_the_table_of_stored_networks_has_a_key_for_each_row(train):
     last = stored.collapse_at(epochs[-1])
     row = table[(table.epoch == 6) & (table.part == "train")].iloc[0]
     for metric, value in last.preset("zhou").items():
-        assert row[f"zhou {metric}"] == value
-    assert row.means_norm == last["means_norm"] and row.W_norm == last["W_norm"]
+        assert row[f"zhou {metric}"] == pytest.approx(value, rel=1e-12)
+    for name in ("means_norm", "W_norm"):
+        assert row[name] == pytest.approx(last[name], rel=1e-12)
     assert np.isfinite(table.filter(like=" NC")).all(axis=None)
 
 

@@ -95,6 +95,17 @@ def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkey
     pd.testing.assert_frame_equal(numbers(resumed), numbers(undisturbed), check_exact=True)
 
 
+def test_a_checkpoint_of_stored_networks_goes(shelf):
+    execute.results([SPEC], "cpu", shelf)
+    left = shelf.unfinished([SPEC], "cpu")  # as after a kill between storing and deleting it
+    other = left.with_name("other.pt")
+    for path in (left, other):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    execute.results([SPEC], "cpu", shelf)
+    assert not left.exists() and other.exists()
+
+
 def test_a_request_that_cannot_be_trained_ends_in_a_sentence_and_restores_the_threads(shelf):
     threads = torch.get_num_threads()
     with pytest.raises(UsageError, match="no subset of 1201 training images"):
