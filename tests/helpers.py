@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from lsnc_core import data_sources
+from lsnc_core.report import schedule
 from lsnc_core.runs import execute
 from lsnc_core.runs.spec import RunSpec
 
@@ -73,6 +74,12 @@ def one_sentence(error):
 def numbers(table):
     """A table of `runs.results` without what may differ when the same is trained twice."""
     return table.drop(columns=PROVENANCE)
+
+
+def run_jobs(*arguments):
+    """Run notebooks with nothing else in between; arguments as of `schedule.prepared`."""
+    with schedule.prepared(*arguments) as run:
+        return run()
 
 
 def in_this_process(todo, missing, store, routes, progress):

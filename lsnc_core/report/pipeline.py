@@ -128,8 +128,10 @@ def carry_out(request: Request) -> tuple[Path, dict[str, schedule.Outcome]]:
         planned[entry.name] = catalog.wanted_runs(entry, settings)
     check_folders(request)
 
-    networks = train(request, planned)
-    outcomes = execute(request, networks)
+    with schedule.prepared(jobs_of(request, planned), request.folder, request.force, _say) as run:
+        networks = train(request, planned)
+        ended = {outcome.name: outcome for outcome in run()}
+    outcomes = {entry.name: ended[entry.name] for entry in request.entries}
     failures = {
         name: outcome.sentence
         for name, outcome in outcomes.items()
@@ -182,20 +184,18 @@ def train(request: Request, planned: dict[str, list[runs.RunSpec]]) -> Networks:
     return Networks(planned, stored, last)
 
 
-def execute(request: Request, networks: Networks) -> dict[str, schedule.Outcome]:
-    """Run the notebooks that are not up to date, the longest first; how each ended, by name."""
+def jobs_of(request: Request, planned: dict[str, list[runs.RunSpec]]) -> list[schedule.Job]:
+    """The notebooks to bring up to date, the longest first."""
     store, jobs = runs.Store(), []
 
     def expected(entry: papers.Entry) -> tuple[bool, float]:
         # a card's minutes count the training, which is over: those that train nothing take longest
-        return bool(networks.planned[entry.name]), -entry.page.minutes.get("quick", 0)
+        return bool(planned[entry.name]), -entry.page.minutes.get("quick", 0)
 
     for entry in sorted(request.entries, key=expected):
-        names = tuple(store.path(spec).stem for spec in networks.planned[entry.name])
+        names = tuple(store.path(spec).stem for spec in planned[entry.name])
         jobs.append(schedule.Job(source_of(entry.name), request.settings[entry.name], names))
-    ended = schedule.run_jobs(jobs, request.folder, request.force, _say)
-    outcomes = {outcome.name: outcome for outcome in ended}
-    return {entry.name: outcomes[entry.name] for entry in request.entries}
+    return jobs
 
 
 def _say(line: str) -> None:

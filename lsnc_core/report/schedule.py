@@ -3,6 +3,7 @@
 Where several run, their processes are forks of one that has imported what they need.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,17 +80,24 @@ def fingerprint(job: Job) -> str:
     return digest([source, job.parameters, job.runs, own, package_digest(), provenance.versions()])
 
 
-def run_jobs(
+@contextlib.contextmanager
+def prepared(
     jobs: Sequence[Job], folder: Path, force: bool, say: Callable[[str], object]
-) -> list[Outcome]:
-    """Run the jobs whose fingerprint changed, or all of them with `force`; the others keep their
-    executed notebook.
+) -> Iterator[Callable[[], list[Outcome]]]:
+    """What runs the jobs whose fingerprint changed, or all of them with `force`; the others keep
+    their executed notebook.
+
+    The process that notebooks are forked from imports what they need meanwhile: prepare them before
+    other work that has to come first.
 
     Args:
         jobs: in the order to start them.
         folder: the profile's outputs: `notebooks/` and `logs/` are written in it.
         force: run unchanged ones too.
-        say: called with one line for each notebook that starts or ends.
+        say: called with one line for each notebook that is unchanged, starts or ends.
+
+    Yields:
+        A function that runs them and returns how each ended, in the order of the jobs.
     """
     runner = _Runner(folder, say)
     outcomes, due = {}, []
@@ -103,13 +111,17 @@ def run_jobs(
     # one notebook would wait for more imports than it needs
     if len(due) > 1 and forks.possible():
         runner.server = forks.Server(_environment())
-    try:
+
+    def run() -> list[Outcome]:
         for outcome in _run_at_once(runner, due):
             outcomes[outcome.name] = outcome
+        return [outcomes[job.name] for job in jobs]
+
+    try:
+        yield run
     finally:
         if runner.server:
             runner.server.close()
-    return [outcomes[job.name] for job in jobs]
 
 
 def _run_at_once(runner: "_Runner", due: Sequence[tuple[Job, str]]) -> list[Outcome]:
@@ -121,7 +133,7 @@ def _run_at_once(runner: "_Runner", due: Sequence[tuple[Job, str]]) -> list[Outc
         except BaseException:
             runner.stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            if runner.server:
+            if runner.server:  # it would start another notebook
                 runner.server.close()
             for child in runner.children:
                 child.terminate()

@@ -200,7 +200,13 @@ def train(specs: Sequence[RunSpec], missing: set[RunSpec], device: str, store: S
         flush=True,
     )
     routes = _routes(device, store)
-    total = sum(len(block) * block[0].epochs * cost.epoch_operations(block[0]) for block in todo)
+
+    def work(block: list[RunSpec]) -> int:
+        return len(block) * block[0].epochs * cost.epoch_operations(block[0])
+
+    # the largest first, so that no process is left with one at the end
+    todo.sort(key=work, reverse=True)
+    total = sum(map(work, todo))
     with Progress(total) as progress:
         if device == "cuda" or len(todo) == 1:
             for block in todo:

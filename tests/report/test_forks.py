@@ -14,6 +14,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import ROOT, report_environment
+from helpers import run_jobs
 from test_notebook_runs import TRAPS, a_notebook
 
 from lsnc_core.report import execute, executed, forks, schedule
@@ -152,7 +153,8 @@ def test_the_kernel_is_this_interpreter_s_whatever_the_search_path_holds(
         folder = Path({str(tmp_path)!r})
         for names in (["a"], ["b", "c"]):
             jobs = [schedule.Job(folder / f"{{name}}.ipynb", {{}}, ()) for name in names]
-            ended = schedule.run_jobs(jobs, folder / "out", True, print)
+            with schedule.prepared(jobs, folder / "out", True, print) as run:
+                ended = run()
             assert [one.status for one in ended] == ["finished"] * len(jobs), ended
     """
     for name in "abc":
@@ -233,7 +235,8 @@ def test_a_stopped_command_leaves_no_process_behind(tmp_path, environment, sent)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         jobs = [schedule.Job(Path(source), {{}}, ()) for source in {[str(j.source) for j in jobs]}]
         try:
-            schedule.run_jobs(jobs, Path({str(tmp_path / "out")!r}), False, print)
+            with schedule.prepared(jobs, Path({str(tmp_path / "out")!r}), False, print) as run:
+                run()
         except KeyboardInterrupt:
             raise SystemExit(130)
     """
@@ -279,7 +282,7 @@ def test_what_a_server_that_dies_has_not_forked_starts_ordinarily(tmp_path, monk
     monkeypatch.setattr(forks, "Server", Dying)
     monkeypatch.setattr(schedule, "AT_ONCE", 1)
     jobs = two_jobs(tmp_path, "print('well')")
-    ended = schedule.run_jobs(jobs, tmp_path / "out", False, lambda line: None)
+    ended = run_jobs(jobs, tmp_path / "out", False, lambda line: None)
     assert [outcome.status for outcome in ended] == [schedule.FINISHED] * 2
     assert started == [end == "after it has forked", False]
 

@@ -17,6 +17,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import ROOT, report_environment
+from helpers import run_jobs
 
 from lsnc_core import provenance
 from lsnc_core.errors import UsageError
@@ -115,7 +116,7 @@ def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
     bad = a_notebook(tmp_path, "bad", "raise KeyError('a\\nkey')")
     folder, lines = tmp_path / "outputs", []
     jobs = [schedule.Job(source, {"steps": 7}, ()) for source in (bad, good)]
-    failed, finished = schedule.run_jobs(jobs, folder, False, lines.append)
+    failed, finished = run_jobs(jobs, folder, False, lines.append)
     assert (failed.status, failed.code) == (schedule.FAILED, 1) and "\n" not in failed.sentence
     assert failed.sentence.startswith("cell 3 failed: KeyError: ")
     assert str(folder / "logs/bad.log") in failed.sentence
@@ -334,7 +335,7 @@ def test_what_is_unchanged_is_skipped_and_what_is_damaged_runs_again(job, tmp_pa
     target, state = folder / "notebooks/one.ipynb", folder / "notebooks/one.json"
 
     def again(job, force=False):
-        (outcome,) = schedule.run_jobs([job], folder, force, lines.append)
+        (outcome,) = run_jobs([job], folder, force, lines.append)
         return outcome.status, times(job)
 
     assert again(job) == (schedule.FINISHED, 1)
@@ -358,7 +359,7 @@ def test_what_is_unchanged_is_skipped_and_what_is_damaged_runs_again(job, tmp_pa
 
 def test_a_failure_is_tried_again_and_does_not_spoil_what_was_there(job, tmp_path, stand_in):
     folder = tmp_path / "out"
-    schedule.run_jobs([job], folder, False, print)
+    run_jobs([job], folder, False, print)
     good = (folder / "notebooks/one.ipynb").read_bytes()
     other = replace(job, parameters={"steps": 9})
     for text, code, words in (
@@ -370,18 +371,18 @@ def test_a_failure_is_tried_again_and_does_not_spoil_what_was_there(job, tmp_pat
     ):
         stand_in(text)
         for _ in range(2):
-            (outcome,) = schedule.run_jobs([other], folder, False, lambda line: None)
+            (outcome,) = run_jobs([other], folder, False, lambda line: None)
             assert (outcome.status, outcome.code) == (schedule.FAILED, code)
             assert words in outcome.sentence
     assert (folder / "notebooks/one.ipynb").read_bytes() == good
-    (outcome,) = schedule.run_jobs([job], folder, False, lambda line: None)
+    (outcome,) = run_jobs([job], folder, False, lambda line: None)
     assert outcome.status == schedule.UNCHANGED
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(job, tmp_path, stand_in):
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(UsageError, match=r"^cannot write .*--outputs\.$"):
-        schedule.run_jobs([job], tmp_path / "out", False, lambda line: None)
+        run_jobs([job], tmp_path / "out", False, lambda line: None)
     assert times(job) == 0
 
 
@@ -397,7 +398,7 @@ def test_two_run_at_once_in_the_order_given(tmp_path, stand_in):
         schedule.Job(a_notebook(tmp_path / "notebooks", name, "1"), {}, ())
         for name in ("a", "b", "c")
     ]
-    outcomes = schedule.run_jobs(jobs, tmp_path / "out", False, lambda line: None)
+    outcomes = run_jobs(jobs, tmp_path / "out", False, lambda line: None)
     assert [(outcome.name, outcome.status) for outcome in outcomes] == [
         (name, schedule.FINISHED) for name in "abc"
     ]
@@ -424,7 +425,7 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
     presser.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        schedule.run_jobs(jobs, tmp_path / "out", False, lines.append)
+        run_jobs(jobs, tmp_path / "out", False, lines.append)
     presser.join()
     assert time.monotonic() - start < 20
     assert not [path for path in pids if psutil.pid_exists(int(path.read_text()))]
