@@ -97,9 +97,9 @@ ALONGSIDE = 8  # networks of the rows "threads" and "listed", and of one row "vm
 # seconds, at least, of the row as used of a GPU's case: the hours of a grid follow from it
 LONG = 10
 # numbers of networks besides the one that is used, `execute.block_size`
-DEFAULT_SIZES = {"cpu": (1, 2, 4, 8, 16, 32, 64, 128, 256), "cuda": (1, 4, 16, 64, 100, 256)}
+DEFAULT_SIZES = {"cpu": (1, 8, 16, 32), "cuda": (1, 4, 16, 64, 100, 256)}
 SIZES = {
-    "cpu": {"resnet18 width 4": (1, 2, 4), "lenet 28x28": (1, 2, 4, 8)}
+    "cpu": {"resnet18 width 4": (1, 2), "lenet 28x28": (1, 4)}
     | dict.fromkeys(GPU_CASES, (1, 2)),
     "cuda": {
         "resnet18 width 4": (1, 4, 16),
