@@ -10,6 +10,11 @@ fi
 cd "$(python3 -c 'import os, sys; print(os.path.dirname(os.path.realpath(sys.argv[1])))' "${BASH_SOURCE[0]}")"
 python=$(python3 lsnc_core/bootstrap.py)
 
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
+    # importing takes twice as long without bytecode, and many tests start processes
+    unset PYTHONDONTWRITEBYTECODE
+    export PYTHONPYCACHEPREFIX="${PYTHONPYCACHEPREFIX:-$PWD/outputs/cache/bytecode}"
+fi
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 export MPLBACKEND=Agg
 export OMP_NUM_THREADS=1 # workers whose threads share cores wait for each other

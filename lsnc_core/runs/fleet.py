@@ -1,8 +1,9 @@
 """Trains many networks of one shape together: all replicas see the same images in the same order.
 
-One definition of the training step serves every kind of network (see `replicas`). Labels,
-smoothing, loss, learning rate, weight decay and seed may differ per replica. R replicas, N images,
-B images of a batch, K classes, D feature width.
+`Fleet.step` defines the training step of every kind of network (see `replicas`). On a CPU, networks
+that can be stacked take the same step written out (see `stacked_step`). Labels, smoothing, loss,
+learning rate, weight decay and seed may differ per replica. R replicas, N images, B images of a
+batch, K classes, D feature width.
 """
 
 import time

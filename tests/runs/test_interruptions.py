@@ -138,9 +138,8 @@ def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_s
     tmp_path, shelf, monkeypatch
 ):
     monkeypatch.setattr(execute, "BLOCK", 1)
-    # one short run, so that something is stored soon, then runs that are still under way when a
-    # process is killed
-    specs = [SPEC, *(a_spec(seed=seed, epochs=1500, evaluate_at=(1500,)) for seed in range(2))]
+    # the longest starts first and is still under way when the shortest, the last, is stored
+    specs = [SPEC, *(a_spec(seed=7, epochs=end, evaluate_at=(end,)) for end in (800, 4000))]
     if len(os.sched_getaffinity(0)) == 1:
         pytest.skip("one core trains in one process")
 
