@@ -99,8 +99,7 @@ LONG = 10
 # numbers of networks besides the one that is used, `execute.block_size`
 DEFAULT_SIZES = {"cpu": (1, 8, 16, 32), "cuda": (1, 4, 16, 64, 100, 256)}
 SIZES = {
-    "cpu": {"resnet18 width 4": (1, 2), "lenet 28x28": (1, 4)}
-    | dict.fromkeys(GPU_CASES, (1, 2)),
+    "cpu": {"resnet18 width 4": (1, 2), "lenet 28x28": (1, 4)} | dict.fromkeys(GPU_CASES, (1, 2)),
     "cuda": {
         "resnet18 width 4": (1, 4, 16),
         "lenet 28x28": (1, 4, 16, 64),
