@@ -553,7 +553,7 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
     # saves parsing the images
     shutil.copytree(report_smoke.outputs / "cache", outputs / "cache")
     asked = [ROOT / "run_all.sh", "--profile", "quick", "--device", "cpu", "--outputs", outputs]
-    asked += ["--only", "chen_2_landscape", "-p", "data_set=digits"]
+    asked += ["--only", "chen_4_loss_and_accuracy", "-p", "data_set=digits"]
     with open(printed, "wb") as out, open(errors, "wb") as err:
         command = subprocess.Popen(
             asked,

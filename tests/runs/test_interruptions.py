@@ -139,7 +139,7 @@ def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_s
 ):
     monkeypatch.setattr(execute, "BLOCK", 1)
     # the longest starts first and is still under way when the shortest, the last, is stored
-    specs = [SPEC, *(a_spec(seed=7, epochs=end, evaluate_at=(end,)) for end in (800, 4000))]
+    specs = [SPEC, *(a_spec(seed=7, epochs=end, evaluate_at=(end,)) for end in (400, 2400))]
     if len(os.sched_getaffinity(0)) == 1:
         pytest.skip("one core trains in one process")
 
