@@ -21,7 +21,8 @@ python=$(python3 "$root/lsnc_core/bootstrap.py" ${how:+"$how"})
 if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
     # importing takes twice as long without bytecode: it goes to the caches, not beside the sources
     unset PYTHONDONTWRITEBYTECODE
-    export PYTHONPYCACHEPREFIX="${PYTHONPYCACHEPREFIX:-${LSNC_OUTPUTS:-$root/outputs}/cache/bytecode}"
+    caches=${LSNC_OUTPUTS:-$root/outputs}/cache
+    export PYTHONPYCACHEPREFIX="${PYTHONPYCACHEPREFIX:-$caches/bytecode}"
 fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -P -m lsnc_core.cli "$@" # -P: do not search the working directory for modules

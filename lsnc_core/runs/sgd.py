@@ -1,11 +1,10 @@
 """Steps of SGD with one learning rate and one weight decay per network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 Tensors = Sequence[torch.Tensor]
-Update = Callable[[Tensors, Tensors, Tensors, Tensors, Tensors | None, float], None]
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
+from scipy import optimize, special
 
 from lsnc_core import losses
 from lsnc_core.errors import UsageError
@@ -381,3 +381,19 @@ def test_models_without_a_closed_form_are_refused():
         ufm_objective.split(FeatureModel(4, 2, 2, 0, 0), np.zeros(7))
     with pytest.raises(UsageError, match="at least one start, not 0"):
         ufm_objective.random_starts(FeatureModel(**GOOD), 0, 0)
+
+
+@pytest.mark.parametrize("loss", [Loss("ls", 0.1), Loss("focal", 3.0)], ids=["ls", "focal"])
+@pytest.mark.parametrize("far", [1.0, 100.0, 2000.0])
+def test_samples_whose_logits_are_far_apart_keep_their_losses(loss, far):
+    """A sample far below the others must not vanish, whatever the shift of its exponentials."""
+    Z = np.random.default_rng(0).standard_normal((2, 4, 3)) + far * np.array([0, -1, 1, 0])[:, None]
+    own = np.array([0, 1, 2, 0])
+    log_q = special.log_softmax(Z, axis=-1)
+    log_p = log_q[:, np.arange(4), own]  # (2, 4)
+    expected = -((1 - np.exp(log_p)) ** 3) * log_p
+    if loss.name == "ls":
+        expected = -(0.9 * log_p + 0.1 * log_q.mean(-1))
+    values, gradients = ufm_objective.data_loss(loss, Z, own)
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    np.testing.assert_allclose(gradients.sum(-1), 0, atol=1e-12)
