@@ -1,22 +1,19 @@
 """Claims: what a paper asserts, how measurements decide it, and the intervals that do."""
 
-from lsnc_core.claims.claim import (
+from lsnc_core.claims.case import (
     FAILS,
     HOLDS,
     MIN_SEEDS,
-    OURS,
     OUTCOMES,
     UNDECIDED,
     Case,
-    Claim,
-    Verdict,
-    claims_in,
     decide,
-    decides,
+    decide_together,
     every,
     most,
     seed_case,
 )
+from lsnc_core.claims.claim import OURS, Claim, Verdict, claims_in, decides
 from lsnc_core.claims.intervals import (
     LEVEL,
     argmin_interval,
@@ -24,6 +21,7 @@ from lsnc_core.claims.intervals import (
     rank_interval,
     t_interval,
 )
+from lsnc_core.claims.premise import Premise, Scale
 
 __all__ = [
     "FAILS",
@@ -35,10 +33,13 @@ __all__ = [
     "UNDECIDED",
     "Case",
     "Claim",
+    "Premise",
+    "Scale",
     "Verdict",
     "argmin_interval",
     "claims_in",
     "decide",
+    "decide_together",
     "decides",
     "every",
     "most",

@@ -2,27 +2,34 @@
 
 A claim is one checkable sentence of a paper, in our words. A case compares one measured quantity
 with its claimed range. The case holds when its whole interval lies in the range, does not hold
-when all of the interval lies outside, and is not decidable here otherwise. A verdict combines the
-cases of one claim.
+when all of the interval lies outside, and is not decidable here otherwise. A premise is a condition
+under which the paper makes the claim: where one is not met, the answer is open. A verdict combines
+the cases of one claim.
 """
 
 import functools
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
-
-from lsnc_core.claims.intervals import LEVEL, t_interval
+from lsnc_core.claims.case import (
+    FAILS,
+    HOLDS,
+    OUTCOMES,
+    UNDECIDED,
+    Case,
+    decide_together,
+    every,
+    most,
+)
+from lsnc_core.claims.premise import Premise, Scale
 from lsnc_core.errors import UsageError
 
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decidable here"
-OUTCOMES = (HOLDS, FAILS, UNDECIDED)
 OURS = "this companion"  # the `paper` of a claim that none of the papers makes
-MIN_SEEDS = 4  # an interval over fewer seeds decides nothing
 RULES = ("every", "most")
+# what the numbers point to where a premise is not met
+DIRECTIONS = {HOLDS: "as claimed", FAILS: "not as claimed", UNDECIDED: "either way"}
 
 
 @dataclass(frozen=True)
@@ -47,101 +54,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One measured quantity beside its claimed range.
-
-    Attributes:
-        name: what tells this case from the claim's others, e.g. "a = 0.8"; cases of one name are
-            several quantities measured in the same place.
-        quantity: what was measured.
-        value, low, high: the estimate and its interval, in `unit`; NaN where nothing was measured.
-        at_least, at_most: the claimed range, in `unit`; infinite where it is open.
-        level: coverage of the interval; None for a computed number, whose low and high are
-            numerical bounds.
-        unit: "" for a pure number.
-        form: format of the numbers, as in `format`.
-        remark: further measurements that decide nothing.
-        undecided: why the numbers decide nothing; "" where they do.
-        deciding: False for a detail that does not enter the verdict.
-    """
-
-    name: str
-    quantity: str
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    at_least: float = -math.inf
-    at_most: float = math.inf
-    level: float | None = LEVEL
-    unit: str = ""
-    form: str = ".3g"
-    remark: str = ""
-    undecided: str = ""
-    deciding: bool = True
-
-    @classmethod
-    def exact(cls, name: str, quantity: str, value: float, **settings: Any) -> "Case":
-        """A case about a computed number.
-
-        >>> Case.exact("M = 10", "violations", 0, at_most=0).outcome
-        'holds'
-        """
-        return cls(name, quantity, value, value, value, level=None, **settings)
-
-    @property
-    def outcome(self) -> str:
-        """One of `OUTCOMES`."""
-        if self.undecided or math.isnan(self.low) or math.isnan(self.high):
-            return UNDECIDED
-        return decide(self.low, self.high, self.at_least, self.at_most)
-
-    @property
-    def text(self) -> str:
-        """The numbers and remarks as one phrase.
-
-        >>> Case("a = 0.8", "error", 0.1, 0.08, 0.12, at_most=0.15, form=".0%").text
-        'error 10% [8%, 12%]'
-        """
-        parts = []
-        if not math.isnan(self.value):
-            number = f"{self.value:{self.form}}"
-            if not self.low == self.value == self.high:
-                number += f" [{self.low:{self.form}}, {self.high:{self.form}}]"
-            parts.append(" ".join(filter(None, [self.quantity, number, self.unit])))
-        parts += [part for part in (self.remark, self.undecided) if part]
-        return "; ".join(parts) or f"{self.quantity}: not measured"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The case as JSON values; numbers that are not finite become None."""
-        numbers = {
-            name: number if math.isfinite(number := float(getattr(self, name))) else None
-            for name in ("value", "low", "high", "at_least", "at_most")
-        }
-        return {
-            "name": self.name,
-            "quantity": self.quantity,
-            **numbers,
-            "level": self.level,
-            "unit": self.unit,
-            "deciding": self.deciding,
-            "undecided": self.undecided,
-            "outcome": self.outcome,
-            "text": self.text,
-        }
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The computed answer to a claim.
 
     Attributes:
         claim: the claim.
         tried_on: on what it was tried, e.g. "Held-out images of mnist".
-        cases: the comparisons; without any, nothing was measured and the answer is open.
+        cases: the comparisons, each with its interval at the level that decides it, see
+            `case.decide_together`; without any, nothing was measured and the answer is open.
         remark: what a reader should know beside the cases.
         decider: what would decide the claim; shown where it is open.
         rule: "every" case must hold, or "most" of them.
-        premises: the conditions under which the paper makes the claim.
+        premises: the conditions under which the paper makes the claim, for all cases alike.
+        scale: the size of the experiment beside the paper's.
     """
 
     claim: Claim
@@ -150,18 +75,36 @@ class Verdict:
     remark: str = ""
     decider: str = ""
     rule: str = "every"
-    premises: tuple[()] = ()
+    premises: Sequence[Premise] = ()
+    scale: Sequence[Scale] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cases", tuple(self.cases))
         if self.rule not in RULES:
             raise UsageError(f"a rule must be one of {', '.join(RULES)}, got {self.rule!r}.")
+        object.__setattr__(self, "premises", tuple(self.premises))
+        object.__setattr__(self, "scale", tuple(self.scale))
+        object.__setattr__(self, "cases", decide_together(tuple(self.cases), self.rule))
 
     @property
     def outcome(self) -> str:
-        """One of `OUTCOMES`, by the rule over the deciding cases."""
-        outcomes = [case.outcome for case in self.cases if case.deciding]
+        """One of `OUTCOMES`, by the rule over the deciding cases; open where a premise fails."""
+        if not all(premise.met for premise in self.premises):
+            return UNDECIDED
+        return self._combine([case.outcome for case in self.cases if case.deciding])
+
+    def _combine(self, outcomes: Sequence[str]) -> str:
         return most(outcomes) if self.rule == "most" else every(outcomes)
+
+    @property
+    def unmet(self) -> list[Premise]:
+        """The premises that leave the answer open, its own and its deciding cases'."""
+        if self.outcome != UNDECIDED:
+            return []
+        own = [premise for premise in self.premises if not premise.met]
+        for case in self.cases:
+            if case.deciding:
+                own += [premise for premise in case.unmet if premise not in own]
+        return own
 
     @property
     def changed(self) -> str:
@@ -178,13 +121,19 @@ class Verdict:
         'holds at a = 0.8; does not hold at a = 0.5'
         >>> Verdict(claim, "digits", (near,)).measured
         'p 0.8'
+        >>> Verdict(claim, "digits", (near,), premises=[Premise("seeds", 2, at_least=4)]).measured
+        'premise not met: seeds 2, needed at least 4; observed: as claimed (p 0.8)'
         """
         decisive = [case for case in self.cases if case.deciding]
-        names = list(dict.fromkeys(case.name for case in decisive))
-        if len(names) > 1:
-            parts = [_outcomes_by_name(decisive, names)]
+        parts, unmet = [], self.unmet
+        if unmet:
+            parts = [f"premise not met: {'; '.join(describe_premises(unmet))}"]
+            if decisive:
+                parts.append(f"observed: {_describe_observed(decisive)}")
+        elif len({case.name for case in decisive}) > 1:
+            parts.append(_outcomes_by_name(decisive))
         else:
-            parts = [case.text for case in decisive]
+            parts += [case.text for case in decisive]
         parts.append(self.remark)
         if self.outcome == UNDECIDED and self.decider:
             parts.append(f"what would decide it: {self.decider}")
@@ -202,25 +151,84 @@ class Verdict:
             "outcome": self.outcome,
             "measured": self.measured,
             "rule": self.rule,
-            "premises": list(self.premises),
+            "premises": [premise.to_dict() for premise in self._all_premises()],
+            "scale": [scale.to_dict() for scale in self.scale],
             "cases": [case.to_dict() for case in self.cases],
             "changed": self.changed,
         }
 
+    def _all_premises(self) -> list[Premise]:
+        """The verdict's own premises, and the worst of each name among the deciding cases'."""
+        by_name: dict[str, list[Premise]] = {}
+        for case in self.cases:
+            if case.deciding and (case.outcome != UNDECIDED or self.outcome == UNDECIDED):
+                for premise in case.premises:
+                    by_name.setdefault(premise.name, []).append(premise)
+        return [*self.premises, *(find_worst(same) for same in by_name.values())]
 
-def _outcomes_by_name(cases: Sequence[Case], names: Sequence[str]) -> str:
+
+def find_worst(premises: Sequence[Premise]) -> Premise:
+    """The premise of several that misses its range by most, or comes nearest to missing it.
+
+    Args:
+        premises: of one name and one range.
+
+    >>> find_worst([Premise("x", value, at_least=1) for value in (2, 0.5, 0.9)]).value
+    0.5
+    """
+
+    def room(premise: Premise) -> float:
+        room = min(premise.value - premise.at_least, premise.at_most - premise.value)
+        return room if room == room else -float("inf")  # NaN: not measured
+
+    return min(premises, key=room)
+
+
+def describe_premises(premises: Sequence[Premise]) -> list[str]:
+    """A phrase for each name: the worst, and at how many places of those it is not met."""
+    by_name: dict[str, list[Premise]] = {}
+    for premise in premises:
+        by_name.setdefault(premise.name, []).append(premise)
+    phrases = []
+    for same in by_name.values():
+        more = f" (and at {len(same) - 1} more)" if len(same) > 1 else ""
+        phrases.append(find_worst(same).text + more)
+    return phrases
+
+
+def _describe_observed(cases: Sequence[Case]) -> str:
+    """What the numbers point to: "as claimed at a = 0.5", of a single name with its numbers."""
+    names = list(dict.fromkeys(case.name for case in cases))
+    if len(names) > 1:
+        return _group_names(cases, "observed", DIRECTIONS)
+    direction = DIRECTIONS[every([case.observed for case in cases])]
+    numbers = "; ".join(_strip_premises(case) for case in cases)
+    return f"{direction} ({numbers})"
+
+
+def _strip_premises(case: Case) -> str:
+    """A case's text without its premises, which are told once for all cases."""
+    return replace(case, premises=()).text
+
+
+def _outcomes_by_name(cases: Sequence[Case]) -> str:
     """Which cases hold, which do not, which are open: "holds at a = 0.5, 0.9"."""
+    return _group_names(cases, "outcome", {outcome: outcome for outcome in OUTCOMES})
+
+
+def _group_names(cases: Sequence[Case], field: str, words: dict[str, str]) -> str:
+    """The names of the cases by the outcome of all cases of that name, each outcome in words."""
     outcomes = {}
-    for name in names:
-        outcomes[name] = every([case.outcome for case in cases if case.name == name])
+    for name in dict.fromkeys(case.name for case in cases):
+        outcomes[name] = every([getattr(case, field) for case in cases if case.name == name])
     phrases = []
     for outcome in OUTCOMES:
-        chosen = [name for name in names if outcomes[name] == outcome]
+        chosen = [name for name in outcomes if outcomes[name] == outcome]
         if chosen:
             # "a = 0.5, a = 0.9" shares the words before its last: "a = 0.5, 0.9"
             shared = "".join(chosen[0].rpartition(" ")[:2])
             listed = ", ".join(name.removeprefix(shared) for name in chosen)
-            phrases.append(f"{outcome} at {shared}{listed}")
+            phrases.append(f"{words[outcome]} at {shared}{listed}")
     return "; ".join(phrases)
 
 
@@ -259,73 +267,3 @@ def claims_in(module: ModuleType) -> list[Claim]:
     """The claims that a module's functions decide, in the order of the functions, each once."""
     found = [getattr(value, "claim", None) for value in vars(module).values()]
     return list(dict.fromkeys(claim for claim in found if isinstance(claim, Claim)))
-
-
-def decide(low: float, high: float, at_least: float = -math.inf, at_most: float = math.inf) -> str:
-    """The outcome for an interval [low, high] when the value is claimed to lie in
-    [at_least, at_most].
-
-    >>> decide(0.7, 0.8, 0.6, 0.9), decide(0.95, 1.0, 0.6, 0.9), decide(0.85, 0.95, 0.6, 0.9)
-    ('holds', 'does not hold', 'not decidable here')
-    """
-    if low >= at_least and high <= at_most:
-        return HOLDS
-    return FAILS if high < at_least or low > at_most else UNDECIDED
-
-
-def every(outcomes: Iterable[str]) -> str:
-    """The outcome of a claim about all of several cases; without cases it is open.
-
-    >>> every(["holds", "not decidable here"]), every(["holds", "does not hold"]), every([])
-    ('not decidable here', 'does not hold', 'not decidable here')
-    """
-    outcomes = list(outcomes)
-    if FAILS in outcomes:
-        return FAILS
-    return HOLDS if outcomes and set(outcomes) == {HOLDS} else UNDECIDED
-
-
-def most(outcomes: Iterable[str]) -> str:
-    """The outcome of a claim about more than half of several cases; without cases it is open.
-
-    >>> most(["holds", "holds", "does not hold"]), most(["does not hold", "holds"]), most([])
-    ('holds', 'does not hold', 'not decidable here')
-    """
-    outcomes = list(outcomes)
-    if 2 * outcomes.count(HOLDS) > len(outcomes):
-        return HOLDS
-    # so many fail that half or fewer can hold
-    return FAILS if outcomes and 2 * outcomes.count(FAILS) >= len(outcomes) else UNDECIDED
-
-
-def seed_case(
-    name: str,
-    quantity: str,
-    values: Sequence[float] | np.ndarray,
-    *,
-    log: bool = False,
-    within: tuple[float, float] = (-math.inf, math.inf),
-    undecided: str = "",
-    **settings: Any,
-) -> Case:
-    """A case decided by the 95 % t-interval of one value per seed.
-
-    Args:
-        name, quantity: as in `Case`.
-        values: float (seeds,).
-        log: the values are logarithms of the quantity. The interval is computed on the log scale,
-            where ratios are nearer to normal, and shown without the logarithm.
-        within: bounds of the quantity, which a t-interval ignores, e.g. (-1, 1) for a correlation.
-        undecided: as in `Case`; by default, whether seeds or values are missing.
-        settings: further fields of `Case`: at_least, at_most, unit, form, remark, deciding.
-    """
-    values = np.asarray(values, dtype=float)
-    if len(values) < MIN_SEEDS:
-        few = f"{len(values)} seeds; an interval needs {MIN_SEEDS}"
-        return Case(name, quantity, undecided=few, **settings)
-    if not np.isfinite(values).all():
-        missing = f"{quantity} is not finite for every seed"
-        return Case(name, quantity, undecided=missing, **settings)
-    ends = np.array(t_interval(values))
-    mean, low, high = np.clip(np.exp(ends) if log else ends, *within).tolist()
-    return Case(name, quantity, mean, low, high, undecided=undecided, **settings)

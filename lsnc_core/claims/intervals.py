@@ -14,7 +14,9 @@ from lsnc_core.errors import UsageError
 LEVEL = 0.95
 
 
-def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+def t_interval(
+    values: Sequence[float] | np.ndarray, level: float = LEVEL
+) -> tuple[float, float, float]:
     """Mean and 95 % Student interval of independent values, one per seed.
 
     Args:
@@ -35,7 +37,7 @@ def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, floa
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise UsageError(f"an interval needs two or more finite values, got {values.tolist()}.")
     # scipy.stats.ttest_1samp has the same interval but warns where all values are equal
-    quantile = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
+    quantile = stats.t.ppf((1 + level) / 2, len(values) - 1)
     half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 

@@ -361,7 +361,8 @@ def test_a_verdict_as_data_has_all_of_its_claim_and_cases():
     data = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
     expected = {"id": "X0", "paper": "paper", "place": "place", "sentence": "sentence"}
     expected |= {"expected": "expected", "changed": "It was finer.", "tried_on": "here"}
-    expected |= {"outcome": FAILS, "measured": verdict.measured, "premises": []}
+    expected |= {"outcome": FAILS, "measured": verdict.measured}
+    expected |= {"premises": [], "scale": []}
     expected |= {"rule": "every", "cases": [case.to_dict() for case in verdict.cases]}
     assert data == expected
 

@@ -1,0 +1,98 @@
+"""Premises and scale: under which conditions a paper makes a claim, and how large its experiment
+was beside ours.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Premise:
+    """A condition under which a paper makes a claim, checked on the data.
+
+    Attributes:
+        name: the condition, e.g. "labels memorised".
+        value: what was measured, in `unit`; NaN where nothing was.
+        at_least, at_most: the range in which the condition is met; infinite where it is open.
+        unit: "" for a pure number.
+        form: format of the numbers, as in `format`.
+        where: on which of the claim's data it was checked, "" for all of it.
+
+    >>> small = Premise("training images", 500, at_least=10_000, form=",.0f")
+    >>> small.met, small.text
+    (False, 'training images 500, needed at least 10,000')
+    """
+
+    name: str
+    value: float
+    at_least: float = -math.inf
+    at_most: float = math.inf
+    unit: str = ""
+    form: str = ".3g"
+    where: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the value was measured and lies in its range."""
+        return self.at_least <= self.value <= self.at_most
+
+    @property
+    def needed(self) -> str:
+        """The range in words."""
+        ends = [
+            f"{words} {self._number(end)}"
+            for words, end in (("at least", self.at_least), ("at most", self.at_most))
+            if math.isfinite(end)
+        ]
+        return " and ".join(ends)
+
+    @property
+    def text(self) -> str:
+        """The condition with its numbers as one phrase."""
+        measured = "not measured" if math.isnan(self.value) else self._number(self.value)
+        where = f" at {self.where}" if self.where else ""
+        return f"{self.name} {measured}{where}, needed {self.needed}"
+
+    def _number(self, value: float) -> str:
+        return " ".join(filter(None, [f"{value:{self.form}}", self.unit]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The premise as JSON values; a number that is not finite becomes None."""
+        return {
+            "name": self.name,
+            "met": self.met,
+            "value": self.value if math.isfinite(self.value) else None,
+            "needed": self.needed,
+            "unit": self.unit,
+            "where": self.where,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One measure of an experiment's size, here and in the paper.
+
+    Attributes:
+        name: e.g. "training images".
+        here: of our experiment.
+        paper: of the paper's; "" where no published number was found.
+    """
+
+    name: str
+    here: str
+    paper: str = ""
+
+    @property
+    def text(self) -> str:
+        """Both sizes as one phrase.
+
+        >>> Scale("seeds", "4", "1").text, Scale("test error", "0.06").text
+        ('seeds 4 (paper 1)', 'test error 0.06')
+        """
+        return f"{self.name} {self.here}" + (f" (paper {self.paper})" if self.paper else "")
+
+    def to_dict(self) -> dict[str, str]:
+        """The scale as JSON values."""
+        return {"name": self.name, "here": self.here, "paper": self.paper}
