@@ -103,7 +103,7 @@ Glossary
   profile             size of the whole companion, from smoke to paper
   replica             one of R networks that train together in one program
   replicate           one repetition of an experiment, with its own seed
-  seed                draws weights and label noise; order_seed the batches
+  seed                draws weights and label noise; order_seed the batches, one order per seed
   self-duality        NC3: W is proportional to Hbar^T
   simplex ETF         K vectors of equal norm, pairwise cosines -1/(K-1)
   smoothing strength  delta, weight of the uniform distribution in a label

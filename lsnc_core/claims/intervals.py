@@ -1,7 +1,7 @@
 """Confidence intervals over seeds, and the place of a curve's minimum.
 
-All intervals have the level `LEVEL`. They cover what the seed draws, weights and label noise; the
-order of the batches is shared by the networks of a grid and not covered.
+They cover what the seed draws: the weights, the label noise and the order of the batches, which the
+networks of one seed share.
 """
 
 import itertools

@@ -237,7 +237,6 @@ def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
         "batch": size.batch,
         "epochs": size.epochs,
         "evaluate_at": size.evaluate_at,
-        "order_seed": 0,
         "precision": size.precision,
         "schedule": "steps" if size.lr_steps else "constant",
         "lr_steps": size.lr_steps,
@@ -247,5 +246,5 @@ def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
     for seed in range(max(size.seeds, size.repeated_seeds)):
         rates = size.clean_rates if seed < size.seeds else size.repeated_rates
         cells = itertools.product(rates, size.kept)
-        specs += [RunSpec(**shared, a=a, p=p, seed=seed) for a, p in cells]
+        specs += [RunSpec(**shared, a=a, p=p, seed=seed, order_seed=seed) for a, p in cells]
     return specs

@@ -68,7 +68,7 @@ def plan_noise(
             for a in RATES[profile]:
                 changed = WAYS[way](_mean_field_kept(name, a, M))
                 spec = replace(first, a=a, noise=name, **changed)
-                specs += [replace(spec, seed=seed) for seed in range(SEEDS)]
+                specs += [replace(spec, seed=seed, order_seed=seed) for seed in range(SEEDS)]
     return specs
 
 

@@ -108,7 +108,8 @@ def plan_runs(profile: str) -> list[RunSpec]:
     )
     specs = []
     for delta in NETWORK_STRENGTHS:
-        specs += [replace(base, p=kept_mass(delta, K), seed=seed) for seed in range(seeds)]
+        replicate = replace(base, p=kept_mass(delta, K))
+        specs += [replace(replicate, seed=seed, order_seed=seed) for seed in range(seeds)]
     return specs
 
 

@@ -293,7 +293,7 @@ def _replicates(size: DeepSize, name: str) -> list[RunSpec]:
     """One loss with all its seeds."""
     settings = loss_settings(name, source_of(size.network.data).num_classes)
     network = replace(size.network, keep_at=size.keep_at, **settings)
-    return [replace(network, seed=seed) for seed in range(size.seeds)]
+    return [replace(network, seed=seed, order_seed=seed) for seed in range(size.seeds)]
 
 
 def _other_strengths(size: DeepSize) -> list[RunSpec]:
@@ -304,5 +304,5 @@ def _other_strengths(size: DeepSize) -> list[RunSpec]:
         if delta in (0.0, SMOOTHED):
             continue
         network = replace(size.network, p=kept_mass(delta, K))
-        specs += [replace(network, seed=seed) for seed in range(size.other_seeds)]
+        specs += [replace(network, seed=seed, order_seed=seed) for seed in range(size.other_seeds)]
     return specs

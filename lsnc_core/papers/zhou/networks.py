@@ -228,7 +228,7 @@ def _four_losses(
             epochs=epochs,
             evaluate_at=evaluate_at(epochs, size.checkpoints),
             seed=seed,
-            order_seed=0,
+            order_seed=seed,
             loss=loss,
             precision=size.precision,
             schedule="steps",

@@ -17,11 +17,10 @@ def test_quick_trains_every_strength_with_four_seeds_under_one_weight_decay():
     strengths = (0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)
     wanted = sorted(itertools.product(strengths, range(4)))
     assert sorted((strength(spec), spec.seed) for spec in specs) == wanted
-    settings = {(spec.weight_decay, spec.batch_norm, spec.order_seed, spec.loss) for spec in specs}
-    assert settings == {(5e-3, True, 0, "ce")}
-    first = networks.plan_dynamics("quick")[0]
-    assert {spec.shared for spec in specs if spec.keep_at} == {first.shared}
-    assert len({spec.shared for spec in specs}) == 2
+    settings = {(spec.weight_decay, spec.batch_norm, spec.loss) for spec in specs}
+    assert settings == {(5e-3, True, "ce")}
+    # each seed has a batch order of its own, which its strengths share
+    assert all(spec.order_seed == spec.seed for spec in specs)
     # the same again under a fifth of the weight decay
     lighter = set(networks.plan_calibration("quick")) - set(specs)
     assert sorted((strength(spec), spec.seed) for spec in lighter) == wanted
