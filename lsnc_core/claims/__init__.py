@@ -20,9 +20,11 @@ from lsnc_core.claims.claim import (
 from lsnc_core.claims.intervals import (
     LEVEL,
     argmin_interval,
+    component_ratio_interval,
     parabola_argmin,
     rank_interval,
     t_interval,
+    variance_component,
 )
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Verdict",
     "argmin_interval",
     "claims_in",
+    "component_ratio_interval",
     "decide",
     "decides",
     "every",
@@ -46,4 +49,5 @@ __all__ = [
     "rank_interval",
     "seed_case",
     "t_interval",
+    "variance_component",
 ]
