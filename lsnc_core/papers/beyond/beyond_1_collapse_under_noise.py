@@ -1,7 +1,7 @@
 """Beyond the papers: neural collapse and calibration over Chen's grid of clean rates and kept
 masses.
 
-B1 and B2; no paper has these figures. NC1, NC2 and NC3 are Guo et al.'s (Guo eq. 4 to 6), with
+B1 to B3; no paper has these figures. NC1, NC2 and NC3 are Guo et al.'s (Guo eq. 4 to 6), with
 every image under its clean label. ECE has 15 bins. Expected: nothing; nobody has asked whether the
 smoothing of lowest loss is also that of strongest collapse and best calibration. All networks are
 the landscape's.
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core.claims import OURS, Claim, Verdict, decides
+from lsnc_core.claims import OURS, Claim, Verdict, decides, seed_case
+from lsnc_core.papers.chen.cases import difference_cases
 from lsnc_core.papers.chen.drawing import (
     CLEAN_RATE,
     KEPT,
@@ -26,9 +27,17 @@ from lsnc_core.papers.chen.drawing import (
     mean_grid,
     rough_cells,
 )
-from lsnc_core.papers.chen.grid import PROTOCOLS, decider, landscape_table, learned, place
-from lsnc_core.papers.chen.minima import argmin_differences, difference_cases, find_minima
+from lsnc_core.papers.chen.grid import (
+    PROTOCOLS,
+    landscape_table,
+    learned,
+    place,
+    rate_name,
+    with_seeds,
+)
+from lsnc_core.papers.chen.minima import find_minima, seed_argmins
 from lsnc_core.papers.chen.networks import plan_landscape
+from lsnc_core.papers.chen.premises import case_premises, describe_needs, scale_of
 from lsnc_core.papers.chen.shared_claims import C1_RANGE
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import collapse_of_many, run_names
@@ -85,9 +94,9 @@ def metric_table(
         tensors: from `lsnc_core.runs.tensors`, of the same networks.
 
     Returns:
-        pandas.DataFrame as `landscape_table` with the columns of `METRICS` and "test NC2" and "test
-        NC3"; only the p that teach the label, for the class means of networks that learned nothing
-        coincide.
+        pandas.DataFrame as `landscape_table` with the columns of `METRICS`, "test NC2", "test NC3"
+        and "confidence" (mean over held-out images of the largest probability); only the p that
+        teach the label, for the class means of networks that learned nothing coincide.
     """
     import pandas as pd
 
@@ -101,19 +110,21 @@ def metric_table(
             named = values.preset("guo")
             row |= {f"{part} {metric}": value for metric, value in named.items()}
     for row, (spec, end) in zip(rows, ends.items(), strict=True):
-        row["ECE"] = _calibration(spec, end)
+        row |= _calibration(spec, end)
     return landscape.merge(pd.DataFrame(rows), on="run", validate="one_to_one")
 
 
-def _calibration(spec: "RunSpec", tensors: "Tensors") -> float:
-    """ECE of one measured epoch on clean held-out labels."""
+def _calibration(spec: "RunSpec", tensors: "Tensors") -> dict[str, float]:
+    """ECE and mean confidence of one measured epoch on held-out images."""
     import torch
 
     from lsnc_core import data
     from lsnc_core.metrics import ece
 
     _, clean = data.truth(spec.data, spec.train_size, spec.test_size)
-    return ece(torch.from_numpy(np.array(tensors["test_logits"])), clean)
+    logits = torch.from_numpy(np.array(tensors["test_logits"]))  # (N, M)
+    confidence = float(logits.double().softmax(1).amax(1).mean())
+    return {"ECE": ece(logits, clean), "confidence": confidence}
 
 
 # ---- figures
@@ -218,7 +229,8 @@ def describe_best_kept(table: "pd.DataFrame") -> str:
 B_TOLERANCE = 0.1
 CHANGED = (
     "The place of a minimum is fitted in log p/(1−p) and no longer in p, and a paired difference "
-    "is never finer than half a grid step where a minimum is a bare grid point."
+    "is never finer than half a grid step where a minimum is a bare grid point. Labels count as "
+    "memorised relative to what there is to learn."
 )
 
 
@@ -263,14 +275,63 @@ def decide_b2(claim: Claim, table: "pd.DataFrame") -> Verdict:
 
 def _same_optimum(claim: Claim, table: "pd.DataFrame", metric: str, column: str) -> Verdict:
     """Whether a metric and a loss are least at the same p, at each clean rate of `C1_RANGE`."""
-    differences = argmin_differences(table[table.a.between(*C1_RANGE)], metric, column)
+    claimed = table[table.a.between(*C1_RANGE)]
     quantity = f"p of least {metric.split()[-1]} − p of least loss"
     limits = {"at_least": -B_TOLERANCE, "at_most": B_TOLERANCE}
-    cases = difference_cases(differences, quantity, **limits)
-    return Verdict(claim, place(table, PROTOCOLS[column]), cases, decider=decider(table, cases))
+    cases = difference_cases(claimed, (metric, column), quantity, **limits)
+    return Verdict(
+        claim,
+        place(table, PROTOCOLS[column]),
+        cases,
+        decider=describe_needs(table),
+        scale=scale_of(table),
+    )
+
+
+CALIBRATED = 0.05  # how close mean confidence and accuracy must be
+
+
+@decides(
+    Claim(
+        "B3",
+        paper=OURS,
+        place="no paper: why the test loss is lowest where it is",
+        sentence="At the kept mass of the lowest test loss the mean confidence on held-out images "
+        "equals the accuracy.",
+        expected=f"mean confidence − accuracy within {CALIBRATED} of 0 at that p, for a in "
+        f"[{C1_RANGE[0]}, {C1_RANGE[1]}]; derived: the loss is lowest where outputs are right as "
+        "often as they claim",
+        changed="It was added after the first results.",
+    )
+)
+def decide_b3(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """B3: mean confidence minus accuracy on held-out images at each seed's p of lowest test loss.
+
+    Args: table, from `metric_table`.
+    """
+    cases = []
+    for a, part in with_seeds(table[table.a.between(*C1_RANGE)]).groupby("a"):
+        losses = part.pivot(index="seed", columns="p", values="test_loss")
+        gaps = part.assign(gap=part.confidence - part.test_accuracy)
+        gaps = gaps.pivot(index="seed", columns="p", values="gap")
+        values = []
+        for place_of_seed, curve in zip(seed_argmins(losses)[0], gaps.to_numpy(), strict=True):
+            values.append(np.interp(place_of_seed, gaps.columns, curve))
+        limits = {"at_least": -CALIBRATED, "at_most": CALIBRATED, "form": "+.3f"}
+        premises = case_premises(part, "test_loss")
+        name, quantity = rate_name(a), "confidence − accuracy"
+        cases.append(seed_case(name, quantity, values, premises=premises, **limits))
+    return Verdict(
+        claim,
+        place(table, PROTOCOLS["test_loss"]),
+        cases,
+        decider=describe_needs(table),
+        scale=scale_of(table),
+    )
 
 
 def verdicts(table: "pd.DataFrame") -> Verdicts:
-    """B1 on both kinds of images, B2 on held-out ones. Args: table, from `metric_table`."""
+    """B1 on both kinds of images, B2 and B3 on held-out ones. Args: table, from `metric_table`."""
     memorised = decide_b1(table, "train NC1", "clean_train_loss")
-    return Verdicts([memorised, decide_b1(table, "test NC1", "test_loss"), decide_b2(table)])
+    held_out = decide_b1(table, "test NC1", "test_loss"), decide_b2(table), decide_b3(table)
+    return Verdicts([memorised, *held_out])

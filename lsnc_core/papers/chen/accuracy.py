@@ -13,8 +13,9 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import Case
-from lsnc_core.papers.chen.grid import gate, landscape_table, learned, noisy
+from lsnc_core.papers.chen.grid import landscape_table, learned, noisy, rate_name, with_seeds
 from lsnc_core.papers.chen.minima import find_minima
+from lsnc_core.papers.chen.premises import case_premises, in_range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,37 +66,62 @@ def gain_table(table: "pd.DataFrame", weak: Sequence[float]) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True)
 
 
-def accuracy_variance(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Variance over p of the test accuracy, at the best and at the last epoch, at each clean rate
-    below 1 and seed, over the p that teach the label.
+def gain_cases(table: "pd.DataFrame", gains: "pd.DataFrame", helps_from: float) -> list[Case]:
+    """The gain of one weak smoothing at each clean rate: above 0 beyond `helps_from`, below 0 under
+    it. At the boundary itself the claimed gain is about 0, which has no sign to test: a detail.
+
+    Args: table, from `accuracy_table`; gains, from `gain_table`, of one epoch and p.
+    """
+    cases = []
+    for a, part in gains.groupby("a"):
+        pair = table[(table.a == a) & table.p.isin([part.p.iloc[0], 1.0])]
+        settings: dict[str, Any] = {"at_least" if a >= helps_from else "at_most": 0.0}
+        settings |= {"unit": "points", "form": "+.2f", "deciding": in_range(a) and a != helps_from}
+        settings |= {"premises": case_premises(pair, "test_accuracy")}
+        # one paired difference per seed: same initial weights, label noise and batch order
+        cases.append(claims.seed_case(rate_name(a), "gain", 100 * part.gain, **settings))
+    return cases
+
+
+def accuracy_grids(table: "pd.DataFrame", column: str) -> np.ndarray:
+    """One accuracy over the p that teach the label, of each clean rate below 1 with four seeds or
+    more.
 
     Args:
         table: from `accuracy_table`.
+        column: "best_accuracy" or "test_accuracy".
 
     Returns:
-        pandas.DataFrame with a, seed, best, last (squared shares).
+        float (clean rates, seeds, p), shares.
     """
-    names = {"best_accuracy": "best", "test_accuracy": "last"}
-    groups = noisy(learned(table)).groupby(["a", "seed"])
-    return groups[list(names)].var().rename(columns=names).reset_index()
+    grids = [
+        part.pivot(index="seed", columns="p", values=column)
+        for _, part in with_seeds(noisy(learned(table))).groupby("a")
+    ]
+    return np.array(grids)
 
 
-def variance_case(name: str, variances: "pd.DataFrame", **settings: Any) -> Case:
-    """The ratio of the variances at the best and at the last epoch, of their means over the clean
-    rates.
+def variance_case(name: str, table: "pd.DataFrame", **settings: Any) -> Case:
+    """The ratio of the variance components over p at the best and at the last epoch, of their means
+    over the clean rates.
+
+    The variance over p of measured accuracies holds the noise of the seeds too, by which an
+    accuracy that does not depend on p at all would vary; the component is what is left without it.
 
     Args:
         name: the case's name.
-        variances: from `accuracy_variance`, at one or several clean rates.
+        table: from `accuracy_table`, at one or several clean rates.
         settings: further fields of `Case`.
     """
-    by_seed = variances.groupby("seed")[["best", "last"]].mean()
-    if (by_seed == 0).any(axis=None):  # as where all test images are easy
-        settings["undecided"] = "a seed's accuracy does not depend on p"
+    best, last = (accuracy_grids(table, column) for column in ("best_accuracy", "test_accuracy"))
+    if np.isnan(claims.component_ratio_interval(best, last)[0]):
+        settings["undecided"] = "at the last epoch the accuracy does not depend on p beyond noise"
         return Case(name, "ratio", **settings)
-    # one value per seed; on the log scale a ratio and its inverse count alike
-    ratios = np.log(by_seed.best / by_seed["last"])
-    return claims.seed_case(name, "ratio", ratios, log=True, form=".3f", **settings)
+
+    def interval(level: float) -> tuple[float, float, float]:
+        return claims.component_ratio_interval(best, last, level)
+
+    return Case.measured(name, "ratio", interval, form=".3f", **settings)
 
 
 def measure_minima(curves: "pd.DataFrame", split: float) -> "pd.DataFrame":
@@ -159,8 +185,9 @@ def minima_cases(name: str, part: "pd.DataFrame", split: float) -> list[Case]:
         ("end", "error at p = 1 − lowest error", ""),
         ("hump", "error at the hump − error at p = 1", f"hump at p = {humps}"),
     )
-    undecided = gate(part.memorised.all())
-    settings = {"at_least": 0.0, "unit": "points", "form": "+.2f", "undecided": undecided}
+    settings = {"at_least": 0.0, "unit": "points", "form": "+.2f"}
+    settings |= {"premises": case_premises(part, "test_error")}
+    settings |= {"deciding": in_range(part.a.iloc[0])}
     cases = []
     for column, quantity, remark in quantities:
         # one value per seed, each measured where the other seeds have their minima

@@ -1,8 +1,8 @@
 """Chen, Ziyin et al. 2020, section 5.1: the label-noise landscape on real images.
 
-Figures 5 and 6; C1 and C2 on networks, C17. Expected: C1 and C2 hold on training images against
-clean labels, once the labels are memorised, and not on held-out images, where the networks are more
-often right than a.
+Figures 5 and 6; C1 and C2 on networks, C17, C18. Expected: C1 and C2 hold on training images
+against clean labels, once the labels are memorised, and not on held-out images, where the networks
+are more often right than a.
 
 a is the clean rate of the training labels, p the kept mass of the smoothed label, M the number of
 classes. Losses are in nats.
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lsnc_core import claims
-from lsnc_core.claims import Case, Claim, Verdict, decides
+from lsnc_core.claims import Claim, Verdict, decides
+from lsnc_core.papers.chen.cases import formula_cases, minimum_case
 from lsnc_core.papers.chen.drawing import (
     KEPT,
     check_rates,
@@ -34,17 +35,21 @@ from lsnc_core.papers.chen.grid import (
     NO_CIFAR,
     PROTOCOLS,
     class_count,
-    decider,
     describe_landscape,
-    formula_cases,
-    gate,
     landscape_table,
     place,
     rate_name,
     with_seeds,
 )
 from lsnc_core.papers.chen.minima import find_minima, nearest_table
+from lsnc_core.papers.chen.minima_claims import decide_c17, decide_c18
 from lsnc_core.papers.chen.networks import describe_recipe, plan_cifar, plan_landscape, plan_sizes
+from lsnc_core.papers.chen.premises import (
+    ENOUGH_IMAGES,
+    RATES_FROM,
+    case_premises,
+    settings_of,
+)
 from lsnc_core.papers.chen.shared_claims import C1, C1_RANGE, C1_STEP, C1_TOLERANCE, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
@@ -323,33 +328,34 @@ def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
 # ---- claims
 
 
+BELOW_1 = float(np.nextafter(1, 0))  # eq. 11 is infinite at p = 1
+
+
 @decides(C1)
 def decide_c1(claim: Claim, table: "pd.DataFrame", column: str) -> Verdict:
     """C1 on networks: the interval of the argmin at each clean rate with four seeds or more.
 
     Args: table, from `landscape_table`; column, of `PROTOCOLS`.
     """
-    lowest = find_minima(table, column)
-    lowest = lowest[lowest.a.between(*C1_RANGE)]
-    quantity = "p of lowest loss"
+    claimed = table[table.a.between(*C1_RANGE)]
     cases = []
-    for row in lowest[lowest.seeds >= claims.MIN_SEEDS].itertuples():
-        name = rate_name(row.a)
-        if np.isfinite(row.low):
-            numbers = row.argmin, row.low, row.high
-            ends = {"at_least": row.a - C1_TOLERANCE, "at_most": row.a + C1_TOLERANCE}
-            undecided = gate(row.memorised)
-            cases.append(Case(name, quantity, *numbers, **ends, form=".2f", undecided=undecided))
-        else:
-            reason = "a loss is missing or not finite"
-            cases.append(Case(name, quantity, undecided=reason))
-    remark = "; ".join(filter(None, [_single_seeds(lowest), _coarse_grid(table)]))
-    tried_on = place(table, PROTOCOLS[column])
-    return Verdict(claim, tried_on, cases, remark, decider(table, cases))
+    for a, part in with_seeds(claimed).groupby("a"):
+        ends = {"at_least": a - C1_TOLERANCE, "at_most": min(a + C1_TOLERANCE, BELOW_1)}
+        settings = {**ends, "form": ".2f", "premises": case_premises(part, column)}
+        cases.append(minimum_case(rate_name(a), "p of lowest loss", part, column, **settings))
+    remark = "; ".join(filter(None, [_single_seeds(claimed, column), _coarse_grid(table)]))
+    return Verdict(
+        claim,
+        place(table, PROTOCOLS[column]),
+        cases,
+        remark,
+        **settings_of(table, column),
+    )
 
 
-def _single_seeds(lowest: "pd.DataFrame") -> str:
+def _single_seeds(table: "pd.DataFrame", column: str) -> str:
     """How the minima without an interval compare with a."""
+    lowest = find_minima(table, column)
     single = lowest[lowest.seeds < claims.MIN_SEEDS]
     near = int(((single.argmin - single.a).abs() <= C1_TOLERANCE).sum())
     if single.empty:
@@ -374,7 +380,8 @@ def _coarse_grid(table: "pd.DataFrame") -> str:
         expected=f"mean over p in [{FORMULA_RANGE[0]}, {FORMULA_RANGE[1]}] of "
         f"|measured − predicted| / predicted below {FORMULA_ERROR:.0%}, rank correlation above "
         f"{FORMULA_RANK}",
-        changed="Ties in the formula's ranking count as ties.",
+        changed="Ties in the formula's ranking count as ties. On held-out images it is open below "
+        f"{ENOUGH_IMAGES:,} training images; clean rates below {RATES_FROM} are details.",
     )
 )
 def decide_c2(
@@ -385,41 +392,15 @@ def decide_c2(
     Args: table, from `landscape_table`; column, of `PROTOCOLS`; predicted, "predicted" or
     "predicted_as_drawn".
     """
-    cases = formula_cases(table, column, predicted)
     tried_on = place(table, PROTOCOLS[column])
     if predicted != "predicted":
         tried_on += ", formula at the share of clean labels as drawn"
-    return Verdict(claim, tried_on, cases, decider=decider(table, cases))
-
-
-@decides(
-    Claim(
-        "C17",
-        paper=PAPER,
-        place="appendix A, caption of Figure 9",
-        sentence="Of the three theories gamma's predicts the measured minima of the test loss "
-        "best, though test labels are clean, as in alpha's.",
-        expected="mean distance of the measured lowest p to gamma's best p below that to alpha's "
-        "and below that to beta's; an open question: the experiment is alpha's",
-        changed="It was added after the first results.",
+    return Verdict(
+        claim,
+        tried_on,
+        formula_cases(table, column, predicted),
+        **settings_of(table, column),
     )
-)
-def decide_c17(claim: Claim, table: "pd.DataFrame", column: str) -> Verdict:
-    """C17: distance of the measured minima to gamma's best p minus that to alpha's and to beta's,
-    paired by seed.
-
-    Args: table, from `landscape_table`; column, of `PROTOCOLS`.
-    """
-    enough, cases = with_seeds(table), []
-    if len(enough):
-        nearest = nearest_table(table)[PROTOCOLS[column]]
-        undecided = gate(enough.memorised.all())
-        for name in ("gamma - alpha", "gamma - beta"):
-            numbers = nearest.loc[name, ["mean", "low", "high"]]
-            settings = {"at_most": 0.0, "form": "+.3f", "undecided": undecided}
-            cases.append(Case(name.replace("-", "−"), "difference", *numbers, **settings))
-    tried_on = place(table, PROTOCOLS[column])
-    return Verdict(claim, tried_on, cases, decider=decider(enough, cases))
 
 
 def verdicts(table: "pd.DataFrame", cifar: "pd.DataFrame | None" = None) -> Verdicts:
@@ -431,11 +412,12 @@ def verdicts(table: "pd.DataFrame", cifar: "pd.DataFrame | None" = None) -> Verd
     answers += [decide_c2(table, column) for column in PROTOCOLS]
     answers.append(decide_c2(table, "clean_train_loss", "predicted_as_drawn"))
     answers += [decide_c17(table, column) for column in PROTOCOLS]
+    answers.append(decide_c18(table))
     if cifar is not None:
         answers += [decide_c1(cifar, column) for column in PROTOCOLS]
         answers += [decide_c2(cifar, column) for column in PROTOCOLS]
     elif table.data.iloc[0] != "cifar10":
         tried_on = "Held-out images of cifar10"
         for decision in (decide_c1, decide_c2):
-            answers.append(Verdict(decision.claim, tried_on, decider=NO_CIFAR))
+            answers.append(Verdict(decision.claim, tried_on, premises=[NO_CIFAR]))
     return Verdicts(answers)

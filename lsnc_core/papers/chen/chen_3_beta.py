@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lsnc_core import claims, labels
-from lsnc_core.claims import Case, Claim, Verdict, decides
+from lsnc_core.claims import Case, Claim, Premise, Verdict, decides
 from lsnc_core.data_sources import source_of
+from lsnc_core.papers.chen.cases import difference_cases, formula_cases
 from lsnc_core.papers.chen.drawing import (
     CLEAN_RATE,
     KEPT,
@@ -36,14 +37,13 @@ from lsnc_core.papers.chen.grid import (
     NO_CIFAR,
     PROTOCOLS,
     class_count,
-    decider,
-    formula_cases,
     landscape_table,
     place,
     rate_name,
 )
-from lsnc_core.papers.chen.minima import argmin_differences, difference_cases, find_minima
+from lsnc_core.papers.chen.minima import find_minima
 from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape
+from lsnc_core.papers.chen.premises import ENOUGH_IMAGES, settings_of
 from lsnc_core.papers.chen.shared_claims import C4, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
@@ -338,7 +338,8 @@ def draw_beta_minima(table: "pd.DataFrame") -> Drawing:
         "0.95.",
         expected=f"as C2, at a = {C3_RATES[0]} and {C3_RATES[1]}: error below {FORMULA_ERROR:.0%}, "
         f"rank correlation above {FORMULA_RANK}",
-        changed="Ties in the formula's ranking count as ties.",
+        changed="Ties in the formula's ranking count as ties. On held-out images it is open below "
+        f"{ENOUGH_IMAGES:,} training images.",
     )
 )
 def decide_c3(
@@ -359,14 +360,21 @@ def decide_c3(
     holding = [claims.every(outcomes) for outcomes in others.values()].count(claims.HOLDS)
     remark = f"it holds at {holding} of {len(others)} other clean rates" if others else ""
     measured = {case.name for case in cases}
-    missing = [name for name in names if name not in measured]
-    few = f"fewer than {claims.MIN_SEEDS} seeds"
-    cases += [Case(name, "error", undecided=few) for name in missing]
-    more = f"{claims.MIN_SEEDS} seeds at {', '.join(missing)}"
+    for a in C3_RATES:
+        if rate_name(a) not in measured:
+            seeds = table[table.a == a].seed.nunique()
+            premise = Premise("seeds", seeds, at_least=claims.MIN_SEEDS, where=rate_name(a))
+            cases.append(Case(rate_name(a), "error", premises=(premise,)))
     tried_on = place(table, NOISY_IMAGES[column])
     if predicted.endswith("drawn"):
         tried_on += ", formula at the share of clean labels as drawn"
-    return Verdict(claim, tried_on, cases, remark, more if missing else decider(table, cases))
+    return Verdict(
+        claim,
+        tried_on,
+        cases,
+        remark,
+        **settings_of(table, column),
+    )
 
 
 @decides(C4)
@@ -376,15 +384,20 @@ def decide_c4(claim: Claim, table: "pd.DataFrame", column: str) -> Verdict:
 
     Args: table, from `beta_table`; column, of `NOISY`.
     """
-    M, cases = class_count(table), []
+    M = class_count(table)
     claimed = table[table.a.between(1 / M, 1, inclusive="left")]
-    differences = argmin_differences(claimed, NOISY[column], column)
-    measured = difference_cases(differences, "p*(β) − p*(α)", at_most=0.0)
-    for case, a in zip(measured, differences.a, strict=True):
+    columns, quantity = (NOISY[column], column), "p*(β) − p*(α)"
+    cases = []
+    for case in difference_cases(claimed, columns, quantity, at_most=0.0):
+        a = float(case.name.removeprefix("a = "))
         predicted = label_noise.optimum("beta", a, M) - a
         cases.append(replace(case, remark=f"predicted {predicted:+.3f}"))
-    tried_on = place(table, PROTOCOLS[column])
-    return Verdict(claim, tried_on, cases, decider=decider(table, cases))
+    return Verdict(
+        claim,
+        place(table, PROTOCOLS[column]),
+        cases,
+        **settings_of(table, column),
+    )
 
 
 def verdicts(table: "pd.DataFrame", cifar: "pd.DataFrame | None" = None) -> Verdicts:
@@ -400,5 +413,5 @@ def verdicts(table: "pd.DataFrame", cifar: "pd.DataFrame | None" = None) -> Verd
         answers += [decide_c4(cifar, column) for column in NOISY]
     elif table.data.iloc[0] != "cifar10":
         tried_on = "Held-out images, noisy labels of cifar10"
-        answers.append(Verdict(decide_c3.claim, tried_on, decider=NO_CIFAR))
+        answers.append(Verdict(decide_c3.claim, tried_on, premises=[NO_CIFAR]))
     return Verdicts(answers)

@@ -18,11 +18,19 @@ from lsnc_core import claims
 from lsnc_core.claims import Case, Claim, Verdict, decides
 from lsnc_core.papers.chen.accuracy import (
     accuracy_table,
-    accuracy_variance,
     gain_table,
-    minima_cases,
-    variance_case,
 )
+from lsnc_core.papers.chen.accuracy_claims import (
+    C10_FROM,
+    C10_WEAK,
+    HELD_OUT,
+    PREMISES_ADDED,
+    about,
+    decide_c8,
+    decide_c9,
+    decide_c10,
+)
+from lsnc_core.papers.chen.cases import difference_cases
 from lsnc_core.papers.chen.drawing import (
     CLEAN_RATE,
     KEPT,
@@ -37,21 +45,18 @@ from lsnc_core.papers.chen.drawing import (
 )
 from lsnc_core.papers.chen.grid import (
     LEARNS_FROM,
-    decider,
-    gate,
     learned,
     noisy,
     place,
     rate_name,
     with_seeds,
 )
-from lsnc_core.papers.chen.minima import (
-    argmin_differences,
-    argmin_slope,
-    difference_cases,
-    find_minima,
-)
+from lsnc_core.papers.chen.minima import argmin_slope, find_minima
 from lsnc_core.papers.chen.networks import plan_landscape
+from lsnc_core.papers.chen.premises import (
+    RATES_FROM,
+    case_premises,
+)
 from lsnc_core.papers.chen.shared_claims import PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.show import Drawing, Table, Verdicts, figure
@@ -68,7 +73,6 @@ PAGE = Page(
     shows="Table 1, quoted",
     minutes={"quick": 0.2},
 )
-HELD_OUT = "held-out images"
 
 
 # ---- runs
@@ -190,10 +194,11 @@ def draw_figure_9(table: "pd.DataFrame") -> Drawing:
         drawing.colorbar(image, ax=panel, extend=bar[0], label=bar[1])
     panels[0].set_ylabel(KEPT)
 
-    deviation = accuracy_variance(table).groupby("a")[["last", "best"]].mean() ** 0.5
+    names = ["test_accuracy", "best_accuracy"]
+    deviation = noisy(teaching).groupby(["a", "seed"])[names].std().groupby("a").mean()
     numbers = ", ".join(
-        f"{100 * row['last']:.1f} and {100 * row.best:.1f} at a = {a:g}"
-        for a, row in deviation.iterrows()
+        f"{100 * row.test_accuracy:.1f} and {100 * row.best_accuracy:.1f} at a = {row.Index:g}"
+        for row in deviation.itertuples()
     )
     caption = (
         "a plus marks the best p of each a. Standard deviation of the accuracy over p, in points, "
@@ -286,7 +291,8 @@ def draw_figure_11(table: "pd.DataFrame") -> Drawing:
         "more than half of the clean rates below 1",
         changed="The place of a minimum is fitted in log p/(1−p) and no longer in p, and a paired "
         "difference is never finer than half a grid step where a minimum is a bare grid point. "
-        f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned.",
+        f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned. "
+        f"{PREMISES_ADDED}",
     )
 )
 def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
@@ -295,11 +301,10 @@ def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
     Args: table, from `accuracy_table`.
     """
     with_noise = noisy(table)
-    teaching = learned(with_noise)
-    differences = argmin_differences(teaching, "test_error", "test_loss", with_noise)
-    cases = difference_cases(differences, "p of accuracy − p of loss", at_most=0.0)
-    tried_on = place(table, HELD_OUT)
-    return Verdict(claim, tried_on, cases, decider=decider(table, cases), rule="most")
+    teaching, columns = learned(with_noise), ("test_error", "test_loss")
+    quantity = "p of accuracy − p of loss"
+    cases = difference_cases(teaching, columns, quantity, with_noise, at_most=0.0)
+    return Verdict(claim, place(table, HELD_OUT), cases, rule="most", **about(table))
 
 
 @decides(
@@ -311,133 +316,30 @@ def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
         "clean rate.",
         expected="slope of either p over the clean rates below 1 above 0, that of highest accuracy "
         f"taken from p = {LEARNS_FROM} on",
-        changed="The claim was added.",
+        changed=f"The claim was added after the first results. {PREMISES_ADDED}",
     )
 )
 def decide_c16(claim: Claim, table: "pd.DataFrame") -> Verdict:
     """C16: slope over the clean rates below 1 of either best p."""
-    with_noise = with_seeds(noisy(table))
-    rates = sorted(set(with_noise.a))
-    tried_on = place(table, HELD_OUT)
-    if len(rates) < 2:
-        needed = f"{claims.MIN_SEEDS} seeds at two clean rates below 1"
-        return Verdict(claim, tried_on, decider=needed)
-    cases = []
+    with_noise = with_seeds(noisy(table[table.a >= RATES_FROM]))
+    rates, cases = sorted(set(with_noise.a)), []
     for name, rows, column in (
         ("lowest loss", with_noise, "test_loss"),
         ("highest accuracy", learned(with_noise), "test_error"),
     ):
-        # a least-squares line for each seed: its slope is one value per seed
-        mean, low, high = argmin_slope(rows, column)
-        numbers = {"value": mean, "low": low, "high": high, "at_least": 0.0, "form": "+.3f"}
-        undecided = gate(with_noise.memorised.all())
-        cases.append(Case(name, "slope", **numbers, undecided=undecided))
+        if len(rates) < 2:
+            seeds = f"{claims.MIN_SEEDS} seeds at two clean rates below 1"
+            cases.append(Case(name, "slope", undecided=f"fewer than {seeds}"))
+            continue
+
+        def interval(level: float, rows=rows, column=column) -> tuple[float, float, float]:
+            # a least-squares line for each seed: its slope is one value per seed
+            return argmin_slope(rows, column, level)
+
+        settings = {"at_least": 0.0, "form": "+.3f", "premises": case_premises(rows, column)}
+        cases.append(Case.measured(name, "slope", interval, **settings))
     remark = f"slopes of the best p over a = {', '.join(f'{a:g}' for a in rates)}"
-    needed = f"{decider(with_noise, cases)}, or a finer grid of p"
-    return Verdict(claim, tried_on, cases, remark, needed)
-
-
-C8_RATIO = 0.25
-
-
-@decides(
-    Claim(
-        "C8",
-        paper=PAPER,
-        place="appendix A, Figure 9 c",
-        sentence="With early stopping at the best epoch the accuracy hardly depends on p.",
-        expected=f"variance over p in [{LEARNS_FROM}, 1] and above 1/M of the best epoch's test "
-        f"accuracy at most {C8_RATIO} of that of the last epoch's, over the clean rates below 1; "
-        "the best epoch is chosen on the test images, as an oracle would",
-        changed="Only networks that memorised their labels count, which changed no verdict. "
-        f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned.",
-    )
-)
-def decide_c8(claim: Claim, table: "pd.DataFrame") -> Verdict:
-    """C8: ratio of the variances over p at the best and at the last epoch, of their means over the
-    clean rates; the ratio at each clean rate is a detail.
-
-    Args: table, from `accuracy_table`.
-    """
-    with_noise = with_seeds(noisy(table))
-    variances = accuracy_variance(table)
-    variances = variances[variances.a.isin(with_noise.a)]
-    tried_on = place(table, HELD_OUT)
-    settings = {"at_most": C8_RATIO, "undecided": gate(with_noise.memorised.all())}
-    cases = [variance_case("all clean rates", variances, **settings)] if len(variances) else []
-    for a, part in variances.groupby("a"):
-        settings["undecided"] = gate(with_noise[with_noise.a == a].memorised.all())
-        cases.append(variance_case(rate_name(a), part, deciding=False, **settings))
-    rates = ", ".join(f"{a:g}" for a in sorted(set(with_noise.a)))
-    remark = f"over a = {rates} together" if cases else ""
-    return Verdict(claim, tried_on, cases, remark, decider(with_noise, cases))
-
-
-# The paper has no number for a "small" p: below the middle of the range, a bound of ours.
-C9_UP_TO, C9_SMALL = 0.85, 0.5
-
-
-@decides(
-    Claim(
-        "C9",
-        paper=PAPER,
-        place="appendix B, Figure 10",
-        sentence="With much label noise the test error has two minima in p: the lowest at a small "
-        "p, and a local one at p = 1.",
-        expected=f"for every a up to {C9_UP_TO}: the lowest error up to p = {C9_SMALL} below that "
-        "at larger p < 1 (the paper has no number for small, this one is ours), that at p = 1 "
-        "above the lowest, and that at some p between them above both; it has none for a wide "
-        "plateau either, which is left undecided",
-        changed=f"The lower minimum must lie at a small p, up to {C9_SMALL}, a bound of ours. "
-        f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned.",
-    )
-)
-def decide_c9(claim: Claim, table: "pd.DataFrame") -> Verdict:
-    """C9: the differences of `minima_cases` at each clean rate up to `C9_UP_TO`."""
-    teaching, cases = with_seeds(learned(table)), []
-    for a, part in teaching[teaching.a <= C9_UP_TO].groupby("a"):
-        cases += minima_cases(rate_name(a), part, C9_SMALL)
-    return Verdict(claim, place(table, HELD_OUT), cases, decider=decider(table, cases))
-
-
-# The kept masses of weak smoothing, and from which clean rate on it helps.
-C10_WEAK, C10_FROM = (0.95, 0.9), 0.9
-
-
-@decides(
-    Claim(
-        "C10",
-        paper=PAPER,
-        place="appendix B, Figure 11",
-        sentence="Weak smoothing helps the accuracy only at clean rates from about 0.9 on and "
-        "costs up to 8 points at lower ones.",
-        expected=f"accuracy at p = {C10_WEAK[0]}, and at {C10_WEAK[1]}, − without smoothing: above "
-        f"0 for a ≥ {C10_FROM}, below 0 for a < {C10_FROM}",
-        changed=f"It is tried at p = {C10_WEAK[0]} and at {C10_WEAK[1]}. Only networks that "
-        "memorised their labels count, which changed no verdict.",
-    )
-)
-def decide_c10(claim: Claim, table: "pd.DataFrame", p: float) -> Verdict:
-    """C10: gain of weak smoothing at each clean rate, last epoch, paired by seed.
-
-    Args: table, from `accuracy_table`; p, one of `C10_WEAK`.
-    """
-    tried_on = f"{place(table, HELD_OUT)}, p = {p:g}"
-    if p not in set(table.p):
-        return Verdict(claim, tried_on, decider=f"a grid with p = {p:g}")
-    gains = gain_table(table, C10_WEAK)
-    gains = with_seeds(gains[(gains.epoch == "last") & (gains.p == p)])
-    cases = []
-    for a, part in gains.groupby("a"):
-        pair = table[(table.a == a) & table.p.isin([p, 1.0])]
-        side, undecided = "at_least" if a >= C10_FROM else "at_most", gate(pair.memorised.all())
-        settings = {side: 0.0, "unit": "points", "form": "+.2f", "undecided": undecided}
-        # one paired difference per seed: same initial weights, label noise and batch order
-        cases.append(claims.seed_case(rate_name(a), "gain", 100 * part.gain, **settings))
-    means, remark = 100 * gains.groupby("a").gain.mean(), ""
-    if (means < 0).any():
-        remark = f"the largest cost is {-means.min():.1f} points at a = {means.idxmin():g}"
-    return Verdict(claim, tried_on, cases, remark, decider(table, cases))
+    return Verdict(claim, place(table, HELD_OUT), cases, remark, **about(table))
 
 
 def verdicts(table: "pd.DataFrame") -> Verdicts:

@@ -11,15 +11,16 @@ clean rate, p the kept mass, h logits, f = softmax(h). Losses are in nats.
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lsnc_core import claims, labels
-from lsnc_core.claims import OURS, Case, Claim, Verdict, decides
+from lsnc_core.claims import OURS, Case, Claim, Premise, Verdict, decides
 from lsnc_core.papers.chen.drawing import MARKERS, draw_seed_means, slice_panels, slice_title
-from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, decider, place, rate_name
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, place, rate_name
 from lsnc_core.papers.chen.noise_drawing import (
     WAY_NAMES,
     describe_gaps,
@@ -33,12 +34,13 @@ from lsnc_core.papers.chen.noise_tables import (
     CORRECTED,
     SMOOTHED,
     gap_table,
-    gate_ways,
     losses_by_way,
     network_table,
     objective_table,
+    way_premises,
     ways_by_noise,
 )
+from lsnc_core.papers.chen.premises import describe_needs, scale_of
 from lsnc_core.papers.chen.shared_claims import C12, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import run_names
@@ -265,14 +267,14 @@ def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
         forward = losses_by_way(networks, "symmetric", a, CORRECTED[column])["forward"]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.log(forward / smoothed)
-        undecided = gate_ways(networks, "symmetric", a, ("mean field", "forward"))
+        premises = way_premises(networks, "symmetric", a, ("mean field", "forward"))
         limits = {"at_least": 1 - C11_TOLERANCE, "at_most": 1 + C11_TOLERANCE}
-        settings = {"log": True, "form": ".3f", "undecided": undecided, **limits}
+        settings = {"log": True, "form": ".3f", "premises": premises, **limits}
         # one ratio per seed; on the log scale a ratio and its inverse count alike
         cases.append(claims.seed_case(rate_name(a), "ratio", ratios, **settings))
     tried_on = place(networks, PROTOCOLS[column])
     remark = "ratios of T f's loss to label smoothing's"
-    return Verdict(claim, tried_on, cases, remark, decider(networks, cases))
+    return Verdict(claim, tried_on, cases, remark, **about(networks))
 
 
 @decides(C12)
@@ -317,16 +319,17 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
         losses = losses_by_way(networks, noise, a, column)
         for other in ("mean field", "none"):
             name = f"{Path(noise).name}, posterior minus {other}, {rate_name(a)}"
-            undecided = gate_ways(networks, noise, a, ("posterior", other))
-            settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "undecided": undecided}
+            premises = way_premises(networks, noise, a, ("posterior", other))
+            settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "premises": premises}
             # one paired difference per seed: same initial weights, label noise and batch order
             differences = losses["posterior"] - losses[other]
             cases.append(claims.seed_case(name, "difference", differences, **settings))
     tried_on = place(networks, PROTOCOLS[column])
     if not cases:
-        only = "tried under symmetric noise alone, where the posterior is the mean field"
-        return Verdict(claim, tried_on, remark=only)
-    return Verdict(claim, tried_on, cases, decider=decider(networks, cases))
+        # under symmetric noise the posterior is the mean field
+        others = Premise("noises tried that are not symmetric", 0, at_least=1)
+        return Verdict(claim, tried_on, premises=[others], scale=scale_of(networks))
+    return Verdict(claim, tried_on, cases, **about(networks))
 
 
 @decides(
@@ -382,20 +385,26 @@ def decide_c15(claim: Claim, networks: "pd.DataFrame") -> Verdict:
         corrected = losses_by_way(networks, "symmetric", a, "corrected_test")
         logit = losses["none"] - np.minimum(losses["logit"], corrected["logit"])
         smoothed = losses["none"] - losses["mean field"]
-        undecided = gate_ways(networks, "symmetric", a, ("none", "mean field", "logit"))
+        premises = way_premises(networks, "symmetric", a, ("none", "mean field", "logit"))
         remark = ""
         if np.isfinite(logit + smoothed).all():
             remark = f"gains {logit.mean():+.3f} of logits, {smoothed.mean():+.3f} of labels"
             _, least, _ = claims.t_interval(smoothed)
-            if least <= 0:  # half of no gain is reached by doing nothing
-                undecided = undecided or "label smoothing has no gain to compare with"
+            # half of no gain is reached by doing nothing
+            gain = Premise("gain of label smoothing, least by its interval,", least, at_least=0.0)
+            premises += (replace(gain, unit="nats", where=rate_name(a)),)
         settings = {"at_least": 0.0, "unit": "nats", "form": "+.3f", "remark": remark}
         excess = logit - C15_SHARE * smoothed
-        case = claims.seed_case(rate_name(a), "excess", excess, undecided=undecided, **settings)
+        case = claims.seed_case(rate_name(a), "excess", excess, premises=premises, **settings)
         cases.append(case)
     remark = f"gain in test loss minus {C15_SHARE} of label smoothing's, nats"
     tried_on = place(networks, PROTOCOLS["test_loss"])
-    return Verdict(claim, tried_on, cases, remark, decider(networks, cases))
+    return Verdict(claim, tried_on, cases, remark, **about(networks))
+
+
+def about(networks: "pd.DataFrame") -> dict[str, Any]:
+    """What would decide an open claim about the networks, and their scale."""
+    return {"decider": describe_needs(networks), "scale": scale_of(networks)}
 
 
 def verdicts(tables: Tables) -> Verdicts:

@@ -86,7 +86,7 @@ def describe_outputs(networks: "pd.DataFrame") -> str:
     """
     phrases = []
     for a, part in networks[networks.noise == "symmetric"].groupby("a"):
-        columns = ["test_loss", "corrected_test", "test_accuracy", "excess"]
+        columns = ["test_loss", "corrected_test", "test_accuracy", "unlearned"]
         means = part.groupby("way")[columns].mean()
         forward, logit, smoothed = means.loc["forward"], means.loc["logit"], means.loc["mean field"]
         phrases.append(
@@ -95,7 +95,7 @@ def describe_outputs(networks: "pd.DataFrame") -> str:
             f"correction, {logit.test_loss:.2f} of softmax(h) and {logit.corrected_test:.2f} of "
             f"softmax(S h) with logit smoothing; accuracy {smoothed.test_accuracy:.2f}, "
             f"{forward.test_accuracy:.2f}, {logit.test_accuracy:.2f}; forward correction ends "
-            f"{forward.excess:.2f} nats above the loss of memorised labels"
+            f"{forward.unlearned:.0%} of what there is to learn above the loss of memorised labels"
         )
     return "; ".join(phrases) + "."
 

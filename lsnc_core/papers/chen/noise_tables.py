@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsnc_core import labels
+from lsnc_core.claims import Premise
 from lsnc_core.data_sources import source_of
-from lsnc_core.papers.chen.grid import MEMORISED, PROTOCOLS, gate
+from lsnc_core.papers.chen.grid import (
+    MEMORISED,
+    PROTOCOLS,
+    RECIPE,
+    rate_name,
+    unlearned_share,
+)
 from lsnc_core.papers.chen.noise_networks import memorised_output, training_floor, way_of
+from lsnc_core.papers.chen.premises import memorised_premise
 from lsnc_core.papers.stored import run_names
 from lsnc_core.theory import label_noise
 from lsnc_core.theory.label_noise_errata import jensen_terms
@@ -52,19 +60,22 @@ def network_table(
         test_accuracy as trained; predicted (loss on clean labels of a network that has memorised
         its labels; inf for one-hot labels); corrected_test and corrected_train (loss of the other
         output of forward correction, T f, and of logit smoothing, softmax(S h); NaN for the other
-        ways); excess (training loss above its floor) and memorised (bool).
+        ways); unlearned and memorised, as in `grid.landscape_table`; train_size and `RECIPE`.
     """
     import pandas as pd
 
     last = runs[runs.epoch == runs.epochs]
     names = run_names(tensors)
     rows = [_network_row(spec, tensors[spec][-1]) | {"run": names[spec]} for spec in tensors]
+    recipe = ["train_size", *RECIPE]
     measured = ["run", "data", "noise", "a", "p", "seed", *PROTOCOLS, "test_accuracy", "train_loss"]
-    table = last[measured].merge(pd.DataFrame(rows), on="run", validate="one_to_one")
-    table["excess"] = table.train_loss - table.floor
-    table["memorised"] = table.excess <= MEMORISED
+    table = last[[*measured, *recipe]].merge(pd.DataFrame(rows), on="run", validate="one_to_one")
+    M = source_of(table.data.iloc[0]).num_classes
+    table["unlearned"] = unlearned_share(table.train_loss, table.floor, M)
+    table["memorised"] = table.unlearned <= MEMORISED
     columns = ["data", "noise", "way", "a", "p", "seed", *PROTOCOLS, "test_accuracy", "predicted"]
-    return table[[*columns, "corrected_test", "corrected_train", "excess", "memorised"]]
+    columns += ["corrected_test", "corrected_train", "unlearned", "memorised", *recipe]
+    return table[columns]
 
 
 def _network_row(spec: "RunSpec", tensors: "Tensors") -> dict[str, Any]:
@@ -170,7 +181,9 @@ def losses_by_way(networks: "pd.DataFrame", noise: str, a: float, column: str) -
     return part.pivot(index="seed", columns="way", values=column)
 
 
-def gate_ways(networks: "pd.DataFrame", noise: str, a: float, ways: Sequence[str]) -> str:
-    """Why a comparison of ways at one noise and clean rate is open, as `gate`."""
+def way_premises(
+    networks: "pd.DataFrame", noise: str, a: float, ways: Sequence[str]
+) -> tuple[Premise]:
+    """The premise of a comparison of ways at one noise and clean rate: their labels memorised."""
     here = (networks.noise == noise) & (networks.a == a) & networks.way.isin(ways)
-    return gate(networks[here].memorised.all())
+    return (memorised_premise(networks[here], rate_name(a)),)

@@ -1,0 +1,114 @@
+"""Under which conditions Chen et al. make their claims about networks, and how large ours are.
+
+Their theory is about networks that have memorised their labels, trained on so many images that the
+loss on held-out images is near that of the population, under label noise that leaves most labels
+right. a is the clean rate of the training labels, p the kept mass of the smoothed label, M the
+number of classes.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lsnc_core.claims import MIN_SEEDS, Premise, Scale
+from lsnc_core.papers.chen.grid import MEMORISED, rate_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# From how many images on the paper takes the training images for the population (section 2).
+ENOUGH_IMAGES = 10_000
+# The paper's binary theory has less than half of the labels wrong, its experiments at most half.
+RATES_FROM = 0.5
+# The paper's experiments (section 5): learning rate, batch, number of images.
+PROTOCOL = {"lr": 0.01, "batch": 128, "weight_decay": 0.0}
+PAPER_IMAGES = {"mnist": 60_000, "cifar10": 50_000}
+
+
+def follows_protocol(table: "pd.DataFrame") -> bool:
+    """Whether networks were trained as in the paper: its images, learning rate and batch."""
+    images = table.data.map(PAPER_IMAGES)
+    same = table[list(PROTOCOL)] == PROTOCOL
+    return bool((table.train_size >= images).all() and same.all(axis=None))
+
+
+def in_range(a: float) -> bool:
+    """Whether the paper's claims are about this clean rate; others are details."""
+    return a >= RATES_FROM
+
+
+def memorised_premise(part: "pd.DataFrame", where: str = "") -> Premise:
+    """Labels memorised: of the worst network, the training loss above its floor by that of a
+    network that has learned nothing.
+
+    Args: part, rows of `landscape_table` or of `network_table`; where, what they have in common.
+    """
+    worst = np.max(part.unlearned.to_numpy())  # NaN where a network has diverged
+    name = "labels memorised: training loss above its floor, of what there is to learn,"
+    return Premise(name, float(worst), at_most=MEMORISED, form=".1%", where=where)
+
+
+def case_premises(part: "pd.DataFrame", column: str) -> tuple[Premise, ...]:
+    """The premises of a case about some networks, most often those of one clean rate.
+
+    On held-out images the paper's own protocol needs none: what its networks have memorised is part
+    of its claim.
+
+    Args: part, rows of the networks; column, what was measured; "test" first if on held-out images.
+    """
+    if column.startswith("test") and follows_protocol(part):
+        return ()
+    where = rate_name(part.a.iloc[0]) if part.a.nunique() == 1 else ""
+    return (memorised_premise(part, where),)
+
+
+def table_premises(table: "pd.DataFrame", column: str) -> tuple[Premise, ...]:
+    """The premises of all cases alike: on held-out images, enough training images."""
+    if not column.startswith("test"):
+        return ()
+    images = float(table.train_size.min())
+    return (Premise("training images", images, at_least=ENOUGH_IMAGES, form=",.0f"),)
+
+
+def scale_of(table: "pd.DataFrame") -> tuple[Scale, ...]:
+    """The size of a landscape beside the paper's, see chen/networks."""
+    first, cifar = table.iloc[0], table.data.iloc[0] == "cifar10"
+    least_noise = table[table.a == table.a.max()]
+    images, epochs = (50_000, 100) if cifar else (60_000, 100)
+    widths = ", ".join(map(str, first.widths))
+    return (
+        Scale("training images", f"{table.train_size.min():,}", f"{images:,}"),
+        Scale("epochs", f"{first.epochs:,}", f"{epochs}"),
+        Scale("steps", f"{_steps(first):,}", f"{epochs * -(-images // 128):,}"),
+        Scale("learning rate", f"{first.lr:g}", "0.01"),
+        Scale(
+            "network",
+            f"{first.model} {widths}",
+            "ResNet-18" if cifar else "CNN of two convolutional and two linear layers",
+        ),
+        Scale("seeds", f"{table.groupby('a').seed.nunique().max()}"),
+        Scale(f"test error at a = {table.a.max():g}", f"{1 - least_noise.test_accuracy.max():.3f}"),
+    )
+
+
+def _steps(run: "pd.Series") -> int:
+    """The steps of a run."""
+    return int(run.epochs * -(-run.train_size // run.batch))
+
+
+def settings_of(table: "pd.DataFrame", column: str) -> dict[str, Any]:
+    """The fields of a `Verdict` about a landscape that follow from its table: decider, premises and
+    scale.
+    """
+    return {
+        "decider": describe_needs(table),
+        "premises": table_premises(table, column),
+        "scale": scale_of(table),
+    }
+
+
+def describe_needs(table: "pd.DataFrame") -> str:
+    """What would decide an open claim about a landscape."""
+    if table.groupby("a").seed.nunique().max() < MIN_SEEDS:
+        return f"{MIN_SEEDS} seeds at a clean rate"
+    return "more seeds, or a finer grid of p" if table.memorised.all() else "more epochs"
