@@ -5,16 +5,33 @@ networks of one seed share. `benchmarks/coverage.py` simulates how often they ho
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from lsnc_core.errors import UsageError
 
 LEVEL = 0.95
-ENUMERATED = 8  # seeds whose resamples are all enumerated: 6,435
+
+
+class Cells(NamedTuple):
+    """How a curve's slope is measured in the cells between grid points.
+
+    Attributes:
+        steps: float (points - 1,), the lengths of the cells in the coordinate of the slope; in a
+            cell of infinite length nothing is known of the curve.
+        centres: float (points - 1,), where in each cell the curve has its mean slope.
+    """
+
+    steps: np.ndarray
+    centres: np.ndarray
+
+    def beside(self, point: int) -> bool:
+        """Whether a grid point, by its index, has a cell of finite length on either side."""
+        inside = 0 < point < len(self.steps)
+        return inside and bool(np.isfinite(self.steps[point - 1 : point + 1]).all())
 
 
 def t_interval(
@@ -43,70 +60,91 @@ def t_interval(
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def parabola_argmin(x: np.ndarray, y: np.ndarray) -> float:
-    """The minimum of a curve: the vertex of the parabola through its lowest grid point and that
-    point's two neighbours.
+def curve_argmin(x: np.ndarray, y: np.ndarray, cells: Cells | None = None) -> float:
+    """The minimum of a curve, by a local fit of its slope.
+
+    The slope is taken to be linear between the centres of the two cells beside the lowest grid
+    point; the minimum is where it is zero. By default, this is the vertex of the parabola through
+    the grid point and its two neighbours.
 
     Args:
-        x: float (points,), increasing.
+        x: float (points,), increasing, finite.
         y: float (points,), finite.
+        cells: of x; those of a parabola by default.
 
     Returns:
-        The vertex, between the two neighbours; the grid point itself if the lowest is the first or
-        the last, or next to a point at infinity.
+        The minimum, between the centres of the two cells; the grid point itself if it is the first
+        or the last, or beside a cell of infinite length.
 
-    >>> round(parabola_argmin(np.array([0.0, 1.0, 3.0]), np.array([4.0, 1.0, 1.0])), 6)
+    >>> round(curve_argmin(np.array([0.0, 1.0, 3.0]), np.array([4.0, 1.0, 1.0])), 6)
     2.0
     """
-    lowest = int(np.argmin(y))
-    if lowest in (0, len(x) - 1):
+    cells, lowest = cells or _parabola_cells(x), int(np.argmin(y))
+    if not cells.beside(lowest):
         return float(x[lowest])
-    left, here, right = x[lowest - 1 : lowest + 2]
-    if not (np.isfinite(left) and np.isfinite(right)):
-        return float(here)
-    rise_left = (y[lowest - 1] - y[lowest]) / (here - left)
-    rise_right = (y[lowest + 1] - y[lowest]) / (right - here)
-    if rise_left + rise_right == 0:  # three equal values have no curvature
-        return float(here)
-    # the parabola's slope is linear between the two midpoints, from -rise_left to rise_right
-    middle_left, middle_right = (left + here) / 2, (here + right) / 2
-    return float(middle_left + (middle_right - middle_left) * rise_left / (rise_left + rise_right))
+    fall = (y[lowest - 1] - y[lowest]) / cells.steps[lowest - 1]
+    rise = (y[lowest + 1] - y[lowest]) / cells.steps[lowest]
+    if fall + rise == 0:  # three equal values have no curvature
+        return float(x[lowest])
+    left, right = cells.centres[lowest - 1 : lowest + 1]
+    return float(left + (right - left) * fall / (fall + rise))
+
+
+def _parabola_cells(x: np.ndarray) -> Cells:
+    """A parabola has its mean slope half-way."""
+    return Cells(np.diff(x), (x[1:] + x[:-1]) / 2)
+
+
+def grid_resolution(x: np.ndarray, lowest: int, cells: Cells | None = None) -> tuple[float, float]:
+    """Where a minimum can lie if all that is known is the lowest grid point: up to the centres of
+    the cells beside it, and anywhere in a cell of infinite length.
+
+    Args:
+        x, cells: as in `curve_argmin`.
+        lowest: the index of the lowest grid point.
+    """
+    steps, centres = cells or _parabola_cells(x)
+    # the cell left of a point has its index less one; before the first and after the last is none
+    low, high = x[max(lowest - 1, 0)], x[min(lowest + 1, len(x) - 1)]
+    if lowest > 0 and np.isfinite(steps[lowest - 1]):
+        low = centres[lowest - 1]
+    if lowest < len(x) - 1 and np.isfinite(steps[lowest]):
+        high = centres[lowest]
+    return float(low), float(high)
 
 
 def argmin_interval(
-    x: Sequence[float] | np.ndarray, curves: np.ndarray, level: float = LEVEL
+    x: Sequence[float] | np.ndarray,
+    curves: np.ndarray,
+    level: float = LEVEL,
+    cells: Cells | None = None,
 ) -> tuple[float, float, float]:
-    """The minimum of the mean of several curves, with a bootstrap interval over the curves.
+    """The minimum of the mean of several curves, with an interval over the curves.
 
-    The 95 % interval is the expanded percentile interval: the quantiles Phi(-z) and Phi(z) of the
-    argmins of the resampled mean curves, rounded outward, z = sqrt(n / (n - 1)) t with Student's
-    quantile t at n - 1 degrees of freedom. A plain percentile interval of few seeds is too narrow.
-    With four seeds it reaches from the least to the greatest resample. Few seeds have no resamples
-    further out. So at every other level, the distances of its ends from the argmin are multiplied
-    by the ratio of Student's quantiles. They count from the nearest finite grid point where the
-    argmin is infinite, and an infinite end stays.
+    At the minimum the mean slope is zero. So the interval reaches from the minimum to either side
+    as far as Student's test over the curves finds no rise, by slopes that are linear between the
+    centres of cells, as in `curve_argmin`. It ends before a second minimum that a significant rise
+    separates from the first. Where no rise is significant up to the last centre, it reaches to the
+    end of the grid.
 
-    A grid cannot resolve more than its steps. So the interval always holds the points half-way to
-    both neighbours of the mean curve's lowest grid point; if a neighbour lies at infinity, the
-    neighbour itself.
+    A grid cannot resolve more than its steps. So the interval always holds the mean curve's lowest
+    grid point with its `grid_resolution`.
 
     Args:
-        x: float (points,), increasing, in a coordinate in which the curves are smooth; the ends may
-            be infinite.
+        x: float (points,), increasing, finite.
         curves: float (seeds, points), finite.
         level: coverage, in (0, 1).
+        cells: of x; those of a parabola by default.
 
     Returns:
-        argmin of the mean curve (local parabola), low, high; all in [x[0], x[-1]].
+        argmin of the mean curve, low, high; all in [x[0], x[-1]].
 
     Raises:
         UsageError: for fewer than two curves, shapes that do not fit or values that are not finite.
 
-    Source: Hesterberg 2015, "What teachers should know about the bootstrap", The American
-    Statistician 69(4).
+    Source: ours, by inversion of a test as in Fieller 1954. A bootstrap of four curves covers less
+    (`benchmarks/coverage.py`).
     """
-    from scipy import stats
-
     x, curves = np.asarray(x, dtype=float), np.asarray(curves, dtype=float)
     fits = curves.ndim == 2 and curves.shape[1] == len(x) and len(curves) >= 2
     if not fits or not np.isfinite(curves).all():
@@ -114,44 +152,41 @@ def argmin_interval(
             f"an argmin interval needs two or more finite curves over {len(x)} points, "
             f"got shape {curves.shape}."
         )
-    seeds = len(curves)
-    counts, shares = _resamples(seeds)
-    lowest = np.array([parabola_argmin(x, mean) for mean in counts @ curves / seeds])
-    z = math.sqrt(seeds / (seeds - 1)) * _t_quantile(LEVEL, seeds - 1)
-    # outward: less than this share of the resamples lies beyond an end. Interpolated quantiles
-    # would do arithmetic with points at infinity.
-    tail = {"q": stats.norm.cdf(-z), "weights": shares, "method": "inverted_cdf"}
-    low, high = np.quantile(lowest, **tail), -np.quantile(-lowest, **tail)
-    argmin = parabola_argmin(x, curves.mean(0))
-    finite = x[np.isfinite(x)]
-    centre, stretch = np.clip(argmin, finite[0], finite[-1]), _stretch(level, seeds)
-    low, high = (centre + stretch * (end - centre) for end in (low, high))
-    # the grid's own resolution around the lowest point of the mean curve
-    best = int(np.argmin(curves.mean(0)))
-    low, high = min(low, _half_way(x, best, -1)), max(high, _half_way(x, best, +1))
-    return argmin, max(float(low), float(x[0])), min(float(high), float(x[-1]))
+    cells = cells or _parabola_cells(x)
+    mean = curves.mean(0)
+    argmin = curve_argmin(x, mean, cells)
+    known = np.isfinite(cells.steps)
+    slopes, centres = (np.diff(curves) / cells.steps)[:, known], cells.centres[known]
+    t = _t_quantile(level, len(curves) - 1)
+    rise = _find_rise(centres, slopes, argmin, t)
+    fall = _find_rise(-centres[::-1], -slopes[:, ::-1], -argmin, t)  # the mirror image
+    low, high = grid_resolution(x, int(np.argmin(mean)), cells)
+    low = min(low, float(x[0]) if fall is None else -fall)
+    high = max(high, float(x[-1]) if rise is None else rise)
+    return argmin, low, high
 
 
-@functools.cache
-def _resamples(seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Resamples of seeds with replacement: how often each holds each seed, and its probability.
+def _find_rise(centres: np.ndarray, slopes: np.ndarray, start: float, t: float) -> float | None:
+    """The first place from `start` on at which the seeds' slopes are significantly positive.
 
-    Up to `ENUMERATED` seeds, these are all distinct resamples, so nothing is drawn; above, 10,000
-    seeded draws.
-
-    Returns:
-        int (resamples, seeds) and float (resamples,).
+    Args:
+        centres: float (cells,), increasing.
+        slopes: float (seeds, cells), at the centres; linear between them, constant beyond.
+        start: where the search starts.
+        t: quantile of Student's distribution.
     """
-    if seeds > ENUMERATED:
-        generator = np.random.default_rng(0)
-        counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=10_000)
-        return counts, np.full(len(counts), 1 / len(counts))
-    multisets = list(itertools.combinations_with_replacement(range(seeds), seeds))
-    counts = (np.array(multisets)[:, :, None] == np.arange(seeds)).sum(1)
-    factorials = np.array([math.factorial(count) for count in range(seeds + 1)])
-    # multinomial probabilities
-    orders = math.factorial(seeds) / factorials[counts].prod(1)
-    return counts, orders / seeds**seeds
+    if not len(centres):
+        return None
+    places = np.linspace(start, max(start, centres[-1]), 1001)
+    between = np.array([np.interp(places, centres, seed) for seed in slopes])  # (seeds, places)
+    excess = between.mean(0) - t * between.std(0, ddof=1) / math.sqrt(len(slopes))
+    if not (excess > 0).any():
+        return None
+    first = int(np.argmax(excess > 0))
+    if first == 0:
+        return start
+    # between two of so many places, the excess is nearly linear
+    return float(np.interp(0, excess[first - 1 : first + 1], places[first - 1 : first + 1]))
 
 
 @functools.cache  # scipy takes .1 ms
@@ -160,18 +195,6 @@ def _t_quantile(level: float, freedom: int) -> float:
     from scipy import stats
 
     return float(stats.t.ppf((1 + level) / 2, freedom))
-
-
-def _stretch(level: float, seeds: int) -> float:
-    """How many times as long as at `LEVEL` an interval over seeds is at another level."""
-    return _t_quantile(level, seeds - 1) / _t_quantile(LEVEL, seeds - 1)
-
-
-def _half_way(x: np.ndarray, at: int, step: int) -> float:
-    """The point half-way from a grid point to its neighbour; the neighbour if that is infinite."""
-    neighbour = x[min(max(at + step, 0), len(x) - 1)]
-    middle = (x[at] + neighbour) / 2
-    return float(middle if np.isfinite(middle) else neighbour)
 
 
 def rank_interval(x: np.ndarray, y: np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:

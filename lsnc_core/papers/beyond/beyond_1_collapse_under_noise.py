@@ -228,9 +228,9 @@ def describe_best_kept(table: "pd.DataFrame") -> str:
 # How far the two best p may lie apart.
 B_TOLERANCE = 0.1
 CHANGED = (
-    "The place of a minimum is fitted in log p/(1−p) and no longer in p, and a paired difference "
-    "is never finer than half a grid step where a minimum is a bare grid point. Labels count as "
-    "memorised relative to what there is to learn."
+    "The place of a minimum is fitted by slopes over log p/(1−p) and no longer by a parabola in p, "
+    "and a paired difference is never finer than the grid where a minimum is a bare grid point. "
+    "Labels count as memorised relative to what there is to learn."
 )
 
 

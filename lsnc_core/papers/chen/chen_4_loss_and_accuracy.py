@@ -146,7 +146,7 @@ def draw_figure_8(table: "pd.DataFrame") -> Drawing:
     )
     caption = (
         f"the best p for the loss and for the accuracy: {places}. "
-        "Intervals: bootstrap over seeds, never narrower than the grid."
+        "Intervals end where the slope over seeds differs from zero, and hold a cell of the grid."
     )
     return Drawing(drawing, caption, table)
 
@@ -289,8 +289,9 @@ def draw_figure_11(table: "pd.DataFrame") -> Drawing:
         "test loss; it is smaller, for most clean rates.",
         expected=f"p of highest accuracy, from {LEARNS_FROM} on, − p of lowest loss below 0, for "
         "more than half of the clean rates below 1",
-        changed="The place of a minimum is fitted in log p/(1−p) and no longer in p, and a paired "
-        "difference is never finer than half a grid step where a minimum is a bare grid point. "
+        changed="The place of a minimum is fitted by slopes over log p/(1−p) and no longer by a "
+        "parabola in p, and a paired difference is never finer than the grid where a minimum is a "
+        "bare grid point. "
         f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned. "
         f"{PREMISES_ADDED}",
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsnc_core import claims
-from lsnc_core.claims import Case
+from lsnc_core.claims import LEVEL, Case, Cells
 from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, gate, rate_name, with_seeds
 from lsnc_core.theory import label_noise
 
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _odds(kept: np.ndarray) -> np.ndarray:
-    """Kept masses as log-odds: over p a loss is no parabola, least of all near p = 1 where it
-    diverges; over log-odds it is smooth.
+def _cells(kept: np.ndarray) -> Cells:
+    """The cells of a grid of kept masses, for minima of losses.
+
+    Over the log-odds of p, every curve of the theory, -q log p - (1 - q) log((1 - p)/(M - 1)), has
+    the slope p - q, and in a cell the mean slope is that at the mean of p over the log-odds. So
+    slopes are taken over log-odds and are linear in p between these means: exact for the theory's
+    curves, a local fit of three points for any other. At p = 1, the log-odds are infinite.
     """
-    p = np.asarray(kept, dtype=float)
-    with np.errstate(divide="ignore"):
-        return np.log(p) - np.log1p(-p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.diff(np.log(kept) - np.log1p(-kept))
+        # the mean of p, for -log(1 - p) is its integral over the log-odds; NaN in a cell up to 1
+        return Cells(steps, -np.diff(np.log1p(-kept)) / steps)
 
 
-def _kept(odds: np.ndarray) -> np.ndarray:
-    """Log-odds as kept masses."""
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-np.asarray(odds, dtype=float)))
-
-
-def _lowest(odds: np.ndarray, curve: np.ndarray) -> float:
-    """The argmin of one curve in log-odds over its finite points; NaN if there are none."""
+def _lowest(kept: np.ndarray, curve: np.ndarray) -> float:
+    """The argmin of one curve over its finite points; NaN if there are none."""
     finite = np.isfinite(curve)
-    return claims.parabola_argmin(odds[finite], curve[finite]) if finite.any() else np.nan
+    if not finite.any():
+        return np.nan
+    return claims.curve_argmin(kept[finite], curve[finite], _cells(kept[finite]))
 
 
 def _curves(table: "pd.DataFrame", column: str) -> "pd.DataFrame":
@@ -44,37 +45,43 @@ def _curves(table: "pd.DataFrame", column: str) -> "pd.DataFrame":
     return table.pivot(index="seed", columns="p", values=column)
 
 
-def find_minima(table: "pd.DataFrame", column: str) -> "pd.DataFrame":
+def find_minima(table: "pd.DataFrame", column: str, level: float = LEVEL) -> "pd.DataFrame":
     """Where the mean curve over p is lowest at each clean rate.
 
     Args:
         table: as in the module docstring.
         column: what is minimised.
+        level: coverage of the intervals.
 
     Returns:
         pandas.DataFrame, one row per a: a, seeds, argmin in [0, 1] (NaN without a finite loss),
-        low, high (its 95 % interval; NaN for fewer than four seeds or a diverged network) and
-        memorised (bool, all networks of that a).
+        low, high (its interval; NaN for fewer than four seeds or a diverged network) and memorised
+        (bool, all networks of that a). A curve that is lowest at p = 1 or at the last p before it
+        has its minimum anywhere between these two, for the theory's losses diverge at p = 1: its
+        interval holds both.
     """
     import pandas as pd
 
     rows = []
     for a, part in table.groupby("a"):
         curves = _curves(part, column)
-        odds, values = _odds(curves.columns), curves.to_numpy()
+        kept, values = curves.columns.to_numpy(dtype=float), curves.to_numpy()
         if len(curves) >= claims.MIN_SEEDS and np.isfinite(values).all():
-            # the minimum of the mean curve; resampling the seeds shows how far it moves
-            place = claims.argmin_interval(odds, values)
+            # the minimum of the mean curve; the seeds' slopes show how far it can be off
+            argmin, low, high = claims.argmin_interval(kept, values, level, _cells(kept))
         else:
-            place = _lowest(odds, values.mean(0)), np.nan, np.nan
-        argmin, low, high = _kept(place).tolist()
+            argmin, low, high = _lowest(kept, values.mean(0)), np.nan, np.nan
         row = {"a": a, "seeds": len(curves), "argmin": argmin, "low": low, "high": high}
         rows.append(row | {"memorised": bool(part.memorised.all())})
     return pd.DataFrame(rows)
 
 
 def argmin_differences(
-    table: "pd.DataFrame", first: str, second: str, other: "pd.DataFrame | None" = None
+    table: "pd.DataFrame",
+    first: str,
+    second: str,
+    other: "pd.DataFrame | None" = None,
+    level: float = LEVEL,
 ) -> "pd.DataFrame":
     """Argmin over p of one column minus that of another, paired by seed, at each clean rate of four
     seeds or more.
@@ -83,12 +90,12 @@ def argmin_differences(
         table: as in the module docstring.
         first, second: columns.
         other: the table of the second column if it is not `table`; it has the same seeds.
+        level: coverage of the intervals.
 
     Returns:
-        pandas.DataFrame with a, mean, low, high and memorised. The interval is a 95 % t-interval
-        over seeds. An argmin that is a bare grid point, where no parabola can be laid, is known
-        only to half a step to each side: the interval is wider by that. NaN where a value is not
-        finite.
+        pandas.DataFrame with a, mean, low, high and memorised. The interval is a t-interval over
+        seeds. An argmin that is a bare grid point, where nothing can be fitted, is known only to
+        `claims.grid_resolution`: the interval is wider by that. NaN where a value is not finite.
     """
     import pandas as pd
 
@@ -103,7 +110,7 @@ def argmin_differences(
             argmin_one, below_one, above_one = seed_argmins(one)
             argmin_two, below_two, above_two = seed_argmins(two)
             # paired by seed: both curves share initial weights, label noise and batch order
-            mean, low, high = claims.t_interval(argmin_one - argmin_two)
+            mean, low, high = claims.t_interval(argmin_one - argmin_two, level)
             low -= (below_one + above_two).mean()
             high += (above_one + below_two).mean()
         memorised = bool(part.memorised.all() and partner.memorised.all())
@@ -127,16 +134,19 @@ def difference_cases(differences: "pd.DataFrame", quantity: str, **limits: float
     return cases
 
 
-def argmin_slope(table: "pd.DataFrame", column: str) -> tuple[float, float, float]:
+def argmin_slope(
+    table: "pd.DataFrame", column: str, level: float = LEVEL
+) -> tuple[float, float, float]:
     """Slope over the clean rates of the argmin over p of one column, at rates of four seeds or
     more.
 
     Args:
         table: as in the module docstring, with the same seeds at each of these rates.
         column: what is minimised.
+        level: coverage of the interval.
 
     Returns:
-        mean, low, high: a 95 % t-interval over seeds, widened as in `argmin_differences`; NaN for
+        mean, low, high: a t-interval over seeds, widened as in `argmin_differences`; NaN for
         fewer than two rates, or where a value is not finite.
     """
     rates, places = [], []
@@ -155,7 +165,7 @@ def argmin_slope(table: "pd.DataFrame", column: str) -> tuple[float, float, floa
     centred = np.array(rates) - np.mean(rates)
     weights = centred / (centred**2).sum()  # (rates,)
     up, down = np.maximum(weights, 0), np.maximum(-weights, 0)
-    mean, low, high = claims.t_interval(weights @ argmins)
+    mean, low, high = claims.t_interval(weights @ argmins, level)
     return mean, low - (up @ below + down @ above).mean(), high + (up @ above + down @ below).mean()
 
 
@@ -166,43 +176,50 @@ def seed_argmins(curves: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray, np.nda
         curves: a row for each seed, a column for each p.
 
     Returns:
-        Three float64 (seeds,): the argmin in [0, 1] (NaN without a finite value); half a step of
-        the grid below and above it if it is a bare grid point, else 0.
+        Three float64 (seeds,): the argmin in [0, 1] (NaN without a finite value); how far
+        `claims.grid_resolution` reaches below and above it if it is a bare grid point, else 0.
     """
-    kept, odds = curves.columns.to_numpy(dtype=float), _odds(curves.columns)
-    lowest = np.array([_lowest(odds, curve) for curve in curves.to_numpy()])
-    # half the step before each grid point, and after the last
-    half = np.concatenate([[0.0], np.diff(kept) / 2, [0.0]])
-    at = np.searchsorted(odds, lowest).clip(max=len(odds) - 1)
-    bare = odds[at] == lowest
-    return _kept(lowest), np.where(bare, half[at], 0.0), np.where(bare, half[at + 1], 0.0)
+    grid = curves.columns.to_numpy(dtype=float)
+    argmins, below, above = np.full(len(curves), np.nan), *np.zeros((2, len(curves)))
+    for seed, curve in enumerate(curves.to_numpy()):
+        finite = np.isfinite(curve)
+        if not finite.any():
+            continue
+        kept, cells, lowest = grid[finite], _cells(grid[finite]), int(np.argmin(curve[finite]))
+        argmins[seed] = claims.curve_argmin(kept, curve[finite], cells)
+        if not cells.beside(lowest):
+            low, high = claims.grid_resolution(kept, lowest, cells)
+            below[seed], above[seed] = kept[lowest] - low, high - kept[lowest]
+    return argmins, below, above
 
 
-def nearest_table(table: "pd.DataFrame") -> "pd.DataFrame":
+def nearest_table(table: "pd.DataFrame", level: float = LEVEL) -> "pd.DataFrame":
     """Which assumption's best p lies closest to the measured minima, over the clean rates that have
     four seeds or more.
 
     Args:
         table: from `landscape_table`.
+        level: coverage of the intervals.
 
     Returns:
         pandas.DataFrame with rows alpha, beta, gamma (mean distance over clean rates and seeds),
         "gamma - alpha" and "gamma - beta" (the paired differences), columns mean, low, high for
-        each protocol, as a two-level index. The intervals are 95 % t-intervals over seeds. Those of
-        the differences are wider by what a minimum that is a bare grid point leaves open, half a
-        step to each side.
+        each protocol, as a two-level index. The intervals are t-intervals over seeds. Those of the
+        differences are wider by what a minimum that is a bare grid point leaves open.
     """
     import pandas as pd
 
     enough = with_seeds(table)
     tables = {}
     for column, images in PROTOCOLS.items():
-        rows = _distances(enough, column)
+        rows = _distances(enough, column, level)
         tables[images] = pd.DataFrame(rows, index=["mean", "low", "high"]).T
     return pd.concat(tables, axis=1)
 
 
-def _distances(table: "pd.DataFrame", column: str) -> dict[str, tuple[float, float, float]]:
+def _distances(
+    table: "pd.DataFrame", column: str, level: float
+) -> dict[str, tuple[float, float, float]]:
     """The rows of `nearest_table` for one protocol: mean, low, high each."""
     places = []
     for _, part in table.groupby("a"):
@@ -213,7 +230,7 @@ def _distances(table: "pd.DataFrame", column: str) -> dict[str, tuple[float, flo
     rows = {}
     for kind, p in best.items():
         # mean over clean rates for each seed, then a t-interval over seeds
-        rows[kind] = claims.t_interval(np.nanmean(np.abs(argmins - p), axis=0))
+        rows[kind] = claims.t_interval(np.nanmean(np.abs(argmins - p), axis=0), level)
     for kind in ("alpha", "beta"):
         # |x - p| - |x - q| is monotone in x: the ends of what a bare grid point leaves open are the
         # ends of the difference
@@ -223,6 +240,6 @@ def _distances(table: "pd.DataFrame", column: str) -> dict[str, tuple[float, flo
         )
         least = np.nanmean(np.minimum(first, last)) - np.nanmean(middle)
         most = np.nanmean(np.maximum(first, last)) - np.nanmean(middle)
-        mean, low, high = claims.t_interval(np.nanmean(middle, axis=0))
+        mean, low, high = claims.t_interval(np.nanmean(middle, axis=0), level)
         rows[f"gamma - {kind}"] = mean, low + least, high + most
     return rows

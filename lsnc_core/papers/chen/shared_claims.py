@@ -20,10 +20,11 @@ C1 = Claim(
     "rate a, for every number of classes.",
     expected=f"lowest at a p within {C1_TOLERANCE} of a, for a in [{C1_RANGE[0]}, {C1_RANGE[1]}], "
     f"on a grid of {C1_STEP}",
-    changed="The place of a minimum is fitted in log p/(1−p) and no longer in p, and its interval "
-    "is never finer than the grid. On the formulas the minimum is searched for and no longer taken "
-    "from the closed form. On held-out images it is open below 10,000 training images. Its "
-    "interval must end below p = 1, where the loss is infinite.",
+    changed="The place of a minimum is fitted by slopes over log p/(1−p) and no longer by a "
+    "parabola in p. Its interval ends where these slopes differ from zero and is never finer than "
+    "the grid. On the formulas the minimum is searched for and no longer taken from the closed "
+    "form. On held-out images it is open below 10,000 training images. Its interval must end below "
+    "p = 1, where the loss is infinite.",
 )
 
 C4 = Claim(
@@ -36,8 +37,8 @@ C4 = Claim(
     expected="p*(β) ≤ p*(α) for M = 2 and a > 1/2, the paper's range; derived: for every M exactly "
     "where a ≥ 1/M",
     changed="On the formulas a < 1/M, which the paper does not claim, no longer counts: the "
-    'verdict went from "does not hold" to "holds". A paired difference is never finer than half a '
-    "grid step where a minimum is a bare grid point: on held-out images the verdict went from "
+    'verdict went from "does not hold" to "holds". A paired difference is never finer than the '
+    "grid where a minimum is a bare grid point: on held-out images the verdict went from "
     '"holds" to open. On networks clean rates below 1/2 are details, and on held-out images it is '
     "open below 10,000 training images.",
 )

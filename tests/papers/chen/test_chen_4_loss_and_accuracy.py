@@ -53,7 +53,8 @@ def test_c7_compares_the_two_best_p_at_most_clean_rates():
     few = page.decide_c7(accuracies(error=two_humps, seeds=3))
     assert few.outcome == UNDECIDED and "4 seeds" in few.measured
     one = accuracies(
-        error=lambda a, p, best: two_humps(a, p, best) if a == 0.5 else 0.3 - 0.1 * (p == 1)
+        rates=(0.5, 0.8, 0.9),  # at .95 the loss may be lowest anywhere up to p = 1
+        error=lambda a, p, best: two_humps(a, p, best) if a == 0.5 else 0.3 - 0.1 * (p == 1),
     )
     assert page.decide_c7(one).outcome == FAILS  # one of three is not most
 

@@ -19,11 +19,16 @@ from lsnc_core.papers.chen.minima import (
     nearest_table,
 )
 
+PS_TENTHS = tuple(k / 10 for k in range(1, 11))
+
 
 def test_the_minima_of_the_formula_itself_are_found_between_the_grid_points():
     rates = (0.3, 0.45, 0.5, 0.6, 0.65, 0.7, 0.8, 0.85, 0.9, 0.95)
     minima = find_minima(landscape(rates=rates, noise=0), "test_loss")
-    np.testing.assert_allclose(minima.argmin, rates, atol=0.006)
+    np.testing.assert_allclose(minima.argmin, rates, atol=1e-9)
+    # on a coarse grid as well
+    tenths = find_minima(landscape(rates=rates[:-1], ps=PS_TENTHS, noise=0), "test_loss")
+    np.testing.assert_allclose(tenths.argmin, rates[:-1], atol=1e-9)
     assert (minima.low <= minima.a + 1e-3).all() and (minima.high >= minima.a - 1e-3).all()
     assert ((minima.high - minima.low) > 0.04).all()  # never finer than the grid
 
@@ -37,9 +42,10 @@ def test_minima_are_what_a_direct_computation_gives(column):
     for row in minima.itertuples():
         means = [table[(table.a == row.a) & (table.p == p)][column].mean() for p in PS]
         at = int(np.argmin(means))
-        odds = [math.log(p / (1 - p)) for p in PS[at - 1 : at + 2]]
-        b, c, _ = np.polyfit(odds, means[at - 1 : at + 2], 2)
-        assert row.argmin == pytest.approx(1 / (1 + math.exp(c / (2 * b))))
+        # the theory's form through three points: its minimum divides the two weights
+        terms = [[1, -math.log(p), -math.log(1 - p)] for p in PS[at - 1 : at + 2]]
+        _, q, rest = np.linalg.solve(terms, means[at - 1 : at + 2])
+        assert row.argmin == pytest.approx(q / (q + rest))
         assert row.low <= row.argmin <= row.high
 
 
@@ -87,23 +93,32 @@ def test_differences_of_argmins_are_those_of_the_curves_and_need_four_finite_see
     assert chen_3_beta.decide_c4(table, "test_loss").outcome == UNDECIDED
 
 
-def test_an_argmin_that_is_a_bare_grid_point_leaves_half_a_step_open():
-    """p = .95 next to p = 1, which lies at infinity in log-odds: no parabola; and a curve that is
-    lowest at the grid's first point.
-    """
+def centre(left, right):
+    """The mean of p over the log-odds from one kept mass to another."""
+    odds = np.linspace(math.log(left / (1 - left)), math.log(right / (1 - right)), 10_001)
+    return np.trapezoid(1 / (1 + np.exp(-odds)), odds) / (odds[-1] - odds[0])
+
+
+def test_an_argmin_that_is_a_bare_grid_point_is_open_to_the_cells_centres_and_up_to_1():
+    """p = .95 next to p = 1, where the theory's losses diverge; the grid's first point; p = 1."""
     table = pd.DataFrame(itertools.product(range(4), (0.2, 0.3, 0.7, 0.95, 1.0)))
     table.columns = ["seed", "p"]
     table = table.assign(a=0.5, memorised=True, one=(table.p - 0.95).abs(), other=table.p)
     (row,) = argmin_differences(table, "one", "other").itertuples()
-    # the first lies in [.95 - .125, .95 + .025], the second in [.2, .25]
-    assert (row.mean, row.low, row.high) == pytest.approx((0.75, 0.825 - 0.25, 0.975 - 0.2))
+    low, high = centre(0.7, 0.95) - centre(0.2, 0.3), 1 - 0.2
+    assert (row.mean, row.low, row.high) == pytest.approx((0.75, low, high), abs=1e-6)
     same = table.assign(other=table.one)
     (row,) = argmin_differences(same, "one", "other").itertuples()
-    assert row.mean == 0 and (row.low, row.high) == pytest.approx((-0.15, 0.15))
+    width = 1 - centre(0.7, 0.95)
+    assert row.mean == 0 and (row.low, row.high) == pytest.approx((-width, width), abs=1e-6)
+    minima = find_minima(table, "one")[["argmin", "low", "high"]].to_numpy()
+    assert minima == pytest.approx(np.array([[0.95, centre(0.7, 0.95), 1]]), abs=1e-6)
+    minima = find_minima(table.assign(falling=-table.p), "falling")[["argmin", "low", "high"]]
+    assert minima.to_numpy().tolist() == [[1, 0.95, 1]]
 
 
 def test_the_slope_of_argmins_is_a_line_through_them_widened_by_what_the_grid_leaves_open():
-    # all at grid ends, which are bare: .2 is open by .05 above, .9 by .2 below
+    # all at grid ends, which are bare: .2 is open above, .9 below, to the centre of the cell
     lowest = {0.2: [0.2] * 4, 0.6: [0.9, 0.9, 0.2, 0.9], 0.8: [0.9] * 4}
     rows = []
     for a, p, seed in itertools.product(lowest, (0.2, 0.3, 0.5, 0.9), range(4)):
@@ -111,7 +126,8 @@ def test_the_slope_of_argmins_is_a_line_through_them_widened_by_what_the_grid_le
     table = pd.DataFrame(rows)
     at = np.array(list(lowest.values()))
     slopes = np.polyfit([0.2, 0.6, 0.8], at, 1)[0]
-    below, above = np.where(at == 0.9, 0.2, 0), np.where(at == 0.2, 0.05, 0)
+    below = np.where(at == 0.9, 0.9 - centre(0.5, 0.9), 0)
+    above = np.where(at == 0.2, centre(0.2, 0.3) - 0.2, 0)
     # the extreme lines: every argmin where it makes the line least and most steep
     rises = np.array([False, True, True])[:, None]  # which rates lie above the mean, 0.533
     least = np.polyfit([0.2, 0.6, 0.8], np.where(rises, at - below, at + above), 1)[0].mean()
@@ -154,8 +170,8 @@ def test_the_differences_to_gamma_are_paired():
 
 
 def test_what_a_bare_grid_point_leaves_open_widens_the_distance_to_a_theory():
-    """All seeds are lowest at the first grid point, p = .5, whose place is known to half a step
-    above.
+    """All seeds are lowest at the first grid point, p = .5, whose place is known to the centre
+    of the cell above.
     """
 
     def difference(rate):
@@ -164,12 +180,12 @@ def test_what_a_bare_grid_point_leaves_open_widens_the_distance_to_a_theory():
         return nearest["held-out images"].loc["gamma - alpha"]
 
     row, best = difference(0.7), gamma_argmin(0.7, 10)
-    ends = [abs(p - best) - abs(p - 0.7) for p in (0.5, 0.55)]
+    ends = [abs(p - best) - abs(p - 0.7) for p in (0.5, centre(0.5, 0.6))]
     expected = ends[0], min(ends), max(ends)
     assert (row["mean"], row.low, row.high) == pytest.approx(expected, abs=1e-3)
     # below both: the difference does not depend on where
     assert row.high - row.low == pytest.approx(0, abs=1e-9)
-    inside = difference(0.55)
+    inside = difference(0.56)
     assert inside.high - inside.low == pytest.approx(0, abs=1e-9)
-    between = difference(0.52)  # .52 lies within [.5, .55], gamma's .64 beyond
-    assert between.high - between.low == pytest.approx(0.06, abs=1e-6)
+    between = difference(0.52)  # .52 lies within what is open, gamma's .64 beyond
+    assert between.high - between.low == pytest.approx(2 * (centre(0.5, 0.6) - 0.52), abs=1e-6)
