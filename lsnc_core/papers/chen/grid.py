@@ -27,7 +27,7 @@ LEARNS_FROM = 0.2
 FORMULA_RANGE, FORMULA_ERROR, FORMULA_RANK = (0.2, 0.95), 0.15, 0.9
 # Columns of losses against clean labels, and the images they are measured on.
 PROTOCOLS = {"test_loss": "held-out images", "clean_train_loss": "training images, clean labels"}
-NO_CIFAR = "CIFAR-10 and four seeds of its landscape, profile paper"
+NO_CIFAR = "CIFAR-10 and four seeds of its landscape, profile gpu or paper"
 
 
 def landscape_table(runs: "pd.DataFrame") -> "pd.DataFrame":

@@ -75,7 +75,7 @@ _CIFAR = {"pixel_mean": PIXEL_MEAN, "pixel_std": (0.247, 0.243, 0.261)}
 _STL10 = {"pixel_mean": PIXEL_MEAN, "pixel_std": (0.2470, 0.2434, 0.2615)}
 _RECIPE = {"batch": 128, "weight_decay": 5e-4, "init": "torchvision"}
 _LONG = _RECIPE | {"epochs": 800, "evaluate_at": epochs_until(800), "lr_steps": (150, 350)}
-_SHORT = _RECIPE | {"epochs": 72, "evaluate_at": epochs_until(72), "lr_steps": (14, 32)}
+_SHORT = _RECIPE | {"epochs": 60, "evaluate_at": epochs_until(60), "lr_steps": (11, 26)}
 _SHORT |= {"precision": "bfloat16"}
 _TINY = _RECIPE | {"epochs": 300, "evaluate_at": epochs_until(300), "lr_steps": (100, 200)}
 _KEPT = (60, 150, 200, 350, 500, 800)
@@ -127,7 +127,7 @@ NETWORKS = {
             _network("cifar10", _CIFAR_IMAGES, "resnet18", (64,), **_SHORT, **_CIFAR),
             seeds=4,
             other_seeds=4,
-            keep_at=(11, 20, 30, 40, 50, 60, 72),
+            keep_at=(11, 15, 20, 30, 40, 50, 60),
             strengths=(0.0, 0.05, 0.2, 0.5, 0.9),
         ),
     ),
