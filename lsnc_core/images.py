@@ -4,8 +4,9 @@ This module decides, with the images themselves, what a network is trained on. `
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -74,40 +75,89 @@ def sha256(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def standardise(image_set: ImageSet, pool: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels ready for a network: averaged over pool x pool squares and standardised by channel.
-
-    x = (a / 255 - mean_c) / std_c, where a is the averaged pixel. mean_c and std_c (divided by the
-    number of pixels, not one less) are those of channel c over the training images of `image_set`
-    itself, after pooling; they serve for the test images too. Both come from sums of integers in
-    float64, which are exact.
-
-    Args: image_set; pool: an integer that divides H and W.
-    Returns: train float32 (N_train, C, H/pool, W/pool), per channel of mean 0 and deviation 1, and
-    test float32 (N_test, ...).
-    Raises: `UsageError` for another pool, or where a channel has the same value everywhere.
+class Scale(NamedTuple):
+    """What the pixels of each channel are standardised by, x = (s - mean) / deviation, with s the
+    sum of pixels 0..255 over a pooling window; float32 (C,) each.
     """
-    height, width = image_set.train_images.shape[2:]
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    @property
+    def black(self) -> torch.Tensor:
+        """A black pixel after standardising, float32 (C,)."""
+        return -self.mean / self.deviation
+
+
+def scale_of(
+    image_set: ImageSet,
+    pool: int = 1,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> Scale:
+    """What the images of a set are standardised by.
+
+    Args:
+        image_set: without `mean` and `std`, its training images give them after pooling, the
+            deviation divided by the number of pixels, not one less. They come from sums of integers
+            in float64, which are exact.
+        pool: an integer that divides H and W.
+        mean, std: of each channel of images in [0, 1].
+
+    Raises:
+        UsageError: for another pool, where a channel has the same value everywhere, and for `mean`
+            and `std` of another number of channels.
+    """
+    channels, height, width = image_set.train_images.shape[1:]
     whole = isinstance(pool, int) and not isinstance(pool, bool) and pool >= 1
     if not whole or height % pool or width % pool:
         raise UsageError(
             f"{image_set.name} cannot be pooled by {pool!r}: "
             f"give a whole number that divides {height} and {width}."
         )
+    if mean:
+        if len(mean) != channels:
+            raise UsageError(
+                f"{image_set.name} has {channels} channels, and the pixel mean {tuple(mean)!r} "
+                f"has {len(mean)} numbers: give one for each channel."
+            )
+        window = 255 * pool**2
+        return Scale(torch.tensor(mean) * window, torch.tensor(std) * window)
     count = image_set.train_labels.numel() * (height // pool) * (width // pool)
-    total, squares = torch.zeros(2, image_set.train_images.shape[1], dtype=torch.float64)
+    total, squares = torch.zeros(2, channels, dtype=torch.float64)
     for sums in _window_sums(image_set.train_images, pool):
         sums = sums.double()
         total += sums.sum((0, 2, 3))
         squares += sums.square().sum((0, 2, 3))
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    average = total / count
+    deviation = (squares / count - average.square()).clamp(min=0).sqrt()
     if not deviation.all():
         raise UsageError(
             f"{image_set.name} cannot be standardised: "
             "a channel has the same value in all its training images."
         )
-    mean, deviation = mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
+    return Scale(average.float(), deviation.float())
+
+
+def standardise(
+    image_set: ImageSet, pool: int = 1, scale: Scale | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels ready for a network: averaged over pool x pool squares and standardised by channel.
+
+    Args:
+        image_set: the images.
+        pool: an integer that divides H and W.
+        scale: from `scale_of` with the same pool, by default the set's own.
+
+    Returns:
+        train float32 (N_train, C, H/pool, W/pool), under the set's own scale of mean 0 and
+        deviation 1 by channel, and test float32 (N_test, ...).
+
+    Raises:
+        UsageError: as `scale_of`.
+    """
+    mean, deviation = (part.view(1, -1, 1, 1) for part in scale or scale_of(image_set, pool))
+    height, width = image_set.train_images.shape[2:]
     standardised = []
     for images in (image_set.train_images, image_set.test_images):
         result = torch.empty(len(images), images.shape[1], height // pool, width // pool)
@@ -134,22 +184,23 @@ def crops_and_flips(
 
 def crops_and_flips_of(
     images: torch.Tensor,
+    padding: torch.Tensor,
     rows: torch.Tensor,
     top: torch.Tensor,
     left: torch.Tensor,
     flip: torch.Tensor,
 ) -> torch.Tensor:
-    """The images of these rows, each padded with PADDING zeros, cropped to size and flipped.
+    """The images of these rows, each padded by PADDING pixels, cropped to size and flipped.
 
-    Zero is the mean of standardised images.
-
-    Args: images float (N, C, H, W); rows int64 (B,); top, left, flip: from `crops_and_flips`.
+    Args: images float (N, C, H, W); padding float (C,), the value of the padded pixels; rows int64
+    (B,); top, left, flip: from `crops_and_flips`.
     Returns: (B, C, H, W).
     """
-    height, width = images.shape[2:]
-    padded = torch.nn.functional.pad(
-        images.index_select(0, rows), [PADDING] * 4
-    )  # (B, C, H+8, W+8)
+    channels, height, width = images.shape[1:]
+    larger = len(rows), channels, height + 2 * PADDING, width + 2 * PADDING
+    padded = padding.to(images.dtype).view(1, -1, 1, 1).expand(larger).clone()  # (B, C, H+8, W+8)
+    inside = slice(PADDING, PADDING + height), slice(PADDING, PADDING + width)
+    padded[:, :, *inside] = images.index_select(0, rows)
     down = top[:, None] + torch.arange(height, device=top.device)  # (B, H)
     across = torch.arange(width, device=left.device)
     across = left[:, None] + torch.where(flip[:, None], width - 1 - across, across)  # (B, W)

@@ -259,8 +259,8 @@ def build(
     return MODELS[name](image_shape, classes, widths, **options)
 
 
-def initialise(network: Network, generator: torch.Generator) -> Network:
-    """Draw all weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); return the network.
+def draw_uniform(network: Network, generator: torch.Generator) -> None:
+    """Draw all weights and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
     This is torch's own rule for linear layers and convolutions. Batch norm starts as the identity.
     """
@@ -271,4 +271,35 @@ def initialise(network: Network, generator: torch.Generator) -> Network:
                 lambda parameter: parameter is not None, (module.weight, module.bias)
             ):
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+
+def draw_torchvision(network: Network, generator: torch.Generator) -> None:
+    """Draw the weights as torchvision's ResNets whose stem was replaced do.
+
+    Convolutions are from N(0, 2/fan_out). The stem, which replaces torchvision's after its weights
+    were drawn, and the classifier follow torch's own rule, see `draw_uniform`.
+    """
+    draw_uniform(network, generator)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for module in convolutions[1:]:
+        nn.init.kaiming_normal_(
+            module.weight, mode="fan_out", nonlinearity="relu", generator=generator
+        )
+
+
+# The names that `RunSpec.init` takes. The cache key holds only the entry that a run names.
+INITIALISATIONS = {"torch": draw_uniform, "torchvision": draw_torchvision}
+
+
+def initialise(network: Network, generator: torch.Generator, rule: str = "torch") -> Network:
+    """Draw all weights and biases by a rule, one of `INITIALISATIONS`; return the network.
+
+    Raises:
+        UsageError: when there is no such rule.
+    """
+    if rule not in INITIALISATIONS:
+        raise UsageError(
+            f"there is no initialisation {rule!r}: there are {', '.join(INITIALISATIONS)}."
+        )
+    INITIALISATIONS[rule](network, generator)
     return network

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import one_sentence
+from torchvision.transforms import v2
 
 from lsnc_core import images
 from lsnc_core.errors import UsageError
@@ -98,16 +99,51 @@ def test_standardise_treats_each_channel_by_itself_and_every_chunk_alike(monkeyp
         standardise(colour)
 
 
+# what the papers' released loaders normalise by
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+def test_given_statistics_and_black_padding_are_those_of_torchvisions_transforms():
+    """ToTensor, Normalize, and a crop of images that are padded before, with the same draws."""
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (40, 3, 12, 10), generator=draw, dtype=torch.uint8)
+    truth = torch.arange(40) % 4
+    colour = ImageSet("c", "c", pixels, truth, pixels[:9], truth[:9], tuple("abcd"), "")
+    scale = images.scale_of(colour, 1, MEAN, STD)
+    train, test = standardise(colour, 1, scale)
+    normalise = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+    torch.testing.assert_close(train, normalise(pixels), rtol=0, atol=2e-6)
+    assert torch.equal(test, train[:9])
+
+    rows = torch.randint(0, 40, (200,), generator=draw)
+    top, left, flip = images.crops_and_flips(200, draw)
+    found = images.crops_and_flips_of(train, scale.black, rows, top, left, flip)
+    for n in range(200):
+        black = v2.functional.pad(pixels[rows[n]], [4, 4, 4, 4], fill=0)
+        cut = v2.functional.crop(black, top[n].item(), left[n].item(), 12, 10)
+        cut = v2.functional.horizontal_flip(cut) if flip[n] else cut
+        torch.testing.assert_close(found[n], normalise(cut), rtol=0, atol=2e-6)
+
+    pooled = standardise(colour, 2, images.scale_of(colour, 2, MEAN, STD))[0]
+    means = F.avg_pool2d(v2.functional.to_dtype(pixels, torch.float32, scale=True), 2)
+    expected = v2.functional.normalize(means, list(MEAN), list(STD))
+    torch.testing.assert_close(pooled, expected, rtol=0, atol=2e-6)
+    words = r"c has 3 channels, and the pixel mean \(0.5,\) has 1 numbers"
+    with pytest.raises(UsageError, match=words):
+        images.scale_of(colour, 1, (0.5,), (0.2,))
+
+
 def test_crops_and_flips_are_all_of_them():
     x = torch.arange(2 * 3 * 5 * 6, dtype=torch.float32).view(2, 3, 5, 6)
     top, left = (
         axis.flatten() for axis in torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
     )
+    edge = torch.tensor([0.0, -1.5, 7.0])
     for flip in (False, True):
         found = images.crops_and_flips_of(
-            x, torch.ones(81, dtype=torch.int64), top, left, torch.full((81,), flip)
+            x, edge, torch.ones(81, dtype=torch.int64), top, left, torch.full((81,), flip)
         )
-        padded = F.pad(x[1], [4, 4, 4, 4])
+        padded = torch.stack([F.pad(x[1, c], [4, 4, 4, 4], value=edge[c].item()) for c in range(3)])
         for n in range(81):
             cut = padded[:, top[n] : top[n] + 5, left[n] : left[n] + 6]
             torch.testing.assert_close(found[n], cut.flip(-1) if flip else cut, rtol=0, atol=0)

@@ -81,6 +81,7 @@ def test_every_replica_gets_the_loss_it_names():
             found[replica], losses.LOSSES[name](logits[replica], targets[replica])
         )
     assert set(models.MODELS) == set(spec.WIDTHS)
+    assert tuple(models.INITIALISATIONS) == spec.INITIALISATIONS
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES.values())

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torchvision
 from scipy import stats
 from torch import nn
 
@@ -88,6 +89,54 @@ def test_initialise_depends_on_its_generator_alone():
     before = torch.get_rng_state()
     assert models.initialise(network, labels.generator(0, "weights")) is network
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def of_torchvision(name, classes):
+    """torchvision's network with the stem that Guo's released code puts in."""
+    network = getattr(torchvision.models, name)(num_classes=classes)
+    network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    return network
+
+
+def layers(network, kind):
+    return [module for module in network.modules() if isinstance(module, kind)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_resnets_can_start_as_torchvisions_do(name):
+    def ours(seed, rule):
+        draw = labels.generator(seed, "weights")
+        return models.initialise(models.build(name, (3, 32, 32), 100, (64,)), draw, rule)
+
+    torch.manual_seed(0)
+    theirs, network = of_torchvision(name, 100), ours(0, "torchvision")
+    for kind in (nn.Conv2d, nn.Linear):
+        pairs = list(zip(layers(theirs, kind), layers(network, kind), strict=True))
+        # where a block changes the shape, torchvision lists its shortcut last, and so do we
+        assert [one.weight.shape for one, _ in pairs] == [two.weight.shape for _, two in pairs]
+        for one, two in pairs:
+            count = one.weight.numel()
+            spread = (two.weight.std() / one.weight.std()).item()
+            assert abs(spread - 1) < 5 * count**-0.5, two  # of a ratio of normals: 1 / sqrt(count)
+            assert abs(two.weight.mean()) < 5 * two.weight.std() * count**-0.5
+            # normal: 4.55 % beyond two deviations; uniform: none
+            far = (two.weight.abs() > 2 * one.weight.std()).double().mean()
+            if kind is nn.Conv2d and two is not pairs[0][1]:
+                assert far == pytest.approx(0.0455, abs=5 * (0.0455 / count) ** 0.5)
+            else:
+                assert far == 0
+    for norm in layers(network, nn.BatchNorm2d):
+        assert (norm.weight == 1).all() and (norm.bias == 0).all()
+    assert torch.equal(weights(ours(0, "torchvision")), weights(network))
+    assert not torch.equal(weights(ours(1, "torchvision")), weights(network))
+    # torch's rule draws convolutions of a smaller deviation
+    deep = layers(ours(0, "torch"), nn.Conv2d)[1].weight.std()
+    assert deep < 0.7 * layers(network, nn.Conv2d)[1].weight.std()
+
+
+def test_an_unknown_initialisation_is_refused():
+    with pytest.raises(UsageError, match="no initialisation 'he': there are torch, torchvision"):
+        models.initialise(models.mlp((1, 8, 8), 10, (16,)), torch.Generator(), "he")
 
 
 def test_initial_weights_have_torchs_own_distribution():

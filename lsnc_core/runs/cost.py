@@ -102,6 +102,8 @@ def cost_table(specs: Sequence[RunSpec]) -> "pd.DataFrame":
             forward[shape] = forward_operations(spec)
         passes = spec.train_size * spec.epochs
         measured = (spec.train_size + spec.test_size + spec.validation_size) * len(spec.evaluate_at)
+        if spec.best_checkpoint:  # test images where an epoch is the best so far are not counted
+            measured += spec.validation_size * spec.epochs
         group = {"data": spec.data, "model": spec.model, "epochs": spec.epochs}
         row = rows.setdefault(
             tuple(group.values()), group | {"networks": 0, "image_passes": 0, "pflop": 0.0}

@@ -14,7 +14,7 @@ import torch
 
 from lsnc_core import labels, losses
 from lsnc_core.errors import UsageError
-from lsnc_core.images import ImageSet, crops_and_flips, crops_and_flips_of, standardise
+from lsnc_core.images import ImageSet, crops_and_flips, crops_and_flips_of, scale_of, standardise
 from lsnc_core.runs import checkpoint as checkpoints
 from lsnc_core.runs import prepare, products
 from lsnc_core.runs.graphs import recorded
@@ -27,6 +27,8 @@ from lsnc_core.runs.stacked_step import StackedStep
 # A run that is stopped loses at most this much work. Where writing a checkpoint takes long, it is
 # written less often: at most every CHECKPOINT_SHARE times as long as writing takes.
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 60, 20
+# of `RunSpec.best_checkpoint`, in the history
+BEST = ("best_epoch", "best_validation_accuracy", "best_test_accuracy")
 
 
 def train(
@@ -57,7 +59,9 @@ def train(
         cross-entropy and forward correction against the spec's targets (see `prepare.targets`;
         where those sum to 1 the first minus the second is the Jensen gap of Chen eq. 18);
         `clean_train_*` (training inputs, clean labels), `validation_*` where there are such images,
-        and `test_*` (held-out inputs, clean labels), cross-entropies in nats.
+        and `test_*` (held-out inputs, clean labels), cross-entropies in nats. Under
+        `best_checkpoint` also `best_epoch`, the first epoch so far, measured or not, of the highest
+        validation accuracy, and `best_validation_accuracy` and `best_test_accuracy` there.
 
         The tensors are one mapping of arrays per such epoch: `weight` float32 (K, D) and `bias`
         (K,) of the classifier; for each part statistics of the features by clean label (see
@@ -110,18 +114,24 @@ class Fleet:
         self.fit = losses.per_replica([spec.loss for spec in specs], device)
         self._set_rates()
         self.order = labels.generator(self.shared.order_seed, "order")
+        # the first epoch of the best validation accuracy so far, that accuracy and the test images'
+        self.best = torch.full((len(BEST), len(specs)), -1.0, dtype=torch.float64)
 
     def _load_images(self, image_set: ImageSet) -> tuple[tuple[int, int, int], int, torch.Tensor]:
-        """Put standardised images and clean labels on the device, by part.
+        """Put standardised images, the padding and clean labels on the device, by part.
 
         Returns:
             The images' shape (C, H, W), K, and the clean training labels int64 (N,) on the CPU.
         """
         sizes = [self.shared.train_size, self.shared.validation_size]
         chosen = image_set.subset(sum(sizes), self.shared.test_size)
+        scale = scale_of(chosen, self.shared.pool, self.shared.pixel_mean, self.shared.pixel_std)
         images, test_images = (
-            images.to(self.device) for images in standardise(chosen, self.shared.pool)
+            images.to(self.device) for images in standardise(chosen, self.shared.pool, scale)
         )  # (N, C, H, W)
+        black = self.shared.augment == "crop-flip-black"
+        padding = scale.black if black else torch.zeros_like(scale.mean)
+        self.padding = padding.to(self.device)  # (C,)
         self.train_images, validation_images = images.split(sizes)
         clean, validation_labels = chosen.train_labels.to(self.device).split(sizes)
         self.parts = {
@@ -167,6 +177,8 @@ class Fleet:
         due = time.monotonic() + CHECKPOINT_SECONDS
         while self.epoch < self.shared.epochs:
             self.train_epoch(take_step)
+            if self.shared.best_checkpoint:
+                self.find_best()
             if self.epoch in self.shared.evaluate_at:
                 self.measured.append(self.evaluate())
             progress(len(self.specs))
@@ -186,14 +198,16 @@ class Fleet:
         self.lr.copy_(self.base_lr * prepare.lr_factor(self.shared, self.epoch))
         shuffled = torch.randperm(len(self.train_images), generator=self.order).to(self.device)
         for rows in shuffled.split(self.shared.batch):
-            augmented = self.shared.augment == "crop-flip"
+            augmented = self.shared.augment != "none"
             moves = crops_and_flips(len(rows), self.order) if augmented else ()
             take_step(rows, *(tensor.to(self.device) for tensor in moves))
 
     def batch(self, rows: torch.Tensor, *moves: torch.Tensor) -> torch.Tensor:
         """The training images of a batch, (B, C, H, W); arguments as of `step`."""
         images = self.train_images
-        return crops_and_flips_of(images, rows, *moves) if moves else images.index_select(0, rows)
+        if moves:
+            return crops_and_flips_of(images, self.padding, rows, *moves)
+        return images.index_select(0, rows)
 
     def step(self, rows: torch.Tensor, *moves: torch.Tensor) -> None:
         """Take one step of SGD on a batch, in place.
@@ -227,6 +241,19 @@ class Fleet:
         factors = self.replicas.spread(shrink)
         return [gradient * factor for gradient, factor in zip(gradients, factors, strict=True)]
 
+    def find_best(self) -> None:
+        """Compare the networks as they are now with the best so far on validation images."""
+
+        def accuracy(part: str) -> torch.Tensor:
+            return measure(self.replicas, *self.parts[part]).means["accuracy"].cpu()  # (R,)
+
+        validation = accuracy("validation")
+        better = validation > self.best[BEST.index("best_validation_accuracy")]
+        if better.any():
+            epoch = torch.full_like(validation, self.epoch)
+            now = torch.stack([epoch, validation, accuracy("test")])
+            self.best = torch.where(better, now, self.best)
+
     def evaluate(self) -> dict:
         """Measure all parts as the networks are now."""
         keep = self.epoch in self.shared.keep_at
@@ -237,7 +264,10 @@ class Fleet:
         logits_of = set(self.parts) if self.epoch == self.shared.epochs else set()
         if keep:
             logits_of |= set(self.parts) - {"train"}
-        return {"epoch": self.epoch} | named(measured, self.replicas.classifier(), logits_of)
+        found = named(measured, self.replicas.classifier(), logits_of)
+        if self.shared.best_checkpoint:
+            found["means"] |= dict(zip(BEST, self.best, strict=True))
+        return {"epoch": self.epoch} | found
 
     @property
     def state(self) -> list[torch.Tensor]:
@@ -251,6 +281,7 @@ class Fleet:
             "routes": dict(self.routes),
             "state": [tensor.detach() for tensor in self.state],
             "order": self.order.get_state(),
+            "best": self.best,
             "measured": self.measured,
         }
         checkpoints.write(checkpoint, content)
@@ -265,6 +296,7 @@ class Fleet:
         for tensor, value in zip(self.state, content["state"], strict=True):
             tensor.copy_(value)
         self.order.set_state(content["order"])
+        self.best = content["best"]
         self.epoch, self.measured = content["epoch"], content["measured"]
         self.routes = content["routes"]
         return True

@@ -1,8 +1,9 @@
 """The cache key: what decides a trained network's numbers, and nothing else.
 
 Two things decide them, beside the spec's own values and the data. One is the code: the engine that
-trains, whole, and of losses, label noise, smoothing and models only what the spec names, with all
-that it refers to in the package. So another loss, noise or model retrains nothing. The other is
+trains, whole, and of losses, label noise, smoothing, models and their initialisation only what the
+spec names, with all that it refers to in the package. So another loss, noise or model retrains
+nothing. The other is
 your own file, where the spec names one.
 
 Code counts by its syntax tree, found without running it. Comments, docstrings, type annotations and
@@ -56,6 +57,7 @@ CHOICES = {
     "noise": Choice("labels.py", "noise_matrix", "NOISES"),
     "smoothing": Choice("labels.py", "smoothed_targets", "SMOOTHINGS"),
     "model": Choice("models.py", "build", "MODELS"),
+    "init": Choice("models.py", "initialise", "INITIALISATIONS"),
 }
 _PACKAGE = "lsnc_core"
 _EVERYTHING = "*"

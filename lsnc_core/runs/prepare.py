@@ -17,7 +17,7 @@ def build(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> mod
     """The network of a spec with its initial weights, drawn with the spec's seed."""
     options = {name: True for name in ("batch_norm", "feature_norm") if getattr(spec, name)}
     network = models.build(spec.model, image_shape, classes, spec.widths, **options)
-    return models.initialise(network, labels.generator(spec.seed, "weights"))
+    return models.initialise(network, labels.generator(spec.seed, "weights"), spec.init)
 
 
 def noisy_labels(spec: RunSpec, clean: torch.Tensor, classes: int) -> torch.Tensor:

@@ -21,7 +21,8 @@ from lsnc_core.losses import LOSSES
 
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("constant", "steps", "cosine")
-AUGMENTATIONS = ("none", "crop-flip")
+AUGMENTATIONS = ("none", "crop-flip", "crop-flip-black")
+INITIALISATIONS = ("torch", "torchvision")  # the rules of `models.INITIALISATIONS`
 # The models of `models.MODELS`, each with how many widths it takes (None: any number) and which.
 WIDTHS = {
     "cnn": (3, "(channels, channels, features) for the CNNs"),
@@ -52,6 +53,7 @@ _CHOICES = {
     "precision": PRECISIONS,
     "schedule": SCHEDULES,
     "augment": AUGMENTATIONS,
+    "init": INITIALISATIONS,
 }
 _AT_LEAST = {
     "train_size": 1,
@@ -63,7 +65,7 @@ _AT_LEAST = {
     "seed": 0,
     "order_seed": 0,
 }
-_MAY_BE_EMPTY = ("lr_steps", "keep_at")
+_MAY_BE_EMPTY = ("lr_steps", "keep_at", "pixel_mean", "pixel_std")
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
 
 
@@ -104,8 +106,8 @@ class RunSpec:
             `lr_steps`) or "cosine" (to 0).
         lr_steps, lr_factor: of the schedule "steps".
         clip: largest norm of a network's whole gradient, 0 for no limit.
-        augment: "none", or "crop-flip": zero-padded by 4, cropped to size at random, flipped at
-            random.
+        augment: "none", or "crop-flip": padded by 4, cropped to size at random, flipped at random.
+            The padding is the mean pixel of each channel, or black with "crop-flip-black".
         batch_norm: batch norm after every hidden layer of the CNN or MLP (ResNets have it).
         feature_norm: batch norm as the last layer of the features, so that they can be negative
             (Guo's training for Theorem 1); the LeNet has none.
@@ -115,6 +117,12 @@ class RunSpec:
             not trained on.
         keep_at: epochs of `evaluate_at` at which test features, and validation and test logits, are
             kept.
+        init: how weights are drawn: "torch", its rule for single layers, or "torchvision", that of
+            torchvision's ResNets; see `models`.
+        pixel_mean, pixel_std: what each channel of images in [0, 1] is standardised by; empty for
+            the mean and deviation of the images used.
+        best_checkpoint: whether validation accuracy is measured after every epoch, and the first
+            epoch where it is highest so far is kept with its test accuracy.
     """
 
     data: str
@@ -149,6 +157,10 @@ class RunSpec:
     lambda_H: float = _setting(0.0, neutral=0.0)
     validation_size: int = _setting(0, neutral=0)
     keep_at: tuple[int, ...] = _setting((), neutral=())
+    init: str = _setting("torch", neutral="torch")
+    pixel_mean: tuple[float, ...] = _setting((), neutral=())
+    pixel_std: tuple[float, ...] = _setting((), neutral=())
+    best_checkpoint: bool = _setting(False, neutral=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -156,6 +168,7 @@ class RunSpec:
         self._check_values()
         self._check_epochs()
         self._check_model()
+        self._check_images()
         self._check(
             self.smoothing == "uniform" or self.p == 1,
             "p",
@@ -165,12 +178,18 @@ class RunSpec:
     def _check_type(self, field: dataclasses.Field) -> None:
         """Refuse values of another type; whole numbers become floats where a float is wanted."""
         value = getattr(self, field.name)
-        if field.type is float and type(value) in (int, float):
-            with contextlib.suppress(OverflowError):  # an int beyond all floats is refused below
-                value = float(value) + 0.0  # -0.0 becomes 0.0: equal specs have one key
+        if field.type is float:
+            value = _as_float(value)
             object.__setattr__(self, field.name, value)
         if field.type in _KINDS:
             self._check(type(value) is field.type, field.name, _KINDS[field.type])
+            return
+        if field.type == tuple[float, ...]:
+            if isinstance(value, tuple):
+                value = tuple(map(_as_float, value))
+                object.__setattr__(self, field.name, value)
+            good = isinstance(value, tuple) and all(type(entry) is float for entry in value)
+            self._check(good, field.name, "a tuple of numbers")
             return
         good = isinstance(value, tuple) and all(type(entry) is int and entry > 0 for entry in value)
         filled = value != () or field.name in _MAY_BE_EMPTY
@@ -206,6 +225,11 @@ class RunSpec:
             'epochs for the schedule "steps" and empty for others',
         )
         self._check(set(self.keep_at) <= set(at), "keep_at", f"among evaluate_at = {at}")
+        self._check(
+            not self.best_checkpoint or self.validation_size > 0,
+            "best_checkpoint",
+            "False where there are no validation images",
+        )
 
     def _check_model(self) -> None:
         count, meaning = WIDTHS[self.model]
@@ -221,12 +245,24 @@ class RunSpec:
             "feature_norm",
             "False for the LeNet",
         )
+        self._check(resnet or self.init == "torch", "init", "torch but for the ResNets")
         last_batch = self.train_size % self.batch or self.batch
         self._check(
             last_batch > 1 or not (self.batch_norm or self.feature_norm or resnet),
             "train_size",
             f"such that no batch of {self.batch} holds a single image, "
             "which batch norm cannot take",
+        )
+
+    def _check_images(self) -> None:
+        for name in ("pixel_mean", "pixel_std"):
+            values = getattr(self, name)
+            self._check(all(map(math.isfinite, values)), name, "finite")
+        self._check(all(value > 0 for value in self.pixel_std), "pixel_std", "positive")
+        self._check(
+            len(self.pixel_std) == len(self.pixel_mean),
+            "pixel_std",
+            f"as many numbers as pixel_mean = {self.pixel_mean}",
         )
 
     def _check(self, good: bool, name: str, wanted: str) -> None:
@@ -283,6 +319,14 @@ class RunSpec:
     def shared(self) -> "RunSpec":
         """What runs that train together must share: the spec with `PER_REPLICA` set aside."""
         return dataclasses.replace(self, **PER_REPLICA)
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number or float as a float, anything else as it is."""
+    if type(value) in (int, float):
+        with contextlib.suppress(OverflowError):  # an int beyond all floats stays one
+            return float(value) + 0.0  # -0.0 becomes 0.0: equal specs have one key
+    return value
 
 
 def _neutral(cls: type[RunSpec]) -> dict[str, Any]:

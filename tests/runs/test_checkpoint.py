@@ -58,7 +58,13 @@ def train(*arguments, **named):
 
 
 @pytest.mark.parametrize(
-    "spec", [SPEC, a_resnet_spec(epochs=5, evaluate_at=(1, 5))], ids=["stacked", "listed"]
+    "spec",
+    [
+        SPEC,
+        a_resnet_spec(epochs=5, evaluate_at=(1, 5)),
+        dataclasses.replace(SPEC, validation_size=30, best_checkpoint=True),
+    ],
+    ids=["stacked", "listed", "best checkpoint"],
 )
 def test_a_checkpoint_goes_on_to_the_same_bits(digits, tmp_path, monkeypatch, spec):
     specs, checkpoint = (

@@ -218,6 +218,25 @@ def test_bfloat16_training_follows_float32_and_is_evaluated_in_float32(
     assert half.history[-1]["test_loss"] == pytest.approx(full.history[-1]["test_loss"], rel=0.1)
 
 
+def test_the_best_checkpoint_is_looked_for_among_all_epochs(digits):
+    every = {"epochs": 8, "validation_size": 40, "lr": 0.1}
+    specs = [a_cnn_spec(evaluate_at=tuple(range(1, 9)), seed=seed, **every) for seed in (3, 4, 5)]
+    measured = train(specs, digits, CPU)
+    sparse = {"evaluate_at": (2, 8), "best_checkpoint": True}
+    chosen = train([dataclasses.replace(spec, **sparse) for spec in specs], digits, CPU)
+    bests = set()
+    for history, found in zip(measured, chosen, strict=True):
+        for row, after in zip(found, (2, 8), strict=True):
+            best = max(history[:after], key=lambda row: row["validation_accuracy"])  # the first
+            assert row["best_epoch"] == best["epoch"]
+            assert row["best_validation_accuracy"] == best["validation_accuracy"]
+            assert row["best_test_accuracy"] == best["test_accuracy"]
+            # the training itself does not notice
+            assert row.items() > history[after - 1].items()
+        bests.add(row["best_epoch"])
+    assert not bests <= {2, 8}  # or measured epochs would have been enough
+
+
 def test_a_lenet_is_the_usual_one(steps):
     spec = a_cnn_spec(
         data="mnist-subset", model="lenet", widths=(10, 20, 50), epochs=1, evaluate_at=(1,)

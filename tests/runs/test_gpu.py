@@ -36,6 +36,7 @@ SHAPES = {
     "resnet18": {"model": "resnet18", "widths": (4,)},
     "resnet50": {"model": "resnet50", "widths": (4,), "feature_norm": True},
     "augmented": {"augment": "crop-flip", "schedule": "cosine"},
+    "black": {"augment": "crop-flip-black", "pixel_mean": (0.3,), "pixel_std": (0.4,)},
     "clipped": {"model": "resnet18", "widths": (4,), "clip": 1.0},
     "decayed": {"weight_decay": 1e-3, "lambda_H": 1e-3, "lambda_W": 1e-2, "lambda_b": 1e-2},
 }

@@ -27,6 +27,7 @@ CHANGED = {
     "smoothing": "posterior", "schedule": "steps", "lr_steps": (1,), "lr_factor": 0.2, "clip": 1.0,
     "augment": "crop-flip", "batch_norm": True, "feature_norm": True, "lambda_W": 0.1,
     "lambda_b": 0.1, "lambda_H": 0.1, "validation_size": 1, "keep_at": (1,),
+    "init": "torchvision", "pixel_mean": (0.5,), "pixel_std": (0.25,), "best_checkpoint": True,
 }  # fmt: skip
 
 
@@ -88,6 +89,10 @@ def test_neutral_values_are_frozen():
         "lambda_H": 0.0,
         "validation_size": 0,
         "keep_at": (),
+        "init": "torch",
+        "pixel_mean": (),
+        "pixel_std": (),
+        "best_checkpoint": False,
     }
 
 
@@ -120,7 +125,7 @@ def test_a_changed_default_changes_the_key_of_every_spec_that_relies_on_it(shelf
 
 
 def test_a_new_setting_with_a_neutral_value_retrains_nothing(shelf):
-    last = "    keep_at: tuple[int, ...] = _setting((), neutral=())\n"
+    last = "    best_checkpoint: bool = _setting(False, neutral=False)\n"
     changed = changed_spec_class(last, last + "    ema: float = _setting(0.5, neutral=0.0)\n")
     values = SPEC.to_dict()
     assert changed(**values, ema=0.0).key() == SPEC.key()
@@ -178,6 +183,7 @@ ENTRIES = {
     "noise": labels.NOISES,
     "smoothing": labels.SMOOTHINGS,
     "model": models.MODELS,
+    "init": models.INITIALISATIONS,
 }
 
 
@@ -262,7 +268,8 @@ def test_a_new_loss_noise_smoothing_or_model_changes_no_key(module, before, afte
         # what every network is trained with changes all keys
         ("labels", "draws[:, 0] >=", "draws[:, 0] >", {"engine"}),
         ("losses", "back = torch.cat", "back = 1 * torch.cat", {"engine"}),
-        ("models", "nn.init.uniform_", "nn.init.normal_", {"engine"}),
+        ("models", "nn.init.uniform_", "nn.init.trunc_", {"torch", "torchvision"}),
+        ("models", 'mode="fan_out"', 'mode="fan_in"', {"torchvision"}),
         ("models", "return MODELS[name](image", "return MODELS['mlp'](image", {"engine"}),
         ("labels", "COLUMN_SUM_TOLERANCE = 1e-9", "COLUMN_SUM_TOLERANCE = 1e-6",
          {"engine", "posterior"}),

@@ -40,6 +40,9 @@ SPEC = a_spec()
         ("augment", "flip"), ("batch_norm", 1), ("feature_norm", "yes"), ("lambda_W", -1e-3),
         ("lambda_b", math.nan), ("lambda_H", math.inf), ("validation_size", -1),
         ("validation_size", 1.5), ("keep_at", (2,)), ("keep_at", (1, 4)), ("keep_at", [1]),
+        ("init", "kaiming"), ("init", "torchvision"), ("pixel_mean", 0.5), ("pixel_mean", [0.5]),
+        ("pixel_mean", (math.nan,)), ("pixel_std", (0.0,)), ("pixel_std", ("a",)),
+        ("pixel_std", (0.2,)), ("best_checkpoint", 1), ("best_checkpoint", True),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_with_its_name_and_value(field, value):
@@ -94,6 +97,10 @@ def test_whole_numbers_are_taken_for_floats_and_equal_specs_are_one():
     assert [type(getattr(spec, name)) for name in ("a", "p", "lr", "momentum", "weight_decay")] == [
         float
     ] * 5
+    pixels = a_spec(pixel_mean=(0, -0.0), pixel_std=(1, 0.5))
+    assert pixels == a_spec(pixel_mean=(0.0, 0.0), pixel_std=(1.0, 0.5))
+    assert [type(value) for value in pixels.pixel_mean] == [float] * 2
+    assert RunSpec.from_dict(json.loads(json.dumps(pixels.to_dict()))) == pixels
     same = a_spec(a=1.0, p=-0.0, lr=1.0, momentum=0.0)
     assert (
         spec == same

@@ -15,9 +15,9 @@ from lsnc_core.runs import fleet, prepare
 CPU = torch.device("cpu")
 
 
-def augmented(batch, top, left, flip):
+def augmented(batch, padding, top, left, flip):
     """Images cropped out of their padded selves and flipped, one by one."""
-    side, padded = batch.shape[-1], F.pad(batch, [4, 4, 4, 4])
+    side, padded = batch.shape[-1], F.pad(batch, [4, 4, 4, 4], value=padding)
     cropped = []
     for image, down, across, turned in zip(padded, top, left, flip, strict=True):
         image = image[:, down : down + side, across : across + side]
@@ -25,10 +25,21 @@ def augmented(batch, top, left, flip):
     return torch.stack(cropped)
 
 
+def pixels(spec, chosen):
+    """Training and test images of one channel as a spec has them standardised."""
+    if not spec.pixel_mean:
+        return images.standardise(chosen, spec.pool)
+    (mean,), (std,) = spec.pixel_mean, spec.pixel_std
+    parts = chosen.train_images, chosen.test_images
+    return [(F.avg_pool2d(part / 255, spec.pool) - mean) / std for part in parts]
+
+
 def reference(spec, image_set):
     """Step losses and the trained network, by torch's own optimiser, schedulers and clipping."""
     chosen = image_set.subset(spec.train_size + spec.validation_size, spec.test_size)
-    x, _ = images.standardise(chosen, spec.pool)
+    x, padding = pixels(spec, chosen)[0], 0.0
+    if spec.augment == "crop-flip-black":
+        padding = -spec.pixel_mean[0] / spec.pixel_std[0]
     x, clean = x[: spec.train_size], chosen.train_labels[: spec.train_size]
     noisy = labels.corrupt(clean, labels.noise_matrix(spec.noise, spec.a, 10), spec.seed)
     y = labels.soft_targets(noisy, spec.p, 10)
@@ -54,8 +65,8 @@ def reference(spec, image_set):
         network.train()
         for rows in torch.randperm(spec.train_size, generator=order).split(spec.batch):
             batch = x[rows]
-            if spec.augment == "crop-flip":
-                batch = augmented(batch, *images.crops_and_flips(len(rows), order))
+            if spec.augment != "none":
+                batch = augmented(batch, padding, *images.crops_and_flips(len(rows), order))
             h = network.features(batch)
             loss = losses.LOSSES[spec.loss](network.classifier(h), y[rows]).mean()
             step_losses.append(loss.item())
@@ -106,6 +117,12 @@ TRAINING = {
     },
     "augmented": {"augment": "crop-flip"},
     "augmented ResNet": {**RESNET, "augment": "crop-flip"},
+    "padded with black": {
+        **PATCHES_FIT,
+        "augment": "crop-flip-black",
+        "pixel_mean": (0.2,),
+        "pixel_std": (0.3,),
+    },
     "pair noise": {"noise": "pair", "a": 0.6},
     "with validation": {"validation_size": 30},
 }
@@ -141,7 +158,7 @@ def test_every_way_of_training_is_that_of_torch(digits, steps, monkeypatch, chan
     step_losses, network = reference(spec, image_set)
     np.testing.assert_allclose(torch.stack(steps)[:16, 0], step_losses, rtol=1e-4)
     chosen = image_set.subset(spec.train_size + spec.validation_size, spec.test_size)
-    x, x_test = images.standardise(chosen, spec.pool)
+    x, x_test = pixels(spec, chosen)
     with torch.no_grad():
         expected = F.cross_entropy(network(x_test), chosen.test_labels).item()
         assert trained.history[-1]["test_loss"] == pytest.approx(expected, rel=1e-3)

@@ -5,9 +5,9 @@ rescaled by 15 (MSE). K is the number of classes, E the number of epochs of a ru
 multiplies the channels of the profile's network; w = 1 is the network as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from lsnc_core.data_sources import Source
 
 LOSSES = ("CE", "LS", "FL", "MSE")
+STRENGTH = 0.1  # of LS, unless asked otherwise
 PARTS = ("train", "validation", "test")
+BEST_ACCURACIES = ("validation_accuracy", "test_accuracy")
 # channels of the first layer, or stage, of the network of width 1
 BASE = {"cnn": 8, "resnet18": 64, "resnet50": 64}
+# Further grids of a profile: image set and strength of LS. The paper's sources name both strengths
+# for CIFAR-100.
+FURTHER = {"paper": (("cifar100", 0.05), ("cifar100", 0.1))}
 # for the field `changed` of the claims about this grid
 GRID_CHANGE = (
     "The grid of quick was shortened from 10, 40 and 160 epochs to 8, 32 and 128 for the time it "
@@ -36,7 +41,9 @@ GRID_CHANGE = (
 class GridSize:
     """What one profile trains: every width for every number of epochs, under all losses.
 
-    The smallest and the largest cell decide claims and have `corner_seeds` seeds.
+    The smallest and the largest cell decide claims and have `corner_seeds` seeds. `released`:
+    the learning rate falls where it does in the released code (see `lr_steps`), and the checkpoint
+    is chosen among all epochs. Other fields are those of `RunSpec`.
     """
 
     data: str
@@ -55,7 +62,19 @@ class GridSize:
     weight_decay: float
     augment: str = "none"
     precision: str = "float32"
+    pixel_mean: tuple[float, ...] = ()
+    pixel_std: tuple[float, ...] = ()
+    released: bool = False
 
+
+# what the released loaders of CIFAR-10, and of CIFAR-100 in training, standardise by
+PIXEL_MEAN, PIXEL_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+_RELEASED: dict[str, Any] = {
+    "pixel_mean": PIXEL_MEAN,
+    "pixel_std": PIXEL_STD,
+    "augment": "crop-flip-black",
+    "released": True,
+}
 
 GRID = {
     "smoke": GridSize(
@@ -92,7 +111,7 @@ GRID = {
         batch=50,
         weight_decay=5e-3,
     ),
-    # the paper's optimiser, split and augmentation; a smaller network and few epochs
+    # the paper's recipe; a smaller network and few epochs
     "gpu": GridSize(
         data="cifar10",
         train_size=45000,
@@ -100,20 +119,20 @@ GRID = {
         test_size=10000,
         pool=1,
         model="resnet18",
-        widths=((16,), (32,)),
-        epochs=(5, 30),
+        widths=((16,), (64,)),
+        epochs=(5, 10, 20),
         seeds=3,
-        corner_seeds=4,
-        checkpoints=10,
+        corner_seeds=8,
+        checkpoints=5,
         lr=0.1,
         batch=100,
         weight_decay=5e-4,
-        augment="crop-flip",
         precision="bfloat16",
+        **_RELEASED,
     ),
-    # The paper measures 100 times a run; the class means of so many would fill a disk. It has three
-    # seeds in every cell. The two cells that decide Z-C1 to Z-C4 have a fourth here, since an
-    # interval needs four.
+    # The paper measures collapse 100 times a run; the class means of so many would fill a disk. It
+    # has three seeds in every cell. The two cells that decide Z-C1 to Z-C4 have eight here, since
+    # with four an interval of half a point needs seeds that hardly differ.
     "paper": GridSize(
         data="cifar10",
         train_size=45000,
@@ -124,12 +143,12 @@ GRID = {
         widths=((16,), (32,), (64,), (128,)),
         epochs=(100, 200, 400, 800),
         seeds=3,
-        corner_seeds=4,
+        corner_seeds=8,
         checkpoints=25,
         lr=0.1,
         batch=100,
         weight_decay=5e-4,
-        augment="crop-flip",
+        **_RELEASED,
     ),
 }
 
@@ -147,14 +166,22 @@ def evaluate_at(epochs: int, checkpoints: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, epochs // 100), *early, *even}))
 
 
-def lr_steps(epochs: int) -> tuple[int, ...]:
-    """The epochs after which the paper divides the learning rate by 10: 3E/7 and 5E/7, rounded
-    down.
+def lr_steps(epochs: int, released: bool = False) -> tuple[int, ...]:
+    """The epochs, counted from 1, after which the learning rate is divided by 10.
 
-    >>> lr_steps(100), lr_steps(2)
-    ((42, 71), (1,))
+    The milestones are 3E/7 and 5E/7, rounded down. A scheduler that is stepped at the end of each
+    epoch lowers the rate after them. The released code steps its scheduler at the start of each
+    epoch, so that the milestones themselves are the first epochs at the lower rate.
+
+    Args:
+        epochs: E.
+        released: whether to do as the released code.
+
+    >>> lr_steps(100), lr_steps(2), lr_steps(100, released=True)
+    ((42, 71), (1,), (41, 70))
     """
-    return tuple(sorted({max(1, 3 * epochs // 7), max(1, 5 * epochs // 7)}))
+    early = 1 if released else 0
+    return tuple(sorted({max(1, 3 * epochs // 7 - early), max(1, 5 * epochs // 7 - early)}))
 
 
 def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[RunSpec]:
@@ -185,6 +212,28 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
     return runs
 
 
+def further_grids(profile: str, data_set: str = "") -> tuple[tuple[str, float], ...]:
+    """The arguments data_set and smoothing of a profile's grids after the first; none where another
+    image set was asked for.
+    """
+    return () if data_set else FURTHER.get(profile, ())
+
+
+def plan_grids(
+    plan: Callable[..., list[RunSpec]],
+    profile: str,
+    data_set: str = "",
+    smoothing: float = STRENGTH,
+) -> list[RunSpec]:
+    """The distinct networks of all grids. Args: plan, `grid_runs` or `collapse_runs`; others, as
+    theirs.
+    """
+    specs = plan(profile, data_set, smoothing)
+    for grid in further_grids(profile, data_set):
+        specs += plan(profile, *grid)
+    return list(dict.fromkeys(specs))
+
+
 def collapse_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[RunSpec]:
     """The networks of Z1: the grid's widest, trained longest, under all losses and seeds.
 
@@ -210,6 +259,7 @@ def _four_losses(
     from lsnc_core import models
 
     train_size, validation_size = source.split(size.train_size, size.validation_size, size.batch)
+    own_pixels = source.shape[0] == len(size.pixel_mean)
     kept = float(labels.kept_from_strength(smoothing, source.num_classes))
     return [
         RunSpec(
@@ -232,11 +282,14 @@ def _four_losses(
             loss=loss,
             precision=size.precision,
             schedule="steps",
-            lr_steps=lr_steps(epochs),
+            lr_steps=lr_steps(epochs, size.released),
             clip=2.0,
             augment=size.augment,
             batch_norm=size.model == "cnn",
             validation_size=validation_size,
+            pixel_mean=size.pixel_mean if own_pixels else (),
+            pixel_std=size.pixel_std if own_pixels else (),
+            best_checkpoint=size.released,
         )
         for loss, p in (("ce", 1.0), ("ce", kept), ("focal", 1.0), ("mse", 1.0))
     ]
@@ -270,18 +323,54 @@ def accuracy_table(runs: "pd.DataFrame") -> "pd.DataFrame":
 
     Returns:
         pandas.DataFrame with data, width (w), epochs, steps (of the whole run), loss (one of
-        `LOSSES`), seed, epoch, train_, validation_ and test_accuracy in percent, and run (its name
-        in the store).
+        `LOSSES`), strength (of LS), seed, epoch, lr_steps, train_, validation_ and test_accuracy in
+        percent, and run (its name in the store); under `RunSpec.best_checkpoint` also best_epoch,
+        and best_validation_ and best_test_accuracy in percent.
     """
     table = runs.copy()
     first = [widths[0] for widths in runs.widths]
     table["width"] = first / runs.model.map(BASE)
     table["loss"] = [loss_name(*pair) for pair in zip(runs.loss, runs.p, strict=True)]
+    kept = runs.p.min()
+    K = source_of(runs.data.iloc[0]).num_classes
+    table["strength"] = round(float(labels.strength_from_kept(kept, K)), 9)
     table["steps"] = table.epochs * np.ceil(table.train_size / table.batch).astype(int)
     accuracies = [f"{part}_accuracy" for part in PARTS]
+    columns = ["data", "width", "epochs", "steps", "loss", "strength", "seed", "epoch", "lr_steps"]
+    if "best_epoch" in table:
+        columns.append("best_epoch")
+        accuracies += [f"best_{name}" for name in BEST_ACCURACIES]
     table[accuracies] *= 100
-    columns = ["data", "width", "epochs", "steps", "loss", "seed", "epoch", *accuracies, "run"]
-    return table[columns]
+    return table[[*columns, *accuracies, "run"]]
+
+
+def select_epochs(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Each network at the epoch of its best validation accuracy, the first of several, as the paper
+    reports it: of all epochs under `RunSpec.best_checkpoint`, else of those measured.
+
+    Args:
+        table: from `accuracy_table`.
+
+    Returns:
+        pandas.DataFrame, rows of the table; training accuracy is NaN at an epoch without a row.
+    """
+    keys = ["width", "epochs", "loss", "seed"]
+    if "best_epoch" in table:
+        ends = table[table.epoch == table.epochs]
+        best = {name: ends[f"best_{name}"] for name in ("epoch", *BEST_ACCURACIES)}
+        return ends.assign(**best, train_accuracy=np.nan).sort_values(keys, ignore_index=True)
+    rows = table.sort_values("epoch").groupby(keys).validation_accuracy.idxmax()
+    return table.loc[rows].sort_values(keys, ignore_index=True)
+
+
+def grid_title(table: "pd.DataFrame") -> str:
+    """What a grid was trained on, with the strength of LS where it is not the usual one.
+
+    Args: table, from `accuracy_table` or `select_epochs`.
+    """
+    first = table.iloc[0]
+    title, strength = source_of(first.data).title, first.get("strength", STRENGTH)
+    return title if strength == STRENGTH else f"{title} with LS at {strength:g}"
 
 
 def cell_name(width: float, epochs: int) -> str:

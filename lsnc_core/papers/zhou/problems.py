@@ -4,10 +4,11 @@ is done about each here.
 
 import numpy as np
 
+from lsnc_core.papers.zhou.networks import PIXEL_MEAN, PIXEL_STD
 from lsnc_core.theory import ufm, ufm_landscape
 
-# what the released CIFAR-100 loaders subtract and divide by, per colour of images in [0, 1]
-TRAIN_MEAN, TRAIN_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+# What the released loader of CIFAR-100's test images subtracts and divides by, per colour of images
+# in [0, 1]. That of its training images takes `PIXEL_MEAN` and `PIXEL_STD`.
 TEST_MEAN, TEST_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -23,8 +24,8 @@ def normalisation_mismatch() -> tuple[np.ndarray, np.ndarray]:
     >>> [part.round(3).tolist() for part in normalisation_mismatch()]
     [[0.883, 0.89, 0.893], [0.028, 0.117, 0.18]]
     """
-    scale = np.divide(TRAIN_STD, TEST_STD)
-    shift = np.subtract(TRAIN_MEAN, TEST_MEAN) / np.array(TEST_STD)
+    scale = np.divide(PIXEL_STD, TEST_STD)
+    shift = np.subtract(PIXEL_MEAN, TEST_MEAN) / np.array(TEST_STD)
     return scale, shift
 
 
@@ -76,7 +77,7 @@ def list_problems() -> list[tuple[str, tuple[str, str]]]:
                 "The test loader normalises by ImageNet's mean and standard deviation, the "
                 "training and validation loaders by CIFAR-10's: a value x that training would have "
                 f"shown the network becomes {colours}. The loaders of CIFAR-10 agree.",
-                "One mean and standard deviation, of the training images, for every split.",
+                "One mean and standard deviation for every split.",
             ),
         ),
         (
@@ -103,7 +104,7 @@ def list_problems() -> list[tuple[str, tuple[str, str]]]:
                 "0.05 is the default and stands in the legend of the CIFAR-100 plot, 0.1 in the "
                 "scripts that run CIFAR-10. The README's examples of evaluation pair folders with "
                 "other widths and epochs.",
-                "0.1; the parameter `smoothing` takes 0.05.",
+                "0.1; the parameter `smoothing` takes 0.05, and `paper` has both on CIFAR-100.",
             ),
         ),
         (

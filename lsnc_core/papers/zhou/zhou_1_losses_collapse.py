@@ -14,7 +14,6 @@ import numpy as np
 
 from lsnc_core import runs
 from lsnc_core.claims import MIN_SEEDS, Claim, Verdict, decides, seed_case
-from lsnc_core.data_sources import source_of
 from lsnc_core.papers import stored
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.zhou import PAPER, networks, problems
@@ -40,8 +39,8 @@ SIMPLEX = "simplex"
 
 
 def plan_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[RunSpec]:
-    """The networks of this page: see `networks.collapse_runs`."""
-    return networks.collapse_runs(profile, data_set, smoothing)
+    """The networks of this page: `networks.collapse_runs` of all grids."""
+    return networks.plan_grids(networks.collapse_runs, profile, data_set, smoothing)
 
 
 # ---- tables
@@ -63,10 +62,16 @@ class Tables(NamedTuple):
 
 def load(profile: str, device: str = "auto", data_set: str = "", smoothing: float = 0.1) -> Tables:
     """The page's tables from the store; missing networks are trained."""
-    specs = plan_runs(profile, data_set, smoothing)
+    specs = networks.collapse_runs(profile, data_set, smoothing)
     tensors = runs.tensors(specs, device)
     collapse = collapse_table(runs.results(specs, device), tensors)
     return Tables(networks.recipe(specs), collapse, gram_distance_table(tensors))
+
+
+def load_further(profile: str, device: str = "auto", data_set: str = "") -> list[Tables]:
+    """The tables of `networks.further_grids`."""
+    grids = networks.further_grids(profile, data_set)
+    return [load(profile, device, *grid) for grid in grids]
 
 
 def collapse_table(
@@ -163,13 +168,18 @@ FORMULAS = {
 }
 
 
+Z1 = (
+    "NC1 to NC4 of the training data and training, validation and test accuracy against "
+    "epochs for CE, LS, FL and MSE; CIFAR-100, width 2, 800 epochs, one seed. All four losses "
+    "drive NC1 to NC3 towards 0 and end at nearly equal test accuracy."
+)
+
+
 @figure(
     "zhou-z1",
     number="Z1",
     title="Zhou, Z1: four losses against epochs",
-    paper="NC1 to NC4 of the training data and training, validation and test accuracy against "
-    "epochs for CE, LS, FL and MSE; CIFAR-100, width 2, 800 epochs, one seed. All four losses "
-    "drive NC1 to NC3 towards 0 and end at nearly equal test accuracy.",
+    paper=Z1,
     alt="Seven panels against epochs, a line for each of four losses: NC1, NC2, NC3 and NC4 on log "
     "axes, and training, validation and test accuracy.",
 )
@@ -177,6 +187,23 @@ def draw_z1(tables: Tables) -> Drawing:
     """NC1 to NC4 of the training images and three accuracies against epochs, one line per loss,
     seeds as bands.
     """
+    return _draw_z1(tables)
+
+
+@figure(
+    "zhou-z1-cifar100",
+    number="Z1",
+    title="Zhou, Z1, on CIFAR-100",
+    paper=Z1,
+    alt="Seven panels against epochs for CIFAR-100, a line for each of four losses: NC1 to NC4 and "
+    "training, validation and test accuracy.",
+)
+def draw_z1_cifar100(tables: Tables) -> Drawing:
+    """Z1 on the paper's image set. Args: tables, the first of `load_further`."""
+    return _draw_z1(tables)
+
+
+def _draw_z1(tables: Tables) -> Drawing:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -213,7 +240,7 @@ def _draw_curves(panel: "Axes", table: "pd.DataFrame", column: str) -> None:
         panel.fill_between(seeds.index, low, high, color=colour, alpha=0.15, lw=0)
         look = {"color": colour, "lw": 1.8, "label": NAMES[loss]}
         panel.plot(seeds.index, seeds.mean(axis=1), DASH[loss], **look)
-    for step in networks.lr_steps(table.epochs.iloc[0]):
+    for step in table.lr_steps.iloc[0]:
         panel.axvline(step, color="grey", lw=0.8, ls=":")
     panel.set(xlabel="epoch", xscale="log")
     panel.xaxis.set_major_formatter(_plain)
@@ -369,10 +396,11 @@ def decide_z_c2(claim: Claim, distances: "pd.DataFrame", table: "pd.DataFrame") 
 def _place(table: "pd.DataFrame") -> str:
     """On what a verdict was tried."""
     cell = table.iloc[0]
-    return f"{source_of(cell.data).title}, {networks.cell_name(cell.width, cell.epochs)}"
+    return f"{networks.grid_title(table)}, {networks.cell_name(cell.width, cell.epochs)}"
 
 
-def verdicts(tables: Tables) -> Verdicts:
-    """The page's answers, in reading order."""
-    z_c1 = decide_z_c1(tables.collapse)
-    return Verdicts([z_c1, decide_z_c2(tables.distances, tables.collapse)])
+def verdicts(tables: Tables, further: Sequence[Tables] = ()) -> Verdicts:
+    """The page's answers, in reading order, on each grid."""
+    grids = (tables, *further)
+    answers = [decide_z_c1(grid.collapse) for grid in grids]
+    return Verdicts(answers + [decide_z_c2(grid.distances, grid.collapse) for grid in grids])

@@ -6,7 +6,7 @@ of what 2,000 test images and four seeds resolve.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,17 +22,17 @@ from lsnc_core.claims import (
     decides,
     rank_interval,
 )
-from lsnc_core.data_sources import source_of
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.zhou import PAPER, networks
 from lsnc_core.papers.zhou.drawing import MARK, NAMES, draw_maps
-from lsnc_core.papers.zhou.networks import LOSSES
+from lsnc_core.papers.zhou.networks import LOSSES, select_epochs
 from lsnc_core.runs import RunSpec
 from lsnc_core.show import Drawing, Verdicts, figure
 from lsnc_core.show.style import COLOURS
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 PAGE = Page(title="Equal accuracy with width and time", minutes={"quick": 0.3})
 
@@ -41,8 +41,8 @@ PAGE = Page(title="Equal accuracy with width and time", minutes={"quick": 0.3})
 
 
 def plan_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[RunSpec]:
-    """The networks of this page: see `networks.grid_runs`."""
-    return networks.grid_runs(profile, data_set, smoothing)
+    """The networks of this page: `networks.grid_runs` of all grids."""
+    return networks.plan_grids(networks.grid_runs, profile, data_set, smoothing)
 
 
 # ---- tables
@@ -53,7 +53,7 @@ class Tables(NamedTuple):
 
     Attributes:
         recipe: what was trained, in a sentence.
-        selected: from `select_epochs`.
+        selected: from `networks.select_epochs`.
         cells: from `cell_table`.
     """
 
@@ -64,24 +64,14 @@ class Tables(NamedTuple):
 
 def load(profile: str, device: str = "auto", data_set: str = "", smoothing: float = 0.1) -> Tables:
     """The page's tables from the store; missing networks are trained."""
-    specs = plan_runs(profile, data_set, smoothing)
+    specs = networks.grid_runs(profile, data_set, smoothing)
     selected = select_epochs(networks.accuracy_table(runs.results(specs, device)))
     return Tables(networks.recipe(specs), selected, cell_table(selected))
 
 
-def select_epochs(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Each network at the epoch of its best validation accuracy, the first of several, as the paper
-    reports it.
-
-    Args:
-        table: from `networks.accuracy_table`.
-
-    Returns:
-        pandas.DataFrame, rows of the table.
-    """
-    keys = ["width", "epochs", "loss", "seed"]
-    best = table.sort_values("epoch").groupby(keys).validation_accuracy.idxmax()
-    return table.loc[best].sort_values(keys, ignore_index=True)
+def load_further(profile: str, device: str = "auto", data_set: str = "") -> list[Tables]:
+    """The tables of `networks.further_grids`."""
+    return [load(profile, device, *grid) for grid in networks.further_grids(profile, data_set)]
 
 
 def cell_table(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -91,9 +81,9 @@ def cell_table(table: "pd.DataFrame") -> "pd.DataFrame":
         table: from `select_epochs`.
 
     Returns:
-        pandas.DataFrame, one row per (width, epochs): data, accuracy_<loss> (mean over seeds,
-        percent), gap_<loss> (mean over seeds of |accuracy under CE - under the loss|, points; not
-        for CE) and variance (over losses and seeds, points squared).
+        pandas.DataFrame, one row per (width, epochs): data, strength (of LS), accuracy_<loss> (mean
+        over seeds, percent), gap_<loss> (mean over seeds of |accuracy under CE - under the loss|,
+        points; not for CE) and variance (over losses and seeds, points squared).
     """
     import pandas as pd
 
@@ -102,7 +92,7 @@ def cell_table(table: "pd.DataFrame") -> "pd.DataFrame":
     for (width, epochs), part in table[table.seed <= common].groupby(["width", "epochs"]):
         grid = part.pivot(index="seed", columns="loss", values="test_accuracy")
         grid = grid[list(LOSSES)]  # (seeds, losses)
-        row = {"data": part.data.iloc[0], "width": width, "epochs": epochs}
+        row = part.iloc[0][["data", "strength"]].to_dict() | {"width": width, "epochs": epochs}
         for loss in LOSSES:
             row[f"accuracy_{loss}"] = grid[loss].mean()
         for loss in LOSSES[1:]:
@@ -197,14 +187,24 @@ def draw_z4(tables: Tables) -> Drawing:
     alt="Mean test accuracy against epochs of training: a colour for each width, solid for "
     "cross-entropy, dashed with marks for the other losses.",
 )
-def draw_z5(tables: Tables) -> Drawing:
-    """Mean test accuracy against epochs: colour for the width, CE solid, the other losses dashed
-    with marks.
+def draw_z5(tables: Tables, further: Sequence[Tables] = ()) -> Drawing:
+    """Mean test accuracy against epochs, a panel for each grid: colour for the width, CE solid, the
+    other losses dashed with marks.
     """
     import matplotlib.pyplot as plt
+    import pandas as pd
 
-    cells = tables.cells
-    drawing, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    grids = [grid.cells for grid in (tables, *further)]
+    size = 7 * len(grids), 4.2
+    drawing, panels = plt.subplots(1, len(grids), figsize=size, layout="constrained", squeeze=False)
+    for axes, cells in zip(panels[0], grids, strict=True):
+        _draw_against_epochs(axes, cells)
+        axes.set_title(networks.grid_title(cells) if further else "")
+    return Drawing(drawing, "the numbers of Z3.", pd.concat(grids))
+
+
+def _draw_against_epochs(axes: "Axes", cells: "pd.DataFrame") -> None:
+    """The lines of one grid."""
     lines = {loss: "-" if loss == "CE" else "--" for loss in LOSSES}
     for colour, (width, part) in zip(COLOURS, cells.groupby("width"), strict=False):
         for loss in LOSSES:
@@ -219,7 +219,6 @@ def draw_z5(tables: Tables) -> Drawing:
     axes.set_xticks(epochs, [str(value) for value in epochs])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize="small", ncols=2)
-    return Drawing(drawing, "the numbers of Z3.", cells)
 
 
 # ---- claims
@@ -336,7 +335,7 @@ def decide_z_c3(claim: Claim, table: "pd.DataFrame") -> Verdict:
         table: from `select_epochs`.
     """
     (small, first), (large, last) = corner_cell(table, min), corner_cell(table, max)
-    place = f"{source_of(table.data.iloc[0]).title}, {large} against {small}"
+    place = f"{networks.grid_title(table)}, {large} against {small}"
     seeds = min(len(first), len(last))
     if seeds < MIN_SEEDS:
         return _too_few(claim, place, seeds)
@@ -383,7 +382,7 @@ def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
         table: from `select_epochs`.
     """
     small, values = corner_cell(table, min)
-    place = f"{source_of(table.data.iloc[0]).title}, {small}"
+    place = f"{networks.grid_title(table)}, {small}"
     if len(values) < MIN_SEEDS:
         return _too_few(claim, place, len(values))
     spread = compute_spread(values)
@@ -421,10 +420,9 @@ def decide_z_c5(claim: Claim, cells: "pd.DataFrame") -> Verdict:
     Args:
         cells: from `cell_table`.
     """
-    title = source_of(cells.data.iloc[0]).title
     place = (
-        f"{title}, {len(cells)} cells, width {cells.width.min():g} to {cells.width.max():g}, "
-        f"{cells.epochs.min()} to {cells.epochs.max()} epochs"
+        f"{networks.grid_title(cells)}, {len(cells)} cells, width {cells.width.min():g} to "
+        f"{cells.width.max():g}, {cells.epochs.min()} to {cells.epochs.max()} epochs"
     )
     ends = (
         f"variance {cells.variance.iloc[0]:.2f} in the first, "
@@ -444,7 +442,9 @@ def _too_few(claim: Claim, place: str, seeds: int) -> Verdict:
     return Verdict(claim, place, remark=f"{seeds} seeds", decider=f"{MIN_SEEDS} seeds")
 
 
-def verdicts(tables: Tables) -> Verdicts:
-    """The page's answers, in reading order."""
-    z_c3, z_c4 = decide_z_c3(tables.selected), decide_z_c4(tables.selected)
-    return Verdicts([z_c3, z_c4, decide_z_c5(tables.cells)])
+def verdicts(tables: Tables, further: Sequence[Tables] = ()) -> Verdicts:
+    """The page's answers, in reading order, on each grid."""
+    grids = (tables, *further)
+    answers = [decide_z_c3(grid.selected) for grid in grids]
+    answers += [decide_z_c4(grid.selected) for grid in grids]
+    return Verdicts(answers + [decide_z_c5(grid.cells) for grid in grids])

@@ -8,7 +8,7 @@ from chen_runs import PS
 from lsnc_core import data_sources
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.chen import chen_2_landscape, chen_3_beta, networks
-from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape, plan_sizes
+from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape, plan_memorised, plan_sizes
 
 
 def test_the_quick_landscape_is_the_grid_asked_for():
@@ -44,11 +44,12 @@ def test_the_grids_are_those_that_the_claims_ask_for():
     assert grids["paper"] == [round(0.1 + 0.05 * step, 2) for step in range(19)]
     tenths = [round(0.1 * step, 1) for step in range(1, 11)]
     assert sorted({run.p for run in plan_cifar("paper")}) == tenths  # the paper's own
-    assert len(plan_landscape("gpu")) == 11 * (11 + 3 * 3)
+    assert len(plan_landscape("gpu")) == 11 * 11 * 4
 
 
-def test_the_paper_profile_is_the_papers_setting():
-    run = plan_landscape("paper")[0]
+@pytest.mark.parametrize("profile", ["gpu", "paper"])
+def test_the_landscape_on_mnist_is_the_papers_setting(profile):
+    run = plan_landscape(profile)[0]
     assert (run.data, run.train_size, run.epochs, run.batch) == ("mnist", 60000, 100, 128)
     assert (run.lr, run.momentum, run.weight_decay) == (0.01, 0.9, 0.0)
 
@@ -94,10 +95,25 @@ def test_cifar_is_the_papers_setting_and_only_where_it_can_be_had():
     assert (run.schedule, run.lr_steps, run.lr_factor) == ("steps", (50, 75), 0.5)
     assert (run.weight_decay, run.augment) == (0.0, "none")
     small = plan_cifar("gpu")
-    assert {run.a for run in small} == {0.5, 0.8, 0.95} and small[0].epochs < 100
-    for plan in (plan_cifar, plan_sizes, chen_2_landscape.plan_runs):
+    assert {run.a for run in small} == {0.5, 0.8, 0.95} and small[0].train_size == 10000
+    assert {run.seed for run in small} == {0, 1, 2, 3} and len(small) == 3 * 6 * 4
+    for plan in (plan_cifar, plan_memorised, plan_sizes, chen_2_landscape.plan_runs):
         with pytest.raises(UsageError, match=r"unknown profile 'fast'"):
             plan("fast")
+
+
+def test_a_network_that_memorises_stands_beside_the_papers_own():
+    assert plan_memorised("smoke") == plan_memorised("quick") == []
+    for profile, count in (("gpu", 6 * 9 * 4), ("paper", 6 * 15 * 4)):
+        runs = plan_memorised(profile)
+        assert len(set(runs)) == len(runs) == count and len({run.shared for run in runs}) == 1
+        run = runs[0]
+        assert (run.data, run.model, run.widths) == ("mnist", "mlp", (512, 256))
+        # as it was measured to memorise, or longer
+        assert (run.lr, run.batch, run.train_size) == (0.05, 64, 60000) and run.epochs >= 150
+        assert {run.seed for run in runs} == {0, 1, 2, 3}
+        # C1 and C2 ask for rates from a half up, and C3 for these
+        assert {0.5, 0.95} <= {run.a for run in runs} and min(run.a for run in runs) == 0.5
 
 
 def test_sizes_beyond_a_smaller_image_set_are_left_out():

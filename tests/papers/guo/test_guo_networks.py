@@ -7,7 +7,7 @@ import pytest
 from lsnc_core import data_sources
 from lsnc_core.errors import UsageError
 from lsnc_core.files import PROJECT
-from lsnc_core.papers.guo import networks
+from lsnc_core.papers.guo import guo_4_minimisers, networks
 from lsnc_core.papers.guo.measured import strength
 from lsnc_core.runs import cost
 
@@ -50,9 +50,25 @@ def test_paper_has_the_papers_settings():
     names = ("batch", "lr", "momentum", "weight_decay", "augment", "lr_factor")
     for run in trained.values():
         assert [getattr(run, name) for name in names] == [128, 0.05, 0.9, 5e-4, "none", 0.1]
+    assert {(run.precision, run.init) for run in trained.values()} == {("float32", "torchvision")}
+    deviations = {name: run.pixel_std for name, run in trained.items()}
+    cifar = (0.247, 0.243, 0.261)
+    known = {"cifar10": cifar, "cifar100": cifar, "stl10": (0.247, 0.2434, 0.2615)}
+    assert deviations == known | {"tiny-imagenet": ()}
+    means = {run.pixel_mean for run in trained.values()}
+    assert means == {(0.4914, 0.4822, 0.4465), ()}
     pairs = {(spec.data, spec.weight_decay) for spec in networks.plan_calibration("paper")}
     usual = {(name, 5e-4) for name in trained}
     assert pairs == usual | {("cifar10", 1e-4), ("cifar100", 1e-4)}
+
+
+def test_gpu_can_decide_every_strength_and_takes_other_images_with_their_own_statistics():
+    (size,) = networks.sizes_of("gpu")
+    assert size.seeds >= 4 and size.other_seeds >= 4 and size.network.precision == "bfloat16"
+    assert (size.network.init, len(size.network.pixel_mean)) == ("torchvision", 3)
+    (other,) = networks.sizes_of("gpu", "mnist")
+    assert other.network.pixel_mean == other.network.pixel_std == ()
+    assert len({run.seed for run in guo_4_minimisers.plan_runs("gpu")}) >= 4
 
 
 def test_unknown_profiles_and_losses_are_refused_by_name(tmp_path):

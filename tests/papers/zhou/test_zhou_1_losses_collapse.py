@@ -220,6 +220,10 @@ def test_the_figures_draw_every_loss(trained):
     wanted = table[table.loss == "CE"].sort_values("epoch").NC1
     np.testing.assert_allclose(panels[0].lines[0].get_ydata(), wanted)
     assert figure.data["ours"].startswith("A recipe. At the end NC1 ") and figure.table is table
+    tables = page.Tables("A recipe.", table, distances)
+    assert len(page.draw_z1_cifar100(tables).drawing.axes) == 8
+    answers = page.verdicts(tables, [tables]).verdicts
+    assert [answer.claim.id for answer in answers] == ["Z-C1", "Z-C1", "Z-C2", "Z-C2"]
     figure = page.draw_gram_distances(distances)
     FigureCanvasAgg(figure.drawing).draw()
     left, right, bar = figure.drawing.axes

@@ -218,3 +218,26 @@ def test_the_figures_show_the_tables_numbers():
     lines = [line for line in drawing.axes[0].lines if len(line.get_xdata())]
     assert len(lines) == 12
     assert lines[0].get_ydata().tolist() == grid[grid.width == 0.5].accuracy_CE.tolist()
+
+
+def test_further_grids_are_trained_drawn_and_decided_beside_the_first(monkeypatch):
+    monkeypatch.setitem(networks.FURTHER, "quick", (("digits", 0.05),))
+    first, other = networks.grid_runs("quick"), networks.grid_runs("quick", "digits", 0.05)
+    assert page.plan_runs("quick") == first + other
+    calls = []
+    monkeypatch.setattr(page, "load", lambda *arguments: calls.append(arguments))
+    assert len(page.load_further("quick", "cpu")) == 1
+    assert page.load_further("quick", "cpu", "mnist") == []
+    assert calls == [("quick", "cpu", "digits", 0.05)]
+
+    selected = make_corners(2, 0.1, widths=(4, 8, 16), epochs=(10, 40, 160))
+    one = page.Tables("", selected, page.cell_table(selected))
+    weaker = selected.assign(strength=0.05)
+    two = page.Tables("", weaker, page.cell_table(weaker))
+    figure = page.draw_z5(one, [two])
+    FigureCanvasAgg(figure.drawing).draw()
+    titles = [panel.get_title() for panel in figure.drawing.axes]
+    assert titles[1] == f"{titles[0]} with LS at 0.05" and len(figure.table) == 18
+    answers = page.verdicts(one, [two]).verdicts
+    assert [answer.claim.id for answer in answers] == ["Z-C3"] * 2 + ["Z-C4"] * 2 + ["Z-C5"] * 2
+    assert ["LS at 0.05" in answer.tried_on for answer in answers] == [False, True] * 3

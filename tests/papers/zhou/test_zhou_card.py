@@ -19,7 +19,7 @@ CLAIMS = {
     "zhou_3_landscape": ["Z-C6", "Z-C7", "Z-C8", "Z-C9"],
 }
 FIGURES = {
-    "zhou_1_losses_collapse": ["zhou-z1", "zhou-gram"],
+    "zhou_1_losses_collapse": ["zhou-z1", "zhou-z1-cifar100", "zhou-gram"],
     "zhou_2_equal_accuracy": ["zhou-z2", "zhou-z3", "zhou-z4", "zhou-z5"],
     "zhou_3_landscape": ["zhou-all-starts", "zhou-margins", "zhou-saddles", "zhou-focal-region"],
 }

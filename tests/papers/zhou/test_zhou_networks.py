@@ -1,10 +1,13 @@
 """Zhou's deep networks: what each profile trains, what it costs, and the table of accuracies."""
 
+import dataclasses
 import doctest
 import itertools
 import math
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from zhou_results import make_results
@@ -13,7 +16,7 @@ from lsnc_core.claims import MIN_SEEDS
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.zhou import networks
 from lsnc_core.papers.zhou.networks import LOSSES
-from lsnc_core.runs import cost
+from lsnc_core.runs import cost, prepare
 
 PROFILES = tuple(networks.GRID)
 
@@ -61,13 +64,43 @@ def test_the_quick_grid_is_within_what_was_allowed():
     assert (run.widths, run.epochs) == (size.widths[-1], size.epochs[-1])
 
 
+def test_the_paper_profile_has_both_image_sets_and_strengths():
+    grids = networks.further_grids("paper")
+    assert grids == (("cifar100", 0.05), ("cifar100", 0.1))
+    specs = networks.plan_grids(networks.grid_runs, "paper")
+    assert specs[:232] == networks.grid_runs("paper") and len(set(specs)) == len(specs)
+    rest = specs[232:]
+    # the second strength adds the networks of LS alone
+    assert {run.data for run in rest} == {"cifar100"} and len(rest) == 232 + 232 // 4
+    kept = {round(run.p, 6) for run in rest if run.loss == "ce"}
+    assert kept == {1.0, 1 - 0.05 * 0.99, 1 - 0.1 * 0.99}
+    assert networks.further_grids("paper", "cifar10") == networks.further_grids("quick") == ()
+
+
+@pytest.mark.parametrize("epochs", [5, 10, 20, 100, 200, 400, 800])
+def test_the_rate_falls_in_the_epochs_of_the_released_code(epochs):
+    """A MultiStepLR that is stepped at the start of each epoch, as released."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    milestones = [int(3 / 7 * epochs), int(5 / 7 * epochs)]
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    sizes = [size for size in networks.GRID.values() if size.released]
+    assert sizes == [networks.GRID["gpu"], networks.GRID["paper"]]
+    spec = networks.grid_runs("paper")[0]
+    steps = networks.lr_steps(epochs, released=True)
+    spec = dataclasses.replace(spec, epochs=epochs, evaluate_at=(epochs,), lr_steps=steps)
+    for epoch in range(1, epochs + 1):
+        optimizer.step()
+        scheduler.step()
+        assert scheduler.get_last_lr()[0] == pytest.approx(0.1 * prepare.lr_factor(spec, epoch))
+
+
 @pytest.mark.parametrize("data_set", ["", "cifar100"])
 def test_the_paper_profile_is_the_papers_setting(data_set):
     specs = networks.grid_runs("paper", data_set)
-    assert len(specs) == 192 + 8  # a fourth seed in the two corners
+    assert len(specs) == 192 + 2 * 5 * 4  # eight seeds in the two corners
     assert {run.data for run in specs} == {data_set or "cifar10"}
     assert sum(run.seed < 3 for run in specs) == 192
-    assert len(networks.collapse_runs("paper", data_set)) == 16
+    assert len(networks.collapse_runs("paper", data_set)) == 32
     assert {run.widths for run in specs} == {(16,), (32,), (64,), (128,)}
     assert {run.epochs for run in specs} == {100, 200, 400, 800}
     one = specs[0]
@@ -75,8 +108,10 @@ def test_the_paper_profile_is_the_papers_setting(data_set):
     assert one.test_size == 10000
     assert (one.lr, one.momentum, one.weight_decay) == (0.1, 0.9, 5e-4)
     assert (one.batch, one.clip) == (100, 2.0)
-    assert (one.schedule, one.lr_steps, one.lr_factor) == ("steps", (342, 571), 0.1)
-    assert (one.augment, one.precision) == ("crop-flip", "float32")
+    assert (one.schedule, one.lr_steps, one.lr_factor) == ("steps", (341, 570), 0.1)
+    assert (one.augment, one.precision) == ("crop-flip-black", "float32")
+    assert one.pixel_mean == (0.4914, 0.4822, 0.4465) and one.best_checkpoint
+    assert one.pixel_std == (0.2023, 0.1994, 0.2010)
     kept = sorted({run.p for run in specs if run.loss == "ce"})
     assert kept == pytest.approx([0.9 + 0.1 / (100 if data_set else 10), 1.0])
 
@@ -114,6 +149,23 @@ def test_measured_epochs_begin_at_a_hundredth_and_end_with_the_run(epochs, check
     assert len(found) >= min(epochs, checkpoints)
     steps = {max(1, 3 * epochs // 7), max(1, 5 * epochs // 7)}
     assert set(networks.lr_steps(epochs)) == steps
+
+
+def test_a_grey_image_set_keeps_its_own_statistics():
+    grey, colour = (networks.grid_runs("gpu", name)[0] for name in ("mnist", "cifar100"))
+    assert grey.pixel_mean == grey.pixel_std == () and len(colour.pixel_mean) == 3
+
+
+def test_the_checkpoint_is_the_best_of_all_epochs_where_it_was_looked_for():
+    results = make_results(lambda *cell: 80.0, seeds=1)
+    chosen = networks.select_epochs(networks.accuracy_table(results))
+    assert len(chosen) == 36 and (chosen.epoch == chosen.epochs).all()
+    results["best_epoch"] = np.minimum(7, results.epoch)
+    results["best_validation_accuracy"] = 0.95
+    results["best_test_accuracy"] = np.where(results.epoch > 1, 0.77, 0.11)
+    best = networks.select_epochs(networks.accuracy_table(results))
+    assert len(best) == 36 and set(best.epoch) == {7}
+    assert set(best.test_accuracy) == {77.0} and set(best.validation_accuracy) == {95.0}
 
 
 def test_the_compute_needed_is_counted_as_by_hand():

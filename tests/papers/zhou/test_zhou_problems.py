@@ -16,7 +16,7 @@ def test_doctests():
 
 def test_the_released_normalisation_moves_test_images():
     image = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
-    train = transforms.Normalize(problems.TRAIN_MEAN, problems.TRAIN_STD)(image).numpy()
+    train = transforms.Normalize(problems.PIXEL_MEAN, problems.PIXEL_STD)(image).numpy()
     test = transforms.Normalize(problems.TEST_MEAN, problems.TEST_STD)(image).numpy()
     scale, shift = (part[:, None, None] for part in problems.normalisation_mismatch())
     np.testing.assert_allclose(scale * train + shift, test, atol=1e-6)

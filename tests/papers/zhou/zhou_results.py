@@ -4,7 +4,7 @@ import itertools
 
 import pandas as pd
 
-from lsnc_core.papers.zhou.networks import LOSSES
+from lsnc_core.papers.zhou.networks import LOSSES, lr_steps
 
 SETTINGS = {"CE": ("ce", 1.0), "LS": ("ce", 0.91), "FL": ("focal", 1.0), "MSE": ("mse", 1.0)}
 
@@ -29,6 +29,7 @@ def make_results(cell, widths=(4, 8, 16), epochs=(10, 40, 160), seeds=4):
             "batch": 50,
             "run": f"{width}-{length}-{name}-{seed}",
             "train_accuracy": 1.0,
+            "lr_steps": lr_steps(length),
         }
         start = {"epoch": 1, "validation_accuracy": 0.5, "test_accuracy": 0.123}
         accuracy = cell(width / 8, length, name, seed) / 100
