@@ -59,16 +59,19 @@ LANDSCAPE = {
         epochs=30,
         evaluate_at=(1, 10, 30),
     ),
+    # an MLP: the largest share that a network leaves unlearned is 2 %, of a CNN that takes the same
+    # time 36 %, at p = 0.2; theory and claims presume memorised labels
     "quick": LandscapeSize(
         data="mnist-subset",
         train_size=500,
         test_size=2000,
         pool=2,
-        widths=(8, 16, 128),
+        model="mlp",
+        widths=(128, 64),
         clean_rates=(0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
         kept=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0),
         seeds=4,
-        lr=0.05,
+        lr=0.1,
         batch=64,
         epochs=250,
         evaluate_at=(1, 2, 4, 8, 16, 32, 64, 128, 250),

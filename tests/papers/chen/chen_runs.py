@@ -11,6 +11,14 @@ from lsnc_core.papers.chen.grid import landscape_table
 M = 10
 PS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 COLUMNS = ["test_loss", "clean_train_loss"]
+RECIPE = {
+    "model": "mlp",
+    "widths": (128, 64),
+    "pool": 2,
+    "batch": 64,
+    "lr": 0.1,
+    "weight_decay": 0.0,
+}
 
 
 def eq11(a, p, M=10):
@@ -44,7 +52,14 @@ def gamma_argmin(a, M):
 
 
 def clean_runs(
-    rates=(0.5, 0.8), ps=PS, seeds=4, measured=eq11, noise=1e-3, excess=0.01, data="mnist-subset"
+    rates=(0.5, 0.8),
+    ps=PS,
+    seeds=4,
+    measured=eq11,
+    noise=1e-3,
+    unlearned=0.02,
+    data="mnist-subset",
+    size=20_000,
 ):
     """Two epochs a run, losses by a formula of (a, p) and a little noise of the seed.
 
@@ -60,7 +75,8 @@ def clean_runs(
         loss = min(measured(a, p), 14.0) * (1 + noise * draws.standard_normal())
         run = {
             "data": data,
-            "train_size": 500,
+            "train_size": size,
+            **RECIPE,
             "a": a,
             "p": p,
             "seed": seed,
@@ -72,7 +88,7 @@ def clean_runs(
             "test_loss": loss,
             "clean_train_loss": 1.1 * loss,
             "test_accuracy": 0.5,
-            "train_loss": entropy(p) + excess,
+            "train_loss": entropy(p) + unlearned * (math.log(M) - entropy(p)),
         }
         rows += [run | {"epoch": 1} | dict.fromkeys(last, 99.0), run | {"epoch": 9} | last]
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
@@ -105,8 +121,8 @@ def noisy_runs(
     network=memorised,
     error=lambda a, p, best: 0.3,
     noise=1e-4,
-    excess=0.01,
-    size=500,
+    unlearned=0.02,
+    size=20_000,
 ):
     """Three epochs a run, the second of which has the highest accuracy, with the losses against the
     uniform distribution.
@@ -116,6 +132,7 @@ def noisy_runs(
         run = {
             "data": "mnist-subset",
             "train_size": size,
+            **RECIPE,
             "a": a,
             "p": p,
             "seed": seed,
@@ -134,7 +151,7 @@ def noisy_runs(
                 "test_uniform_loss": uniform,
                 "clean_train_loss": loss,
                 "clean_train_uniform_loss": uniform,
-                "train_loss": cross_entropy(p, p) + excess,
+                "train_loss": entropy(p) + unlearned * (math.log(M) - entropy(p)),
                 "test_accuracy": 1 - wrong,
             }
             rows.append(run | row)
