@@ -7,6 +7,8 @@ from lsnc_core.errors import UsageError
 PROFILES = {
     "smoke": "seconds per notebook, on 8x8 digits; shows that everything runs, decides little",
     "quick": "for 2 CPU cores, on image sets that come with the installed packages",
+    "hour": "for 2 CPU cores and about an hour, at sizes that meet as many of the papers' premises "
+    "as a CPU can; full MNIST and CIFAR-10 where --data has them",
     "gpu": "for one modern GPU, on full MNIST and CIFAR-10",
     "paper": "the papers' epochs and optimisers, our reading of their grids, our seeds; "
     "long, resumable",

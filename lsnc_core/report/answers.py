@@ -82,5 +82,7 @@ def to_csv(answers: Sequence[dict]) -> str:
         row = {name: answer.get(name) for name in ANSWER_FIELDS}
         row |= {"claim": answer["id"], "verdict": answer["outcome"]}
         for case in answer["cases"] or [{}]:
-            table.writerow(row | case)
+            premises = [*answer["premises"], *case.get("premises", [])]
+            unmet = dict.fromkeys(premise["text"] for premise in premises if not premise["met"])
+            table.writerow(row | case | {"premises": "; ".join(unmet)})
     return text.getvalue()

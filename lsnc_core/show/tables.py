@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Verdict
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Scale, Verdict
 
 VERDICTS_TYPE = "application/vnd.lsnc.verdicts+json"
 # a sign beside the word, so that no verdict depends on colour alone
@@ -90,7 +90,9 @@ def _measured_html(row: dict) -> str:
     text = ""
     if "recorded" in row:
         text = f'<small class="origin">{html.escape(row["recorded"])}</small>'
-    text += f"<strong>{tried_on}:</strong> {measured}{_cases_html(row['cases'])}"
+    text += (
+        f"<strong>{tried_on}:</strong> {measured}{_scale_html(row['scale'])}{_details_html(row)}"
+    )
     for other in row.get("elsewhere", []):
         text += _elsewhere_html(other, row)
     return text
@@ -102,16 +104,27 @@ def _elsewhere_html(other: dict, row: dict) -> str:
     if all(other[name] == row[name] for name in ("measured", "cases", "outcome")):
         return f'<small class="origin">the same numbers were {where}</small>'
     summary = f"{where}: {SIGNS[other['outcome']]} {other['outcome']}"
-    content = measured + _cases_html(other["cases"])
+    content = measured + _scale_html(other["scale"]) + _details_html(other)
     return f"<details><summary>{summary}</summary>{content}</details>"
 
 
-def _cases_html(cases: Sequence[dict]) -> str:
-    """The cases of an answer, folded away."""
-    if not cases:
+def _scale_html(scale: Sequence[dict]) -> str:
+    """The size of the experiment beside the paper's, in small print."""
+    if not scale:
+        return ""
+    sizes = ", ".join(Scale(**size).text for size in scale)
+    return f' <small class="scale">Here: {html.escape(sizes)}.</small>'
+
+
+def _details_html(row: dict) -> str:
+    """The premises and the cases of an answer, folded away."""
+    if not row["cases"] and not row["premises"]:
         return ""
     items = ""
-    for case in cases:
+    for premise in row["premises"]:
+        sign = SIGNS[HOLDS if premise["met"] else FAILS]
+        items += f"<li>premise {sign} {html.escape(premise['text'])}</li>"
+    for case in row["cases"]:
         text = ": ".join(filter(None, [case["name"], case["text"]]))
         items += f"<li>{SIGNS[case['outcome']]} {html.escape(text)}</li>"
     return f"<details><summary>the numbers</summary><ul>{items}</ul></details>"

@@ -134,7 +134,7 @@ def two_pages(tmp_path, quick_assets):
 def test_the_index_lists_the_claims_as_a_reader_counts(two_pages):
     folder, _ = two_pages
     page, text = elements(folder, "index"), " ".join(read(folder / "report/index.html").split())
-    assert "share the order of their batches, so the intervals do not cover it" in text
+    assert "the weights, the label noise and the order of the batches. They do not cover" in text
     assert claim_cells(page) == ["C1", "C2", "C12"]
     links = [text for text in page.texts("a", href="one.html") if text == "digits"]
     assert links == ["digits"] * 3

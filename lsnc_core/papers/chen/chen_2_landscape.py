@@ -43,7 +43,13 @@ from lsnc_core.papers.chen.grid import (
 )
 from lsnc_core.papers.chen.minima import find_minima, nearest_table
 from lsnc_core.papers.chen.minima_claims import decide_c17, decide_c18
-from lsnc_core.papers.chen.networks import describe_recipe, plan_cifar, plan_landscape, plan_sizes
+from lsnc_core.papers.chen.networks import (
+    describe_recipe,
+    plan_cifar,
+    plan_landscape,
+    plan_memorised,
+    plan_sizes,
+)
 from lsnc_core.papers.chen.premises import (
     ENOUGH_IMAGES,
     RATES_FROM,
@@ -75,7 +81,7 @@ def plan_runs(profile: str, data_set: str = "") -> list[RunSpec]:
     grid = plan_landscape(profile, data_set)
     # few networks on many images cannot be spread over all cores: they go first
     sizes = [spec for spec in plan_sizes(profile, data_set) if spec not in grid]
-    return sizes + grid + plan_cifar(profile)
+    return sizes + grid + plan_cifar(profile) + plan_memorised(profile)
 
 
 # ---- tables
@@ -88,12 +94,15 @@ class Tables(NamedTuple):
         landscape: from `landscape_table`.
         sizes: from `size_table`.
         cifar: from `landscape_table`, on CIFAR-10; None if the profile does not train it.
+        memorised: from `landscape_table`, of networks that memorise; None where the landscape's own
+            do.
         recipe, cifar_recipe: how the networks of the landscapes were trained.
     """
 
     landscape: "pd.DataFrame"
     sizes: "pd.DataFrame"
     cifar: "pd.DataFrame | None"
+    memorised: "pd.DataFrame | None"
     recipe: str
     cifar_recipe: str
 
@@ -105,11 +114,13 @@ def load(profile: str, device: str, data_set: str = "") -> Tables:
     specs, cifar_specs = plan_landscape(profile, data_set), plan_cifar(profile)
     landscape = landscape_table(runs.results(specs, device))
     sizes = size_table(runs.results(plan_sizes(profile, data_set), device))
-    cifar, cifar_recipe = None, ""
+    cifar, cifar_recipe, memorised = None, "", None
     if cifar_specs:
         cifar = landscape_table(runs.results(cifar_specs, device))
         cifar_recipe = describe_recipe(cifar_specs)
-    return Tables(landscape, sizes, cifar, describe_recipe(specs), cifar_recipe)
+    if plan_memorised(profile):
+        memorised = landscape_table(runs.results(plan_memorised(profile), device))
+    return Tables(landscape, sizes, cifar, memorised, describe_recipe(specs), cifar_recipe)
 
 
 def size_table(runs: "pd.DataFrame") -> "pd.DataFrame":
@@ -328,7 +339,7 @@ def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
 # ---- claims
 
 
-BELOW_1 = float(np.nextafter(1, 0))  # eq. 11 is infinite at p = 1
+BELOW_1 = float(np.nextafter(1, 0))  # at p = 1 the loss of Chen eq. 11 is infinite
 
 
 @decides(C1)
@@ -403,14 +414,15 @@ def decide_c2(
     )
 
 
-def verdicts(table: "pd.DataFrame", cifar: "pd.DataFrame | None" = None) -> Verdicts:
-    """C1, C2 and C17 on the landscape, C1 and C2 on CIFAR-10's too.
-
-    Args: table, cifar, from `landscape_table`; cifar None if the profile does not train it.
-    """
-    answers = [decide_c1(table, column) for column in PROTOCOLS]
-    answers += [decide_c2(table, column) for column in PROTOCOLS]
-    answers.append(decide_c2(table, "clean_train_loss", "predicted_as_drawn"))
+def verdicts(tables: Tables) -> Verdicts:
+    """C1, C2, C17 and C18 on the landscape, C1 and C2 on networks that memorise and on CIFAR-10."""
+    table, cifar, answers = tables.landscape, tables.cifar, []
+    for landscape in (table, tables.memorised):
+        if landscape is None:
+            continue
+        answers += [decide_c1(landscape, column) for column in PROTOCOLS]
+        answers += [decide_c2(landscape, column) for column in PROTOCOLS]
+        answers.append(decide_c2(landscape, "clean_train_loss", "predicted_as_drawn"))
     answers += [decide_c17(table, column) for column in PROTOCOLS]
     answers.append(decide_c18(table))
     if cifar is not None:

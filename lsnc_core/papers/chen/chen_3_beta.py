@@ -42,7 +42,7 @@ from lsnc_core.papers.chen.grid import (
     rate_name,
 )
 from lsnc_core.papers.chen.minima import find_minima
-from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape
+from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape, plan_memorised
 from lsnc_core.papers.chen.premises import ENOUGH_IMAGES, settings_of
 from lsnc_core.papers.chen.shared_claims import C4, PAPER
 from lsnc_core.papers.page import Page
@@ -71,8 +71,8 @@ C3_RATES = (0.5, 0.95)
 
 
 def plan_runs(profile: str, data_set: str = "") -> list[RunSpec]:
-    """All networks of the notebook: both landscapes. Args and raises: as `plan_landscape`."""
-    return plan_landscape(profile, data_set) + plan_cifar(profile)
+    """All networks of the notebook: its landscapes. Args and raises: as `plan_landscape`."""
+    return plan_landscape(profile, data_set) + plan_cifar(profile) + plan_memorised(profile)
 
 
 # ---- tables
@@ -85,12 +85,14 @@ class Tables(NamedTuple):
         noisy: from `beta_table`.
         drawn: from `corrupted_losses`, at the clean rates of Figure 7.
         cifar, cifar_drawn: the same on CIFAR-10; None if the profile does not train it.
+        memorised: from `beta_table`, of networks that memorise; None where the landscape's own do.
     """
 
     noisy: "pd.DataFrame"
     drawn: "pd.DataFrame"
     cifar: "pd.DataFrame | None"
     cifar_drawn: "pd.DataFrame | None"
+    memorised: "pd.DataFrame | None"
 
 
 def load(profile: str, device: str, data_set: str = "", rates: Sequence[float] = ()) -> Tables:
@@ -112,7 +114,8 @@ def load(profile: str, device: str, data_set: str = "", rates: Sequence[float] =
     cifar = load_noisy(cifar_specs) if cifar_specs else None
     drawn = load_drawn(specs, noisy)
     cifar_drawn = load_drawn(cifar_specs, cifar) if cifar is not None else None
-    return Tables(noisy, drawn, cifar, cifar_drawn)
+    memorised = load_noisy(plan_memorised(profile)) if plan_memorised(profile) else None
+    return Tables(noisy, drawn, cifar, cifar_drawn, memorised)
 
 
 def expected_loss(
@@ -400,18 +403,20 @@ def decide_c4(claim: Claim, table: "pd.DataFrame", column: str) -> Verdict:
     )
 
 
-def verdicts(table: "pd.DataFrame", cifar: "pd.DataFrame | None" = None) -> Verdicts:
-    """C3 and C4 on the landscape and on CIFAR-10's.
-
-    Args: table, cifar, from `beta_table`; cifar None if the profile does not train it.
-    """
-    answers = [decide_c3(table, column) for column in NOISY_IMAGES]
-    answers.append(decide_c3(table, "train_beta", "predicted_beta_as_drawn"))
-    answers += [decide_c4(table, column) for column in NOISY]
+def verdicts(tables: Tables) -> Verdicts:
+    """C3 and C4 on the landscape, on networks that memorise and on CIFAR-10."""
+    answers = []
+    for table in (tables.noisy, tables.memorised):
+        if table is None:
+            continue
+        answers += [decide_c3(table, column) for column in NOISY_IMAGES]
+        answers.append(decide_c3(table, "train_beta", "predicted_beta_as_drawn"))
+        answers += [decide_c4(table, column) for column in NOISY]
+    cifar = tables.cifar
     if cifar is not None:
         answers += [decide_c3(cifar, column) for column in NOISY_IMAGES]
         answers += [decide_c4(cifar, column) for column in NOISY]
-    elif table.data.iloc[0] != "cifar10":
+    elif tables.noisy.data.iloc[0] != "cifar10":
         tried_on = "Held-out images, noisy labels of cifar10"
         answers.append(Verdict(decide_c3.claim, tried_on, premises=[NO_CIFAR]))
     return Verdicts(answers)

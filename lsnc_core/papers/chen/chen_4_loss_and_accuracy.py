@@ -1,8 +1,8 @@
 """Chen, Ziyin et al. 2020, section 6.1, appendices A and B: the smoothing of lowest test loss is
 not that of highest test accuracy.
 
-Figures 8 to 11 and Table 1, which is quoted; C7 to C10 and C16. Expected: the accuracy asks for a
-much smaller kept mass than the loss, and the error has two minima. All networks are the
+Figures 8 to 11 and Table 1, which is quoted; C7 to C10, C16 and C19. Expected: the accuracy asks
+for a much smaller kept mass than the loss, and the error has two minima. All networks are the
 landscape's, test labels are clean.
 
 a is the clean rate of the training labels, p the kept mass of the smoothed label, M the number of
@@ -10,7 +10,7 @@ classes. The best epoch is an oracle's, see `lsnc_core.papers.chen.accuracy`.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,8 @@ from lsnc_core.papers.chen.grid import (
     rate_name,
     with_seeds,
 )
+from lsnc_core.papers.chen.memorisation import decide_c19, memorisation_table
+from lsnc_core.papers.chen.memorisation import draw_equal_memorisation as draw_equal_memorisation
 from lsnc_core.papers.chen.minima import argmin_slope, find_minima
 from lsnc_core.papers.chen.networks import plan_landscape
 from lsnc_core.papers.chen.premises import (
@@ -86,11 +88,24 @@ def plan_runs(profile: str, data_set: str = "") -> "list[RunSpec]":
 # ---- tables
 
 
-def load(profile: str, device: str = "auto", data_set: str = "") -> "pd.DataFrame":
-    """The table of `accuracy_table`; networks that the store lacks are trained."""
+class Tables(NamedTuple):
+    """What the notebook shows.
+
+    Attributes:
+        ends: from `accuracy_table`.
+        memorisation: from `memorisation_table`.
+    """
+
+    ends: "pd.DataFrame"
+    memorisation: "pd.DataFrame"
+
+
+def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
+    """The notebook's tables; networks that the store lacks are trained."""
     from lsnc_core import runs
 
-    return accuracy_table(runs.results(plan_runs(profile, data_set), device))
+    results = runs.results(plan_runs(profile, data_set), device)
+    return Tables(accuracy_table(results), memorisation_table(results))
 
 
 # ---- figures
@@ -343,7 +358,8 @@ def decide_c16(claim: Claim, table: "pd.DataFrame") -> Verdict:
     return Verdict(claim, place(table, HELD_OUT), cases, remark, **about(table))
 
 
-def verdicts(table: "pd.DataFrame") -> Verdicts:
-    """C7 to C10 and C16. Args: table, from `accuracy_table`."""
-    first = [decide(table) for decide in (decide_c7, decide_c16, decide_c8, decide_c9)]
-    return Verdicts([*first, *(decide_c10(table, p) for p in C10_WEAK)])
+def verdicts(tables: Tables) -> Verdicts:
+    """C7 to C10, C16 and C19."""
+    answers = [decide(tables.ends) for decide in (decide_c7, decide_c16, decide_c8, decide_c9)]
+    answers += [decide_c10(tables.ends, p) for p in C10_WEAK]
+    return Verdicts([*answers, decide_c19(tables.memorisation)])

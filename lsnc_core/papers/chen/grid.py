@@ -145,8 +145,9 @@ def agreement(table: "pd.DataFrame", column: str, predicted: str = "predicted") 
 
 
 def place(table: "pd.DataFrame", images: str) -> str:
-    """On what a verdict was tried: "Held-out images of digits"; your own file by its name."""
-    return f"{images[0].upper()}{images[1:]} of {Path(table.data.iloc[0]).name}"
+    """On what a verdict was tried: "Held-out images of digits, mlp"; your own file by its name."""
+    first = table.iloc[0]
+    return f"{images[0].upper()}{images[1:]} of {Path(first.data).name}, {first.model}"
 
 
 def rate_name(a: float) -> str:
