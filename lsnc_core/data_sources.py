@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsnc_core import custom
+from lsnc_core import custom, files
 from lsnc_core.errors import UsageError
 
 
@@ -136,6 +136,18 @@ SOURCES = {
     )
 }
 NAMES = tuple(SOURCES)
+
+
+# where torchvision keeps the sets that the profile `hour` uses, in the folder of image sets
+FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar-10-batches-py"}
+
+
+def at_hand(name: str, otherwise: str) -> str:
+    """An image set whose files are there, or else another one.
+
+    Args: name, one of `FOLDERS`; otherwise, an embedded set.
+    """
+    return name if (files.data_root() / FOLDERS[name]).is_dir() else otherwise
 
 
 def source_of(name: str) -> Source:

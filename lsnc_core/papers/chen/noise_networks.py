@@ -20,7 +20,13 @@ from lsnc_core.runs.spec import RunSpec
 from lsnc_core.theory import label_noise
 
 # Clean rates of the comparisons, four seeds each; images, network and epochs are the landscape's.
-RATES = {"smoke": (0.8,), "quick": (0.6, 0.8), "gpu": (0.6, 0.8), "paper": (0.6, 0.8)}
+RATES = {
+    "smoke": (0.8,),
+    "quick": (0.6, 0.8),
+    "hour": (0.8,),
+    "gpu": (0.6, 0.8),
+    "paper": (0.6, 0.8),
+}
 SEEDS = 4
 # What each way of training changes in a spec; p is the share of labels that the noise keeps, under
 # the package's noises a.

@@ -28,7 +28,8 @@ PAGE = Page(
 
 # ---- images
 
-SIZES = {"smoke": ("digits", 4), "quick": ("mnist-subset", 14)}  # image set and epochs
+# image set and epochs
+SIZES = {"smoke": ("digits", 4), "quick": ("mnist-subset", 14), "hour": ("mnist-subset", 14)}
 LARGE = ("mnist", 20)  # those of the other profiles
 
 
