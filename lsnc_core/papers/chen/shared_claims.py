@@ -22,8 +22,8 @@ C1 = Claim(
     f"on a grid of {C1_STEP}",
     changed="The place of a minimum is fitted by slopes over log p/(1−p) and no longer by a "
     "parabola in p. Its interval comes from slopes and resamples of the seeds and is never finer "
-    "than the grid. On the formulas the minimum is searched for and no longer taken from the closed "
-    "form.",
+    "than the grid. On the formulas the minimum is searched for and no longer taken from the "
+    "closed form.",
 )
 
 C4 = Claim(
