@@ -5,6 +5,7 @@ networks of one seed share. `benchmarks/coverage.py` simulates how often they ho
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 from lsnc_core.errors import UsageError
 
 LEVEL = 0.95
+ENUMERATED = 8  # seeds whose resamples are all enumerated: 6,435
 
 
 class Cells(NamedTuple):
@@ -28,10 +30,11 @@ class Cells(NamedTuple):
     steps: np.ndarray
     centres: np.ndarray
 
-    def beside(self, point: int) -> bool:
-        """Whether a grid point, by its index, has a cell of finite length on either side."""
-        inside = 0 < point < len(self.steps)
-        return inside and bool(np.isfinite(self.steps[point - 1 : point + 1]).all())
+    def beside(self) -> np.ndarray:
+        """Which grid points have a cell of finite length on either side; bool (points,)."""
+        known = np.isfinite(self.steps)
+        inner = known[:-1] & known[1:]
+        return np.concatenate([[False], inner, [False]])[: len(known) + 1]
 
 
 def t_interval(
@@ -79,15 +82,22 @@ def curve_argmin(x: np.ndarray, y: np.ndarray, cells: Cells | None = None) -> fl
     >>> round(curve_argmin(np.array([0.0, 1.0, 3.0]), np.array([4.0, 1.0, 1.0])), 6)
     2.0
     """
-    cells, lowest = cells or _parabola_cells(x), int(np.argmin(y))
-    if not cells.beside(lowest):
-        return float(x[lowest])
-    fall = (y[lowest - 1] - y[lowest]) / cells.steps[lowest - 1]
-    rise = (y[lowest + 1] - y[lowest]) / cells.steps[lowest]
-    if fall + rise == 0:  # three equal values have no curvature
-        return float(x[lowest])
-    left, right = cells.centres[lowest - 1 : lowest + 1]
-    return float(left + (right - left) * fall / (fall + rise))
+    return float(_find_argmins(x, y[None], cells or _parabola_cells(x))[0])
+
+
+def _find_argmins(x: np.ndarray, curves: np.ndarray, cells: Cells) -> np.ndarray:
+    """`curve_argmin` of each row of curves."""
+    lowest, rows = curves.argmin(1), np.arange(len(curves))
+    argmins, fitted = x[lowest], cells.beside()[lowest]
+    lowest, rows = lowest[fitted], rows[fitted]
+    fall = (curves[rows, lowest - 1] - curves[rows, lowest]) / cells.steps[lowest - 1]
+    rise = (curves[rows, lowest + 1] - curves[rows, lowest]) / cells.steps[lowest]
+    # three equal values have no curvature: the grid point itself
+    bent = fall + rise > 0
+    left, right = cells.centres[lowest - 1], cells.centres[lowest]
+    share = fall / np.where(bent, fall + rise, 1)
+    argmins[rows] = np.where(bent, left + (right - left) * share, argmins[rows])
+    return argmins
 
 
 def _parabola_cells(x: np.ndarray) -> Cells:
@@ -121,11 +131,17 @@ def argmin_interval(
 ) -> tuple[float, float, float]:
     """The minimum of the mean of several curves, with an interval over the curves.
 
-    At the minimum the mean slope is zero. So the interval reaches from the minimum to either side
-    as far as Student's test over the curves finds no rise, by slopes that are linear between the
-    centres of cells, as in `curve_argmin`. It ends before a second minimum that a significant rise
-    separates from the first. Where no rise is significant up to the last centre, it reaches to the
-    end of the grid.
+    The interval holds two ranges, each of which covers too little for some curves:
+
+    - At the minimum the mean slope is zero. From the minimum to either side, the first range
+      reaches as far as Student's test over the curves finds no rise, by slopes that are linear
+      between the centres of cells, as in `curve_argmin`; to the end of the grid if there is none up
+      to the last centre. Curves that are rough on a fine grid end it too soon.
+    - The second range is the expanded percentile interval of the argmins of resampled mean curves:
+      their quantiles Phi(-z) and Phi(z), rounded outward, with z = sqrt(n / (n - 1)) t and
+      Student's quantile t of the 95 % interval. With four seeds it reaches from the least to the
+      greatest resample. Few seeds have no resamples further out, so for another level the
+      distances of its ends from the argmin are multiplied by the ratio of Student's quantiles.
 
     A grid cannot resolve more than its steps. So the interval always holds the mean curve's lowest
     grid point with its `grid_resolution`.
@@ -142,8 +158,9 @@ def argmin_interval(
     Raises:
         UsageError: for fewer than two curves, shapes that do not fit or values that are not finite.
 
-    Source: ours, by inversion of a test as in Fieller 1954. A bootstrap of four curves covers less
-    (`benchmarks/coverage.py`).
+    Source: ours. By inversion of a test, as in Fieller 1954; and Hesterberg 2015, "What teachers
+    should know about the bootstrap", The American Statistician 69(4). `benchmarks/coverage.py`
+    compares.
     """
     x, curves = np.asarray(x, dtype=float), np.asarray(curves, dtype=float)
     fits = curves.ndim == 2 and curves.shape[1] == len(x) and len(curves) >= 2
@@ -155,15 +172,65 @@ def argmin_interval(
     cells = cells or _parabola_cells(x)
     mean = curves.mean(0)
     argmin = curve_argmin(x, mean, cells)
+    ends = [
+        grid_resolution(x, int(np.argmin(mean)), cells),
+        _slope_range(x, curves, level, cells, argmin),
+        _resampled_range(x, curves, level, cells, argmin),
+    ]
+    low, high = np.clip(np.array(ends), x[0], x[-1]).T
+    return argmin, float(low.min()), float(high.max())
+
+
+def _slope_range(
+    x: np.ndarray, curves: np.ndarray, level: float, cells: Cells, argmin: float
+) -> tuple[float, float]:
+    """From the argmin of the mean curve as far as no rise is significant."""
     known = np.isfinite(cells.steps)
     slopes, centres = (np.diff(curves) / cells.steps)[:, known], cells.centres[known]
     t = _t_quantile(level, len(curves) - 1)
     rise = _find_rise(centres, slopes, argmin, t)
     fall = _find_rise(-centres[::-1], -slopes[:, ::-1], -argmin, t)  # the mirror image
-    low, high = grid_resolution(x, int(np.argmin(mean)), cells)
-    low = min(low, float(x[0]) if fall is None else -fall)
-    high = max(high, float(x[-1]) if rise is None else rise)
-    return argmin, low, high
+    return float(x[0]) if fall is None else -fall, float(x[-1]) if rise is None else rise
+
+
+def _resampled_range(
+    x: np.ndarray, curves: np.ndarray, level: float, cells: Cells, argmin: float
+) -> tuple[float, float]:
+    """The expanded percentile interval of the argmin of the mean curve."""
+    from scipy import stats
+
+    seeds = len(curves)
+    counts, shares = _resamples(seeds)
+    argmins = _find_argmins(x, counts @ curves / seeds, cells)
+    t = _t_quantile(LEVEL, seeds - 1)
+    # outward: less than this share of the resamples lies beyond an end
+    tail = stats.norm.cdf(-math.sqrt(seeds / (seeds - 1)) * t)
+    quantile = {"q": tail, "weights": shares, "method": "inverted_cdf"}
+    low, high = np.quantile(argmins, **quantile), -np.quantile(-argmins, **quantile)
+    stretch = _t_quantile(level, seeds - 1) / t
+    return argmin - stretch * (argmin - low), argmin + stretch * (high - argmin)
+
+
+@functools.cache
+def _resamples(seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Resamples of seeds with replacement: how often each holds each seed, and its probability.
+
+    Up to `ENUMERATED` seeds, these are all distinct resamples, so nothing is drawn; above, 10,000
+    seeded draws.
+
+    Returns:
+        int (resamples, seeds) and float (resamples,).
+    """
+    if seeds > ENUMERATED:
+        generator = np.random.default_rng(0)
+        counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=10_000)
+        return counts, np.full(len(counts), 1 / len(counts))
+    multisets = list(itertools.combinations_with_replacement(range(seeds), seeds))
+    counts = (np.array(multisets)[:, :, None] == np.arange(seeds)).sum(1)
+    factorials = np.array([math.factorial(count) for count in range(seeds + 1)])
+    # multinomial probabilities
+    orders = math.factorial(seeds) / factorials[counts].prod(1)
+    return counts, orders / seeds**seeds
 
 
 def _find_rise(centres: np.ndarray, slopes: np.ndarray, start: float, t: float) -> float | None:

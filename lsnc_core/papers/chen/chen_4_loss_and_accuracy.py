@@ -161,7 +161,7 @@ def draw_figure_8(table: "pd.DataFrame") -> Drawing:
     )
     caption = (
         f"the best p for the loss and for the accuracy: {places}. "
-        "Intervals end where the slope over seeds differs from zero, and hold a cell of the grid."
+        "Intervals: from slopes and resamples of the seeds, never narrower than the grid."
     )
     return Drawing(drawing, caption, table)
 

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _cells(kept: np.ndarray) -> Cells:
+def _odds(kept: np.ndarray) -> np.ndarray:
+    """Kept masses as log-odds, infinite at p = 1."""
+    with np.errstate(divide="ignore"):
+        return np.log(kept) - np.log1p(-kept)
+
+
+def loss_cells(kept: np.ndarray) -> Cells:
     """The cells of a grid of kept masses, for minima of losses.
 
     Over the log-odds of p, every curve of the theory, -q log p - (1 - q) log((1 - p)/(M - 1)), has
@@ -27,7 +33,7 @@ def _cells(kept: np.ndarray) -> Cells:
     curves, a local fit of three points for any other. At p = 1, the log-odds are infinite.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        steps = np.diff(np.log(kept) - np.log1p(-kept))
+        steps = np.diff(_odds(kept))
         # the mean of p, for -log(1 - p) is its integral over the log-odds; NaN in a cell up to 1
         return Cells(steps, -np.diff(np.log1p(-kept)) / steps)
 
@@ -37,7 +43,23 @@ def _lowest(kept: np.ndarray, curve: np.ndarray) -> float:
     finite = np.isfinite(curve)
     if not finite.any():
         return np.nan
-    return claims.curve_argmin(kept[finite], curve[finite], _cells(kept[finite]))
+    return claims.curve_argmin(kept[finite], curve[finite], loss_cells(kept[finite]))
+
+
+def _open_range(kept: np.ndarray, curve: np.ndarray) -> tuple[float, float]:
+    """How far below and above its argmin the grid leaves a finite curve's minimum open.
+
+    A bare grid point is known to `claims.grid_resolution`. A fit to three points may be off by what
+    it differs from another fit to them, a parabola in log-odds.
+    """
+    lowest, cells = int(np.argmin(curve)), loss_cells(kept)
+    if not cells.beside()[lowest]:
+        low, high = claims.grid_resolution(kept, lowest, cells)
+        return kept[lowest] - low, high - kept[lowest]
+    three = slice(lowest - 1, lowest + 2)
+    vertex = claims.curve_argmin(_odds(kept[three]), curve[three])
+    error = abs(1 / (1 + np.exp(-vertex)) - claims.curve_argmin(kept, curve, cells))
+    return error, error
 
 
 def _curves(table: "pd.DataFrame", column: str) -> "pd.DataFrame":
@@ -68,7 +90,7 @@ def find_minima(table: "pd.DataFrame", column: str, level: float = LEVEL) -> "pd
         kept, values = curves.columns.to_numpy(dtype=float), curves.to_numpy()
         if len(curves) >= claims.MIN_SEEDS and np.isfinite(values).all():
             # the minimum of the mean curve; the seeds' slopes show how far it can be off
-            argmin, low, high = claims.argmin_interval(kept, values, level, _cells(kept))
+            argmin, low, high = claims.argmin_interval(kept, values, level, loss_cells(kept))
         else:
             argmin, low, high = _lowest(kept, values.mean(0)), np.nan, np.nan
         row = {"a": a, "seeds": len(curves), "argmin": argmin, "low": low, "high": high}
@@ -94,8 +116,8 @@ def argmin_differences(
 
     Returns:
         pandas.DataFrame with a, mean, low, high and memorised. The interval is a t-interval over
-        seeds. An argmin that is a bare grid point, where nothing can be fitted, is known only to
-        `claims.grid_resolution`: the interval is wider by that. NaN where a value is not finite.
+        seeds, wider by what the grid leaves open of both argmins, see `seed_argmins`. NaN where a
+        value is not finite.
     """
     import pandas as pd
 
@@ -170,26 +192,23 @@ def argmin_slope(
 
 
 def seed_argmins(curves: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each seed's argmin over p, and how far a bare grid point leaves it open below and above.
+    """Each seed's argmin over p, and how far the grid leaves it open below and above.
 
     Args:
         curves: a row for each seed, a column for each p.
 
     Returns:
-        Three float64 (seeds,): the argmin in [0, 1] (NaN without a finite value); how far
-        `claims.grid_resolution` reaches below and above it if it is a bare grid point, else 0.
+        Three float64 (seeds,): the argmin in [0, 1] (NaN without a finite value), and how far below
+        and above it the minimum can be: to `claims.grid_resolution` for a bare grid point, else by
+        what two fits to the same three points differ.
     """
     grid = curves.columns.to_numpy(dtype=float)
     argmins, below, above = np.full(len(curves), np.nan), *np.zeros((2, len(curves)))
     for seed, curve in enumerate(curves.to_numpy()):
         finite = np.isfinite(curve)
-        if not finite.any():
-            continue
-        kept, cells, lowest = grid[finite], _cells(grid[finite]), int(np.argmin(curve[finite]))
-        argmins[seed] = claims.curve_argmin(kept, curve[finite], cells)
-        if not cells.beside(lowest):
-            low, high = claims.grid_resolution(kept, lowest, cells)
-            below[seed], above[seed] = kept[lowest] - low, high - kept[lowest]
+        if finite.any():
+            argmins[seed] = _lowest(grid, curve)
+            below[seed], above[seed] = _open_range(grid[finite], curve[finite])
     return argmins, below, above
 
 
@@ -205,7 +224,7 @@ def nearest_table(table: "pd.DataFrame", level: float = LEVEL) -> "pd.DataFrame"
         pandas.DataFrame with rows alpha, beta, gamma (mean distance over clean rates and seeds),
         "gamma - alpha" and "gamma - beta" (the paired differences), columns mean, low, high for
         each protocol, as a two-level index. The intervals are t-intervals over seeds. Those of the
-        differences are wider by what a minimum that is a bare grid point leaves open.
+        differences are wider by what the grid leaves open of the minima, see `seed_argmins`.
     """
     import pandas as pd
 
@@ -232,8 +251,8 @@ def _distances(
         # mean over clean rates for each seed, then a t-interval over seeds
         rows[kind] = claims.t_interval(np.nanmean(np.abs(argmins - p), axis=0), level)
     for kind in ("alpha", "beta"):
-        # |x - p| - |x - q| is monotone in x: the ends of what a bare grid point leaves open are the
-        # ends of the difference
+        # |x - p| - |x - q| is monotone in x: the ends of what the grid leaves open are the ends of
+        # the difference
         middle, first, last = (
             np.abs(x - best["gamma"]) - np.abs(x - best[kind])
             for x in (argmins, argmins - below, argmins + above)

@@ -21,10 +21,10 @@ C1 = Claim(
     expected=f"lowest at a p within {C1_TOLERANCE} of a, for a in [{C1_RANGE[0]}, {C1_RANGE[1]}], "
     f"on a grid of {C1_STEP}",
     changed="The place of a minimum is fitted by slopes over log p/(1−p) and no longer by a "
-    "parabola in p. Its interval ends where these slopes differ from zero and is never finer than "
-    "the grid. On the formulas the minimum is searched for and no longer taken from the closed "
-    "form. On held-out images it is open below 10,000 training images. Its interval must end below "
-    "p = 1, where the loss is infinite.",
+    "parabola in p. Its interval comes from slopes and resamples of the seeds and is never finer "
+    "than the grid. On the formulas the minimum is searched for and no longer taken from the "
+    "closed form. On held-out images it is open below 10,000 training images. Its interval must "
+    "end below p = 1, where the loss is infinite.",
 )
 
 C4 = Claim(

@@ -72,7 +72,7 @@ def find_lowest(ends: "pd.DataFrame", column: str) -> tuple[float, float, float]
     """
     curves = ends.pivot(index="seed", columns="delta", values=column).dropna()
     if len(curves) >= claims.MIN_SEEDS and np.isfinite(curves.to_numpy()).all():
-        # from the slopes over seeds: a minimum itself has no normal error for a t-interval
+        # from the seeds' curves: the place of a minimum has no normal error for a t-interval
         return claims.argmin_interval(curves.columns, curves.to_numpy())
     return float(ends.groupby("delta")[column].mean().idxmin()), np.nan, np.nan
 
