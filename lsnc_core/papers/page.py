@@ -1,7 +1,12 @@
-"""Cards of papers, equations and notebooks: what is known before anything is computed."""
+"""Cards of papers, equations, notebooks and settings: what is known before anything is computed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lsnc_core.runs.spec import RunSpec
+    from lsnc_core.show import Table
 
 
 @dataclass(frozen=True)
@@ -58,3 +63,146 @@ class Page:
     section: str = ""
     shows: str = ""
     minutes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A setting in which the networks of a profile differ from a paper's.
+
+    Attributes:
+        setting: e.g. "epochs".
+        paper: as published, in words.
+        here: the values of the profile's networks, in words.
+        reason: why they differ.
+        profile: which profile.
+    """
+
+    setting: str
+    paper: str
+    here: str
+    reason: str
+    profile: str
+
+    def to_dict(self) -> dict[str, str]:
+        """All attributes by name."""
+        return asdict(self)
+
+
+def tabulate_deviations(listed: Sequence[Deviation]) -> "Table":
+    """Deviations as a table, a row each."""
+    from lsnc_core.show import Table
+
+    rows = [(row.setting, row.paper, row.here, row.reason) for row in listed]
+    return Table(["setting", "the paper", "here", "why"], rows)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a paper's experiments, to be compared with the networks here.
+
+    Attributes:
+        name, paper, reason: as of `Deviation`.
+        fields: the fields of `RunSpec` that hold it; none for what no field holds.
+        wanted: the paper's value by image set, "" for all others; `ANY` where nothing is stated.
+        grid: instead of `wanted`, values that the paper has on an image set; more here are no
+            deviation.
+        read: a network's value, a number or a text, by default that of the first field; None is
+            left out.
+        here: in words, of what no field holds.
+        profiles: those that deviate, of what no field holds.
+    """
+
+    name: str
+    paper: str
+    reason: str
+    fields: tuple[str, ...] = ()
+    wanted: Mapping[str, Any] = field(default_factory=dict)
+    grid: Mapping[str, tuple] = field(default_factory=dict)
+    read: "Callable[[RunSpec], Any] | None" = None
+    here: str = ""
+    profiles: tuple[str, ...] = ()
+
+    def compare(self, profile: str, specs: "Sequence[RunSpec]") -> Deviation | None:
+        """The deviation of a profile with these networks; None where there is none."""
+        here = self._describe(specs) if self.fields else self.here
+        deviates = bool(here) if self.fields else profile in self.profiles
+        return Deviation(self.name, self.paper, here, self.reason, profile) if deviates else None
+
+    def _describe(self, specs: "Sequence[RunSpec]") -> str:
+        """The values that deviate, by image set where they are not the same; "" where none does."""
+        by_data: dict[str, list] = {}
+        for spec in specs:
+            data = "" if self.fields == ("data",) else spec.data
+            by_data.setdefault(data, []).append(self._value(spec))
+        texts = {data: describe_values(self._apart(data, by_data[data])) for data in by_data}
+        words = [f"{text} ({data})" for data, text in texts.items() if text]
+        same = len(set(texts.values())) == 1
+        return next(iter(texts.values())) if same else "; ".join(words)
+
+    def _value(self, spec: "RunSpec") -> Any:
+        return self.read(spec) if self.read is not None else getattr(spec, self.fields[0])
+
+    def _apart(self, data: str, values: Sequence[Any]) -> list[Any]:
+        """The values on one image set that the paper does not have, or all of a grid that lacks one
+        of the paper's.
+        """
+        if self.grid:
+            lacks = set(self.grid.get(data, self.grid[""])) - set(values)
+            return [value for value in values if value is not None] if lacks else []
+        wanted = self.wanted.get(data, self.wanted[""])
+        return [] if wanted is ANY else [value for value in values if value != wanted]
+
+
+ANY = object()
+_MANY = 8
+
+
+def describe_values(values: Sequence[Any]) -> str:
+    """Distinct numbers or texts in words; many numbers as a range.
+
+    >>> describe_values([800, 300, 800]), describe_values(["cnn"])
+    ('300, 800', 'cnn')
+    >>> describe_values([k / 10 for k in range(1, 11)])
+    '10 values from 0.1 to 1'
+    """
+    distinct = sorted(set(values))
+    if len(distinct) > _MANY:
+        return f"{len(distinct)} values from {_word(distinct[0])} to {_word(distinct[-1])}"
+    return ", ".join(map(_word, distinct))
+
+
+def _word(value: Any) -> str:
+    if type(value) is int:
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def name_network(spec: "RunSpec") -> str:
+    """A network in words, e.g. "resnet18 of width 64"."""
+    widths = ", ".join(map(str, spec.widths))
+    return f"{spec.model} of width {widths}" + (", batch norm" if spec.batch_norm else "")
+
+
+def name_schedule(spec: "RunSpec") -> str:
+    """A schedule of the learning rate in words, e.g. "times 0.1 after epochs 150, 350"."""
+    steps = ", ".join(map(str, spec.lr_steps))
+    return f"times {spec.lr_factor:g} after epochs {steps}" if steps else spec.schedule
+
+
+def name_pixels(spec: "RunSpec") -> str:
+    """What images are standardised by, in words."""
+    if not spec.pixel_mean:
+        return "of the images used"
+    mean, std = (", ".join(map(str, part)) for part in (spec.pixel_mean, spec.pixel_std))
+    return f"mean {mean}; deviation {std}"
+
+
+def plain_settings(*fields: str) -> list[Setting]:
+    """Settings of the paper's that are `RunSpec`'s defaults, one for each field."""
+    from lsnc_core.runs.spec import RunSpec
+
+    settings = []
+    for name in fields:
+        usual = getattr(RunSpec, name)
+        settings.append(Setting(name, describe_values([usual]), "", (name,), wanted={"": usual}))
+    return settings

@@ -15,6 +15,7 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import Claim, Verdict, decides
+from lsnc_core.papers.chen import deviations
 from lsnc_core.papers.chen.cases import formula_cases, minimum_case
 from lsnc_core.papers.chen.drawing import (
     KEPT,
@@ -57,7 +58,7 @@ from lsnc_core.papers.chen.premises import (
     settings_of,
 )
 from lsnc_core.papers.chen.shared_claims import C1, C1_RANGE, C1_STEP, C1_TOLERANCE, PAPER
-from lsnc_core.papers.page import Page
+from lsnc_core.papers.page import Page, tabulate_deviations
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.show import Drawing, Table, Verdicts, figure
 from lsnc_core.show.style import COLOURS, RESIDUAL_MAP
@@ -155,6 +156,11 @@ def show_nearest(table: "pd.DataFrame") -> Table:
             cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
         rows.append(cells)
     return Table(["assumption", *PROTOCOLS.values()], rows)
+
+
+def show_deviations(profile: str) -> Table:
+    """Where the networks of a profile differ from the paper's, see `deviations`."""
+    return tabulate_deviations(deviations.list_deviations(profile))
 
 
 # ---- figures

@@ -13,7 +13,7 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import Claim, Verdict, decides
-from lsnc_core.papers.guo import PAPER, SMOOTHED
+from lsnc_core.papers.guo import PAPER, SMOOTHED, deviations
 from lsnc_core.papers.guo.convergence import (
     add_loss_gap,
     compare_nc2,
@@ -45,9 +45,9 @@ from lsnc_core.papers.guo.measured import (
 )
 from lsnc_core.papers.guo.networks import LOSSES, loss_label, plan_dynamics, plan_strengths
 from lsnc_core.papers.guo.problems import PROBLEMS
-from lsnc_core.papers.page import Page
+from lsnc_core.papers.page import Page, tabulate_deviations
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Entries, Verdicts, figure
+from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,6 +105,11 @@ def describe_ranges(table: "pd.DataFrame") -> str:
             f"NC2 {nc2.min():.2f} to {nc2.max():.2f}, NC1 {nc1.min():.2g} to {nc1.max():.2g}"
         )
     return "; ".join(phrases)
+
+
+def show_deviations(profile: str) -> Table:
+    """Where the networks of a profile differ from the paper's, see `deviations`."""
+    return tabulate_deviations(deviations.list_deviations(profile))
 
 
 def list_problems() -> Entries:

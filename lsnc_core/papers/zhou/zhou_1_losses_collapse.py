@@ -15,12 +15,12 @@ import numpy as np
 from lsnc_core import runs
 from lsnc_core.claims import MIN_SEEDS, Claim, Verdict, decides, seed_case
 from lsnc_core.papers import stored
-from lsnc_core.papers.page import Page
-from lsnc_core.papers.zhou import PAPER, networks, problems
+from lsnc_core.papers.page import Page, tabulate_deviations
+from lsnc_core.papers.zhou import PAPER, deviations, networks, problems
 from lsnc_core.papers.zhou.drawing import COLOUR, DASH, NAMES, draw_heat
 from lsnc_core.papers.zhou.networks import LOSSES, PARTS
 from lsnc_core.runs import RunSpec
-from lsnc_core.show import Drawing, Entries, Verdicts, figure
+from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +151,11 @@ def gram_distance_table(tensors: Mapping[RunSpec, Sequence[stored.Tensors]]) -> 
         row = {"first": one, "second": other, "seed": seed, "other_seed": other_seed}
         rows.append(row | {"start": start, "end": end})
     return pd.DataFrame(rows)
+
+
+def show_deviations(profile: str) -> Table:
+    """Where the networks of a profile differ from the paper's, see `deviations`."""
+    return tabulate_deviations(deviations.list_deviations(profile))
 
 
 def show_problems() -> Entries:

@@ -1,0 +1,130 @@
+"""Chen, Ziyin et al. 2020: the paper's settings, and where the networks here differ from them."""
+
+from lsnc_core.papers.chen import networks
+from lsnc_core.papers.page import ANY, Deviation, Setting, name_schedule, plain_settings
+from lsnc_core.profiles import PROFILES
+
+EVERYWHERE = tuple(PROFILES)
+_SMALLER = "smaller, for the time that the profile has"
+_NOT_STATED = "not stated"
+_TENTHS = tuple(k / 10 for k in range(1, 11))
+
+SETTINGS = (
+    Setting(
+        "image sets",
+        "MNIST and CIFAR-10",
+        _SMALLER,
+        ("data",),
+        read=lambda spec: spec.data,
+        grid={"": ("mnist", "cifar10")},
+    ),
+    Setting(
+        "training images",
+        "60,000 (CIFAR-10 50,000)",
+        _SMALLER,
+        ("train_size",),
+        wanted={"": 60000, "cifar10": 50000},
+    ),
+    Setting("test images", "10,000", _SMALLER, ("test_size",), wanted={"": 10000}),
+    Setting("pooling of pixels", "none", _SMALLER, ("pool",), wanted={"": 1}),
+    Setting(
+        "network",
+        "two convolutions and two linear layers (CIFAR-10: ResNet-18)",
+        _SMALLER,
+        ("model", "batch_norm"),
+        read=lambda spec: spec.model + (" with batch norm" if spec.batch_norm else ""),
+        wanted={"": "cnn", "cifar10": "resnet18"},
+    ),
+    Setting(
+        "width of the ResNet-18",
+        "64 channels in the first stage",
+        _SMALLER,
+        ("widths",),
+        read=lambda spec: spec.widths[0],
+        wanted={"": ANY, "cifar10": 64},
+    ),
+    Setting(
+        "epochs", "100", "until the small training set is memorised", ("epochs",), wanted={"": 100}
+    ),
+    Setting("batch", "128", "more steps from fewer images", ("batch",), wanted={"": 128}),
+    Setting("learning rate", "0.01", "fewer steps", ("lr",), wanted={"": 0.01}),
+    Setting("momentum", "0.9", "", ("momentum",), wanted={"": 0.9}),
+    Setting("weight decay", "none", "", ("weight_decay",), wanted={"": 0.0}),
+    Setting(
+        "schedule",
+        "constant (CIFAR-10: the rate is halved after epochs 50 and 75)",
+        "",
+        ("schedule", "lr_steps", "lr_factor"),
+        read=name_schedule,
+        wanted={"": "constant", "cifar10": "times 0.5 after epochs 50, 75"},
+    ),
+    Setting(
+        "clean rates a",
+        "steps of 0.1, most likely, and 0.95",
+        "fewer, with more seeds each",
+        ("a",),
+        grid={"": (*_TENTHS[:-1], 0.95)},
+    ),
+    Setting(
+        "kept masses p",
+        "steps of 0.1, most likely",
+        "fewer, with more seeds each",
+        ("p",),
+        grid={"": _TENTHS},
+    ),
+    Setting(
+        "precision",
+        f"{_NOT_STATED}; float32 was usual",
+        "bfloat16 is faster on a GPU",
+        ("precision",),
+        wanted={"": "float32"},
+    ),
+    *plain_settings("noise", "smoothing", "loss"),
+    *plain_settings("clip", "feature_norm", "lambda_W", "lambda_b", "lambda_H"),
+    Setting(
+        "channels and windows of the CNN",
+        _NOT_STATED,
+        "patches instead of overlapping windows, so that many networks train together",
+        here="4x4 windows at stride 2, then 2x2 patches",
+        profiles=EVERYWHERE,
+    ),
+    Setting(
+        "initialisation",
+        _NOT_STATED,
+        "torch's rule for single layers",
+        here="U(-1/√fan in, 1/√fan in)",
+        profiles=EVERYWHERE,
+    ),
+    Setting(
+        "pixel statistics",
+        _NOT_STATED,
+        "usual",
+        here="of the images used",
+        profiles=EVERYWHERE,
+    ),
+    Setting(
+        "augmentation",
+        _NOT_STATED,
+        "memorised labels are the premise",
+        here="none",
+        profiles=EVERYWHERE,
+    ),
+    Setting(
+        "seeds",
+        _NOT_STATED,
+        "intervals need four",
+        here="4 (`smoke`: at one clean rate; `paper`: on CIFAR-10 at a = 0.5, 0.8 and 0.95)",
+        profiles=EVERYWHERE,
+    ),
+)
+
+
+def list_deviations(profile: str) -> list[Deviation]:
+    """Where the networks of both landscapes differ from the paper.
+
+    Raises:
+        UsageError: for an unknown profile.
+    """
+    specs = networks.plan_landscape(profile) + networks.plan_cifar(profile)
+    compared = [setting.compare(profile, specs) for setting in SETTINGS]
+    return [deviation for deviation in compared if deviation is not None]
