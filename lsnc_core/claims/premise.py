@@ -35,7 +35,7 @@ class Premise:
     @property
     def met(self) -> bool:
         """Whether the value was measured and lies in its range."""
-        return self.at_least <= self.value <= self.at_most
+        return bool(self.at_least <= self.value <= self.at_most)
 
     @property
     def needed(self) -> str:
@@ -62,7 +62,7 @@ class Premise:
         return {
             "name": self.name,
             "met": self.met,
-            "value": self.value if math.isfinite(self.value) else None,
+            "value": float(self.value) if math.isfinite(self.value) else None,
             "needed": self.needed,
             "unit": self.unit,
             "where": self.where,

@@ -76,7 +76,11 @@ def gain_cases(table: "pd.DataFrame", gains: "pd.DataFrame", helps_from: float) 
     for a, part in gains.groupby("a"):
         pair = table[(table.a == a) & table.p.isin([part.p.iloc[0], 1.0])]
         settings: dict[str, Any] = {"at_least" if a >= helps_from else "at_most": 0.0}
-        settings |= {"unit": "points", "form": "+.2f", "deciding": in_range(a) and a != helps_from}
+        settings |= {
+            "unit": "points",
+            "form": "+.2f",
+            "deciding": in_range(a) and bool(a != helps_from),
+        }
         settings |= {"premises": case_premises(pair, "test_accuracy")}
         # one paired difference per seed: same initial weights, label noise and batch order
         cases.append(claims.seed_case(rate_name(a), "gain", 100 * part.gain, **settings))

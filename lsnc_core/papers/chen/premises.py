@@ -34,7 +34,7 @@ def follows_protocol(table: "pd.DataFrame") -> bool:
 
 def in_range(a: float) -> bool:
     """Whether the paper's claims are about this clean rate; others are details."""
-    return a >= RATES_FROM
+    return bool(a >= RATES_FROM)
 
 
 def memorised_premise(part: "pd.DataFrame", where: str = "") -> Premise:
