@@ -17,9 +17,11 @@ from lsnc_core.claims.claim import OURS, Claim, Verdict, claims_in, decides
 from lsnc_core.claims.intervals import (
     LEVEL,
     argmin_interval,
+    component_ratio_interval,
     parabola_argmin,
     rank_interval,
     t_interval,
+    variance_component,
 )
 from lsnc_core.claims.premise import Premise, Scale
 
@@ -38,6 +40,7 @@ __all__ = [
     "Verdict",
     "argmin_interval",
     "claims_in",
+    "component_ratio_interval",
     "decide",
     "decide_together",
     "decides",
@@ -47,4 +50,5 @@ __all__ = [
     "rank_interval",
     "seed_case",
     "t_interval",
+    "variance_component",
 ]

@@ -24,17 +24,18 @@ FINITE = st.floats(-1e3, 1e3, allow_subnormal=False)
 
 
 @settings(deadline=None)
-@given(values=st.lists(FINITE, min_size=2, max_size=12))
-def test_t_interval_is_scipys(values):
-    mean, low, high = claims.t_interval(values)
+@given(values=st.lists(FINITE, min_size=2, max_size=12), level=st.sampled_from([0.8, 0.95, 0.99]))
+def test_t_interval_is_scipys(values, level):
+    mean, low, high = claims.t_interval(values, level)
     assert mean == pytest.approx(np.mean(values), rel=1e-12, abs=1e-12)
     if np.ptp(values) < 1e-9:  # scipy has no interval without any spread
         assert (low, high) == (pytest.approx(mean, abs=1e-8), pytest.approx(mean, abs=1e-8))
     else:
         expected = stats.t.interval(
-            0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
+            level, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
         )
         assert (low, high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert claims.t_interval(values) == claims.t_interval(values, 0.95)
 
 
 def test_t_interval_covers_the_truth_in_95_of_100_cases():
@@ -102,52 +103,74 @@ def test_parabola_argmin_at_edges_and_ties():
     assert claims.parabola_argmin(x[:2], np.array([7.0, 5.0])) == 1
 
 
-def by_brute_force(x, curves):
-    """All resamples of the seeds one after the other, the vertex by a fit."""
-    lowest = []
-    for chosen in itertools.product(range(len(curves)), repeat=len(curves)):
-        mean = sum(curves[seed] for seed in chosen) / len(curves)
+def by_brute_force(x, curves, level=0.95):
+    """All ordered resamples of the seeds one after the other, the vertex by a fit."""
+    lowest, seeds = [], len(curves)
+    mean_curve = [range(seeds)]
+    for chosen in [*mean_curve, *itertools.product(range(seeds), repeat=seeds)]:
+        mean = sum(curves[seed] for seed in chosen) / seeds
         at = int(np.argmin(mean))
         if 0 < at < len(x) - 1:
             a, b, _ = np.polyfit(x[at - 1 : at + 2] - x[at], mean[at - 1 : at + 2], 2)
             lowest.append(x[at] - b / (2 * a))
         else:
             lowest.append(x[at])
-    lowest.sort()
-    last, best = len(lowest) - 1, int(np.argmin(sum(curves)))
+    argmin, *lowest = lowest
+    # Hesterberg's quantiles of the 95 % interval: less than such a share of the resamples beyond
+    wide = stats.t.ppf(0.975, seeds - 1) * math.sqrt(seeds / (seeds - 1))
+    beyond = math.ceil(stats.norm.sf(wide) * len(lowest)) - 1
+    low, high = sorted(lowest)[beyond], sorted(lowest)[-1 - beyond]
+    # any other level by the ratio of Student's quantiles
+    ratio = stats.t.ppf((1 + level) / 2, seeds - 1) / stats.t.ppf(0.975, seeds - 1)
+    low, high = argmin - ratio * (argmin - low), argmin + ratio * (high - argmin)
+    # widened to the cell of the grid point that is lowest on average, within the grid
+    best = int(np.argmin(sum(curves)))
     left = (x[best] + x[max(best - 1, 0)]) / 2
     right = (x[best] + x[min(best + 1, len(x) - 1)]) / 2
-    # quantiles rounded outward, widened to the cell of the grid point that is lowest on average
-    return min(lowest[math.floor(0.025 * last)], left), max(lowest[math.ceil(0.975 * last)], right)
+    return max(min(low, left), x[0]), min(max(high, right), x[-1])
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 4])
-def test_argmin_interval_is_that_of_all_resamples(seeds):
+@pytest.mark.parametrize("level", [0.9, 0.95, 1 - 0.05 / 4, 0.999])
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5])
+def test_argmin_interval_is_that_of_all_resamples(seeds, level):
     generator = np.random.default_rng(seeds)
     x = np.array([0.1, 0.2, 0.4, 0.5, 0.8, 1.0])
     vertices = generator.uniform(0.3, 0.7, (seeds, 1))
     curves = (x - vertices) ** 2 + generator.normal(0, 0.01, (seeds, 6))
-    interval = claims.argmin_interval(x, curves)
-    assert interval[1:] == pytest.approx(by_brute_force(x, curves), abs=1e-9)
-    assert interval[0] == claims.parabola_argmin(x, curves.mean(0)) and interval[1] < interval[2]
+    interval = claims.argmin_interval(x, curves, level)
+    assert interval[1:] == pytest.approx(by_brute_force(x, curves, level), abs=1e-9)
+    assert interval[0] == pytest.approx(claims.parabola_argmin(x, curves.mean(0)))
     # whichever seed comes first
-    turned = claims.argmin_interval(x, curves[::-1])
+    turned = claims.argmin_interval(x, curves[::-1], level)
     assert turned[1:] == pytest.approx(interval[1:], abs=1e-9)
 
 
-def test_argmin_interval_of_equal_curves_is_a_cell_and_many_seeds_are_sampled():
-    x = np.linspace(0, 1, 11)
-    curve = (x - 0.43) ** 2
-    assert claims.argmin_interval(x, np.array([curve] * 3)) == pytest.approx((0.43, 0.35, 0.45))
+def test_with_four_seeds_the_interval_reaches_from_the_least_to_the_greatest_resample():
+    """The plain percentile rule left out six resamples of 256 at either end."""
     x = np.linspace(0, 1, 101)
-    curves = (x - np.random.default_rng(0).normal(0.5, 0.1, (9, 1))) ** 2
+    curves = (x - np.array([[0.2], [0.3], [0.5], [0.6]])) ** 2
+    # of parabolas of one width; the extreme resamples hold one seed four times
+    assert claims.argmin_interval(x, curves) == pytest.approx((0.4, 0.2, 0.6))
+
+
+@pytest.mark.parametrize("seeds", [8, 9])
+def test_many_seeds_are_enumerated_or_sampled_alike(seeds):
+    x = np.linspace(0, 1, 101)
+    curves = (x - np.random.default_rng(0).normal(0.5, 0.1, (seeds, 1))) ** 2
     interval = claims.argmin_interval(x, curves)
     assert interval == claims.argmin_interval(x, curves)
-    # parabolas of one width: the vertex of their mean is the mean of their vertices, whose
-    # bootstrap deviation is known
+    # parabolas of one width: the vertex of their mean is the mean of their vertices, whose expanded
+    # percentile interval is about the t-interval
     vertices = np.array([claims.parabola_argmin(x, curve) for curve in curves])
-    half, mean = 1.96 * vertices.std() / 3, vertices.mean()
-    assert interval == pytest.approx((mean, mean - half, mean + half), abs=0.1 * half)
+    mean, low, high = claims.t_interval(vertices)
+    assert interval == pytest.approx((mean, low, high), abs=0.1 * (high - mean))
+
+
+def test_argmin_interval_of_equal_curves_is_a_cell():
+    x = np.linspace(0, 1, 11)
+    curves = np.array([(x - 0.43) ** 2] * 3)
+    assert claims.argmin_interval(x, curves) == pytest.approx((0.43, 0.35, 0.45))
+    assert claims.argmin_interval(x, curves, 0.99) == pytest.approx((0.43, 0.35, 0.45))
 
 
 def test_a_minimum_beside_a_point_at_infinity_is_the_grid_point():
@@ -157,6 +180,17 @@ def test_a_minimum_beside_a_point_at_infinity_is_the_grid_point():
     # lowest at infinity itself: the grid cannot tell it from its neighbour
     falling = np.array([3.0, 2.0, 1.0, 0.5])
     assert claims.argmin_interval(x, np.array([falling] * 4)) == (np.inf, 2.0, np.inf)
+
+
+def test_distances_from_a_minimum_at_infinity_count_from_the_last_finite_point():
+    x = np.array([-np.inf, 0.0, 1.0, 2.0, np.inf])
+    near = [9.0, 5.0, 1.0, 3.0, 9.0]  # lowest at 1, by the parabola 1 + 1/6
+    curves = np.array([near, [9.0, 6.0, 4.0, 2.0, -30.0], [9.0, 6.0, 4.0, 2.0, -30.0], near])
+    argmin, low, high = claims.argmin_interval(x, curves)
+    assert (argmin, low, high) == (np.inf, pytest.approx(1 + 1 / 6), np.inf)
+    ratio = stats.t.ppf(0.995, 3) / stats.t.ppf(0.975, 3)
+    argmin, low, high = claims.argmin_interval(x, curves, 0.99)
+    assert (argmin, low, high) == (np.inf, pytest.approx(2 - ratio * (1 - 1 / 6)), np.inf)
 
 
 @pytest.mark.parametrize(
@@ -177,15 +211,16 @@ def test_argmin_interval_refuses_what_has_no_interval(curves):
         claims.argmin_interval([0.0, 0.5, 1.0], curves)
 
 
+@pytest.mark.parametrize("level", [0.95, 0.99])
 @pytest.mark.parametrize("n", [5, 9, 40])
-def test_rank_interval_is_bonett_and_wrights_by_another_road(n):
+def test_rank_interval_is_bonett_and_wrights_by_another_road(n, level):
     generator = np.random.default_rng(n)
     x = generator.normal(size=n)
     y = x + generator.normal(size=n)
-    r, low, high = claims.rank_interval(x, y)
+    r, low, high = claims.rank_interval(x, y, level)
     assert r == pytest.approx(stats.pearsonr(stats.rankdata(x), stats.rankdata(y)).statistic)
     # in atanh(r) the interval is symmetric, with this half-width
-    half = stats.norm.ppf(0.975) * math.sqrt((1 + r**2 / 2) / (n - 3))
+    half = stats.norm.ppf((1 + level) / 2) * math.sqrt((1 + r**2 / 2) / (n - 3))
     assert (math.atanh(low), math.atanh(high)) == pytest.approx(
         (math.atanh(r) - half, math.atanh(r) + half)
     )
@@ -194,6 +229,79 @@ def test_rank_interval_is_bonett_and_wrights_by_another_road(n):
 def test_rank_interval_of_a_perfect_order_stays_within_one():
     r, low, high = claims.rank_interval(np.arange(9), np.arange(9) ** 3)
     assert r == pytest.approx(1) and 0.9 < low <= high <= 1
+
+
+# components of variance
+
+
+def mean_covariance(values):
+    """The covariance over conditions of two seeds, averaged over all pairs of seeds: what seeds
+    share over conditions is no noise.
+    """
+    pairs = itertools.combinations(values, 2)
+    return np.mean([np.cov(one, other)[0, 1] for one, other in pairs])
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 12), (8, 3)])
+def test_the_variance_component_is_the_mean_covariance_of_two_seeds(shape):
+    values = np.random.default_rng(0).normal(size=shape)
+    assert claims.variance_component(values) == pytest.approx(mean_covariance(values))
+    # what a seed adds to all its conditions is another matter
+    moved = values + np.arange(shape[0])[:, None]
+    assert claims.variance_component(moved) == pytest.approx(claims.variance_component(values))
+    groups = [claims.variance_component(part) for part in (values, 3 * values)]
+    together = claims.variance_component(np.array([values, 3 * values]))
+    assert together == pytest.approx(np.mean(groups))
+
+
+def test_the_variance_component_of_noise_is_zero_on_average_and_that_of_means_their_variance():
+    generator, means = np.random.default_rng(0), np.array([0.0, 1.0, 5.0])
+    noise = generator.normal(size=(4000, 4, 3))
+    for truth, values in ((0.0, noise), (means.var(ddof=1), noise + means)):
+        estimates = np.array([claims.variance_component(part) for part in values])
+        assert abs(estimates.mean() - truth) < 4 * estimates.std() / math.sqrt(len(values))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_the_ratio_of_components_is_what_students_test_does_not_exclude(level):
+    generator = np.random.default_rng(1)
+    means = generator.normal(size=(2, 9))
+    one, other = means[:, None] * [[[1.0]], [[2.0]]] + generator.normal(0, 0.4, (2, 5, 9))
+    ratio, low, high = claims.component_ratio_interval(one, other, level)
+    assert ratio == pytest.approx(mean_covariance(one) / mean_covariance(other))
+    pseudo = []
+    for values in (one, other):
+        left = [mean_covariance(np.delete(values, seed, 0)) for seed in range(5)]
+        pseudo.append(5 * mean_covariance(values) - 4 * np.array(left))
+    for end in (low, high):  # where the test just excludes
+        assert 0 < end < 2
+        p = stats.ttest_1samp(pseudo[0] - end * pseudo[1], 0).pvalue
+        assert p == pytest.approx(1 - level)
+    assert low < ratio < high
+
+
+def test_a_ratio_to_nothing_but_noise_is_open_and_one_of_noise_reaches_down_to_zero():
+    generator = np.random.default_rng(0)
+    noise, means = generator.normal(size=(4, 9)), 10 * np.arange(9)
+    assert np.isnan(claims.component_ratio_interval(noise, generator.normal(size=(4, 9)))).all()
+    assert np.isnan(claims.component_ratio_interval(np.zeros((4, 9)), np.zeros((4, 9)))).all()
+    ratio, low, high = claims.component_ratio_interval(noise, noise + means)
+    assert low == 0 <= ratio <= high < 0.1
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros(3), np.zeros((1, 3)), np.zeros((4, 1)), [[1.0, 2.0], [3.0, math.nan]]]
+)
+def test_what_has_no_variance_component(values):
+    with pytest.raises(UsageError, match="a variance component needs finite values of 2 or more"):
+        claims.variance_component(values)
+
+
+def test_what_has_no_ratio_of_components():
+    with pytest.raises(UsageError, match="needs finite values of 3 or more seeds by two or more"):
+        claims.component_ratio_interval(np.zeros((2, 3)), np.zeros((2, 3)))
+    with pytest.raises(UsageError, match="a ratio needs the same seeds, got 4 and 5"):
+        claims.component_ratio_interval(np.zeros((4, 3)), np.zeros((5, 3)))
 
 
 # decisions
