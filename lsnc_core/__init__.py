@@ -65,6 +65,7 @@ Symbols
   lambda_H  lambda_H          weight decay of the features
   lambda_b  lambda_b          weight decay of b
   eps       FeatureModel.eps  sqrt(n lambda_W lambda_H)      Guo Theorem 1
+  eps_+     any_sign(m).eps   eps sqrt(K/(K-1)), for H >= 0
   a_delta   margin            target logit minus any other   Guo Theorem 1
   p_t, p_o  p_on, p_off       softmax of target, of others   Guo Theorem 1
 

@@ -57,6 +57,13 @@ EQUATIONS = (
         claims=("G9", "G11"),
     ),
     Equation(
+        number="Guo Theorem 1",
+        content="the same for non-negative features, ours",
+        function="theory.ufm_nonnegative.minimiser",
+        figures=("guo-nonnegative",),
+        claims=("G9", "G17"),
+    ),
+    Equation(
         number="Guo Theorem 2",
         content="spectrum of the Hessian at the minimiser",
         function="theory.ufm_spectra.spectrum",

@@ -1,32 +1,38 @@
 """Guo et al. 2025, Theorem 1: the global minimisers of the feature model, and networks under its
 weight decays.
 
-Figures: margin and norms of the minimisers; the threshold; norms of networks (F10). Claims: G9,
-G11. An optimiser that does not know the closed form reaches it to rounding; the norms of collapsed
-networks come within 2 % of it.
+Figures: margin and norms of the minimisers; the threshold; non-negative features; norms of networks
+(F10). Claims: G9, G11, G17. An optimiser that does not know the closed form reaches it to rounding;
+the norms of collapsed networks come within 2 % of it.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lsnc_core.claims import Case, Claim, Verdict, decides, seed_case
+from lsnc_core.claims import OURS, Case, Claim, Verdict, decides, seed_case
 from lsnc_core.data_sources import source_of
 from lsnc_core.papers.guo import PAPER, SMOOTHED
 from lsnc_core.papers.guo.drawing import DASHES, NORMS, STRENGTH, draw_curve
-from lsnc_core.papers.guo.measured import fetch_history, last_epochs, strength
+from lsnc_core.papers.guo.measured import fetch_history, last_epochs
 from lsnc_core.papers.guo.minimisers import (
     CLASSES,
+    COMPARED,
     THRESHOLD_CLASSES,
     limit_table,
     predict_line,
+    predict_nonnegative,
     solve_cells,
+    solve_nonnegative,
     solve_threshold,
 )
 from lsnc_core.papers.guo.model import MARKS, TRIED_ON, label_strength, show_integers
-from lsnc_core.papers.guo.networks import epochs_until, kept_mass, sizes_of
+from lsnc_core.papers.guo.theorem_networks import (
+    LATE,
+    compare_norms,
+    describe_norms,
+    plan_theorem,
+)
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.show import Drawing, Table, Verdicts, figure
@@ -40,77 +46,20 @@ if TYPE_CHECKING:
 PAGE = Page(
     title="The global minimisers of the feature model",
     section="Theorem 1",
-    shows="margin, norms and threshold",
+    shows="margin, norms and threshold, non-negative features",
     minutes={"quick": 0.4},
 )
 
 # ---- runs
 
-NETWORK_STRENGTHS = (0.0, 0.05, 0.1)
-LATE = 0.8  # the part of training after which norms should stand still
-# The theorem's weight decays are those of the released code, with lambda_H scaled so that
-# n lambda_H, on which alone the norms depend, is theirs.
-LAMBDA_W, LAMBDA_B, N_LAMBDA_H = 1e-3, 1e-2, 5e-3
-
-
-@dataclass(frozen=True)
-class Size:
-    """What is trained under Theorem 1's weight decays.
-
-    In `quick` 200 images, few enough for so small a network to leave its features nearly free, as
-    the theorem has them: with 1,000 its NC1 stays at 0.2 and ‖w‖ 8 to 10 % above the closed form,
-    however long it is trained.
-
-    Attributes:
-        train_size: training images.
-        epochs: epochs of training.
-        seeds: networks of each strength.
-        batch, lr, lr_steps: batch, learning rate of SGD, and the epochs at which it falls.
-    """
-
-    train_size: int
-    epochs: int
-    seeds: int
-    batch: int
-    lr: float
-    lr_steps: tuple[int, ...]
-
-
-SIZES = {
-    "smoke": Size(train_size=100, epochs=6, seeds=1, batch=50, lr=0.2, lr_steps=(5,)),
-    "quick": Size(train_size=200, epochs=1000, seeds=4, batch=100, lr=0.2, lr_steps=(667, 833)),
-    "gpu": Size(train_size=50000, epochs=200, seeds=1, batch=128, lr=0.05, lr_steps=(100, 150)),
-    "paper": Size(train_size=50000, epochs=800, seeds=4, batch=128, lr=0.05, lr_steps=(150, 350)),
-}
-
 
 def plan_runs(profile: str) -> list[RunSpec]:
-    """The networks of F10: the profile's first one with batch norm as the last layer of the
-    features, under Theorem 1's weight decays alone.
+    """The networks of F10, see `theorem_networks.plan_theorem`.
 
     Raises:
         UsageError: for an unknown profile.
     """
-    network, size = sizes_of(profile)[0].network, SIZES[profile]
-    K = source_of(network.data).num_classes
-    settings = asdict(size)
-    seeds = settings.pop("seeds")
-    base = replace(
-        network,
-        feature_norm=True,
-        **settings,
-        weight_decay=0.0,
-        lambda_W=LAMBDA_W,
-        lambda_b=LAMBDA_B,
-        lambda_H=N_LAMBDA_H * K / size.train_size,
-        validation_size=0,
-        evaluate_at=epochs_until(size.epochs, round(LATE * size.epochs)),
-    )
-    specs = []
-    for delta in NETWORK_STRENGTHS:
-        replicate = replace(base, p=kept_mass(delta, K))
-        specs += [replace(replicate, seed=seed, order_seed=seed) for seed in range(seeds)]
-    return specs
+    return plan_theorem(profile)
 
 
 # ---- tables
@@ -125,6 +74,7 @@ class Tables(NamedTuple):
     cells: "pd.DataFrame"
     threshold: "pd.DataFrame"
     limits: "pd.DataFrame"
+    nonnegative: "pd.DataFrame"
 
 
 def load(profile: str) -> Tables:
@@ -133,7 +83,9 @@ def load(profile: str) -> Tables:
     Raises:
         UsageError: for an unknown profile.
     """
-    return Tables(solve_cells(profile), solve_threshold(profile), limit_table())
+    return Tables(
+        solve_cells(profile), solve_threshold(profile), limit_table(), solve_nonnegative(profile)
+    )
 
 
 def list_code_norms() -> Table:
@@ -147,47 +99,16 @@ def list_code_norms() -> Table:
     return Table(header, rows)
 
 
-def network_model(spec: RunSpec) -> FeatureModel:
-    """The feature model whose minimisers Theorem 1 predicts for a run of `plan_runs`, with its own
-    K, n and weight decays.
-    """
-    K = source_of(spec.data).num_classes
-    width = spec.widths[-1] * (8 if spec.model == "resnet18" else 1)
-    return FeatureModel(K, spec.train_size // K, width, spec.lambda_W, spec.lambda_H)
-
-
 def load_networks(profile: str, device: str = "auto") -> "pd.DataFrame":
     """Networks under Theorem 1's weight decays; missing ones are trained first.
 
-    Returns: as `compare_norms`.
+    Returns: as `theorem_networks.compare_norms`.
 
     Raises:
         UsageError: for an unknown profile.
     """
     specs = plan_runs(profile)
     return compare_norms(fetch_history(specs, device, parts=("train",)), specs)
-
-
-def compare_norms(table: "pd.DataFrame", specs: Sequence[RunSpec]) -> "pd.DataFrame":
-    """Norms of networks beside the closed form at the runs' own K, n and weight decays.
-
-    Args:
-        table: from `measured.fetch_history`.
-        specs: its runs, from `plan_runs`.
-
-    Returns:
-        pandas.DataFrame: the table with predicted_w, predicted_h (mean norms of w_k and h_k by the
-        theorem) and error_w, error_h (measured by predicted minus 1).
-    """
-    table, predicted_w, predicted_h = table.copy(), {}, {}
-    for spec in specs:
-        delta = strength(spec)
-        at = ufm.minimiser(network_model(spec), Loss("ls", delta))
-        predicted_w[delta], predicted_h[delta] = float(at.W_norm), float(at.h_norm)
-    for norm, predicted in (("w", predicted_w), ("h", predicted_h)):
-        table[f"predicted_{norm}"] = table.delta.map(predicted)
-        table[f"error_{norm}"] = table[f"{norm}_norm"] / table[f"predicted_{norm}"] - 1
-    return table
 
 
 # ---- figures
@@ -288,6 +209,53 @@ def draw_threshold(table: "pd.DataFrame") -> Drawing:
 
 
 @figure(
+    "guo-nonnegative",
+    title="Theorem 1 with non-negative features",
+    paper="no such figure known to us; the theorem lets features have any sign.",
+    alt="Three panels. Margin and norms against smoothing strength, with non-negative features and "
+    "with any sign. Their change in per cent against strength and number of classes: norms change "
+    "by more than two per cent at 10 classes, most at two.",
+)
+def draw_nonnegative(table: "pd.DataFrame") -> Drawing:
+    """Margin and norms against delta, and their change from any sign against delta and K.
+
+    Args:
+        table: from `solve_nonnegative`.
+    """
+    import matplotlib.pyplot as plt
+
+    drawing, panels = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    kinds = (("strength", ""), ("strength", "change_"), ("K", "change_"))
+    for panel, (varied, kind) in zip(panels, kinds, strict=True):
+        cells = table[table.varied == varied]
+        line = predict_nonnegative(varied, cells)
+        for number, (name, label) in enumerate(COMPARED.items()):
+            look = {"color": COLOURS[number]}
+            panel.plot(line.x, line[kind + name], ls=DASHES[number], **look)
+            look |= {"marker": MARKS[number], "ms": 5, "ls": "", "label": label}
+            if name == "feature_norm":  # changes as ‖w_k‖ does
+                look |= {"ms": 9, "mfc": "none"}
+            panel.plot(cells[varied], cells[f"found_{kind}{name}"], **look)
+        if kind:
+            tolerance = 100 * NORM_TOLERANCE
+            panel.axhspan(-tolerance, tolerance, color="grey", alpha=0.2, lw=0)
+        else:
+            any_sign = line.filter(like="any_")
+            panel.plot(line.x, any_sign, color="black", lw=0.8, zorder=0)
+    panels[0].set(xlabel=STRENGTH, ylabel="margin and norms", title="10 classes; black: any sign")
+    panels[1].set(xlabel=STRENGTH, ylabel="change from any sign, %", title="10 classes")
+    panels[2].set(xlabel="classes K", xscale="log", title=rf"$\delta$ = {SMOOTHED:g}")
+    show_integers(panels[2], CLASSES)
+    panels[2].legend(frameon=False, fontsize="small")
+    caption = (
+        "a ReLU before the classifier makes ‖w_k‖ and ‖h_k‖ larger and ‖h_k − h_G‖ smaller, at 10 "
+        f"classes by more than the {NORM_TOLERANCE:.0%} of G9 (grey), at fewer by more still; "
+        "lines: closed form, marks: bound-constrained L-BFGS."
+    )
+    return Drawing(drawing, caption, table)
+
+
+@figure(
     "guo-f10",
     number="F10",
     title="Guo, networks under Theorem 1's decays (F10)",
@@ -316,23 +284,6 @@ def draw_f10(table: "pd.DataFrame") -> Drawing:
     return Drawing(drawing, describe_norms(table), table)
 
 
-def describe_norms(table: "pd.DataFrame") -> str:
-    """Norms measured at the end beside Theorem 1's, means over seeds."""
-    parts = []
-    for delta, rows in last_epochs(table).groupby("delta"):
-        at = rows[["w_norm", "predicted_w", "h_norm", "predicted_h", "nc1"]].mean()
-        parts.append(
-            f"δ = {delta:g}: ‖w‖ {at.w_norm:.3f} (theorem {at.predicted_w:.3f}), "
-            f"‖h‖ {at.h_norm:.3f} ({at.predicted_h:.3f}), NC1 {at.nc1:.3f}"
-        )
-    one = table.iloc[0]
-    decays = f"λ_W = {one.lambda_W:g}, λ_b = {one.lambda_b:g}, λ_H = {one.lambda_H:g}"
-    return (
-        f"{decays} for {one.train_size:,} images; at the end, means over {table.seed.nunique()} "
-        f"seeds; {'; '.join(parts)}."
-    )
-
-
 # ---- claims
 
 # fixed before the first run
@@ -355,13 +306,16 @@ NOT_ZERO = 0.1  # mean ‖w‖ half a percent below the threshold
 )
 def decide_g11(claim: Claim, tables: Tables) -> Verdict:
     """The closed form against the optimiser, its threshold and its limit without weight decay."""
-    cells, near, limits = tables
+    cells, near, limits = tables.cells, tables.threshold, tables.limits
     above, below = near[near.level > 1], near[near.level < 1]
     largest = max(above.found_w.max(), above.found_h.max())
     searched = (limits.margin - limits.searched).abs().max()
     weakest = limits[limits.eps == limits.eps.min()]
     apart = (weakest.margin - weakest.limit).abs().max()
-    cases = [*_error_cases("part norms", cells), *_error_cases("part threshold", near)]
+    tolerances = {"loss_error": LOSS_TOLERANCE}
+    tolerances |= dict.fromkeys(("logit_error", "norm_error"), POINT_TOLERANCE)
+    cases = _error_cases("part norms", cells, tolerances)
+    cases += _error_cases("part threshold", near, tolerances)
     for name, quantity, value, tolerance in (
         ("part threshold", "largest mean norm beyond it", largest, POINT_TOLERANCE),
         ("part limit", "closed form and search differ by", searched, SEARCH_TOLERANCE),
@@ -374,18 +328,51 @@ def decide_g11(claim: Claim, tables: Tables) -> Verdict:
     return Verdict(claim, TRIED_ON, cases, remark=remark)
 
 
-def _error_cases(name: str, table: "pd.DataFrame") -> list[Case]:
-    """Worst errors of f, logits and norms over the rows of `minimisers.solve`."""
-    columns = (
-        ("loss_error", "worst error in f", LOSS_TOLERANCE),
-        ("logit_error", "worst error in a logit", POINT_TOLERANCE),
-        ("norm_error", "worst error in a norm", POINT_TOLERANCE),
-    )
+def _error_cases(name: str, table: "pd.DataFrame", tolerances: dict[str, float]) -> list[Case]:
+    """Worst errors of f, logits and norms over a table's rows."""
     cases = []
-    for column, quantity, tolerance in columns:
-        worst = table[column].max()
-        cases.append(Case.exact(name, quantity, worst, at_most=tolerance, form=".1e"))
+    for column, quantity in (
+        ("loss_error", "worst error in f"),
+        ("logit_error", "worst error in a logit"),
+        ("norm_error", "worst error in a norm"),
+    ):
+        worst, at_most = table[column].max(), tolerances[column]
+        cases.append(Case.exact(name, quantity, worst, at_most=at_most, form=".1e"))
     return cases
+
+
+# fixed, with the formula, before this was written
+NONNEGATIVE_TOLERANCES = {"loss_error": 1e-8, "logit_error": 1e-5, "norm_error": 1e-4}
+
+
+@decides(
+    Claim(
+        "G17",
+        OURS,
+        "Theorem 1, for features after a ReLU",
+        "With non-negative features the minimisers are orthogonal frames, and the closed form has "
+        "ε √(K/(K − 1)) in place of ε.",
+        "a bound-constrained optimiser finds f to 1e-8, logits to 1e-5 and norms to 1e-4; cosines "
+        "between features of two classes and NC1 to NC3 are zero to 1e-4",
+    )
+)
+def decide_g17(claim: Claim, table: "pd.DataFrame") -> Verdict:
+    """The closed form against the optimiser; what NC1 to NC3 do not see.
+
+    Args:
+        table: from `solve_nonnegative`.
+    """
+    cases = _error_cases("part norms", table, NONNEGATIVE_TOLERANCES)
+    for name, quantity, column in (
+        ("part frame", "largest cosine between classes", "cosine"),
+        ("part collapse", "largest of NC1, NC2 and NC3", "collapse"),
+    ):
+        worst = table[column].max()
+        at_most = NONNEGATIVE_TOLERANCES["norm_error"]
+        cases.append(Case.exact(name, quantity, worst, at_most=at_most, form=".1e"))
+    remark = f"{len(table)} cells of δ and K, {table.starts.sum()} random starts"
+    remark += f", of which {table.higher.sum()} end in a local minimum"
+    return Verdict(claim, TRIED_ON, cases, remark=remark)
 
 
 NORM_TOLERANCE = 0.02  # distance from the closed form
@@ -447,4 +434,4 @@ def decide_g9(claim: Claim, table: "pd.DataFrame") -> Verdict:
 
 def verdicts(tables: Tables, networks: "pd.DataFrame") -> Verdicts:
     """The page's answers, in reading order."""
-    return Verdicts([decide_g11(tables), decide_g9(networks)])
+    return Verdicts([decide_g11(tables), decide_g17(tables.nonnegative), decide_g9(networks)])

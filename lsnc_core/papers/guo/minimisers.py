@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lsnc_core.papers.guo import SMOOTHED
 from lsnc_core.papers.guo.model import STRENGTHS, code_model, model_size
-from lsnc_core.theory import ufm, ufm_dynamics, ufm_objective
+from lsnc_core.theory import ufm, ufm_dynamics, ufm_nonnegative, ufm_objective
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 if TYPE_CHECKING:
@@ -181,3 +182,139 @@ def predict_line(varied: str, delta: float | None, part: "pd.DataFrame") -> "pd.
         x = np.array([model.eps for model in models])
     points = [closed_form(model, Loss("ls", np.array([delta]))) for model in models]
     return pd.concat(points, ignore_index=True).assign(x=x)
+
+
+# ---- non-negative features
+
+# columns and their names in figures
+COMPARED = {"margin": "margin a", "w_norm": r"$\|w_k\|$", "h_norm": r"$\|h_k - h_G\|$"}
+COMPARED["feature_norm"] = r"$\|h_k\|$"
+
+
+def closed_forms(model: FeatureModel, loss: Loss) -> "pd.DataFrame":
+    """The minimisers with non-negative features and with features of any sign.
+
+    Args:
+        model: the model.
+        loss: "ls" with strengths (S,).
+
+    Returns:
+        pandas.DataFrame, one row per strength: the columns of `closed_form`, for non-negative
+        features, h_norm being ‖h_k - h_G‖; feature_norm, ‖h_k‖; any_margin and so on, for features
+        of any sign, which have mean 0; change_margin and so on, from any sign in per cent.
+    """
+    import pandas as pd
+
+    at = ufm_nonnegative.minimiser(model, loss)
+    columns = {"margin": at.margin, "w_norm": at.W_norm, "h_norm": at.h_norm}
+    table = pd.DataFrame(columns | {"feature_norm": at.feature_norm, "value": at.value})
+    free = closed_form(model, loss)
+    free["feature_norm"] = free.h_norm
+    for name in COMPARED:
+        table[f"any_{name}"] = free[name]
+        table[f"change_{name}"] = 100 * (table[name] / free[name] - 1)
+    return table
+
+
+def search_nonnegative(
+    model: FeatureModel, loss: Loss, starts: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where scipy's bound-constrained L-BFGS ends from random starts with H >= 0.
+
+    Args:
+        model: the model.
+        loss: of one strength.
+        starts: number of starts.
+        seed: of the starts.
+
+    Returns:
+        f, float (starts,), and the points, float (starts, model.size).
+    """
+    from scipy import optimize
+
+    x = ufm_objective.random_starts(model, starts, seed)
+    features = ufm_objective.split(model, x)[1]
+    np.abs(features, out=features)
+    low = np.full(model.size, -np.inf)
+    ufm_objective.split(model, low)[1][:] = 0
+    options = {"ftol": 0, "gtol": 1e-11, "maxiter": 5000, "maxfun": 10000, "maxcor": 20}
+
+    def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
+        return ufm_objective.value_and_gradient(model, loss, point)
+
+    values = np.empty(starts)
+    for row in range(starts):
+        bounds = optimize.Bounds(low, np.inf)
+        found = optimize.minimize(
+            objective, x[row], jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        )
+        values[row], x[row] = found.fun, found.x
+    return values, x
+
+
+def solve_nonnegative(profile: str) -> "pd.DataFrame":
+    """The lowest end of bound-constrained L-BFGS beside the closed form, over strengths and numbers
+    of classes. Some starts may end in a local minimum, with a class whose features are all zero.
+
+    Returns:
+        pandas.DataFrame, one row per cell: varied ("strength" or "K"), strength, K, starts; the
+        columns of `closed_forms`; found_margin and so on (means), found_change_margin and so on;
+        loss_error, logit_error, norm_error (absolute, the worst of the lowest end); cosine, the
+        largest between features of two classes, without its sign; collapse, the largest of NC1, NC2
+        and NC3; higher, the number of starts that end higher.
+    """
+    import pandas as pd
+
+    starts = min(model_size(profile).starts // 2, FEW_STARTS)
+    cells = [("strength", 10, delta) for delta in STRENGTHS]
+    cells += [("K", K, SMOOTHED) for K in CLASSES]
+    parts = []
+    for varied, K, delta in cells:
+        model, loss = code_model(K), Loss("ls", np.array([delta]))
+        expected = closed_forms(model, loss)
+        values, x = search_nonnegative(model, Loss("ls", delta), starts)
+        found = _measure(model, x[[values.argmin()]], expected.iloc[0])
+        found["loss_error"] = abs(values.min() - expected.value[0])
+        found["higher"] = (values > values.min() + 1e-8).sum()
+        for name in COMPARED:
+            ratio = found[f"found_{name}"] / expected[f"any_{name}"][0]
+            found[f"found_change_{name}"] = 100 * (ratio - 1)
+        sizes = {"varied": varied, "strength": delta, "K": K, "starts": starts}
+        parts.append(expected.assign(**sizes, **found))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _measure(model: FeatureModel, x: np.ndarray, expected: "pd.Series") -> dict[str, float]:
+    """Found values, errors, cosine and collapse of one point (1, size), see `solve_nonnegative`."""
+    W, H, _ = ufm_objective.split(model, x)
+    margins = own_minus_other(model, ufm_objective.logits(model, x))
+    norms = {
+        "w_norm": np.linalg.norm(W, axis=-1),
+        "h_norm": np.linalg.norm(H - H.mean(1, keepdims=True), axis=-1),
+        "feature_norm": np.linalg.norm(H, axis=-1),
+    }
+    own = ufm_objective.classes(model)
+    unit = H[0] / norms["feature_norm"][0][:, None]
+    found = {"found_margin": margins.mean()}
+    errors = []
+    for name, values in norms.items():
+        found[f"found_{name}"] = values.mean()
+        errors.append(np.abs(values - expected[name]).max())
+    return found | {
+        "logit_error": np.abs(margins - expected.margin).max(),
+        "norm_error": max(errors),
+        "cosine": np.abs(np.where(own[:, None] == own, 0.0, unit @ unit.T)).max(),
+        "collapse": np.max(ufm_dynamics.collapse(model, x)[:3]),
+    }
+
+
+def predict_nonnegative(varied: str, part: "pd.DataFrame") -> "pd.DataFrame":
+    """The closed forms along one panel's axis: x and the columns of `closed_forms`."""
+    import pandas as pd
+
+    if varied == "strength":
+        x = np.linspace(0, part.strength.max(), 200)
+        return closed_forms(code_model(), Loss("ls", x)).assign(x=x)
+    x = np.arange(part.K.min(), part.K.max() + 1)
+    rows = [closed_forms(code_model(int(K)), Loss("ls", np.array([SMOOTHED]))) for K in x]
+    return pd.concat(rows, ignore_index=True).assign(x=x)

@@ -4,16 +4,19 @@ figures.
 
 import itertools
 import math
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from lsnc_core import models
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, every
 from lsnc_core.papers.guo import guo_4_minimisers as page
-from lsnc_core.papers.guo import measured
+from lsnc_core.papers.guo import measured, minimisers, model, theorem_networks
 from lsnc_core.theory import ufm
 
 
@@ -68,10 +71,59 @@ def test_theorem_1_fails_when_a_number_is_off(tables, table, column, value, part
     assert found == expected | {part: FAILS}
 
 
+# ---- non-negative features
+
+
+def test_the_form_for_non_negative_features_holds_on_what_the_optimiser_finds(tables):
+    verdict = page.decide_g17(tables.nonnegative)
+    assert verdict.outcome == HOLDS and set(outcomes(verdict)) == {"norms", "frame", "collapse"}
+    cells = tables.nonnegative
+    assert sorted(set(cells.K)) == [2, 3, 5, 10, 20]
+    for row in cells.itertuples():
+        # lambda_W = 1e-3 and n lambda_H = 5e-3, with the factor K/(K-1) written out
+        eps = math.sqrt(1e-3 * 5e-3 * row.K / (row.K - 1))
+        margin = math.log(row.K / (row.strength + row.K * eps) - row.K + 1)
+        h_norm = math.sqrt(margin) * ((row.K - 1) / (5 * row.K)) ** 0.25
+        found = (row.found_margin, row.found_feature_norm)
+        assert found == pytest.approx((margin, h_norm), abs=1e-5)
+        h_centred = h_norm * math.sqrt(1 - 1 / row.K)
+        assert row.found_h_norm == pytest.approx(h_centred, abs=1e-5)
+    code = cells[(cells.varied == "strength") & (cells.strength == 0.05)].iloc[0]
+    shown = code[["any_w_norm", "any_h_norm", "found_w_norm", "found_h_norm"]]
+    assert shown.tolist() == pytest.approx([3.1278, 1.3988, 3.2054, 1.3600], abs=5e-5)
+    # 2.5 % more and 2.8 % less: beyond the 2 % of G9
+    changes = code[["found_change_w_norm", "found_change_h_norm"]]
+    assert changes.tolist() == pytest.approx([2.48, -2.78], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "part"),
+    [
+        ("loss_error", 2e-8, "norms"),
+        ("logit_error", 2e-5, "norms"),
+        ("norm_error", 2e-4, "norms"),
+        ("cosine", 2e-4, "frame"),
+        ("collapse", 2e-4, "collapse"),
+    ],
+)
+def test_the_form_for_non_negative_features_fails_when_a_number_is_off(tables, column, value, part):
+    found = outcomes(page.decide_g17(tables.nonnegative.assign(**{column: value})))
+    assert found == dict.fromkeys(("norms", "frame", "collapse"), HOLDS) | {part: FAILS}
+
+
+def test_features_of_any_sign_do_not_pass_for_non_negative_ones():
+    """The simplex ETF of the same model misses every part that tells the two apart."""
+    code, loss = model.code_model(), ufm.Loss("ls", 0.05)
+    expected = minimisers.closed_forms(code, ufm.Loss("ls", np.array([0.05]))).iloc[0]
+    found = minimisers._measure(code, ufm.construct(code, loss, seed=0)[None], expected)
+    assert found["norm_error"] > 0.03 and found["logit_error"] > 0.01
+    assert found["cosine"] == pytest.approx(1 / 9) and found["collapse"] < 1e-6
+
+
 # ---- networks
 
 
-@pytest.mark.parametrize("profile", page.SIZES)
+@pytest.mark.parametrize("profile", theorem_networks.SIZES)
 def test_every_profile_has_distinct_runs(profile):
     specs = page.plan_runs(profile)
     assert len(set(specs)) == len(specs)
@@ -88,8 +140,30 @@ def test_runs_are_predicted_the_norms_of_the_released_code(profile):
     assert all(spec.feature_norm and spec.lambda_b == 1e-2 for spec in specs)
     for spec in specs:
         delta = measured.strength(spec)
-        at = ufm.minimiser(page.network_model(spec), ufm.Loss("ls", delta))
+        at = ufm.minimiser(theorem_networks.network_model(spec), ufm.Loss("ls", delta))
         assert (round(float(at.W_norm), 4), round(float(at.h_norm), 4)) == code[delta]
+
+
+def test_runs_that_end_in_a_relu_are_predicted_the_norms_of_non_negative_features():
+    spec = page.plan_runs("quick")[0]
+    assert theorem_networks.predict_norms(spec) == pytest.approx((3.4987, 1.5647), abs=5e-5)
+    ends_in_a_relu = replace(spec, feature_norm=False)
+    found = theorem_networks.predict_norms(ends_in_a_relu)
+    assert found == pytest.approx((3.5762, 1.5173), abs=5e-5)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_features_are_non_negative_exactly_without_batch_norm_after_them(name):
+    """What `predict_norms` takes the signs from, on random images."""
+    images = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    widths = {"mlp": (12,)}.get(name, (4,) if name.startswith("resnet") else (4, 8, 12))
+    for feature_norm in (False, True):
+        if feature_norm and name == "lenet":
+            continue  # has none
+        options = {"feature_norm": True} if feature_norm else {}
+        network = models.build(name, (1, 16, 16), 10, widths, **options)
+        with torch.no_grad():
+            assert (network.features(images).min() < 0) == feature_norm
 
 
 def norms_table(error, late=None, nc1=0.01):
@@ -153,7 +227,7 @@ def test_norms_are_set_beside_the_theorems(tmp_path, monkeypatch):
         a = math.log(10 / (10 * math.sqrt(5e-6) + row.delta) - 9)
         w, h = math.sqrt(0.9 * a) * 5**0.25, math.sqrt(0.9 * a) * 5**-0.25
         assert (row.error_w, row.error_h) == pytest.approx((row.w_norm / w - 1, row.h_norm / h - 1))
-    caption = page.describe_norms(table)
+    caption = theorem_networks.describe_norms(table)
     assert "λ_H = 0.0005 for 100 images" in caption and "theorem 3.499" in caption
     assert page.decide_g9(table).outcome == UNDECIDED  # one seed
 
@@ -161,9 +235,10 @@ def test_norms_are_set_beside_the_theorems(tmp_path, monkeypatch):
 # ---- figures
 
 
-@pytest.mark.parametrize("name", ["theorem_1", "threshold", "f10"])
+@pytest.mark.parametrize("name", ["theorem_1", "threshold", "nonnegative", "f10"])
 def test_figures_are_closed_named_and_drawn_without_a_warning(name, tables):
     shown = {"theorem_1": tables.cells, "threshold": tables.threshold, "f10": norms_table(0.01)}
+    shown["nonnegative"] = tables.nonnegative
     figure = getattr(page, f"draw_{name}")(shown[name]).drawing
     assert plt.get_fignums() == []
     FigureCanvasAgg(figure).draw()
@@ -183,6 +258,17 @@ def test_lines_are_predictions_and_marks_are_findings(tables):
     np.testing.assert_allclose(margin, expected, atol=1e-12)
     for mark, (_, part) in zip(marks, tables.threshold.groupby("strength"), strict=True):
         np.testing.assert_allclose(mark.get_ydata(), part.found_margin)
+
+
+def test_the_figure_of_non_negative_features_draws_both_forms(tables):
+    norms, change, _ = page.draw_nonnegative(tables.nonnegative).drawing.axes
+    strengths = tables.nonnegative[tables.nonnegative.varied == "strength"]
+    for panel, column in ((norms, "found_w_norm"), (change, "found_change_w_norm")):
+        marks = next(line for line in panel.lines if line.get_label() == r"$\|w_k\|$")
+        np.testing.assert_allclose(marks.get_ydata(), strengths[column])
+    # black, thin: the forms of any sign, at delta = 0 those of the released code
+    black = [line.get_ydata()[0] for line in norms.lines if line.get_color() == "black"]
+    assert sorted(black)[-2:] == pytest.approx([3.4987, 6.0827], abs=5e-5)
 
 
 def test_the_figure_of_norms_draws_every_strength():
