@@ -28,7 +28,7 @@ EQUATIONS = (
         content="NC2, the distance of W Hbar to a simplex ETF, both at Frobenius norm 1",
         function="metrics.collapse.simplex_distance",
         figures=_NETWORKS,
-        claims=("G3", "G4"),
+        claims=("G1", "G3", "G4"),
     ),
     Equation(
         number="Guo eq. 5",
@@ -42,6 +42,7 @@ EQUATIONS = (
         content="NC3, the distance of classifier and centred class means, both at Frobenius norm 1",
         function="metrics.collapse.self_duality",
         figures=("guo-f1", "guo-f12", "guo-f7", "guo-f6"),
+        claims=("G1", "G18"),
     ),
     Equation(
         number="Guo eq. 6",

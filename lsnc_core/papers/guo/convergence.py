@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core.papers.guo.measured import ERROR_REACHED, last_epochs, main_pair
+from lsnc_core.papers.guo.measured import ERROR_REACHED, METRICS, last_epochs, main_pair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # F9: c of log(loss - lowest loss + c) from the released plotting script, and for other image sets
 LOSS_OFFSETS = {"cifar10": 0.002, "cifar100": 0.006, "stl10": 0.01, "tiny-imagenet": 0.005}
 LOSS_OFFSET = 0.002
+# F2: where the axes of the released plotting script put NC1 of networks, with its factor 1/K
+NC1_RANGES = {"cifar10": (5e-5, 1.0), "stl10": (1e-2, 100.0), "tiny-imagenet": (2.5e-2, 5.0)}
+NC1_RANGE = NC1_RANGES["cifar10"]  # of an image set without known axes
 # G10's slope: the paper's epochs 10 to 100, as parts of the 150 before the first step
 SLOPE_PART = (10 / 150, 100 / 150)
 
@@ -42,47 +45,63 @@ def measure_convergence(history: "pd.DataFrame", factor: float) -> "pd.DataFrame
 
     Args:
         history: from `measured.fetch_history`.
-        factor: a network counts as collapsed at this many times the last NC1 of the same seed's
-            cross-entropy network.
+        factor: a metric counts as converged at this many times its last value.
 
     Returns:
-        pandas.DataFrame, one row per (delta, seed): loss, delta, seed and the epochs to_error, to a
-        training error of `ERROR_REACHED`, and to_nc1; NaN where a level is not reached.
+        pandas.DataFrame, one row per (delta, seed): loss, delta, seed and epochs: to_error, to a
+        training error of `ERROR_REACHED`; for each of `METRICS` nc1_own, to `factor` times its last
+        value in the same network, and nc1_ce, to that of the same seed's cross-entropy network; NaN
+        where a level is not reached.
     """
     import pandas as pd
 
     both, rows = main_pair(history), []
     ends = last_epochs(both)
-    level = ends[ends.delta == 0].set_index("seed").nc1 * factor
+    plain = ends[ends.delta == 0].set_index("seed")
     for (delta, seed), run in both.groupby(["delta", "seed"]):
         epochs = run.epoch.to_numpy()
         row = {"loss": "ce", "delta": delta, "seed": seed}
         row["to_error"] = epoch_below(epochs, run.train_error.to_numpy(), ERROR_REACHED)
-        row["to_nc1"] = epoch_below(epochs, run.nc1.to_numpy(), level.get(seed, np.nan))
+        for metric in METRICS:
+            values = run[metric].to_numpy()
+            row[f"{metric}_own"] = epoch_below(epochs, values, factor * values[-1])
+            level = factor * plain[metric].get(seed, np.nan)
+            row[f"{metric}_ce"] = epoch_below(epochs, values, level)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def compare_nc2(plain: "pd.DataFrame", smooth: "pd.DataFrame", points: int = 50) -> float:
+def nc1_range(data: str) -> tuple[float, float]:
+    """Between which values of NC1, with its factor 1/K, the paper compares NC2 on an image set."""
+    return NC1_RANGES.get(data, NC1_RANGE)
+
+
+def compare_nc2(
+    plain: "pd.DataFrame",
+    smooth: "pd.DataFrame",
+    within: tuple[float, float] = (0.0, np.inf),
+    points: int = 50,
+) -> float:
     """Mean of NC2(smooth) - NC2(plain) over log NC1 where both runs have been.
 
     Args:
         plain, smooth: the rows of one run each, with nc1 and nc2; between measurements NC2 is
             linear in log NC1.
+        within: between which values of NC1.
         points: of the grid in log NC1.
 
     Returns:
         The mean difference; NaN where the ranges of NC1 do not overlap.
     """
     plain, smooth = plain.sort_values("nc1"), smooth.sort_values("nc1")
-    x_plain, x_smooth = np.log(plain.nc1.to_numpy()), np.log(smooth.nc1.to_numpy())
-    low, high = max(x_plain[0], x_smooth[0]), min(x_plain[-1], x_smooth[-1])
+    low = max(plain.nc1.min(), smooth.nc1.min(), within[0])
+    high = min(plain.nc1.max(), smooth.nc1.max(), within[1])
     if not low < high:
         return float("nan")
     # an even grid in log NC1 weighs each level of collapse alike, however many epochs lie there
-    grid = np.linspace(low, high, points)
-    nc2_plain = np.interp(grid, x_plain, plain.nc2.to_numpy())
-    nc2_smooth = np.interp(grid, x_smooth, smooth.nc2.to_numpy())
+    grid = np.linspace(np.log(low), np.log(high), points)
+    nc2_plain = np.interp(grid, np.log(plain.nc1), plain.nc2)
+    nc2_smooth = np.interp(grid, np.log(smooth.nc1), smooth.nc2)
     return float(np.mean(nc2_smooth - nc2_plain))
 
 

@@ -206,12 +206,10 @@ def nc2_table(curves: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    pair, rows = curves[curves.delta.isin((0.0, SMOOTHED))], []
-    nc1, nc2 = pivot_runs(pair, "nc1"), pivot_runs(pair, "nc2")
-    for spread in sorted(set(pair.spread)):
+    rows = []
+    for spread in sorted(set(curves.spread)):
         for level in NC1_LEVELS:
-            plain = _nc2_of_starts(nc1[spread, 0.0], nc2[spread, 0.0], level)
-            smooth = _nc2_of_starts(nc1[spread, SMOOTHED], nc2[spread, SMOOTHED], level)
+            plain, smooth = compare_starts(curves, spread, level)
             interval = np.nan, np.nan, np.nan
             if np.isfinite(smooth - plain).all():
                 # paired: both strengths descend from the same start
@@ -221,9 +219,17 @@ def nc2_table(curves: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def _nc2_of_starts(nc1: "pd.DataFrame", nc2: "pd.DataFrame", level: float) -> np.ndarray:
-    """NC2 of each start when NC1 first passes the level: float (starts,)."""
-    return np.array([_crossing(nc1[start], nc2[start], level) for start in nc1])
+def compare_starts(
+    curves: "pd.DataFrame", spread: float, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """NC2 of each start when NC1 first passes a level, without smoothing and with the paper's:
+    float (starts,) twice, NaN where a run does not get there.
+    """
+    sides = []
+    for delta in (0.0, SMOOTHED):
+        runs = curves[(curves.spread == spread) & (curves.delta == delta)].groupby("start")
+        sides.append(np.array([_crossing(run.nc1, run.nc2, level) for _, run in runs]))
+    return sides[0], sides[1]
 
 
 def _crossing(nc1: "pd.Series", nc2: "pd.Series", level: float) -> float:

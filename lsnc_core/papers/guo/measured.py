@@ -92,6 +92,17 @@ def main_pair(table: "pd.DataFrame") -> "pd.DataFrame":
     return table[(table.loss == "ce") & table.delta.isin((0.0, SMOOTHED))]
 
 
+def select_losses(history: "pd.DataFrame", losses: Sequence[str]) -> "pd.DataFrame":
+    """The rows of the losses asked for, in that order."""
+    import pandas as pd
+
+    parts = []
+    for name in dict.fromkeys(losses):
+        label = loss_label("ce", SMOOTHED) if name == "ls" else loss_label(name)
+        parts.append(history[history.arm == label])
+    return pd.concat(parts)
+
+
 def paired(
     table: "pd.DataFrame", column: str, first: float = 0.0, second: float = SMOOTHED
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -147,3 +158,15 @@ def describe_ends(table: "pd.DataFrame") -> str:
             f"NC1 {means.nc1:.3g}, NC2 {means.nc2:.3f}, NC3 {means.nc3:.3f}"
         )
     return f"at the end, means over seeds; {'; '.join(phrases)}."
+
+
+def describe_ranges(table: "pd.DataFrame") -> str:
+    """Where the points of F2 lie, over all seeds and measured epochs, as a sentence of numbers."""
+    phrases = []
+    for name, part in table.groupby("data", sort=False):
+        error, nc2, nc1 = part.test_error, part.nc2, part.nc1
+        phrases.append(
+            f"{Path(name).name}: test error {error.min():.2f} to {error.max():.2f}, "
+            f"NC2 {nc2.min():.2f} to {nc2.max():.2f}, NC1 {nc1.min():.2g} to {nc1.max():.2g}"
+        )
+    return "; ".join(phrases)

@@ -37,6 +37,7 @@ class DeepSize:
             the section on calibration. The paper has a fifth of its usual weight decay in one
             section, most likely this one.
         strengths: all smoothing strengths.
+        halved_seeds: of the other strengths in `plan_halved`.
     """
 
     network: RunSpec
@@ -45,6 +46,7 @@ class DeepSize:
     keep_at: tuple[int, ...]
     calibration_weight_decay: float | None = None
     strengths: tuple[float, ...] = STRENGTHS
+    halved_seeds: int = 1
 
 
 def epochs_until(epochs: int, *more: int) -> tuple[int, ...]:
@@ -57,16 +59,33 @@ def epochs_until(epochs: int, *more: int) -> tuple[int, ...]:
     return tuple(sorted(earlier | {epochs}))
 
 
+def epochs_after(lr_steps: Sequence[int]) -> list[int]:
+    """Epochs just after each step of the learning rate, where metrics fall so fast that the usual
+    epochs would miss it: 10 of them in the paper's schedule, fewer where the first step comes
+    before its 150.
+
+    >>> epochs_after((30, 60))
+    [31, 32, 61, 62]
+    """
+    count = min(10, max(2, round(lr_steps[0] / 15)))
+    epochs = []
+    for step in lr_steps:
+        epochs += range(step + 1, step + count + 1)
+    return epochs
+
+
 def _network(
     data: str, sizes: tuple[int, int, int], model: str, widths: tuple[int, ...], **settings: object
 ) -> RunSpec:
     """A run with the paper's learning rate, momentum and schedule but for `settings`; sizes are
-    training, validation and test images.
+    training, validation and test images. It is also measured just after each step of the rate.
     """
     fixed = {"pool": 1, "a": 1.0, "p": 1.0, "lr": 0.05, "momentum": 0.9, "schedule": "steps"}
     fixed |= {"seed": 0, "order_seed": 0, "model": model, "widths": widths}
     images = dict(zip(("train_size", "validation_size", "test_size"), sizes, strict=True))
-    return RunSpec(data=data, **(fixed | images | settings))
+    network = RunSpec(data=data, **(fixed | images | settings))
+    later = {epoch for epoch in epochs_after(network.lr_steps) if epoch < network.epochs}
+    return replace(network, evaluate_at=tuple(sorted(later | set(network.evaluate_at))))
 
 
 # what the released loaders standardise by; those of Tiny ImageNet are not known to us
@@ -117,6 +136,7 @@ _QUICK = DeepSize(
     other_seeds=4,
     keep_at=(3, 8, 20, 40, 60, 70, 100, 150),
     calibration_weight_decay=1e-3,
+    halved_seeds=4,
 )
 
 NETWORKS = {
@@ -277,6 +297,33 @@ def plan_strengths(profile: str, data_set: str = "") -> list[RunSpec]:
     for size in sizes_of(profile, data_set):
         specs += _other_strengths(size)
     return specs
+
+
+def plan_halved(profile: str, data_set: str = "") -> list[RunSpec]:
+    """The networks of `plan_strengths` once more with half as long a schedule, measured at its end:
+    all seeds of strengths 0 and 0.05, `DeepSize.halved_seeds` of the others.
+
+    They show whether training ended, see `premises.check_ended`.
+
+    Raises:
+        UsageError: for an unknown profile or data set.
+    """
+    specs = plan_dynamics(profile, data_set=data_set)
+    for size in sizes_of(profile, data_set):
+        specs += [spec for spec in _other_strengths(size) if spec.seed < size.halved_seeds]
+    return halve_schedules(specs)
+
+
+def halve_schedules(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The same networks from the same starts, with half as many epochs before every step of the
+    rate and in all, measured at the end.
+    """
+    halved = []
+    for spec in specs:
+        epochs, steps = spec.epochs // 2, tuple(step // 2 for step in spec.lr_steps)
+        settings = {"lr_steps": steps, "evaluate_at": (epochs,), "keep_at": ()}
+        halved.append(replace(spec, epochs=epochs, **settings))
+    return halved
 
 
 def plan_calibration(profile: str, data_set: str = "") -> list[RunSpec]:

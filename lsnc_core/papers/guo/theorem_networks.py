@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NETWORK_STRENGTHS = (0.0, 0.05, 0.1)
-LATE = 0.8  # the part of training after which norms should stand still
 # The theorem's weight decays are those of the released code, with lambda_H scaled so that
 # n lambda_H, on which alone the norms depend, is theirs.
 LAMBDA_W, LAMBDA_B, N_LAMBDA_H = 1e-3, 1e-2, 5e-3
@@ -76,7 +75,7 @@ def plan_theorem(profile: str) -> list[RunSpec]:
         lambda_b=LAMBDA_B,
         lambda_H=N_LAMBDA_H * K / size.train_size,
         validation_size=0,
-        evaluate_at=epochs_until(size.epochs, round(LATE * size.epochs)),
+        evaluate_at=epochs_until(size.epochs),
     )
     specs = []
     for delta in NETWORK_STRENGTHS:

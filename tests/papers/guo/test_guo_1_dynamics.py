@@ -5,7 +5,16 @@ with a loss of one's own.
 import numpy as np
 import pandas as pd
 import pytest
-from guo_tables import OWN_LOSS, made_up_history, texts_of, trained_networks
+from guo_tables import (
+    MOST_BY_CHANCE,
+    OWN_LOSS,
+    count_decided,
+    halve,
+    made_up_history,
+    null_history,
+    texts_of,
+    trained_networks,
+)
 
 from lsnc_core import runs
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, claims_in
@@ -14,11 +23,11 @@ from lsnc_core.papers.guo.measured import last_epochs
 from lsnc_core.show import cards_in
 
 VERDICTS = {
-    "G1": page.decide_g1,
-    "G2": page.decide_g2,
-    "G3": page.decide_g3,
-    "G4": page.decide_g4,
-    "G10": page.decide_g10,
+    "G1": lambda history, change=0.0: page.decide_g1(history, halve(history, change)),
+    "G2": lambda history, change=0.0: page.decide_g2(history, halve(history, change)),
+    "G3": lambda history, change=0.0: page.decide_g3(history, halve(history, change)),
+    "G4": lambda history, change=0.0: page.decide_g4(history),
+    "G10": lambda history, change=0.0: page.decide_g10(history),
 }
 DRAWINGS = (page.draw_f1, page.draw_f2, page.draw_f7, page.draw_f9, page.draw_f11, page.draw_f12)
 
@@ -38,10 +47,70 @@ def test_too_few_seeds_decide_nothing(claim):
     assert VERDICTS[claim](made_up_history(seeds=3)).outcome == UNDECIDED
 
 
+@pytest.mark.parametrize("claim", VERDICTS)
+@pytest.mark.parametrize("better", (1.0, -1.0))
+def test_claims_about_the_end_need_training_that_ended(claim, better):
+    """A tenth or more between a schedule and its half leaves them open, either way."""
+    history = made_up_history(better)
+    ended, moving = VERDICTS[claim](history, 0.05), VERDICTS[claim](history, 0.2)
+    assert ended.outcome != UNDECIDED
+    if claim in ("G4", "G10"):  # about what happens on the way
+        assert moving.outcome == ended.outcome
+        return
+    if claim == "G1" and better == -1.0:
+        assert moving.outcome == FAILS  # the training error is reached later, whatever the ends are
+        return
+    assert moving.outcome == UNDECIDED
+    assert {premise.name for premise in moving.unmet} == {"training ended"}
+    assert "training ended 17%" in moving.measured and "as claimed" in moving.measured
+
+
+@pytest.mark.parametrize("claim", ("G2", "G3"))
+def test_claims_about_the_end_need_learned_images(claim):
+    verdict = VERDICTS[claim](made_up_history().assign(train_error=0.02))
+    assert [premise.name for premise in verdict.unmet] == ["training error"] * 2
+    assert verdict.outcome == UNDECIDED
+
+
+def test_networks_that_were_not_trained_with_half_the_schedule_decide_nothing():
+    history = made_up_history()
+    verdict = page.decide_g2(history, halve(history)[:0])
+    assert verdict.outcome == UNDECIDED and "training ended not measured" in verdict.measured
+
+
 def test_g1_is_open_where_nothing_is_learned():
-    verdict = page.decide_g1(made_up_history().assign(train_error=0.5))
-    assert verdict.outcome == UNDECIDED and verdict.cases[1].outcome == HOLDS
-    assert [case.name for case in verdict.cases] == ["epochs to error", "epochs to NC1"]
+    verdict = VERDICTS["G1"](made_up_history().assign(train_error=0.5))
+    found = {case.name: case.outcome for case in verdict.cases if case.deciding}
+    assert verdict.outcome == UNDECIDED and found.pop("epochs to error") == UNDECIDED
+    assert list(found) == ["epochs to NC1", "epochs to NC2", "epochs to NC3"]
+    assert set(found.values()) == {HOLDS}
+    assert "to 2 times CE's last value, which repeats G2 and G3: epochs to CE's" in verdict.remark
+
+
+def test_g4_is_decided_within_the_papers_range():
+    """Smoothing has the larger NC2 at NC1 above 1, where the axes of F2 end."""
+    history = made_up_history()
+    above = (history.nc1 > 3) & (history.delta > 0)
+    history.loc[above, "nc2"] += 10
+    assert history.nc1.max() > 5 and page.decide_g4(history).outcome == HOLDS
+    wider = history.assign(data="stl10")  # NC1 from 0.01 to 100
+    assert page.decide_g4(wider).outcome != HOLDS
+
+
+@pytest.mark.parametrize("claim", VERDICTS)
+def test_chance_alone_decides_seldom(claim):
+    assert (
+        count_decided(lambda generator: VERDICTS[claim](null_history(generator))) <= MOST_BY_CHANCE
+    )
+
+
+def test_every_verdict_tells_its_scale():
+    for decide in VERDICTS.values():
+        scale = {size.name: size for size in decide(made_up_history()).scale}
+        assert scale["training images"].here == "1,000" and scale["steps"].here == "1,200"
+        assert scale["side in pixels"].here == "14" and scale["seeds"].here == "4"
+        assert scale["network"].here == "cnn, 64 features"
+        assert scale["test error without smoothing"].paper == "0.10 to 0.15"
 
 
 def test_ranges_are_those_of_all_points_of_an_image_set():
@@ -79,7 +148,7 @@ def trained(tmp_path_factory):
 def test_your_own_loss_is_trained_and_drawn(trained):
     specs, history, _, own = trained
     asked = page.select_losses(history, [str(own), "ce"])
-    assert list(dict.fromkeys(asked.arm)) == ["my_loss.py", "CE"] and len(asked) == 2 * 4 * 7
+    assert list(dict.fromkeys(asked.arm)) == ["my_loss.py", "CE"] and len(asked) == 2 * 4 * 9
     figure = page.draw_f1(history, [str(own), "ce"])
     assert "my_loss.py" in texts_of(figure)
     lines = {line.get_label(): line for line in figure.drawing.axes[1].lines}

@@ -1,33 +1,81 @@
-"""Guo's norms and collapse against the strength: the verdicts both ways on made-up tables, F6."""
+"""Guo's norms and collapse against the strength: every verdict both ways on made-up tables, F6."""
 
 import pytest
-from guo_tables import made_up_history, texts_of
+from guo_tables import (
+    MOST_BY_CHANCE,
+    count_decided,
+    halve,
+    made_up_history,
+    null_history,
+    texts_of,
+)
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, claims_in
 from lsnc_core.papers.guo import guo_2_strength as page
 from lsnc_core.papers.guo.drawing import STRENGTH
 from lsnc_core.show import cards_in
 
-
-@pytest.mark.parametrize("better, outcome", ((1.0, HOLDS), (-1.0, FAILS), (0.0, UNDECIDED)))
-def test_g5_follows_the_direction(better, outcome):
-    assert page.decide_g5(made_up_history(better)).outcome == outcome
+VERDICTS = {"G5": page.decide_g5, "G14": page.decide_g14, "G18": page.decide_g18}
 
 
-def test_g5_with_too_few_seeds_is_open():
-    assert page.decide_g5(made_up_history(seeds=3)).outcome == UNDECIDED
+def decide(claim, history, change=0.0):
+    """A claim's verdict where the ends change by a part when the schedule is halved."""
+    return VERDICTS[claim](history, halve(history, change))
+
+
+@pytest.mark.parametrize("claim", ("G5", "G18"))
+@pytest.mark.parametrize("better", (1.0, -1.0, 0.0))
+def test_verdicts_follow_the_direction(claim, better):
+    falls = {1.0: HOLDS, -1.0: FAILS, 0.0: UNDECIDED}  # where norms and NC3 fall with smoothing
+    expected = falls[better if claim == "G5" else -better]
+    assert decide(claim, made_up_history(better)).outcome == expected
+    moving = decide(claim, made_up_history(better), change=0.2)
+    assert moving.outcome == UNDECIDED
+    assert {premise.name for premise in moving.unmet} == {"training ended"}
+
+
+@pytest.mark.parametrize("claim", VERDICTS)
+def test_too_few_seeds_decide_nothing(claim):
+    assert decide(claim, made_up_history(seeds=3)).outcome == UNDECIDED
+
+
+def test_g5_leaves_open_only_the_steps_whose_norms_move():
+    history = made_up_history()
+    halved = halve(history)
+    halved.loc[halved.delta == 0.9, "w_norm"] *= 1.2
+    verdict = page.decide_g5(history, halved)
+    unsettled = [case.name for case in verdict.cases if case.outcome == UNDECIDED]
+    assert verdict.outcome == UNDECIDED and unsettled == ["W, δ 0.5→0.9"]
 
 
 @pytest.mark.parametrize("best, outcome", ((0.1, HOLDS), (0.5, HOLDS), (0.0, FAILS)))
 def test_g14_asks_for_a_lowest_nc1_inside(best, outcome):
     table = made_up_history()
     table["nc1"] = 0.1 + (table.delta - best) ** 2 + 1e-5 * table.seed
-    verdict = page.decide_g14(table)
+    verdict = decide("G14", table)
     # a lowest point at an end is never told from its neighbour
     assert verdict.outcome == (UNDECIDED if best == 0 else outcome)
     (case,) = verdict.cases
     assert case.value == pytest.approx(best, abs=0.005) or best == 0.5
-    assert page.decide_g14(made_up_history(seeds=2)).outcome == UNDECIDED
+    assert decide("G14", table, change=0.2).outcome == UNDECIDED
+
+
+def test_g18_needs_learned_images():
+    verdict = decide("G18", made_up_history(-1.0).assign(train_error=0.02))
+    assert [premise.name for premise in verdict.unmet] == ["training error"] * 2
+
+
+@pytest.mark.parametrize("claim", ("G5", "G18"))
+def test_chance_alone_decides_seldom(claim):
+    def decide_null(generator):
+        return decide(claim, null_history(generator, strengths=(0.0, 0.05, 0.5)))
+
+    assert count_decided(decide_null) <= MOST_BY_CHANCE
+
+
+def test_every_verdict_tells_its_scale():
+    for claim in VERDICTS:
+        assert {size.name for size in decide(claim, made_up_history()).scale} >= {"steps", "seeds"}
 
 
 def test_the_figure_names_its_axes():
@@ -36,4 +84,4 @@ def test_the_figure_names_its_axes():
 
 def test_the_cards_name_figures_and_claims():
     assert [card.number for card in cards_in(page)] == ["F6"]
-    assert [claim.id for claim in claims_in(page)] == ["G5", "G14"]
+    assert [claim.id for claim in claims_in(page)] == ["G5", "G14", "G18"]

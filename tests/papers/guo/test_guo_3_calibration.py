@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from guo_tables import EPOCHS, made_up_history, texts_of, trained_networks
+from guo_tables import (
+    EPOCHS,
+    MOST_BY_CHANCE,
+    SETTINGS,
+    count_decided,
+    made_up_history,
+    null_ends,
+    null_epochs,
+    texts_of,
+    trained_networks,
+)
 from scipy import stats
 
 from lsnc_core import data
@@ -17,9 +27,10 @@ from lsnc_core.papers.guo.calibration import AS_RELEASED, FITS, HELD_OUT
 from lsnc_core.show import cards_in
 
 
-def calibration_table(T, ece, scaled, seeds=4):
+def calibration_table(T, ece, scaled, seeds=4, test_error=0.2):
     """T, ece, scaled by strength, a little apart by seed."""
-    about = {"data": "digits", "model": "cnn", "weight_decay": 0.001, "epochs": 9, "loss": "ce"}
+    about = SETTINGS | {"epoch": 60, "loss": "ce", "test_error": test_error}
+    about["widths"] = (8, 16, 64)
     rows = []
     for how in FITS:
         for delta in T:
@@ -37,7 +48,8 @@ def calibration_table(T, ece, scaled, seeds=4):
     (
         ({0: 1.5, 0.05: 1.2, 0.9: 0.5}, HOLDS),
         ({0: 1.5, 0.05: 1.6, 0.9: 0.5}, FAILS),
-        ({0: 0.8, 0.05: 0.7, 0.9: 0.5}, FAILS),
+        ({0: 0.8, 0.05: 0.7, 0.9: 0.5}, UNDECIDED),  # cross-entropy is not over-confident
+        ({0: 0.8, 0.05: 0.9, 0.9: 1.5}, UNDECIDED),
         ({0: 1.5, 0.05: 1.2, 0.9: 1.1}, FAILS),
         ({0: 1.5, 0.05: 1.2, 0.9: 0.99}, UNDECIDED),
         ({0: 1.5, 0.05: 1.2, 0.9: 0.0}, UNDECIDED),  # the limit T = 0 has no logarithm
@@ -60,9 +72,43 @@ def test_g6_asks_for_temperatures_that_fall_through_one(T, outcome):
     ),
 )
 def test_g7_compares_before_and_after_scaling(smooth, scaled, outcome):
-    one = dict.fromkeys((0, 0.05), 1.0)
-    table = calibration_table(one, {0: 0.05, 0.05: smooth}, {0: 0.02, 0.05: scaled})
+    over = dict.fromkeys((0, 0.05), 1.2)
+    table = calibration_table(over, {0: 0.05, 0.05: smooth}, {0: 0.02, 0.05: scaled})
     assert page.decide_g7(table, AS_RELEASED).outcome == outcome
+
+
+@pytest.mark.parametrize("decide", (page.decide_g6, page.decide_g7))
+@pytest.mark.parametrize(
+    "T, error, name",
+    (
+        (0.9, 0.2, "cross-entropy over-confident, its T*"),
+        (1.2, 0.03, "test error of cross-entropy"),
+    ),
+)
+@pytest.mark.parametrize("smooth", (0.01, 0.08))
+def test_calibration_is_decided_for_overconfident_networks_on_hard_images(
+    decide, T, error, name, smooth
+):
+    """Either way: smoothing calibrates better or worse."""
+    factor = smooth / 0.05
+    temperatures = {0: T, 0.05: T * factor, 0.9: 0.5 * factor}
+    eces = {0: 0.05, 0.05: smooth, 0.9: 0.05}, {0: 0.02, 0.05: 0.02, 0.9: 0.02}
+    table = calibration_table(temperatures, *eces, test_error=error)
+    verdict = decide(table, HELD_OUT)
+    assert verdict.outcome == UNDECIDED and [premise.name for premise in verdict.unmet] == [name]
+    scale = {size.name: size.paper for size in verdict.scale}
+    assert scale["weight decay"] == "1e-4 in section 3.3, most likely this one"
+
+
+@pytest.mark.parametrize("claim", ("G6", "G7", "G8"))
+def test_chance_alone_decides_seldom(claim):
+    def decide_null(generator):
+        if claim == "G8":
+            return page.decide_g8(null_epochs(generator))
+        decide = page.decide_g6 if claim == "G6" else page.decide_g7
+        return decide(null_ends(generator), HELD_OUT)
+
+    assert count_decided(decide_null) <= MOST_BY_CHANCE
 
 
 @pytest.mark.parametrize("sign, outcome", ((1, HOLDS), (-1, FAILS)))
@@ -77,6 +123,8 @@ def test_g8_follows_collapse_only_after_learning(sign, outcome):
     assert page.correlate_with_collapse(table, "ece") == pytest.approx([sign] * 4)
     few = table[table.epoch.isin(EPOCHS[:4])]
     assert page.decide_g8(few).outcome == UNDECIDED
+    easy = page.decide_g8(table.assign(test_error=0.03))
+    assert easy.outcome == UNDECIDED and easy.unmet[0].name == "test error of cross-entropy"
     # one seed says the opposite: mean of one half, wide
     table["ece"] = np.where(table.seed == 0, -table.ece, table.ece)
     case = page.decide_g8(table).cases[0]

@@ -2,6 +2,8 @@
 either way, captions and figures.
 """
 
+import math
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -75,12 +77,25 @@ def test_nc2_at_equal_nc1_is_decided_level_by_level():
         "1e-05": FAILS,
         "1e-06": FAILS,
     }
+    # below NC1 = 5e-5, where the paper's axis ends, levels decide nothing
+    deciding = [case.name for case in verdict.cases if case.deciding]
+    assert deciding == [f"NC1 = {level}" for level in ("0.1", "0.03", "0.01", "0.001", "0.0001")]
+    assert "NC1 = 1e-05, beyond the paper's axis: difference of NC2 +0.29" in verdict.remark
     at = table.set_index("nc1")
     assert at.loc[1e-5].ls == pytest.approx(0.5 * 100**0.1, rel=0.02)
     assert at.loc[1e-5].ce == pytest.approx(0.5, rel=0.02)
     short = curves[curves.iteration < 1e4]
     last = page.decide_g15(short, descent.nc2_table(short)).cases[-1]
-    assert last.outcome == UNDECIDED and "does not get there" in last.text
+    assert last.outcome == UNDECIDED and "not finite for every seed" in last.text
+
+
+def test_a_reversal_below_the_papers_axis_is_a_remark():
+    def nc2(delta, t):  # smoothing is higher from NC1 = 1e-5 down
+        return 0.5 if delta == 0 else 0.4 if t < 5e4 else 0.6
+
+    curves = made_up(nc2, lambda delta, t: 1 / t)
+    verdict = page.decide_g15(curves, descent.nc2_table(curves))
+    assert verdict.outcome == HOLDS and "1e-06, beyond the paper's axis" in verdict.remark
 
 
 def test_other_starts_are_a_remark():
@@ -91,7 +106,7 @@ def test_other_starts_are_a_remark():
     curves = pd.concat([usual, made_up(crossing, lambda delta, t: 1 / t, spread=1.0)])
     verdict = page.decide_g15(curves, descent.nc2_table(curves))
     assert verdict.outcome == HOLDS
-    assert verdict.remark == "starts of spread 1 reverse from NC1 = 0.0001 down"
+    assert verdict.remark.endswith("; starts of spread 1 reverse from NC1 = 0.0001 down")
 
 
 def test_the_slope_of_the_loss_is_compared_start_by_start():
@@ -113,7 +128,15 @@ def test_the_slope_of_the_loss_is_compared_start_by_start():
     case = verdict.cases[0]
     assert (case.value, case.low, case.high) == pytest.approx((np.exp(logs.mean()), low, high))
     never = page.decide_g16(made_up(lambda delta, t: 0.5, lambda delta, t: 0.5))
-    assert never.outcome == UNDECIDED
+    assert never.outcome == UNDECIDED and never.remark == ""
+
+
+def test_the_condition_number_is_set_beside_the_speed():
+    verdict = page.decide_g16(made_up(lambda delta, t: 0.5, tenfold))
+    # K - (K - 1)(delta + K eps), K eps = sqrt(K N lambda_W lambda_H) = sqrt(10) 1e-3
+    change = 1 - 9 * 0.05 / (10 - 9 * math.sqrt(10) * 1e-3)
+    assert verdict.remark.startswith("at δ = 0.05 the loss comes down 10.0 times as fast")
+    assert f"changes by only {change - 1:+.1%}" in verdict.remark
 
 
 # ---- tables

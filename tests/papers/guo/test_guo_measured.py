@@ -1,18 +1,19 @@
-"""Guo's tables of networks: pairs of one seed, ratios, epochs to a level, slopes, equal NC1."""
+"""Guo's tables of networks: pairs of one seed, ratios, epochs to a level, slopes, equal NC1, and
+whether training ended.
+"""
 
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from guo_tables import made_up_history
+from guo_tables import halve, made_up_history
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, seed_case
-from lsnc_core.papers.guo import convergence
-from lsnc_core.papers.guo.guo_1_dynamics import NC1_REACHED
+from lsnc_core.papers.guo import convergence, premises
 from lsnc_core.papers.guo.measured import paired, ratio_case
 
 
@@ -61,8 +62,40 @@ def test_epoch_below_is_where_the_broken_line_passes(values, level):
 
 def test_epochs_to_collapse_are_read_off_the_broken_line():
     # level 2 x 0.05: 8 exp(-t/6) + 0.05 = 0.1 at t = 6 log 160 = 30.5, between 30 and 40
-    table = convergence.measure_convergence(made_up_history(), NC1_REACHED)
-    assert 30 < table.query("delta == 0").to_nc1.mean() < 32
+    table = convergence.measure_convergence(made_up_history(), 2.0)
+    plain, smooth = table[table.delta == 0], table[table.delta == 0.05]
+    assert 30 < plain.nc1_own.mean() < 32
+    assert (plain.nc1_own == plain.nc1_ce).all()
+    # smoothing ends lower: it passes its own level later than that of cross-entropy
+    assert (smooth.nc1_own > smooth.nc1_ce).all()
+    for metric in ("nc2", "nc3"):
+        assert np.isfinite(table[f"{metric}_own"]).all()
+
+
+def test_training_ended_where_a_schedule_and_its_half_agree():
+    history = made_up_history()
+    halved = halve(history, 0.25)  # whole by half: 1/1.25 = 1 - 0.2
+    for premise in premises.check_ended(history, halved, "nc1"):
+        assert premise.value == pytest.approx(0.2) and not premise.met
+    first, second = premises.check_ended(history, halve(history, 0.1), "nc2", (0.1, 0.9))
+    assert first.met and first.value == pytest.approx(1 - 1 / 1.1)
+    assert second.where == "NC2, δ = 0.9, 60 against 30 epochs"
+    # of one image set and weight decay, and over the seeds that both have
+    others = halve(history, 9.0)
+    both = pd.concat([halve(history), others.assign(data="digits")])
+    both = both[(both.seed != 2) | (both.data == "digits")]
+    assert premises.check_ended(history, both, "nc1")[0].value == 0
+    apart = history.assign(nc1=np.where(history.seed == 2, 9.0, history.nc1))
+    assert premises.check_ended(apart, both, "nc1")[0].value == 0
+    assert math.isnan(premises.check_ended(history, halved[:0], "nc1")[0].value)
+    assert not premises.check_ended(history, halved[:0], "nc1")[0].met
+
+
+def test_zeros_end_only_in_zeros():
+    history = made_up_history()
+    gone = history.assign(nc1=0.0)
+    assert premises.check_ended(gone, halve(gone), "nc1")[0].value == 0
+    assert premises.check_ended(history, halve(gone), "nc1")[0].value == math.inf
 
 
 def line(nc1, offset, slope=0.1):
@@ -78,6 +111,10 @@ def test_compare_nc2_compares_where_both_have_been():
     assert convergence.compare_nc2(plain, steeper) == pytest.approx(0)
     apart = line(np.array([10.0, 5.0]), 0.5), line(np.array([1.0, 0.1]), 0.5)
     assert math.isnan(convergence.compare_nc2(*apart))
+    # below NC1 = 1 the second is lower, above it higher
+    difference = convergence.compare_nc2(plain, line(plain.nc1, 0.5, 0.2), (0.5, 1.0))
+    assert difference == pytest.approx(0.1 * math.log(0.5) / 2)
+    assert math.isnan(convergence.compare_nc2(plain, smooth, (1e-9, 1e-8)))
 
 
 def test_slopes_are_taken_while_the_first_learning_rate_lasts():

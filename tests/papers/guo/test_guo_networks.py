@@ -1,5 +1,6 @@
 """Guo's networks: what each profile trains, and which losses can be asked for."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -25,6 +26,32 @@ def test_quick_trains_every_strength_with_four_seeds_under_one_weight_decay():
     lighter = set(networks.plan_calibration("quick")) - set(specs)
     assert sorted((strength(spec), spec.seed) for spec in lighter) == wanted
     assert {spec.weight_decay for spec in lighter} == {1e-3}
+
+
+@pytest.mark.parametrize("profile", networks.NETWORKS)
+def test_schedules_are_halved_in_every_place(profile):
+    whole = {}
+    for spec in networks.plan_strengths(profile):
+        whole[spec.data, spec.p, spec.seed] = spec
+    halved = networks.plan_halved(profile)
+    assert len(set(halved)) == len(halved) and not set(halved) & set(whole.values())
+    for spec in halved:
+        twin = whole[spec.data, spec.p, spec.seed]
+        assert spec.epochs == twin.epochs // 2 and spec.evaluate_at == (spec.epochs,)
+        assert spec.lr_steps == tuple(step // 2 for step in twin.lr_steps)
+        changed = {"epochs": 1, "evaluate_at": (1,), "lr_steps": (1,), "keep_at": ()}
+        assert dataclasses.replace(spec, **changed) == dataclasses.replace(twin, **changed)
+    # every strength has a twin, the paper's two have one for each seed
+    assert {(spec.data, spec.p) for spec in halved} == {(data, p) for data, p, _ in whole}
+    pair = [spec for spec in halved if strength(spec) in (0, 0.05)]
+    assert len(pair) == len(networks.plan_dynamics(profile))
+
+
+def test_epochs_after_a_step_are_measured():
+    at = networks.sizes_of("paper")[0].network.evaluate_at
+    assert set(range(150, 161)) | set(range(350, 361)) <= set(at) and 170 not in at
+    quick = networks.sizes_of("quick")[0].network.evaluate_at
+    assert set(range(65, 69)) | set(range(108, 112)) <= set(quick)
 
 
 @pytest.mark.parametrize("profile", networks.NETWORKS)

@@ -1,0 +1,144 @@
+"""Guo et al. 2025: under which conditions its claims about networks are decided.
+
+The paper speaks of networks trained to the end. A curve that is flat proves nothing once the
+learning rate has fallen, so networks are trained twice: with a schedule and with one half as long.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from lsnc_core.claims import Claim, Premise, Verdict
+from lsnc_core.papers.guo import SMOOTHED
+from lsnc_core.papers.guo.measured import (
+    ERROR_REACHED,
+    last_epochs,
+    main_pair,
+    paired,
+    place,
+    ratio_case,
+)
+from lsnc_core.papers.guo.scale import describe_scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENDED = 0.10  # difference between a schedule and its half up to which training counts as ended
+LEAST_ERROR = 0.10  # test error of the easiest of the paper's image sets, CIFAR-10: 10 to 15 %
+ONCE_ENDED = (
+    "Decided only where training has ended and the training images are learned; at first always."
+)
+NAMES = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "w_norm": "norm of W", "h_norm": "norm of H"}
+
+
+def check_ended(
+    history: "pd.DataFrame",
+    halved: "pd.DataFrame",
+    column: str,
+    strengths: Iterable[float] = (0.0, SMOOTHED),
+    at_most: float = ENDED,
+) -> list[Premise]:
+    """Whether training ended, as one metric of cross-entropy networks shows: a premise for each
+    strength.
+
+    The value is the relative difference of the metric's mean over seeds between the whole schedule
+    and one half as long, over the seeds that were trained with both; NaN without such seeds.
+
+    Args:
+        history: networks of one image set and weight decay, from `measured.fetch_history`.
+        halved: networks trained with half as many epochs, of any image set and weight decay.
+        column: the metric, one of `NAMES`.
+        strengths: the smoothing strengths that the claim compares.
+        at_most: the difference up to which training counts as ended.
+    """
+    whole, half = select_ends(history), select_ends(select_like(halved, history))
+    epochs = history.epochs.iloc[0]
+    premises = []
+    for strength in strengths:
+        values = whole[whole.delta == strength].set_index("seed")[column]
+        others = half[half.delta == strength].set_index("seed")[column]
+        seeds = values.index.intersection(others.index)
+        where = f"{NAMES[column]}, δ = {strength:g}, {epochs} against {epochs // 2} epochs"
+        change = relative_change(others[seeds].mean(), values[seeds].mean())
+        premises.append(Premise("training ended", change, at_most=at_most, form=".0%", where=where))
+    return premises
+
+
+def select_ends(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The last rows of the networks trained with cross-entropy, smoothed or not."""
+    return last_epochs(table[table.loss == "ce"])
+
+
+def select_like(table: "pd.DataFrame", part: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of a table under the image set and weight decay of a part, see `measured.groups`."""
+    first = part.iloc[0]
+    return table[(table.data == first.data) & (table.weight_decay == first.weight_decay)]
+
+
+def relative_change(before: float, after: float) -> float:
+    """The absolute change as a part of the first value; 0 from zero to zero, infinite from zero
+    to another value, NaN where one is missing.
+
+    >>> relative_change(0.5, 0.4), relative_change(0, 0), relative_change(0, 0.1)
+    (0.2, 0.0, inf)
+    """
+    if before == 0:
+        return 0.0 if after == 0 else math.inf
+    return round(abs(after / before - 1), 12)
+
+
+def check_fitted(history: "pd.DataFrame") -> list[Premise]:
+    """Whether networks without and with smoothing have learned their training images: the mean
+    training error at the end, a premise for each.
+    """
+    ends = last_epochs(main_pair(history))
+    premises = []
+    for strength, part in ends.groupby("delta"):
+        where = f"δ = {strength:g}"
+        error = part.train_error.mean()
+        premises.append(
+            Premise("training error", error, at_most=ERROR_REACHED, form=".2%", where=where)
+        )
+    return premises
+
+
+def check_hard(ends: "pd.DataFrame") -> Premise:
+    """Whether the images are as hard as the paper's: mean test error of cross-entropy at the
+    end.
+    """
+    error = select_ends(ends).query("delta == 0").test_error.mean()
+    return Premise("test error of cross-entropy", error, at_least=LEAST_ERROR, form=".1%")
+
+
+def check_overconfident(ends: "pd.DataFrame") -> Premise:
+    """Whether cross-entropy is over-confident: its mean optimal temperature is above 1.
+
+    Args:
+        ends: from `calibration.measure_ends`, of one way of fitting.
+    """
+    temperature = ends[(ends.loss == "ce") & (ends.delta == 0)]["T"].mean()
+    name = "cross-entropy over-confident, its T*"
+    return Premise(name, temperature, at_least=1.0, form=".2f")
+
+
+def decide_end(
+    claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame", metric: str, **settings: Any
+) -> Verdict:
+    """A metric at the end of training, ratio LS/CE, of networks that have learned their training
+    images and whose training has ended.
+
+    Args:
+        claim: the claim, "at most that of CE" unless `settings` have another range.
+        history, halved, metric: as for `check_ended`.
+        settings: further fields of the case.
+    """
+    pair = paired(last_epochs(history), metric)
+    case = ratio_case(NAMES[metric], "LS/CE", *pair, **settings)
+    return Verdict(
+        claim,
+        place(history),
+        (case,),
+        decider="more epochs or seeds",
+        premises=[*check_ended(history, halved, metric), *check_fitted(history)],
+        scale=describe_scale(main_pair(history)),
+    )

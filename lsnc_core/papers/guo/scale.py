@@ -1,0 +1,93 @@
+"""Guo et al. 2025: how large an experiment is beside the paper's."""
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from lsnc_core.claims import Scale
+from lsnc_core.data_sources import source_of
+from lsnc_core.papers.guo.measured import last_epochs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class PaperSize(NamedTuple):
+    """What is known of the paper's experiment on one image set.
+
+    Attributes:
+        images: training images.
+        pixels: side of an image.
+        network: the network, with the width of its features.
+        steps: of training: its epochs at batch 128 without the last incomplete batch.
+        error: test errors between which the points of F2 lie; "" where they are not known.
+    """
+
+    images: str
+    pixels: str
+    network: str
+    steps: str
+    error: str
+
+
+# The paper's settings and its released code; errors are the colour ranges of the code's plot (F2).
+_SMALL, _LARGE = "resnet18, 512 features", "resnet50, 2,048 features"
+PAPER_SIZES = {
+    "cifar10": PaperSize("50,000", "32", _SMALL, "312,000", "0.10 to 0.15"),
+    "cifar100": PaperSize("50,000", "32", _LARGE, "312,000", "0.36 to 0.40"),
+    "stl10": PaperSize("5,000", "96", _LARGE, "31,200", "0.39 to 0.45"),
+    "tiny-imagenet": PaperSize("100,000", "64", _LARGE, "234,300", "0.40 to 0.45"),
+}
+# of the networks under Theorem 1's weight decays, 500 to 1,000 epochs
+THEOREM_SIZE = PaperSize("50,000", "32", _SMALL, "195,000 to 390,000", "")
+IMAGE_SETS = "CIFAR-10, CIFAR-100, STL-10, Tiny ImageNet"
+WEIGHT_DECAY = "5e-4"
+CALIBRATION_DECAY = "1e-4 in section 3.3, most likely this one"
+WIDENED = {"resnet18": 8, "resnet50": 32}  # feature width by the first stage's
+
+
+def describe_scale(table: "pd.DataFrame", weight_decay: str = WEIGHT_DECAY) -> list[Scale]:
+    """The size of an experiment beside the paper's on the same image set; for an image set that
+    the paper does not have, beside CIFAR-10.
+
+    Args:
+        table: rows of one image set and weight decay, from `measured.fetch_history` or from a table
+            that is made of it.
+        weight_decay: the paper's.
+    """
+    first = table.iloc[0]
+    paper = PAPER_SIZES.get(first.data, PAPER_SIZES["cifar10"])
+    title = source_of(first.data).title
+    decay = Scale("weight decay", f"{first.weight_decay:g}", weight_decay)
+    return [Scale("image set", title, IMAGE_SETS), *_describe_sizes(table, paper), decay]
+
+
+def describe_theorem_scale(table: "pd.DataFrame") -> list[Scale]:
+    """The size of the experiment under Theorem 1's weight decays beside the released code's.
+
+    Args:
+        table: from `theorem_networks.compare_norms`.
+    """
+    first = table.iloc[0]
+    here = f"λ_W = {first.lambda_W:g}, λ_H = {first.lambda_H:g}, λ_b = {first.lambda_b:g}"
+    return [
+        Scale("image set", source_of(first.data).title, "CIFAR-10"),
+        *_describe_sizes(table, THEOREM_SIZE),
+        Scale("weight decay", here, "λ_W = 1e-3, λ_H = 1e-6, λ_b = 1e-2"),
+    ]
+
+
+def _describe_sizes(table: "pd.DataFrame", paper: PaperSize) -> list[Scale]:
+    first, ends = table.iloc[0], last_epochs(table)
+    width = first.widths[-1] * WIDENED.get(first.model, 1)
+    steps = first.epochs * math.ceil(first.train_size / first.batch)
+    error = ends[(ends.loss == "ce") & (ends.delta == 0)].test_error.mean()
+    seeds = ends.groupby(["loss", "delta"]).seed.nunique()
+    counted = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    return [
+        Scale("training images", f"{first.train_size:,}", paper.images),
+        Scale("side in pixels", f"{source_of(first.data).shape[1] // first['pool']}", paper.pixels),
+        Scale("network", f"{first.model}, {width:,} features", paper.network),
+        Scale("steps", f"{steps:,}", paper.steps),
+        Scale("seeds", counted, "1"),
+        Scale("test error without smoothing", f"{error:.3f}", paper.error),
+    ]
