@@ -7,7 +7,8 @@ if ! command -v python3 >/dev/null; then
     echo "run_tests.sh: python3 was not found; install Python 3.11, 3.12, 3.13 or 3.14." >&2
     exit 1
 fi
-cd "$(python3 -c 'import os, sys; print(os.path.dirname(os.path.realpath(sys.argv[1])))' "${BASH_SOURCE[0]}")"
+folder='import os, sys; print(os.path.dirname(os.path.realpath(sys.argv[1])))'
+cd "$(python3 -c "$folder" "${BASH_SOURCE[0]}")"
 python=$(python3 lsnc_core/bootstrap.py)
 
 if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
