@@ -42,7 +42,7 @@ from lsnc_core.papers.chen.grid import (
     rate_name,
     with_seeds,
 )
-from lsnc_core.papers.chen.minima import find_minima, nearest_table
+from lsnc_core.papers.chen.minima import BELOW_1, find_minima, nearest_table
 from lsnc_core.papers.chen.minima_claims import decide_c17, decide_c18
 from lsnc_core.papers.chen.networks import (
     describe_recipe,
@@ -343,9 +343,6 @@ def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
 
 
 # ---- claims
-
-
-BELOW_1 = float(np.nextafter(1, 0))  # at p = 1 the loss of Chen eq. 11 is infinite
 
 
 @decides(C1)

@@ -317,7 +317,7 @@ def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
     Args: table, from `accuracy_table`.
     """
     with_noise = noisy(table)
-    teaching, columns = learned(with_noise), ("test_error", "test_loss")
+    teaching, columns = noisy(learned(table)), ("test_error", "test_loss")
     quantity = "p of accuracy − p of loss"
     cases = difference_cases(teaching, columns, quantity, with_noise, at_most=0.0)
     return Verdict(claim, place(table, HELD_OUT), cases, rule="most", **about(table))
@@ -337,16 +337,17 @@ def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
 )
 def decide_c16(claim: Claim, table: "pd.DataFrame") -> Verdict:
     """C16: slope over the clean rates below 1 of either best p."""
-    with_noise = with_seeds(noisy(table[table.a >= RATES_FROM]))
-    rates, cases = sorted(set(with_noise.a)), []
+    with_noise, teaching = (
+        with_seeds(noisy(rows[rows.a >= RATES_FROM])) for rows in (table, learned(table))
+    )
+    tried_on, rates, cases = place(table, HELD_OUT), sorted(set(with_noise.a)), []
+    if len(rates) < 2:
+        few = f"fewer than {claims.MIN_SEEDS} seeds at two clean rates from {RATES_FROM} to below 1"
+        return Verdict(claim, tried_on, remark=few, **about(table))
     for name, rows, column in (
         ("lowest loss", with_noise, "test_loss"),
-        ("highest accuracy", learned(with_noise), "test_error"),
+        ("highest accuracy", teaching, "test_error"),
     ):
-        if len(rates) < 2:
-            seeds = f"{claims.MIN_SEEDS} seeds at two clean rates below 1"
-            cases.append(Case(name, "slope", undecided=f"fewer than {seeds}"))
-            continue
 
         def interval(level: float, rows=rows, column=column) -> tuple[float, float, float]:
             # a least-squares line for each seed: its slope is one value per seed
@@ -355,7 +356,7 @@ def decide_c16(claim: Claim, table: "pd.DataFrame") -> Verdict:
         settings = {"at_least": 0.0, "form": "+.3f", "premises": case_premises(rows, column)}
         cases.append(Case.measured(name, "slope", interval, **settings))
     remark = f"slopes of the best p over a = {', '.join(f'{a:g}' for a in rates)}"
-    return Verdict(claim, place(table, HELD_OUT), cases, remark, **about(table))
+    return Verdict(claim, tried_on, cases, remark, **about(table))
 
 
 def verdicts(tables: Tables) -> Verdicts:

@@ -157,8 +157,3 @@ def rate_name(a: float) -> str:
     'a = 0.8'
     """
     return f"a = {a:g}"
-
-
-def gate(memorised: bool) -> str:
-    """Why a case is open: the theory presumes memorised labels."""
-    return "" if memorised else "not memorised"

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsnc_core import claims
-from lsnc_core.claims import LEVEL, Case, Cells
-from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, gate, rate_name, with_seeds
+from lsnc_core.claims import LEVEL, Cells
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, with_seeds
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+BELOW_1 = float(np.nextafter(1, 0))  # the theory's losses are infinite at p = 1
 
 
 def _odds(kept: np.ndarray) -> np.ndarray:
@@ -80,7 +83,7 @@ def find_minima(table: "pd.DataFrame", column: str, level: float = LEVEL) -> "pd
         low, high (its interval; NaN for fewer than four seeds or a diverged network) and memorised
         (bool, all networks of that a). A curve that is lowest at p = 1 or at the last p before it
         has its minimum anywhere between these two, for the theory's losses diverge at p = 1: its
-        interval holds both.
+        interval holds both, p = 1 itself only if the seeds do not tell it from the lowest.
     """
     import pandas as pd
 
@@ -91,11 +94,20 @@ def find_minima(table: "pd.DataFrame", column: str, level: float = LEVEL) -> "pd
         if len(curves) >= claims.MIN_SEEDS and np.isfinite(values).all():
             # the minimum of the mean curve; the seeds' slopes show how far it can be off
             argmin, low, high = claims.argmin_interval(kept, values, level, loss_cells(kept))
+            if high == 1 and _is_above_lowest(values, level):
+                high = BELOW_1
         else:
             argmin, low, high = _lowest(kept, values.mean(0)), np.nan, np.nan
         row = {"a": a, "seeds": len(curves), "argmin": argmin, "low": low, "high": high}
         rows.append(row | {"memorised": bool(part.memorised.all())})
     return pd.DataFrame(rows)
+
+
+def _is_above_lowest(curves: np.ndarray, level: float) -> bool:
+    """Whether the last point of curves, (seeds, points), is above the lowest by a t-interval."""
+    lowest = int(curves.mean(0).argmin())
+    _, low, _ = claims.t_interval(curves[:, -1] - curves[:, lowest], level)
+    return low > 0
 
 
 def argmin_differences(
@@ -138,22 +150,6 @@ def argmin_differences(
         memorised = bool(part.memorised.all() and partner.memorised.all())
         rows.append({"a": a, "mean": mean, "low": low, "high": high, "memorised": memorised})
     return pd.DataFrame(rows, columns=["a", "mean", "low", "high", "memorised"])
-
-
-def difference_cases(differences: "pd.DataFrame", quantity: str, **limits: float) -> list[Case]:
-    """A case at each clean rate.
-
-    Args:
-        differences: from `argmin_differences`.
-        quantity: what the difference is.
-        limits: at_least, at_most.
-    """
-    cases = []
-    for row in differences.itertuples():
-        numbers = {"value": row.mean, "low": row.low, "high": row.high, "form": "+.3f"}
-        undecided = gate(row.memorised)
-        cases.append(Case(rate_name(row.a), quantity, **numbers, **limits, undecided=undecided))
-    return cases
 
 
 def argmin_slope(

@@ -99,7 +99,7 @@ LANDSCAPE = {
         cosine=True,
     ),
     # The paper's recipe and tenths of p. The 151,226 parameters do not memorise that many noisy
-    # labels in the paper's 100 epochs: see `MEMORISED`.
+    # labels in the paper's 100 epochs: see `MEMORISING`.
     "gpu": LandscapeSize(
         data="mnist",
         train_size=60000,
@@ -189,7 +189,7 @@ _MLP = LandscapeSize(
     evaluate_at=(1, 2, 5, 10, 20, 50, 100, 150),
     model="mlp",
 )
-MEMORISED = {
+MEMORISING = {
     "gpu": _MLP,
     "paper": replace(
         _MLP,
@@ -244,7 +244,7 @@ def plan_memorised(profile: str) -> list[RunSpec]:
         UsageError: for an unknown profile.
     """
     _check_profile(profile)
-    return _grid(MEMORISED[profile]) if profile in MEMORISED else []
+    return _grid(MEMORISING[profile]) if profile in MEMORISING else []
 
 
 def plan_sizes(profile: str, data_set: str = "") -> list[RunSpec]:

@@ -21,11 +21,28 @@ M = 10
 PS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-def made_up(least_loss, least_metric, seeds=4):
-    """A table of `metric_table` with parabolas of known lowest points."""
+RECIPE = {
+    "data": "mnist-subset",
+    "train_size": 20_000,
+    "model": "mlp",
+    "widths": (128, 64),
+    "pool": 2,
+    "epochs": 250,
+    "batch": 64,
+    "lr": 0.1,
+    "weight_decay": 0.0,
+}
+
+
+def made_up(least_loss, least_metric, seeds=4, gap=0.0, unlearned=0.02, rates=(0.5, 0.8), **recipe):
+    """A table of `metric_table` with parabolas of known lowest points; gap is the mean confidence
+    minus the accuracy where the loss is lowest, and p beyond it are over-confident.
+    """
     rows = []
-    for a, seed, p in itertools.product((0.5, 0.8), range(seeds), PS):
-        row = {"data": "digits", "a": a, "p": p, "seed": seed, "memorised": True}
+    for a, seed, p in itertools.product(rates, range(seeds), PS):
+        row = RECIPE | recipe | {"a": a, "p": p, "seed": seed}
+        row |= {"unlearned": unlearned, "memorised": unlearned <= 0.1, "test_accuracy": 0.7}
+        row |= {"confidence": 0.7 + gap + 0.5 * (p - least_loss(a)) + 1e-3 * (seed % 2)}
         for columns, least in (
             (("test_loss", "clean_train_loss"), least_loss),
             (page.METRICS, least_metric),
@@ -43,18 +60,55 @@ def same(a):
 def test_b1_and_b2_compare_the_two_best_p():
     decided = page.verdicts(made_up(same, same)).verdicts
     answers = [(verdict.claim.id, verdict.outcome) for verdict in decided]
-    assert answers == [("B1", HOLDS), ("B1", HOLDS), ("B2", HOLDS)]
+    assert answers == [("B1", HOLDS), ("B1", HOLDS), ("B2", HOLDS), ("B3", HOLDS)]
     apart = page.verdicts(made_up(same, lambda a: a - 0.2)).verdicts
-    assert [verdict.outcome for verdict in apart] == [FAILS] * 3
+    assert [verdict.outcome for verdict in apart] == [FAILS] * 3 + [HOLDS]
     np.testing.assert_allclose([case.value for case in apart[0].cases], -0.2, atol=0.05)
+
+
+def test_b3_compares_confidence_and_accuracy_where_the_loss_is_lowest():
+    *_, verdict = page.verdicts(made_up(lambda a: a + 0.05, same)).verdicts
+    # not at a grid point: p lies between two of them
+    assert [case.value for case in verdict.cases] == pytest.approx([5e-4, 5e-4], abs=3e-3)
+    for gap in (-0.1, 0.1):
+        *_, verdict = page.verdicts(made_up(same, same, gap=gap)).verdicts
+        assert verdict.outcome == FAILS
+        assert verdict.cases[0].value == pytest.approx(gap + 5e-4, abs=3e-3)
+
+
+def test_few_seeds_or_labels_not_memorised_leave_all_open():
     few = page.verdicts(made_up(same, same, seeds=3)).verdicts
-    assert [verdict.outcome for verdict in few] == [UNDECIDED] * 3
-    assert "4 seeds" in few[0].measured
+    assert [verdict.outcome for verdict in few] == [UNDECIDED] * 4
+    assert all("what would decide it: 4 seeds" in verdict.measured for verdict in few)
+    rough = page.verdicts(made_up(same, same, unlearned=0.12)).verdicts
+    for verdict in rough:
+        assert verdict.outcome == UNDECIDED
+        (premise,) = [premise for premise in verdict.to_dict()["premises"] if not premise["met"]]
+        assert premise["name"].startswith("labels memorised")
+        assert premise["value"] == 0.12 and premise["needed"] == "at most 10.0%"
+        assert "observed: as claimed at a = 0.5, 0.8" in verdict.measured
+
+
+def test_a_verdict_has_its_scale_beside_the_papers():
+    for verdict in page.verdicts(made_up(same, same)).verdicts:
+        scale = {row["name"]: (row["here"], row["paper"]) for row in verdict.to_dict()["scale"]}
+        assert scale["training images"] == ("20,000", "60,000")
+        assert scale["seeds"] == ("4", "") and scale["test error at a = 0.8"] == ("0.300", "")
+
+
+def test_rates_outside_the_papers_range_do_not_vote():
+    def low(a):
+        return a if a > 0.4 else 0.8
+
+    table = made_up(same, low, rates=(0.3, 0.5, 0.8))
+    for verdict in page.verdicts(table).verdicts:
+        assert verdict.outcome == HOLDS
+        assert [case.name for case in verdict.cases] == ["a = 0.5", "a = 0.8"]
 
 
 def test_the_claims_are_ours_and_have_an_expectation():
     claims = claims_in(page)
-    assert [claim.id for claim in claims] == ["B1", "B2"]
+    assert [claim.id for claim in claims] == ["B1", "B2", "B3"]
     for claim in claims:
         assert claim.paper == OURS and claim.place and claim.expected
         assert claim.sentence.endswith(".")

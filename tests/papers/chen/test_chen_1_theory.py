@@ -160,6 +160,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_closed_and_every_axis_is_named(name):
+    plt.switch_backend("agg")  # or the first figure would choose one
     before = plt.rcParams.copy()
     figure = FIGURES[name]()
     assert plt.get_fignums() == [] and plt.rcParams == before

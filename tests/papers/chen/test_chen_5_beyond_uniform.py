@@ -116,7 +116,9 @@ def objectives(networks):
 
 def test_the_table_of_memorising_networks_has_the_losses_of_the_theory(table):
     assert len(table) == len(SPECS) and table.memorised.all()
-    np.testing.assert_allclose(table.excess, 0.01, atol=1e-9)
+    for row in table.itertuples():
+        floor = training_floor(row.way, labels.noise_matrix(row.noise, 0.8, M), np.arange(M))
+        assert row.unlearned == pytest.approx(0.01 / (math.log(M) - floor), rel=0.1)
     smoothed = table[table.way.isin(["mean field", "posterior"])]
     for (_, _), part in smoothed.groupby(["noise", "way"]):
         # four draws of 500 labels
@@ -245,7 +247,8 @@ def test_c13_fails_where_the_posterior_has_the_larger_loss(table):
     assert page.decide_c13(broken, "test_loss").outcome == UNDECIDED
     alone = page.decide_c13(table[table.noise == "symmetric"], "test_loss")
     assert not alone.cases and alone.outcome == UNDECIDED
-    assert "symmetric noise alone" in alone.measured
+    words = "premise not met: noises tried that are not symmetric 0, needed at least 1"
+    assert alone.measured == words
 
 
 def test_c15_compares_the_gains_of_logit_and_label_smoothing(table):
@@ -263,11 +266,12 @@ def test_c15_compares_the_gains_of_logit_and_label_smoothing(table):
     assert case.remark.startswith(f"gains {gain.mean():+.3f} of logits")
     idle = good.assign(test_loss=good.test_loss.where(good.way != "mean field", 99.0))
     nothing = page.decide_c15(idle)  # more than half of a loss is no success
-    assert nothing.outcome == UNDECIDED and "no gain to compare with" in nothing.measured
+    words = "premise not met: gain of label smoothing, least by its interval,"
+    assert nothing.outcome == UNDECIDED and words in nothing.measured
 
 
 def test_networks_that_have_not_memorised_decide_nothing(table):
-    rough = table.assign(memorised=False)
+    rough = table.assign(unlearned=0.12, memorised=False)
     for verdict in (
         page.decide_c11(rough, "test_loss"),
         page.decide_c11(rough, "clean_train_loss"),
@@ -275,7 +279,7 @@ def test_networks_that_have_not_memorised_decide_nothing(table):
         page.decide_c15(rough),
     ):
         assert verdict.outcome == UNDECIDED and "more epochs" in verdict.measured
-        assert {case.undecided for case in verdict.cases} == {"not memorised"}
+        assert {premise.name.split(":")[0] for premise in verdict.unmet} == {"labels memorised"}
 
 
 def test_captions_are_made_from_the_numbers(table):
@@ -296,9 +300,12 @@ def test_the_gap_while_training_ends_at_that_of_the_last_logits():
     for spec in SPECS:
         if spec.seed < 2 and spec.noise in ("symmetric", "pair"):
             specs.append(dataclasses.replace(spec, **shorter))
-    trained = fleet.train(specs, data.load("digits"), torch.device("cpu"))
+    digits, trained = data.load("digits"), {}
+    for seed in (0, 1):  # the networks of one seed share the order of the batches
+        block = [spec for spec in specs if spec.seed == seed]
+        trained |= zip(block, fleet.train(block, digits, torch.device("cpu")), strict=True)
     rows, tensors = [], {}
-    for spec, network in zip(specs, trained, strict=True):
+    for spec, network in trained.items():
         base = spec.to_dict() | {"way": way_of(spec)}
         rows += [base | row for row in network.history]
         tensors[spec] = network.tensors

@@ -11,7 +11,7 @@ from lsnc_core.papers.chen.grid import agreement
 
 
 def test_the_table_has_the_last_epoch_of_each_run_and_the_formula_beside_it():
-    table = landscape(excess=0.05 - 1e-9)
+    table = landscape(unlearned=0.1 - 1e-9)
     assert len(table) == 2 * 13 * 4 and table.memorised.all() and table.memorised.dtype == bool
     keys = list(zip(table.a, table.p, table.seed, strict=True))
     assert keys == sorted(keys)
@@ -20,8 +20,11 @@ def test_the_table_has_the_last_epoch_of_each_run_and_the_formula_beside_it():
         assert row.predicted == pytest.approx(eq11(row.a, row.p))
         assert row.run == f"{row.seed}-{row.a}-{row.p}"
         assert row.predicted_as_drawn == pytest.approx(eq11(row.a + 0.01, row.p))
-    np.testing.assert_allclose(table.excess, 0.05, atol=1e-8)
-    assert not landscape(excess=0.051).memorised.any()
+    # at p = 1/M there is nothing to learn
+    np.testing.assert_allclose(table.unlearned[table.p > 0.1], 0.1, atol=1e-8)
+    assert (table.unlearned[table.p == 0.1] == 0).all()
+    rough = landscape(unlearned=0.101)
+    assert (rough.memorised == (rough.p == 0.1)).all()
 
 
 @pytest.mark.parametrize("column", COLUMNS)

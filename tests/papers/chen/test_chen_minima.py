@@ -115,6 +115,11 @@ def test_an_argmin_that_is_a_bare_grid_point_is_open_to_the_cells_centres_and_up
     assert row.mean == 0 and (row.low, row.high) == pytest.approx((-width, width), abs=1e-6)
     minima = find_minima(table, "one")[["argmin", "low", "high"]].to_numpy()
     assert minima == pytest.approx(np.array([[0.95, centre(0.7, 0.95), 1]]), abs=1e-6)
+    # p = 1 is excluded where the seeds tell its loss from the lowest
+    assert minima[0, 2] < 1
+    noise = table.seed * (table.p == 1) * 0.1 * np.where(table.seed % 2, 1, -1)
+    (row,) = find_minima(table.assign(one=table.one + noise), "one").itertuples()
+    assert (row.argmin, row.high) == (0.95, 1)
     minima = find_minima(table.assign(falling=-table.p), "falling")[["argmin", "low", "high"]]
     assert minima.to_numpy().tolist() == [[1, 0.95, 1]]
 
