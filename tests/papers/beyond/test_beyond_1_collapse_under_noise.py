@@ -89,6 +89,14 @@ def test_few_seeds_or_labels_not_memorised_leave_all_open():
         assert "observed: as claimed at a = 0.5, 0.8" in verdict.measured
 
 
+def test_the_papers_own_protocol_is_decided_on_held_out_images_whatever_it_memorises():
+    protocol = {"data": "mnist", "train_size": 60_000, "lr": 0.01, "batch": 128}
+    decided = page.verdicts(made_up(same, same, unlearned=0.5, **protocol)).verdicts
+    assert [verdict.outcome for verdict in decided] == [UNDECIDED] + [HOLDS] * 3
+    other = page.verdicts(made_up(same, same, unlearned=0.5, **protocol | {"lr": 0.05})).verdicts
+    assert [verdict.outcome for verdict in other] == [UNDECIDED] * 4
+
+
 def test_a_verdict_has_its_scale_beside_the_papers():
     for verdict in page.verdicts(made_up(same, same)).verdicts:
         scale = {row["name"]: (row["here"], row["paper"]) for row in verdict.to_dict()["scale"]}

@@ -34,6 +34,14 @@ def entropy(p, M=10):
     return -sum(x * math.log(x) for x in masses if x > 0)
 
 
+def training_loss(a, p, unlearned):
+    """The training loss of a network that leaves this share of its labels unlearned, a number or
+    one by clean rate.
+    """
+    share = unlearned.get(a, 0.02) if isinstance(unlearned, dict) else unlearned
+    return entropy(p) + share * (math.log(M) - entropy(p))
+
+
 def gamma_loss(a, p, M):
     """Equation 15 as a sum over all pairs of training label and test label of clean class 0."""
     noise, smooth = np.full((M, M), (1 - a) / (M - 1)), np.full((M, M), (1 - p) / (M - 1))
@@ -60,10 +68,12 @@ def clean_runs(
     unlearned=0.02,
     data="mnist-subset",
     size=20_000,
+    **recipe,
 ):
     """Two epochs a run, losses by a formula of (a, p) and a little noise of the seed.
 
-    `seeds` is one number or a number for each clean rate.
+    `seeds` is one number or a number for each clean rate; so is `unlearned`, what networks have not
+    learned of their labels.
     """
     draws = np.random.default_rng(0)
     counts = {a: seeds if isinstance(seeds, int) else seeds[a] for a in rates}
@@ -76,7 +86,7 @@ def clean_runs(
         run = {
             "data": data,
             "train_size": size,
-            **RECIPE,
+            **RECIPE | recipe,
             "a": a,
             "p": p,
             "seed": seed,
@@ -88,7 +98,7 @@ def clean_runs(
             "test_loss": loss,
             "clean_train_loss": 1.1 * loss,
             "test_accuracy": 0.5,
-            "train_loss": entropy(p) + unlearned * (math.log(M) - entropy(p)),
+            "train_loss": training_loss(a, p, unlearned),
         }
         rows += [run | {"epoch": 1} | dict.fromkeys(last, 99.0), run | {"epoch": 9} | last]
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
@@ -122,17 +132,20 @@ def noisy_runs(
     error=lambda a, p, best: 0.3,
     noise=1e-4,
     unlearned=0.02,
+    data="mnist-subset",
     size=20_000,
+    fitted=1.0,
+    **recipe,
 ):
     """Three epochs a run, the second of which has the highest accuracy, with the losses against the
-    uniform distribution.
+    uniform distribution; `fitted` is the share of training labels that the last epoch fits.
     """
     draws, rows = np.random.default_rng(0), []
     for seed, a, p in itertools.product(range(seeds), rates, ps):
         run = {
-            "data": "mnist-subset",
+            "data": data,
             "train_size": size,
-            **RECIPE,
+            **RECIPE | recipe,
             "a": a,
             "p": p,
             "seed": seed,
@@ -151,8 +164,9 @@ def noisy_runs(
                 "test_uniform_loss": uniform,
                 "clean_train_loss": loss,
                 "clean_train_uniform_loss": uniform,
-                "train_loss": entropy(p) + unlearned * (math.log(M) - entropy(p)),
+                "train_loss": training_loss(a, p, unlearned),
                 "test_accuracy": 1 - wrong,
+                "train_accuracy": {1: 0.5, 4: 0.9, 9: 1.0}[epoch] * fitted,
             }
             rows.append(run | row)
     return pd.DataFrame(rows).sample(frac=1, random_state=1)

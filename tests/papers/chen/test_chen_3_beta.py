@@ -119,13 +119,16 @@ def test_c4_holds_for_memorised_labels_and_fails_where_noisy_labels_ask_for_less
 
 def test_what_was_not_trained_is_undecided():
     table = beta()
-    alone = page.verdicts(table).verdicts
-    assert [verdict.claim.id for verdict in alone] == ["C3", "C3", "C3", "C4", "C4", "C3"]
+    tables, ids = page.Tables(table, None, None, None, None), ["C3", "C3", "C3", "C4", "C4"]
+    alone = page.verdicts(tables).verdicts
+    assert [verdict.claim.id for verdict in alone] == [*ids, "C3"]
+    both = page.verdicts(tables._replace(memorised=table)).verdicts
+    assert [verdict.claim.id for verdict in both] == [*ids, *ids, "C3"]
     assert alone[-1].outcome == UNDECIDED and "cifar10" in alone[-1].tried_on
     assert (
         not alone[-1].cases and "landscape on CIFAR-10 0, needed at least 4" in alone[-1].measured
     )
-    trained = page.verdicts(table, table.assign(data="cifar10")).verdicts
+    trained = page.verdicts(tables._replace(cifar=table.assign(data="cifar10"))).verdicts
     assert len(trained) == 9 and all(verdict.outcome == HOLDS for verdict in trained)
 
 

@@ -10,6 +10,7 @@ from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, most, t_interval
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.chen import accuracy
 from lsnc_core.papers.chen import chen_4_loss_and_accuracy as page
+from lsnc_core.papers.chen.memorisation import memorisation_table
 
 
 def two_humps(a, p, best):
@@ -265,13 +266,16 @@ def test_c10_takes_each_p_by_itself():
 
 
 def test_c10_stays_open_on_a_grid_without_weak_smoothing():
-    coarse = accuracies(
+    runs = noisy_runs(
+        rates=(0.5, 0.8, 0.95),
         ps=(0.3, 0.8, 1.0),
         error=lambda a, p, best: 0.3 - (p == 0.8) * (0.05 if a >= 0.9 else -0.05),
     )
-    shown = page.verdicts(coarse).verdicts
-    assert [verdict.claim.id for verdict in shown] == ["C7", "C16", "C8", "C9", "C10", "C10"]
-    for verdict, p in zip(shown[-2:], page.C10_WEAK, strict=True):
+    coarse = accuracy.accuracy_table(runs)
+    shown = page.verdicts(page.Tables(coarse, memorisation_table(runs))).verdicts
+    ids = ["C7", "C16", "C8", "C9", "C10", "C10", "C19"]
+    assert [verdict.claim.id for verdict in shown] == ids
+    for verdict, p in zip(shown[-3:-1], page.C10_WEAK, strict=True):
         words = f"premise not met: weakest smoothing on the grid, p 0.8, needed at least {p}"
         assert verdict.outcome == UNDECIDED and verdict.measured == words
     assert set(accuracy.gain_table(coarse, page.C10_WEAK).p) == {0.8}  # what the figure draws
