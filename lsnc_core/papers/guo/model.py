@@ -40,6 +40,7 @@ class ModelSize:
 MODEL = {
     "smoke": ModelSize(starts=4, runs=4, iterations=800),
     "quick": ModelSize(starts=50, runs=8, iterations=10000),
+    "hour": ModelSize(starts=100, runs=16, iterations=10000),
     "gpu": ModelSize(starts=200, runs=16, iterations=20000),
     "paper": ModelSize(starts=1000, runs=32, iterations=20000),
 }
