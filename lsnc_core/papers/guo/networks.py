@@ -15,6 +15,7 @@ from lsnc_core import custom, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.guo import SMOOTHED
+from lsnc_core.profiles import choose_images
 from lsnc_core.runs.spec import RunSpec
 
 STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)  # F7
@@ -235,10 +236,15 @@ def sizes_of(profile: str, data_set: str = "") -> tuple[DeepSize, ...]:
 
     if profile not in NETWORKS:
         raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(NETWORKS)}.")
-    if not data_set:
-        return NETWORKS[profile]
-    size, source = NETWORKS[profile][0], source_of(data_set)
-    usual = size.network
+    sizes = NETWORKS[profile]
+    usual = sizes[0].network
+    chosen = data_set or choose_images(profile, usual.data)
+    if chosen == usual.data and not data_set:
+        # of the others those that need no download
+        return tuple(
+            size for size in sizes if choose_images(profile, size.network.data) == size.network.data
+        )
+    size, source = sizes[0], source_of(chosen)
     train_size, validation_size = source.split(usual.train_size, usual.validation_size, usual.batch)
     network = replace(
         usual,

@@ -15,6 +15,7 @@ import numpy as np
 from lsnc_core import labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
+from lsnc_core.profiles import choose_images
 from lsnc_core.runs.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
     if not 0 < smoothing < 1:
         raise UsageError(f"smoothing must lie between 0 and 1, got {smoothing!r}.")
     size = GRID[profile]
-    source = source_of(data_set or size.data)
+    source = source_of(data_set or choose_images(profile, size.data))
     corners = (size.widths[0], size.epochs[0]), (size.widths[-1], size.epochs[-1])
     runs = []
     for epochs in reversed(size.epochs):
