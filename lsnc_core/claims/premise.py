@@ -35,7 +35,7 @@ class Premise:
     @property
     def met(self) -> bool:
         """Whether the value was measured and lies in its range."""
-        return self.at_least <= self.value <= self.at_most
+        return bool(self.at_least <= self.value <= self.at_most)  # values may be numpy's
 
     @property
     def needed(self) -> str:
