@@ -180,7 +180,8 @@ def decide_g14(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") ->
     places = []
     for column in LOWEST:
         lowest = find_lowest(ends, column)
-        places.append(f"{lowest.name} {lowest.text}")
+        if not lowest.undecided:
+            places.append(f"{lowest.name} {lowest.text}")
     return Verdict(
         claim,
         place(history),

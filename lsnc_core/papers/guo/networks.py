@@ -137,7 +137,6 @@ _QUICK = DeepSize(
     other_seeds=4,
     keep_at=(3, 8, 20, 40, 60, 70, 100, 150),
     calibration_weight_decay=1e-3,
-    halved_seeds=4,
 )
 
 # For training to end: 20,000 steps, and weight decay so strong that norms stop moving. Both were
