@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsnc_core import claims
-from lsnc_core.claims import LEVEL, Case
+from lsnc_core.claims import Case
 from lsnc_core.papers.chen.grid import (
     FORMULA_ERROR,
     FORMULA_RANGE,
     FORMULA_RANK,
     agreement,
     rate_name,
+    with_seeds,
 )
 from lsnc_core.papers.chen.minima import argmin_differences, find_minima
 from lsnc_core.papers.chen.premises import case_premises, in_range
@@ -102,7 +103,8 @@ def difference_cases(
     other: "pd.DataFrame | None" = None,
     **settings: float | str,
 ) -> list[Case]:
-    """A case at each clean rate: argmin over p of one column minus that of another, paired by seed.
+    """A case at each clean rate of four seeds or more: argmin over p of one column minus that of
+    another, paired by seed.
 
     Args:
         table, other: as for `minima.argmin_differences`.
@@ -111,15 +113,13 @@ def difference_cases(
         settings: at_least, at_most and further fields of `Case`.
     """
     cases = []
-    for a, part in table.groupby("a"):
+    for a, part in with_seeds(table).groupby("a"):
         partner = None if other is None else other[other.a == a]
 
         def interval(level: float, part=part, partner=partner) -> tuple[float, float, float]:
             (row,) = argmin_differences(part, *columns, partner, level).itertuples()
             return row.mean, row.low, row.high
 
-        if argmin_differences(part, *columns, partner, LEVEL).empty:
-            continue  # too few seeds
         premises = case_premises(part if partner is None else partner, columns[1])
         details = {"premises": premises, "deciding": in_range(a), "form": "+.3f"}
         cases.append(Case.measured(rate_name(a), quantity, interval, **details | settings))

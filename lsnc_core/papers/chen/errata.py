@@ -65,11 +65,14 @@ def list_errata() -> list[Erratum]:
     return [
         _after_eq9(),
         _eq10(),
+        _section_4_1(),
         _eq12(),
         _before_eq13(),
         _eq13(),
+        _section_4_2(),
         _before_eq14(),
         _large_M(),
+        _section_4_4(),
         _eq16(),
         _eq17(),
         _eq18_19(),
@@ -120,6 +123,22 @@ def _eq10() -> Erratum:
     )
 
 
+def _section_4_1() -> Erratum:
+    # p* - 1/M above gamma's transition; a square root keeps a tenth of it, a jump all of it
+    rises = {}
+    for M in (2, 3):
+        a_c, _ = label_noise.gamma_transition(M)
+        rises[M] = [label_noise.optimum("gamma", a_c + step, M) - 1 / M for step in (1e-4, 1e-6)]
+    return Erratum(
+        "Section 4.1 and caption of Figure 4 (many classes)",
+        "many classes are not qualitatively different from two",
+        "true of alpha and beta; gamma's $p^*$ is continuous for two classes and jumps for more",
+        "p* - 1/M at .0001 and .000001 above gamma's transition: "
+        f"{rises[2][0]:.4f} and {rises[2][1]:.4f} for M = 2, "
+        f"{rises[3][0]:.4f} and {rises[3][1]:.4f} for M = 3",
+    )
+
+
 def _eq12() -> Erratum:
     S, T = labels.smoothing_matrix(0.7, CLASSES), _uniform_noise()
     return Erratum(
@@ -161,6 +180,20 @@ def _eq13() -> Erratum:
     )
 
 
+def _section_4_2() -> Erratum:
+    skewed = _skewed_noise()
+    beta = label_noise.optimal_smoothing_beta(skewed)
+    alpha = label_noise.optimal_smoothing_alpha(skewed)
+    sums = ", ".join(f"{total:.2f}" for total in alpha.sum(1))
+    return Erratum(
+        "Section 4.2 (general T)",
+        "the beta solution is symmetric, the alpha solution doubly stochastic",
+        "true for doubly stochastic T",
+        f"an asymmetric 3-class T: S* of beta differs from its transpose by up to "
+        f"{np.abs(beta - beta.T).max():.3f}; rows of alpha's sum to {sums}",
+    )
+
+
 def _before_eq14() -> Erratum:
     printed = RATE + (CLASSES - 1) * RATE / (CLASSES - 1)
     right = RATE + (CLASSES - 1) * ((1 - RATE) / (CLASSES - 1))
@@ -184,6 +217,18 @@ def _large_M() -> Erratum:
         f"{rise(label_noise_errata.printed_gamma_large_M):.4f} as printed, "
         f"{rise(label_noise.gamma_large_M):.4f} right, "
         f"{rise(functools.partial(label_noise.loss, 'gamma')):.4f} exact",
+    )
+
+
+def _section_4_4() -> Erratum:
+    kept = np.linspace(0.1, 0.9, 9)
+    changes = [labels.smoothing_matrix(p, CLASSES) - np.eye(CLASSES) for p in kept]
+    rank = np.linalg.matrix_rank(np.reshape(changes, (len(kept), -1)))
+    return Erratum(
+        "Section 4.4 (mean field)",
+        "2 variables",
+        r"one, $p$: what is off the diagonal is $\frac{1 - p}{M - 1}$",
+        f"M = 10: {len(kept)} matrices of different p minus the identity have rank {rank}",
     )
 
 

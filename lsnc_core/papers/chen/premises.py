@@ -27,9 +27,9 @@ PAPER_IMAGES = {"mnist": 60_000, "cifar10": 50_000}
 
 def follows_protocol(table: "pd.DataFrame") -> bool:
     """Whether networks were trained as in the paper: its images, learning rate and batch."""
-    images = table.data.map(PAPER_IMAGES)
-    same = table[list(PROTOCOL)] == PROTOCOL
-    return bool((table.train_size >= images).all() and same.all(axis=None))
+    if not (table.train_size >= table.data.map(PAPER_IMAGES)).all():
+        return False
+    return all((table[name] == value).all() for name, value in PROTOCOL.items())
 
 
 def in_range(a: float) -> bool:

@@ -33,7 +33,7 @@ def numbers(text):
 
 
 def test_the_errata_are_complete_and_in_words(errata):
-    assert len(errata) == 11
+    assert len(errata) == 14
     for erratum in [*errata.values(), module.OPEN_QUESTION]:
         assert all((erratum.place, erratum.printed, erratum.right, erratum.check))
         assert "nan" not in erratum.check
@@ -125,6 +125,27 @@ def test_the_numbers_of_the_mean_field(errata):
     words = f"lowest at p = {Q / (Q + 2):.4f} as printed, {Q:.4f} right"
     assert words in one(errata, "Eq. 16")
     assert f"{Q * M / 2:.4f} and {Q / 2:.4f} as printed" in one(errata, "Eq. 17")
+
+
+def test_two_classes_differ_from_more_for_gamma(errata):
+    *_, two_far, two_near, _, three_far, three_near, _ = numbers(one(errata, "Section 4.1"))
+    # a square root of the distance: (p - 1/2)^2 is 3 (a - 3/4) near the transition
+    assert (two_far, two_near) == pytest.approx((math.sqrt(3e-4), math.sqrt(3e-6)), abs=6e-5)
+    assert three_far == pytest.approx(gamma_argmin(0.66015 + 1e-4, 3) - 1 / 3, abs=1e-3)
+    assert three_near == pytest.approx(three_far, rel=0.02) and three_near > 0.16
+
+
+def test_the_solutions_for_skewed_noise_are_not_as_section_4_2_says(errata):
+    posterior = SKEWED.T / SKEWED.sum(1)  # P(clean c | noisy k)
+    smoothing = SKEWED @ SKEWED.T / SKEWED.sum(1)
+    np.testing.assert_allclose(smoothing.sum(0), 1)
+    _, asymmetry, *sums = numbers(one(errata, "Section 4.2"))
+    assert asymmetry == pytest.approx(np.abs(smoothing - smoothing.T).max(), abs=5e-4)
+    assert sums == pytest.approx(posterior.sum(1), abs=5e-3) and max(sums) > 1.05
+
+
+def test_the_mean_field_has_one_variable(errata):
+    assert one(errata, "Section 4.4").endswith("have rank 1")
 
 
 def count_violations(M, cases, draws):
