@@ -232,11 +232,18 @@ def test_outcomes_follow_from_the_numbers(report_smoke):
             outcome = claims.decide(low, high, *limits)
             if case["undecided"] or (case["value"], case["low"], case["high"]) == (None,) * 3:
                 outcome = claims.UNDECIDED
+            assert case["observed"] == outcome, (answer["claim"], case)
+            if not all(premise["met"] for premise in case["premises"]):
+                outcome = claims.UNDECIDED
             assert case["outcome"] == outcome, (answer["claim"], case)
             if case["deciding"]:
                 deciding.append(outcome)
         combine = {"every": claims.every, "most": claims.most}[answer["rule"]]
-        assert answer["outcome"] == combine(deciding), answer["claim"]
+        outcome = combine(deciding)
+        # what decides has no premise that is not met
+        if not all(premise["met"] for premise in answer["premises"]):
+            outcome = claims.UNDECIDED
+        assert answer["outcome"] == outcome, answer["claim"]
 
 
 def test_the_claims_as_csv_have_a_row_per_case(report_smoke):
@@ -250,6 +257,9 @@ def test_the_claims_as_csv_have_a_row_per_case(report_smoke):
     assert len(table) == len(expected)
     for row, (claim, notebook, outcome, case) in zip(table, expected, strict=True):
         assert (row["claim"], row["notebook"], row["verdict"]) == (claim, notebook, outcome)
+        texts = set(filter(None, row.pop("premises").split("; ")))
+        for premise in case.pop("premises") or []:
+            assert premise["met"] or premise["text"] in texts
         for name, value in case.items():
             assert row[name] == ("" if value is None else str(value))
 
