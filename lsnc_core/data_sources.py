@@ -142,12 +142,9 @@ NAMES = tuple(SOURCES)
 FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar-10-batches-py"}
 
 
-def at_hand(name: str, otherwise: str) -> str:
-    """An image set whose files are there, or else another one.
-
-    Args: name, one of `FOLDERS`; otherwise, an embedded set.
-    """
-    return name if (files.data_root() / FOLDERS[name]).is_dir() else otherwise
+def is_at_hand(name: str) -> bool:
+    """Whether an image set is in the folder of image sets. Args: name, one of `FOLDERS`."""
+    return (files.data_root() / FOLDERS[name]).is_dir()
 
 
 def source_of(name: str) -> Source:

@@ -15,6 +15,15 @@ PROFILES = {
 }
 
 
+def choose_images(profile: str, name: str) -> str:
+    """The image set that a profile trains on in place of `name`: `hour` downloads nothing and takes
+    the embedded part of MNIST where a set is not at hand.
+    """
+    from lsnc_core.data_sources import is_at_hand
+
+    return name if profile != "hour" or is_at_hand(name) else "mnist-subset"
+
+
 def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
     """The profile to compute and the reason for it.
 

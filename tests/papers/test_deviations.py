@@ -41,6 +41,7 @@ EXPECTED = {
     ("chen", "quick"): {
         "image sets",
         "training images",
+        "network",
         "test images",
         "pooling of pixels",
         "epochs",

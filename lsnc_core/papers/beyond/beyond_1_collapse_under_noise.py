@@ -2,9 +2,10 @@
 masses.
 
 B1 to B3; no paper has these figures. NC1, NC2 and NC3 are Guo et al.'s (Guo eq. 4 to 6), with
-every image under its clean label. ECE has 15 bins. Expected: nothing; nobody has asked whether the
-smoothing of lowest loss is also that of strongest collapse and best calibration. All networks are
-the landscape's.
+every image under its clean label. ECE has 15 bins. Expected: nothing. We know of no work that
+compares the smoothing of lowest loss with that of strongest collapse and best calibration. Nearest
+is Memorization-Dilation (Nguyen et al., ICLR 2023), which studies collapse, label noise and
+smoothing together; a table sets its measures beside ours. All networks are the landscape's.
 
 a is the clean rate of the training labels, p the kept mass of the smoothed label.
 """
@@ -41,7 +42,7 @@ from lsnc_core.papers.chen.premises import case_premises, describe_needs, scale_
 from lsnc_core.papers.chen.shared_claims import C1_RANGE
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import collapse_of_many, run_names
-from lsnc_core.show import Drawing, Verdicts, figure
+from lsnc_core.show import Drawing, Table, Verdicts, figure
 from lsnc_core.show.style import COLOURS, LOSS_MAP
 
 if TYPE_CHECKING:
@@ -94,9 +95,10 @@ def metric_table(
         tensors: from `lsnc_core.runs.tensors`, of the same networks.
 
     Returns:
-        pandas.DataFrame as `landscape_table` with the columns of `METRICS`, "test NC2", "test NC3"
-        and "confidence" (mean over held-out images of the largest probability); only the p that
-        teach the label, for the class means of networks that learned nothing coincide.
+        pandas.DataFrame as `landscape_table` with the columns of `METRICS`, "test NC2", "test NC3",
+        "confidence" (mean over held-out images of the largest probability), and for "train" and
+        "test" images "spread" and "relative spread", see `measure_spread`; only the p that teach
+        the label, for the class means of networks that learned nothing coincide.
     """
     import pandas as pd
 
@@ -109,9 +111,31 @@ def metric_table(
         for row, values in zip(rows, measured, strict=True):
             named = values.preset("guo")
             row |= {f"{part} {metric}": value for metric, value in named.items()}
+        for row, end in zip(rows, ends.values(), strict=True):
+            row[f"{part} spread"], row[f"{part} relative spread"] = measure_spread(end, part)
     for row, (spec, end) in zip(rows, ends.items(), strict=True):
         row |= _calibration(spec, end)
     return landscape.merge(pd.DataFrame(rows), on="run", validate="one_to_one")
+
+
+def measure_spread(tensors: "Tensors", part: str) -> tuple[float, float]:
+    """The spread of features about the means of their clean classes.
+
+    Args:
+        tensors: one measured epoch.
+        part: "train" or "test".
+
+    Returns:
+        The root mean square distance of a feature to the mean of its clean class; and the same by
+        the root mean square distance of two class means. NaN without any spread between classes.
+    """
+    counts = tensors[f"{part}_counts"].astype(float)
+    spread = np.sqrt(counts @ tensors[f"{part}_within"].astype(float) / counts.sum())
+    means = tensors[f"{part}_means"].astype(float)[counts > 0]  # (K, D)
+    # of K points the mean squared distance of two is 2K/(K-1) times that to their mean
+    between = np.square(means - means.mean(0)).sum(1).mean()
+    apart = np.sqrt(2 * len(means) / (len(means) - 1) * between)
+    return float(spread), float(spread / apart if apart > 0 else np.nan)
 
 
 def _calibration(spec: "RunSpec", tensors: "Tensors") -> dict[str, float]:
@@ -125,6 +149,28 @@ def _calibration(spec: "RunSpec", tensors: "Tensors") -> dict[str, float]:
     logits = torch.from_numpy(np.array(tensors["test_logits"]))  # (N, M)
     confidence = float(logits.double().softmax(1).amax(1).mean())
     return {"ECE": ece(logits, clean), "confidence": confidence}
+
+
+SPREADS = {
+    "train spread": "training: spread",
+    "train relative spread": "training: by class distance",
+    "test spread": "held-out: spread",
+    "test relative spread": "held-out: by class distance",
+}
+
+
+def show_spread(table: "pd.DataFrame") -> Table:
+    """Spread of the features without smoothing and with the kept mass nearest the clean rate.
+
+    Args: table, from `metric_table`.
+    """
+    rows = []
+    for a, part in table[table.a.between(*C1_RANGE)].groupby("a"):
+        near = part.p.unique()[np.abs(part.p.unique() - a).argmin()]
+        for p in dict.fromkeys((1.0, near)):
+            means = part[part.p == p][list(SPREADS)].mean()
+            rows.append([f"{a:g}", f"{p:g}", *(f"{means[column]:.3g}" for column in SPREADS)])
+    return Table(["a", "p", *SPREADS.values()], rows)
 
 
 # ---- figures

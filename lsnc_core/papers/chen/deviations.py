@@ -30,7 +30,7 @@ SETTINGS = (
     Setting(
         "network",
         "two convolutions and two linear layers (CIFAR-10: ResNet-18)",
-        _SMALLER,
+        "an MLP memorises its noisy labels in the time that the profile has",
         ("model", "batch_norm"),
         read=lambda spec: spec.model + (" with batch norm" if spec.batch_norm else ""),
         wanted={"": "cnn", "cifar10": "resnet18"},

@@ -7,16 +7,16 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lsnc_core.data_sources import at_hand, source_of
+from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
+from lsnc_core.profiles import choose_images
 from lsnc_core.runs.spec import RunSpec
 
 
 @dataclass(frozen=True)
 class LandscapeSize:
     """The networks of the a-p landscape in one profile: `seeds` at every clean rate and
-    `repeated_seeds` at the `repeated_rates`. `embedded` is the image set in place of `data` where
-    that is not at hand, "" for none. The other fields are those of `RunSpec`.
+    `repeated_seeds` at the `repeated_rates`. The other fields are those of `RunSpec`.
     """
 
     data: str
@@ -37,7 +37,6 @@ class LandscapeSize:
     lr_steps: tuple[int, ...] = ()
     precision: str = "float32"
     cosine: bool = False
-    embedded: str = ""
 
 
 _TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -83,7 +82,6 @@ LANDSCAPE = {
     # left at most a tenth unlearned in every cell
     "hour": LandscapeSize(
         data="mnist",
-        embedded="mnist-subset",
         train_size=10000,
         test_size=10000,
         pool=2,
@@ -222,7 +220,8 @@ def plan_landscape(profile: str, data_set: str = "") -> list[RunSpec]:
         UsageError: for an unknown profile or data set.
     """
     _check_profile(profile)
-    return _grid(LANDSCAPE[profile], data_set)
+    size = LANDSCAPE[profile]
+    return _grid(size, data_set or choose_images(profile, size.data))
 
 
 def plan_cifar(profile: str) -> list[RunSpec]:
@@ -285,8 +284,7 @@ def _grid(size: LandscapeSize, data_set: str = "") -> list[RunSpec]:
     """The networks of one landscape, on its own data set or on another."""
     from lsnc_core import models
 
-    own = at_hand(size.data, size.embedded) if size.embedded else size.data
-    source = source_of(data_set or own)
+    source = source_of(data_set or size.data)
     available_train, available_test = source.sizes
     shared = {
         "data": source.name,

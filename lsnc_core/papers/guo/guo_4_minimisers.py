@@ -428,7 +428,7 @@ def decide_g9(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> Ve
                 premises=(*ended, collapsed),
             )
             cases.append(case)
-    main = [case for case in cases if case.name.endswith(f" {SMOOTHED:g}")]
+    main = [case for case in cases if case.name.endswith(f" {SMOOTHED:g}") and not case.undecided]
     remark = "; ".join(f"{case.name}: off by {case.value:+.1%}" for case in main)
     decider = "more epochs, or a network wide enough that its features are free"
     first = table.iloc[0]

@@ -15,6 +15,7 @@ from lsnc_core import custom, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.guo import SMOOTHED
+from lsnc_core.profiles import choose_images
 from lsnc_core.runs.spec import RunSpec
 
 STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9)  # F7
@@ -136,12 +137,49 @@ _QUICK = DeepSize(
     other_seeds=4,
     keep_at=(3, 8, 20, 40, 60, 70, 100, 150),
     calibration_weight_decay=1e-3,
+)
+
+# For training to end: 20,000 steps, and weight decay so strong that norms stop moving. Both were
+# chosen by how far a schedule and its half differ in NC1, NC2, NC3 and norms, and by nothing else.
+_ENDED = {"pool": 2, "batch_norm": True, "batch": 50, "weight_decay": 2e-2}
+_HOUR_MNIST = DeepSize(
+    _network(
+        "mnist",
+        (2000, 500, 5000),
+        "cnn",
+        (8, 16, 64),
+        **_ENDED,
+        epochs=500,
+        evaluate_at=epochs_until(500),
+        lr_steps=(214, 356),
+    ),
+    seeds=4,
+    other_seeds=4,
+    keep_at=(20, 60, 150, 200, 250, 300, 400, 500),
+    halved_seeds=4,
+)
+# Images so hard that cross-entropy is over-confident
+_HOUR_CIFAR = DeepSize(
+    _network(
+        "cifar10",
+        (1000, 500, 5000),
+        "cnn",
+        (8, 16, 64),
+        **_ENDED,
+        epochs=1000,
+        evaluate_at=epochs_until(1000),
+        lr_steps=(428, 712),
+    ),
+    seeds=4,
+    other_seeds=4,
+    keep_at=(60, 150, 250, 400, 500, 600, 800, 1000),
     halved_seeds=4,
 )
 
 NETWORKS = {
     "smoke": (_SMOKE,),
     "quick": (_QUICK,),
+    "hour": (_HOUR_MNIST, _HOUR_CIFAR),
     "gpu": (
         DeepSize(
             _network("cifar10", _CIFAR_IMAGES, "resnet18", (64,), **_SHORT, **_CIFAR),
@@ -197,10 +235,15 @@ def sizes_of(profile: str, data_set: str = "") -> tuple[DeepSize, ...]:
 
     if profile not in NETWORKS:
         raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(NETWORKS)}.")
-    if not data_set:
-        return NETWORKS[profile]
-    size, source = NETWORKS[profile][0], source_of(data_set)
-    usual = size.network
+    sizes = NETWORKS[profile]
+    usual = sizes[0].network
+    chosen = data_set or choose_images(profile, usual.data)
+    if chosen == usual.data and not data_set:
+        # of the others those that need no download
+        return tuple(
+            size for size in sizes if choose_images(profile, size.network.data) == size.network.data
+        )
+    size, source = sizes[0], source_of(chosen)
     train_size, validation_size = source.split(usual.train_size, usual.validation_size, usual.batch)
     network = replace(
         usual,

@@ -49,6 +49,7 @@ class Size:
 SIZES = {
     "smoke": Size(train_size=100, epochs=6, seeds=1, batch=50, lr=0.2, lr_steps=(5,)),
     "quick": Size(train_size=200, epochs=1000, seeds=4, batch=100, lr=0.2, lr_steps=(667, 833)),
+    "hour": Size(train_size=200, epochs=4000, seeds=4, batch=100, lr=0.2, lr_steps=(2668, 3332)),
     # a tenth of the images: four seeds take the time that one takes on all
     "gpu": Size(train_size=5000, epochs=400, seeds=4, batch=128, lr=0.05, lr_steps=(250, 350)),
     "paper": Size(train_size=50000, epochs=800, seeds=4, batch=128, lr=0.05, lr_steps=(150, 350)),

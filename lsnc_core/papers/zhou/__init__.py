@@ -7,7 +7,7 @@ NC4 are named as in its released code.
 from lsnc_core.papers.page import Equation, Paper
 
 _NETWORKS = ("zhou-z1", "zhou-gram", "zhou-z2", "zhou-z3", "zhou-z4", "zhou-z5")
-_ON_NETWORKS = ("Z-C1", "Z-C2", "Z-C3", "Z-C4", "Z-C5")
+_ON_NETWORKS = ("Z-C1", "Z-C2", "Z-C10", "Z-C3", "Z-C4", "Z-C5")
 
 PAPER = Paper(
     name="Zhou et al. 2022",
@@ -83,7 +83,7 @@ PAPER = Paper(
             "global minimisers: simplex ETFs with margin argmin φ + (K − 1) ε a",
             "theory.ufm.minimiser",
             ("zhou-all-starts", "zhou-margins", "zhou-gram"),
-            ("Z-C2", "Z-C6"),
+            ("Z-C2", "Z-C6", "Z-C10"),
         ),
         Equation(
             "Zhou Theorem B",

@@ -56,7 +56,7 @@ class LandscapeSize:
 LANDSCAPE = {
     "smoke": LandscapeSize(starts=6, searches=2, draws=200),
     "quick": LandscapeSize(starts=50, searches=4, draws=3000),
-    "hour": LandscapeSize(starts=100, searches=8, draws=10000),
+    "hour": LandscapeSize(starts=100, searches=8, draws=5000),
     "gpu": LandscapeSize(starts=300, searches=20, draws=10000),
     "paper": LandscapeSize(starts=1000, searches=50, draws=50000),
 }

@@ -6,26 +6,34 @@ of what 2,000 test images and four seeds resolve.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lsnc_core import runs
 from lsnc_core.claims import (
     HOLDS,
-    LEVEL,
     MIN_SEEDS,
     Case,
     Claim,
+    Scale,
     Verdict,
     decides,
     rank_interval,
 )
 from lsnc_core.papers.page import Page
+from lsnc_core.papers.stored import run_names
 from lsnc_core.papers.zhou import PAPER, networks
 from lsnc_core.papers.zhou.drawing import MARK, NAMES, draw_maps
 from lsnc_core.papers.zhou.networks import LOSSES, select_epochs
+from lsnc_core.papers.zhou.premises import (
+    SHORTEST,
+    check_accuracy_ended,
+    check_fitted,
+    describe_scale,
+)
+from lsnc_core.papers.zhou.spread import compute_spread, corner_cell, select_cell
 from lsnc_core.runs import RunSpec
 from lsnc_core.show import Drawing, Verdicts, figure
 from lsnc_core.show.style import COLOURS
@@ -40,9 +48,14 @@ PAGE = Page(title="Equal accuracy with width and time", minutes={"quick": 0.3})
 # ---- runs
 
 
+plan_grid = functools.partial(networks.add_halved, networks.grid_runs)
+
+
 def plan_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[RunSpec]:
-    """The networks of this page: `networks.grid_runs` of all grids."""
-    return networks.plan_grids(networks.grid_runs, profile, data_set, smoothing)
+    """The networks of this page: `networks.grid_runs` and `networks.halved_runs` of all
+    grids.
+    """
+    return networks.plan_grids(plan_grid, profile, data_set, smoothing)
 
 
 # ---- tables
@@ -55,18 +68,33 @@ class Tables(NamedTuple):
         recipe: what was trained, in a sentence.
         selected: from `networks.select_epochs`.
         cells: from `cell_table`.
+        ends: the networks of the grid's largest cell after their last epoch.
+        halved: as `selected`, of the same networks trained with half the schedule.
     """
 
     recipe: str
     selected: "pd.DataFrame"
     cells: "pd.DataFrame"
+    ends: "pd.DataFrame"
+    halved: "pd.DataFrame"
 
 
 def load(profile: str, device: str = "auto", data_set: str = "", smoothing: float = 0.1) -> Tables:
     """The page's tables from the store; missing networks are trained."""
-    specs = networks.grid_runs(profile, data_set, smoothing)
-    selected = select_epochs(networks.accuracy_table(runs.results(specs, device)))
-    return Tables(networks.recipe(specs), selected, cell_table(selected))
+    arguments = profile, data_set, smoothing
+    grid, halved = networks.grid_runs(*arguments), networks.halved_runs(*arguments)
+    # all at once, or they train in other blocks
+    table = networks.accuracy_table(runs.results(plan_grid(*arguments), device))
+    names = run_names([*grid, *halved])
+    selected = select_epochs(table[table.run.isin([names[spec] for spec in grid])])
+    ends = table.run.isin([names[spec] for spec in networks.collapse_runs(*arguments)])
+    return Tables(
+        networks.recipe(grid),
+        selected,
+        cell_table(selected),
+        table[ends & (table.epoch == table.epochs)],
+        select_epochs(table[table.run.isin([names[spec] for spec in halved])]),
+    )
 
 
 def load_further(profile: str, device: str = "auto", data_set: str = "") -> list[Tables]:
@@ -231,89 +259,14 @@ RULE_CHANGE = (
 )
 
 
-class Spread(NamedTuple):
-    """Range over losses of the mean test accuracy over seeds, in points.
+def spread_case(quantity: str, values: np.ndarray, **settings: Any) -> Case:
+    """A case about the spread of one cell, float (seeds, losses)."""
 
-    Attributes:
-        value: highest minus lowest mean.
-        low, high: interval, not below 0.
-        error: standard error of the difference of two means.
-        chance: how often losses without any difference spread over more than 2 errors, in [0, 1].
-    """
+    def interval(level: float) -> tuple[float, float, float]:
+        spread = compute_spread(values, level)
+        return spread.value, spread.low, spread.high
 
-    value: float
-    low: float
-    high: float
-    error: float
-    chance: float
-
-    @property
-    def remark(self) -> str:
-        """The registered rule beside the interval."""
-        return (
-            f"2 standard errors {2 * self.error:.2f} (exceeded by equal losses in "
-            f"{self.chance:.0%} of trials)"
-        )
-
-
-@functools.cache  # scipy integrates numerically: 40 ms each
-def studentised_range(level: float, losses: int, freedom: int) -> tuple[float, float]:
-    """The quantile of the studentised range, and P(range > 2 standard errors of a difference)."""
-    from scipy.stats import studentized_range as q
-
-    return q.ppf(level, losses, freedom), q.sf(2 * np.sqrt(2), losses, freedom)
-
-
-def compute_spread(values: np.ndarray, level: float = LEVEL) -> Spread:
-    """Range over losses of the mean over seeds, with seeds as blocks.
-
-    All differences of two means lie at once within q s / sqrt(seeds) of the true ones, with s^2 the
-    residual variance at f = (seeds - 1)(losses - 1) degrees of freedom and q the quantile of the
-    studentised range (Tukey). error = s sqrt(2 / seeds).
-
-    Args:
-        values: float (seeds, losses), at least 2 x 2, finite.
-        level: coverage of the interval.
-
-    >>> spread = compute_spread(np.array([[1.0, 2.0], [1.0, 2.2], [1.4, 2.3]]))
-    >>> [round(value, 2) for value in spread[:3]]
-    [1.03, 0.65, 1.41]
-    >>> spread.remark  # two losses: P(|t| > 2) at 2 degrees of freedom
-    '2 standard errors 0.18 (exceeded by equal losses in 18% of trials)'
-    """
-    seeds, losses = values.shape
-    means = values.mean(0)  # (losses,)
-    # The networks of one seed share their start and batch order. What a seed adds to all losses
-    # alike is no error of their differences, so seed means are taken out before s is estimated.
-    residual = values - values.mean(1, keepdims=True) - means + values.mean()
-    freedom = (seeds - 1) * (losses - 1)
-    s = np.sqrt((residual**2).sum() / freedom)
-    # Tukey's interval, for the best and the worst loss are picked after the fact
-    quantile, chance = studentised_range(level, losses, freedom)
-    half = quantile * s / np.sqrt(seeds)
-    value = np.ptp(means)
-    # P(range / (s / sqrt(seeds)) > 2 sqrt(2)), that is range > 2 errors, for equal true means
-    numbers = value, max(value - half, 0), value + half, s * np.sqrt(2 / seeds), chance
-    return Spread(*map(float, numbers))
-
-
-def corner_cell(table: "pd.DataFrame", pick: Callable) -> tuple[str, np.ndarray]:
-    """The name and the test accuracies, float (seeds, losses), of the grid's first or last cell.
-
-    Args:
-        table: from `select_epochs`.
-        pick: min for the first cell, max for the last.
-    """
-    width, epochs = pick(table.width), pick(table.epochs)
-    part = table[(table.width == width) & (table.epochs == epochs)]
-    grid = part.pivot(index="seed", columns="loss", values="test_accuracy")
-    return networks.cell_name(width, epochs), grid[list(LOSSES)].to_numpy()
-
-
-def spread_case(quantity: str, spread: Spread, **settings: object) -> Case:
-    """A case about the spread of one cell."""
-    numbers = spread.value, spread.low, spread.high
-    return Case("", quantity, *numbers, unit="points", form=".2f", **settings)
+    return Case.measured("", quantity, interval, unit="points", form=".2f", **settings)
 
 
 @decides(
@@ -325,38 +278,50 @@ def spread_case(quantity: str, spread: Spread, **settings: object) -> Case:
         "the spread over losses (highest minus lowest mean over seeds) falls from the smallest, "
         f"shortest to the widest, longest training, to at most {EQUAL:g} point",
         changed="The range is of means over seeds, as registered; at first it was within a seed. "
-        + RULE_CHANGE,
+        f"{RULE_CHANGE} It is left open where the widest, longest trained networks do not fit "
+        "their training images or where training has not ended.",
     )
 )
-def decide_z_c3(claim: Claim, table: "pd.DataFrame") -> Verdict:
+def decide_z_c3(
+    claim: Claim, table: "pd.DataFrame", ends: "pd.DataFrame", halved: "pd.DataFrame"
+) -> Verdict:
     """Z-C3: the spread in the last cell minus that in the first, and the last cell's.
+
+    The paper speaks of networks "sufficiently large and trained until convergence". So the networks
+    of the last cell must fit their training images, and their test accuracy must have changed by no
+    more than what counts as equal since half the schedule. The first cell need not.
 
     Args:
         table: from `select_epochs`.
+        ends, halved: as in `Tables`.
     """
     (small, first), (large, last) = corner_cell(table, min), corner_cell(table, max)
     place = f"{networks.grid_title(table)}, {large} against {small}"
-    seeds = min(len(first), len(last))
+    cell, seeds = select_cell(table, max), min(len(first), len(last))
+    scale = describe_scale(cell)
     if seeds < MIN_SEEDS:
-        return _too_few(claim, place, seeds)
+        return _too_few(claim, place, seeds, scale)
+
     # The interval of the change is made of both spreads' own, each at half the error (Bonferroni).
     # A paired interval would not cover that the best and the worst loss were picked after the fact,
     # and in each cell anew.
-    before, after = (compute_spread(values, (1 + LEVEL) / 2) for values in (first, last))
-    falls = Case(
-        "",
-        "change of the spread",
-        after.value - before.value,
-        after.low - before.high,
-        after.high - before.low,
-        at_most=0.0,
-        unit="points",
-        form="+.2f",
-        remark=f"from {before.value:.2f} to {after.value:.2f} points",
+    def change(level: float) -> tuple[float, float, float]:
+        before, after = (compute_spread(values, (1 + level) / 2) for values in (first, last))
+        return after.value - before.value, after.low - before.high, after.high - before.low
+
+    before, end = compute_spread(first), compute_spread(last)
+    remark = f"from {before.value:.2f} to {end.value:.2f} points"
+    settings = {"at_most": 0.0, "unit": "points", "form": "+.2f", "remark": remark}
+    falls = Case.measured("", "change of the spread", change, **settings)
+    ends_small = spread_case(f"spread at {large}", last, at_most=EQUAL, remark=end.remark)
+    return Verdict(
+        claim,
+        place,
+        (falls, ends_small),
+        decider=DECIDER,
+        premises=(check_fitted(ends, large), check_accuracy_ended(halved, cell, EQUAL, large)),
+        scale=scale,
     )
-    end = compute_spread(last)
-    ends_small = spread_case(f"spread at {large}", end, at_most=EQUAL, remark=end.remark)
-    return Verdict(claim, place, (falls, ends_small), decider=DECIDER)
 
 
 ABOVE_0, ABOVE_EQUAL = np.nextafter([0.0, EQUAL], np.inf).tolist()  # the smallest numbers above
@@ -371,7 +336,7 @@ ABOVE_0, ABOVE_EQUAL = np.nextafter([0.0, EQUAL], np.inf).tolist()  # the smalle
         "the spread over losses (highest minus lowest mean over seeds) at the smallest width and "
         "fewest epochs is above 0",
         changed=f"{networks.GRID_CHANGE}: in the longer grid the claim held (spread 1.09 points "
-        f"[0.14, 2.03]), in the shorter one it is open. {RULE_CHANGE}",
+        f"[0.14, 2.03]), in the shorter one it was open. {RULE_CHANGE}",
     )
 )
 def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
@@ -383,22 +348,23 @@ def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
     """
     small, values = corner_cell(table, min)
     place = f"{networks.grid_title(table)}, {small}"
+    scale = describe_scale(select_cell(table, min), SHORTEST)
     if len(values) < MIN_SEEDS:
-        return _too_few(claim, place, len(values))
+        return _too_few(claim, place, len(values), scale)
     spread = compute_spread(values)
-    differs = spread_case("spread", spread, at_least=ABOVE_0, remark=spread.remark)
+    differs = spread_case("spread", values, at_least=ABOVE_0, remark=spread.remark)
     # The interval of a range cannot end below 0. So where the spread may be 0, it is compared with
     # what counts as equal too: an interval that ends there shows that the losses do not differ.
     matters = spread_case(
         f"the same spread against {EQUAL:g} point",
-        spread,
+        values,
         at_least=ABOVE_EQUAL,
         deciding=differs.outcome != HOLDS,
     )
     means = zip(LOSSES, values.mean(0), strict=True)
     numbers = ", ".join(f"{loss} {mean:.2f}" for loss, mean in means)
     remark = f"mean test accuracies in percent: {numbers}"
-    return Verdict(claim, place, (differs, matters), remark=remark, decider=DECIDER)
+    return Verdict(claim, place, (differs, matters), remark=remark, decider=DECIDER, scale=scale)
 
 
 MIN_CELLS = 6  # of a grid, for an interval of a rank correlation
@@ -414,11 +380,12 @@ MIN_CELLS = 6  # of a grid, for an interval of a rank correlation
         changed=f"{networks.GRID_CHANGE}; the verdict did not change.",
     )
 )
-def decide_z_c5(claim: Claim, cells: "pd.DataFrame") -> Verdict:
+def decide_z_c5(claim: Claim, cells: "pd.DataFrame", table: "pd.DataFrame") -> Verdict:
     """Z-C5: rank correlation over the cells of the grid.
 
     Args:
         cells: from `cell_table`.
+        table: from `select_epochs`.
     """
     place = (
         f"{networks.grid_title(cells)}, {len(cells)} cells, width {cells.width.min():g} to "
@@ -428,23 +395,30 @@ def decide_z_c5(claim: Claim, cells: "pd.DataFrame") -> Verdict:
         f"variance {cells.variance.iloc[0]:.2f} in the first, "
         f"{cells.variance.iloc[-1]:.2f} points² in the last cell"
     )
-    if len(cells) < MIN_CELLS or cells.variance.nunique() < 2:
-        return Verdict(claim, place, remark=ends, decider=f"{MIN_CELLS} cells or more")
     # The cells are the sample; seeds are inside each variance. log width + log epochs is rounded,
     # so that cells of equal size stay ties whatever the last bits of the logarithms.
     size = np.log(cells.width * cells.epochs).round(9)
-    numbers = rank_interval(size, cells.variance)
-    case = Case("", "rank correlation", *numbers, at_most=0.0, form=".2f", remark=ends)
-    return Verdict(claim, place, (case,), decider="a larger grid")
+    settings = {"at_most": 0.0, "form": ".2f", "remark": ends}
+    if len(cells) < MIN_CELLS:
+        few = f"{len(cells)} cells; an interval needs {MIN_CELLS}"
+        case = Case("", "rank correlation", **settings, undecided=few)
+    elif cells.variance.nunique() < 2:
+        case = Case("", "rank correlation", **settings, undecided="all variances are equal")
+    else:
+        interval = functools.partial(rank_interval, size, cells.variance)
+        case = Case.measured("", "rank correlation", interval, **settings)
+    scale = [Scale("cells", f"{len(cells)}", "16"), *describe_scale(select_cell(table, max))]
+    return Verdict(claim, place, (case,), decider="a larger grid", scale=scale)
 
 
-def _too_few(claim: Claim, place: str, seeds: int) -> Verdict:
-    return Verdict(claim, place, remark=f"{seeds} seeds", decider=f"{MIN_SEEDS} seeds")
+def _too_few(claim: Claim, place: str, seeds: int, scale: Sequence[Scale]) -> Verdict:
+    few = f"{seeds} seeds"
+    return Verdict(claim, place, remark=few, decider=f"{MIN_SEEDS} seeds", scale=scale)
 
 
 def verdicts(tables: Tables, further: Sequence[Tables] = ()) -> Verdicts:
     """The page's answers, in reading order, on each grid."""
     grids = (tables, *further)
-    answers = [decide_z_c3(grid.selected) for grid in grids]
+    answers = [decide_z_c3(grid.selected, grid.ends, grid.halved) for grid in grids]
     answers += [decide_z_c4(grid.selected) for grid in grids]
-    return Verdicts(answers + [decide_z_c5(grid.cells) for grid in grids])
+    return Verdicts(answers + [decide_z_c5(grid.cells, grid.selected) for grid in grids])

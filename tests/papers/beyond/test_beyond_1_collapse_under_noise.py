@@ -168,8 +168,29 @@ def test_the_table_is_that_of_the_features():
             direct = neural_collapse(H, clean, W).values.preset("guo")
             for name, value in direct.items():
                 assert row[f"{part} {name}"] == pytest.approx(value, rel=1e-6)
+        for part, (H, clean) in features[spec].items():
+            own = torch.stack([H[clean == k].mean(0) for k in clean.tolist()])
+            spread = (H - own).square().sum(1).mean().sqrt()
+            means = torch.stack([H[clean == k].mean(0) for k in range(M)])
+            apart = torch.pdist(means).square().mean().sqrt()
+            assert row[f"{part} spread"] == pytest.approx(float(spread), rel=1e-6)
+            assert row[f"{part} relative spread"] == pytest.approx(float(spread / apart), rel=1e-6)
         _, clean = features[spec]["test"]
         assert row["ECE"] == pytest.approx(ece(torch.from_numpy(last["test_logits"]), clean))
+
+
+def test_the_spread_is_shown_without_smoothing_and_at_the_kept_mass_nearest_a():
+    table = made_up(same, same)
+    for column in page.SPREADS:
+        table[column] = table.p + table.a + 0.1 * (table.seed % 2)
+    shown = page.show_spread(table)
+    assert [row[:3] for row in shown.rows] == [
+        ["0.5", "1", "1.55"],
+        ["0.5", "0.5", "1.05"],
+        ["0.8", "1", "1.85"],
+        ["0.8", "0.8", "1.65"],
+    ]
+    assert all(len(row) == len(shown.header) for row in shown.rows)
 
 
 @pytest.mark.parametrize("draw", [page.draw_grid, page.draw_best_kept])

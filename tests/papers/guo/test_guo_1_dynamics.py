@@ -2,6 +2,8 @@
 with a loss of one's own.
 """
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -106,7 +108,9 @@ def test_chance_alone_decides_seldom(claim):
 
 def test_every_verdict_tells_its_scale():
     for decide in VERDICTS.values():
-        scale = {size.name: size for size in decide(made_up_history()).scale}
+        verdict = decide(made_up_history())
+        scale = {size.name: size for size in verdict.scale}
+        assert json.loads(json.dumps(verdict.to_dict()))["outcome"] == verdict.outcome
         assert scale["training images"].here == "1,000" and scale["steps"].here == "1,200"
         assert scale["side in pixels"].here == "14" and scale["seeds"].here == "4"
         assert scale["network"].here == "cnn, 64 features"

@@ -48,15 +48,16 @@ def test_g5_leaves_open_only_the_steps_whose_norms_move():
     assert verdict.outcome == UNDECIDED and unsettled == ["W, δ 0.5→0.9"]
 
 
-@pytest.mark.parametrize("best, outcome", ((0.1, HOLDS), (0.5, HOLDS), (0.0, FAILS)))
+@pytest.mark.parametrize("best, outcome", ((0.1, HOLDS), (0.5, HOLDS), (0.0, FAILS), (0.9, FAILS)))
 def test_g14_asks_for_a_lowest_nc1_inside(best, outcome):
     table = made_up_history()
-    table["nc1"] = 0.1 + (table.delta - best) ** 2 + 1e-5 * table.seed
+    table["nc1"] = 0.1 + (table.delta - best) ** 2 + 1e-5 * table.seed * table.delta
     verdict = decide("G14", table)
-    # a lowest point at an end is never told from its neighbour
-    assert verdict.outcome == (UNDECIDED if best == 0 else outcome)
-    (case,) = verdict.cases
-    assert case.value == pytest.approx(best, abs=0.005) or best == 0.5
+    assert verdict.outcome == outcome and f"NC1 lowest at δ = {best:.1f}" in verdict.remark
+    first, last = verdict.cases
+    inside = min((0.05, 0.1, 0.5), key=lambda delta: abs(delta - best))
+    assert first.value == pytest.approx((0.1 + (inside - best) ** 2) / (0.1 + best**2), rel=1e-3)
+    assert last.quantity == f"NC1 at {inside:g} by NC1 at 0.9:"
     assert decide("G14", table, change=0.2).outcome == UNDECIDED
 
 
@@ -65,7 +66,7 @@ def test_g18_needs_learned_images():
     assert [premise.name for premise in verdict.unmet] == ["training error"] * 2
 
 
-@pytest.mark.parametrize("claim", ("G5", "G18"))
+@pytest.mark.parametrize("claim", VERDICTS)
 def test_chance_alone_decides_seldom(claim):
     def decide_null(generator):
         return decide(claim, null_history(generator, strengths=(0.0, 0.05, 0.5)))

@@ -21,7 +21,7 @@ PAGES = (guo_4_minimisers, guo_5_conditioning, guo_6_speed)
 def test_every_profile_has_a_size():
     assert set(profiles.PROFILES) <= set(model.MODEL)
     assert model.MODEL["quick"].starts == 50 and model.MODEL["quick"].runs >= 4
-    message = r"unknown profile 'fast'; the profiles are smoke, quick, gpu, paper\."
+    message = r"unknown profile 'fast'; the profiles are smoke, quick, hour, gpu, paper\."
     with pytest.raises(UsageError, match=message):
         model.model_size("fast")
 

@@ -10,26 +10,31 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
-from zhou_results import make_results
+from zhou_tables import make_grid, null_z_c3, null_z_c4, null_z_c5
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED
-from lsnc_core.papers.zhou import networks
+from lsnc_core.papers.zhou import networks, spread
 from lsnc_core.papers.zhou import zhou_2_equal_accuracy as page
 from lsnc_core.papers.zhou.networks import LOSSES
 
 
-def test_doctests():
-    assert doctest.testmod(page).failed == 0
+@pytest.mark.parametrize("module", [page, spread])
+def test_doctests(module):
+    assert doctest.testmod(module).failed == 0
 
 
-def test_the_page_trains_the_whole_grid():
-    assert page.plan_runs("quick", "digits", 0.05) == networks.grid_runs("quick", "digits", 0.05)
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+def test_the_page_trains_the_whole_grid_and_its_last_cell_with_half_the_schedule(profile):
+    planned = page.plan_runs(profile, "digits", 0.05)
+    grid, halved = (
+        plan(profile, "digits", 0.05) for plan in (networks.grid_runs, networks.halved_runs)
+    )
+    assert len(set(planned)) == len(planned) and set(planned) == {*grid, *halved}
 
 
 def select(accuracy, widths, epochs, seeds=4):
     """The selected rows of a made-up grid."""
-    results = make_results(accuracy, widths, epochs, seeds)
-    return page.select_epochs(networks.accuracy_table(results))
+    return make_grid(accuracy, widths, epochs, seeds).selected
 
 
 # tables
@@ -77,13 +82,13 @@ def test_cells_are_means_gaps_and_variances_over_the_seeds_that_all_cells_have()
 def test_the_spreads_interval_covers_all_differences_at_once_in_95_percent_of_simulations():
     draws = np.random.default_rng(0)
     values = draws.standard_normal((4, 4))
-    spread = page.compute_spread(values)
+    found = spread.compute_spread(values)
     left = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
-    factor = (spread.high - spread.value) / np.sqrt((left**2).sum() / 9)
+    factor = (found.high - found.value) / np.sqrt((left**2).sum() / 9)
     # the printed tables' q(0.95; 4, 9), by the root of four seeds
     assert 2 * factor == pytest.approx(4.415, abs=2e-3)
-    assert spread.value == pytest.approx(np.ptp(values.mean(0)))
-    assert spread.low == max(0, 2 * spread.value - spread.high)
+    assert found.value == pytest.approx(np.ptp(values.mean(0)))
+    assert found.low == max(0, 2 * found.value - found.high)
     # no loss better, seeds very different
     noise = draws.standard_normal((40000, 4, 4))
     samples = noise + 5 * draws.standard_normal((40000, 4, 1))
@@ -94,16 +99,16 @@ def test_the_spreads_interval_covers_all_differences_at_once_in_95_percent_of_si
     # what 2 standard errors of a difference of two means are worth, for a best and a worst picked
     # after the fact
     beyond = ranges > 2 * deviation * np.sqrt(1 / 4 + 1 / 4)
-    assert beyond.mean() == pytest.approx(spread.chance, abs=0.007)
+    assert beyond.mean() == pytest.approx(found.chance, abs=0.007)
     error = np.diff(samples[..., :2].mean(1), axis=1).std()
-    squares = [page.compute_spread(sample).error ** 2 for sample in samples[:500]]
+    squares = [spread.compute_spread(sample).error ** 2 for sample in samples[:500]]
     assert math.sqrt(np.mean(squares)) == pytest.approx(error, rel=0.05)
 
 
 # claims
 
 
-def make_corners(small, large, noise=0.02, seeds=4, widths=(4, 16), epochs=(10, 160)):
+def make_corners(small, large, noise=0.02, seeds=4, widths=(4, 16), epochs=(10, 160), **settings):
     """A grid whose losses differ by `small` points in its first cell and by `large` in its last."""
     draws = np.random.default_rng(1)
 
@@ -111,7 +116,11 @@ def make_corners(small, large, noise=0.02, seeds=4, widths=(4, 16), epochs=(10, 
         apart = small if (width, length) == (widths[0] / 8, epochs[0]) else large
         return 90 + seed + apart * (loss == "MSE") + noise * draws.standard_normal()
 
-    return select(accuracy, widths, epochs, seeds)
+    return make_grid(accuracy, widths, epochs, seeds, **settings)
+
+
+def decide_z_c3(tables):
+    return page.decide_z_c3(tables.selected, tables.ends, tables.halved)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +135,40 @@ def make_corners(small, large, noise=0.02, seeds=4, widths=(4, 16), epochs=(10, 
     ],
 )
 def test_z_c3_asks_for_a_spread_that_falls_and_ends_small(table, outcomes):
-    verdict = page.decide_z_c3(make_corners(**table))
+    verdict = decide_z_c3(make_corners(**table))
     assert (verdict.outcome, *(case.outcome for case in verdict.cases)) == outcomes
     assert "width 2, 160 epochs against width 0.5, 10 epochs" in verdict.tried_on
     assert "2 standard errors" in verdict.cases[1].text and verdict.cases[1].at_most == page.EQUAL
+    assert not verdict.unmet
+    sizes = {scale.name: scale.text for scale in verdict.scale}
+    assert sizes["steps"] == "steps 3,200 (paper 360,000)" and sizes["seeds"] == "seeds 4 (paper 3)"
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "observed"), [(2, 0.1, "as claimed"), (2, 1, "not as claimed")]
+)
+def test_z_c3_is_open_where_large_networks_do_not_fit_or_training_has_not_ended(
+    small, large, observed
+):
+    tables = make_corners(small, large)
+    ends = tables.ends.copy()
+    ends.loc[ends.index[3], "train_accuracy"] = 99.85
+    verdict = page.decide_z_c3(tables.selected, ends, tables.halved)
+    assert verdict.outcome == UNDECIDED
+    assert verdict.measured.startswith("premise not met: training images fitted, accuracy 99.85 %")
+    assert f"observed: {observed}" in verdict.measured
+    # under one loss the accuracy has just grown by 0.6 points
+    last = tables.selected[tables.selected.epochs == 160]
+    halved = last[last.width == 2].assign(epochs=80)
+    halved.loc[halved.loss == "LS", "test_accuracy"] -= 0.6
+    verdict = page.decide_z_c3(tables.selected, tables.ends, halved)
+    assert verdict.outcome == UNDECIDED
+    (unmet,) = verdict.unmet
+    assert unmet.name.startswith("training ended") and unmet.value == pytest.approx(0.6)
+    assert f"observed: {observed}" in verdict.measured
+    # of other seeds nothing is known
+    verdict = page.decide_z_c3(tables.selected, tables.ends, halved.assign(seed=9))
+    assert verdict.outcome == UNDECIDED and math.isnan(verdict.unmet[0].value)
 
 
 def test_z_c3_takes_the_range_of_means_over_seeds_and_both_cells_errors_for_its_change():
@@ -139,7 +178,7 @@ def test_z_c3_takes_the_range_of_means_over_seeds_and_both_cells_errors_for_its_
         # in the last cell every seed has another best loss, and all losses one mean
         return 90 + 2.0 * (LOSSES.index(loss) == seed)
 
-    falls, end = page.decide_z_c3(select(accuracy, (4, 16), (10, 160))).cases
+    falls, end = decide_z_c3(make_grid(accuracy)).cases
     # what is left of the first cell: 3/4 or -1/4 of the seeds' deviations 1.5, .5, .5, 1.5 from
     # their mean; of the second: 3/2 and -1/2
     squares = 5 * (0.75**2 + 3 * 0.25**2), 4 * 1.5**2 + 12 * 0.5**2
@@ -150,6 +189,9 @@ def test_z_c3_takes_the_range_of_means_over_seeds_and_both_cells_errors_for_its_
     assert "from 2.50 to 0.00 points" in falls.text and falls.outcome == UNDECIDED
     assert end.outcome == UNDECIDED
     assert end.value == pytest.approx(0, abs=1e-12) and end.low == 0
+    # a smaller error probability makes both wider
+    assert falls.at_level(0.99).low < falls.low and falls.at_level(0.99).high > falls.high
+    assert end.at_level(0.99).high > end.high and end.at_level(0.99).value == end.value
 
 
 @pytest.mark.parametrize(
@@ -163,20 +205,24 @@ def test_z_c3_takes_the_range_of_means_over_seeds_and_both_cells_errors_for_its_
     ],
 )
 def test_z_c4_asks_for_a_spread_above_0_and_fails_where_it_is_surely_small(settings, outcome):
-    table = make_corners(large=0, **settings)
+    table = make_corners(large=0, **settings).selected
     verdict = page.decide_z_c4(table)
     assert verdict.outcome == outcome and verdict.tried_on.endswith("width 0.5, 10 epochs")
     if "seeds" not in settings:
-        spread = page.compute_spread(page.corner_cell(table, min)[1])
-        rule = HOLDS if spread.low > 0 else FAILS if spread.high <= page.EQUAL else UNDECIDED
+        found = spread.compute_spread(spread.corner_cell(table, min)[1])
+        rule = HOLDS if found.low > 0 else FAILS if found.high <= page.EQUAL else UNDECIDED
         assert outcome == rule
         differs, matters = verdict.cases
-        assert differs.low == matters.low == spread.low and differs.high == spread.high
-        assert matters.deciding == (spread.low == 0)
+        assert differs.low == found.low and differs.high == found.high
+        assert matters.deciding == (found.low == 0)
+        # two cases share the error probability where one of them fails
+        assert matters.high >= found.high and (outcome != FAILS or matters.level == 0.975)
+        sizes = {scale.name: scale.text for scale in verdict.scale}
+        assert sizes["steps"] == "steps 200 (paper 45,000)"
 
 
 def test_three_seeds_decide_nothing_about_the_corners():
-    verdict = page.decide_z_c3(make_corners(2, 0.1, seeds=3))
+    verdict = decide_z_c3(make_corners(2, 0.1, seeds=3))
     assert verdict.outcome == UNDECIDED and not verdict.cases
     assert "3 seeds; what would decide it: 4 seeds" in verdict.measured
 
@@ -186,21 +232,39 @@ def test_z_c5_goes_by_the_rank_correlation_over_the_cells(sign, outcome):
     index = pd.MultiIndex.from_product([(0.5, 1.0, 2.0), (10, 40, 160)], names=["width", "epochs"])
     cells = index.to_frame(index=False).assign(data="mnist-subset")
     mixed = np.array([3, 9, 1, 5, 2, 8, 4, 7, 6.0])
+    table = make_corners(1, 1).selected
     cells["variance"] = np.log(cells.width * cells.epochs) * sign + 10 if sign else mixed
-    verdict = page.decide_z_c5(cells)
+    verdict = page.decide_z_c5(cells, table)
     assert verdict.outcome == outcome
     if sign:
         assert verdict.cases[0].value == pytest.approx(sign)
-    assert page.decide_z_c5(cells.iloc[[0, 1, 3, 4]]).outcome == UNDECIDED
+    few = page.decide_z_c5(cells.iloc[[0, 1, 3, 4]], table)
+    assert few.outcome == UNDECIDED and "4 cells; an interval needs 6" in few.measured
+    level = page.decide_z_c5(cells.assign(variance=1.0), table)
+    assert level.outcome == UNDECIDED and "all variances are equal" in level.measured
+
+
+@pytest.mark.parametrize(
+    ("decide", "make", "wrong"),
+    [
+        (page.decide_z_c3, null_z_c3, (HOLDS, FAILS)),
+        (page.decide_z_c4, null_z_c4, (HOLDS,)),
+        (page.decide_z_c5, null_z_c5, (HOLDS, FAILS)),
+    ],
+)
+def test_equal_losses_seldom_decide_a_claim(decide, make, wrong):
+    generator = np.random.default_rng(11)
+    outcomes = [decide(*make(generator)).outcome for _ in range(60)]
+    count = sum(outcome in wrong for outcome in outcomes)
+    assert count <= stats.binom.ppf(0.999, 60, 0.05)
 
 
 # figures
 
 
 def test_the_figures_show_the_tables_numbers():
-    selected = make_corners(2, 0.1, widths=(4, 8, 16), epochs=(10, 40, 160))
-    grid = page.cell_table(selected)
-    tables = page.Tables("A recipe.", selected, grid)
+    tables = make_corners(2, 0.1, widths=(4, 8, 16), epochs=(10, 40, 160))
+    grid = tables.cells
     for draw, panels in ((page.draw_z2, 3), (page.draw_z3, 4), (page.draw_z4, 1)):
         figure = draw(tables)
         assert figure.table is grid
@@ -222,18 +286,17 @@ def test_the_figures_show_the_tables_numbers():
 
 def test_further_grids_are_trained_drawn_and_decided_beside_the_first(monkeypatch):
     monkeypatch.setitem(networks.FURTHER, "quick", (("digits", 0.05),))
-    first, other = networks.grid_runs("quick"), networks.grid_runs("quick", "digits", 0.05)
-    assert page.plan_runs("quick") == first + other
+    planned = [*page.plan_grid("quick"), *page.plan_grid("quick", "digits", 0.05)]
+    assert page.plan_runs("quick") == planned
     calls = []
     monkeypatch.setattr(page, "load", lambda *arguments: calls.append(arguments))
     assert len(page.load_further("quick", "cpu")) == 1
     assert page.load_further("quick", "cpu", "mnist") == []
     assert calls == [("quick", "cpu", "digits", 0.05)]
 
-    selected = make_corners(2, 0.1, widths=(4, 8, 16), epochs=(10, 40, 160))
-    one = page.Tables("", selected, page.cell_table(selected))
-    weaker = selected.assign(strength=0.05)
-    two = page.Tables("", weaker, page.cell_table(weaker))
+    one = make_corners(2, 0.1, widths=(4, 8, 16), epochs=(10, 40, 160))
+    weaker = one.selected.assign(strength=0.05)
+    two = one._replace(selected=weaker, cells=page.cell_table(weaker))
     figure = page.draw_z5(one, [two])
     FigureCanvasAgg(figure.drawing).draw()
     titles = [panel.get_title() for panel in figure.drawing.axes]

@@ -98,7 +98,7 @@ def test_the_contrastive_bound(tables, monkeypatch):
 def test_every_profile_has_a_size():
     assert set(model.LANDSCAPE) == set(profiles.PROFILES)
     assert model.LANDSCAPE["quick"].starts == 50
-    unknown = r"unknown profile 'fast'; the profiles are smoke, quick, gpu, paper\."
+    unknown = r"unknown profile 'fast'; the profiles are smoke, quick, hour, gpu, paper\."
     with pytest.raises(UsageError, match=unknown):
         model.landscape_size("fast")
 

@@ -14,7 +14,7 @@ from lsnc_core.show import cards_in
 
 PAGES = (zhou_1_losses_collapse, zhou_2_equal_accuracy, zhou_3_landscape)
 CLAIMS = {
-    "zhou_1_losses_collapse": ["Z-C1", "Z-C2"],
+    "zhou_1_losses_collapse": ["Z-C1", "Z-C2", "Z-C10"],
     "zhou_2_equal_accuracy": ["Z-C3", "Z-C4", "Z-C5"],
     "zhou_3_landscape": ["Z-C6", "Z-C7", "Z-C8", "Z-C9"],
 }

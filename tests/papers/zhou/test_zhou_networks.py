@@ -125,8 +125,30 @@ def test_z1s_networks_are_the_grids_widest_and_longest(profile):
     assert len(chosen) >= 12
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_halved_networks_differ_from_z1s_in_the_length_of_the_schedule_alone(profile):
+    whole, halved = networks.collapse_runs(profile), networks.halved_runs(profile)
+    seeds = {"quick": 2, "hour": 8}.get(profile, 3)
+    assert len(halved) == 4 * seeds
+    for one, other in zip([run for run in whole if run.seed < seeds], halved, strict=True):
+        assert other.epochs == one.epochs // 2 and other.evaluate_at[-1] == other.epochs
+        changed = {name for name, value in one.to_dict().items() if value != other.to_dict()[name]}
+        assert changed == {"epochs", "evaluate_at", "lr_steps"}
+        # rounding, and the released code's one epoch, move a step by little
+        pairs = zip(other.lr_steps, one.lr_steps, strict=True)
+        assert all(abs(step - whole_step / 2) <= 1 for step, whole_step in pairs)
+    # a network that both plans have is trained once
+    planned = networks.add_halved(networks.collapse_runs, profile)
+    assert planned == [*whole, *halved]
+    planned = networks.add_halved(networks.grid_runs, profile)
+    # in gpu and paper half the longest schedule is in the grid anyway
+    if profile in ("gpu", "paper"):
+        assert planned == networks.grid_runs(profile)
+    assert len(set(planned)) == len(planned) and set(planned) >= {*whole, *halved}
+
+
 def test_what_cannot_be_trained_is_refused_and_smaller_sets_are_taken_whole():
-    unknown = r"unknown profile 'fast'; the profiles are smoke, quick, gpu, paper\."
+    unknown = r"unknown profile 'fast'; the profiles are smoke, quick, hour, gpu, paper\."
     with pytest.raises(UsageError, match=unknown):
         networks.collapse_runs("fast")
     near = r"no image set 'mnits': did you mean 'mnist'\? the names are digits"
