@@ -3,6 +3,7 @@ them, at more clean rates.
 """
 
 import importlib
+import json
 import sys
 
 import numpy as np
@@ -17,6 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 study = importlib.import_module("null_data")
 
 DRAWS = 60
+STORED = ROOT / "outputs" / "recorded" / "benchmarks" / "null_data.json"
 # of each claim the first null whose effect lies on the bound, where either decision is false
 ON_BOUND = {}
 for (claim, name), null in study.NULLS.items():
@@ -78,3 +80,12 @@ def test_the_study_has_every_claim_that_chens_networks_decide():
             decided |= {claim.id for claim in claims_in(page)}
     on_formulas = {"C5", "C6", "C12", "C14"}
     assert {claim for claim, _ in study.NULLS} >= decided - on_formulas
+
+
+def test_the_stored_study_has_all_nulls_and_few_false_decisions():
+    stored = json.loads(STORED.read_text(encoding="utf-8"))
+    rows = {(row["claim"], row["null"]): row for row in stored["rows"]}
+    assert set(rows) == set(study.NULLS)
+    for row in rows.values():
+        assert row["draws"] == 400 and row["false"] <= row["most"] == study.most_false(400) == 29
+    assert len(stored["provenance"]["commit"]) == 12  # of a tree without changes

@@ -347,8 +347,8 @@ C5_NEAR, C5_FROM = C1_TOLERANCE, 0.8
         expected="p*(β) − a² = (1−a)²/(M−1), at most 1/(M−1); "
         f"derived for a ≥ {C5_FROM}: p* apart from that of M = 2 by at most 0.020 (M = 3), "
         f"0.036 (M = 10), 0.040 (M ≥ 100); near is a bound of ours, {C5_NEAR}",
-        changed="Its third part, large a, was added. The minimum is searched for and no longer "
-        "taken from the closed form.",
+        changed="Its third part, large a, and its bound came after the first results. The minimum "
+        "is searched for and no longer taken from the closed form.",
     )
 )
 def decide_c5(claim: Claim, beta: Mapping[int, np.ndarray]) -> Verdict:

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 ENOUGH_IMAGES = 10_000
 # The paper's binary theory has less than half of the labels wrong, its experiments at most half.
 RATES_FROM = 0.5
-# The paper's experiments (section 5): learning rate, batch, number of images.
-PROTOCOL = {"lr": 0.01, "batch": 128, "weight_decay": 0.0}
+# The paper's experiments (section 5): epochs, learning rate, batch, number of images.
+PROTOCOL = {"epochs": 100, "lr": 0.01, "batch": 128, "weight_decay": 0.0}
 PAPER_IMAGES = {"mnist": 60_000, "cifar10": 50_000}
 
 
 def follows_protocol(table: "pd.DataFrame") -> bool:
-    """Whether networks were trained as in the paper: its images, learning rate and batch."""
+    """Whether networks were trained as in the paper: its images, epochs, learning rate and
+    batch.
+    """
     if not (table.train_size >= table.data.map(PAPER_IMAGES)).all():
         return False
     return all((table[name] == value).all() for name, value in PROTOCOL.items())

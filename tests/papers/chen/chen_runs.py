@@ -68,6 +68,7 @@ def clean_runs(
     unlearned=0.02,
     data="mnist-subset",
     size=20_000,
+    epochs=9,
     **recipe,
 ):
     """Two epochs a run, losses by a formula of (a, p) and a little noise of the seed.
@@ -90,7 +91,7 @@ def clean_runs(
             "a": a,
             "p": p,
             "seed": seed,
-            "epochs": 9,
+            "epochs": epochs,
             "run": f"{seed}-{a}-{p}",
             "kept": min(a + 0.01, 1.0),
         }
@@ -100,7 +101,7 @@ def clean_runs(
             "test_accuracy": 0.5,
             "train_loss": training_loss(a, p, unlearned),
         }
-        rows += [run | {"epoch": 1} | dict.fromkeys(last, 99.0), run | {"epoch": 9} | last]
+        rows += [run | {"epoch": 1} | dict.fromkeys(last, 99.0), run | {"epoch": epochs} | last]
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
 
 
@@ -135,6 +136,7 @@ def noisy_runs(
     data="mnist-subset",
     size=20_000,
     fitted=1.0,
+    epochs=9,
     **recipe,
 ):
     """Three epochs a run, the second of which has the highest accuracy, with the losses against the
@@ -149,12 +151,12 @@ def noisy_runs(
             "a": a,
             "p": p,
             "seed": seed,
-            "epochs": 9,
+            "epochs": epochs,
             "kept": a,
             "run": f"{size}-{a}-{p}-{seed}",
         }
         loss, uniform = (value * (1 + noise * draws.standard_normal()) for value in network(a, p))
-        for epoch, best in ((1, None), (4, True), (9, False)):
+        for epoch, best in ((1, None), (4, True), (epochs, False)):
             wrong = 0.9
             if best is not None:
                 wrong = error(a, p, best) * (1 + noise * draws.standard_normal())
@@ -166,7 +168,7 @@ def noisy_runs(
                 "clean_train_uniform_loss": uniform,
                 "train_loss": training_loss(a, p, unlearned),
                 "test_accuracy": 1 - wrong,
-                "train_accuracy": {1: 0.5, 4: 0.9, 9: 1.0}[epoch] * fitted,
+                "train_accuracy": {1: 0.5, 4: 0.9, epochs: 1.0}[epoch] * fitted,
             }
             rows.append(run | row)
     return pd.DataFrame(rows).sample(frac=1, random_state=1)
