@@ -63,7 +63,7 @@ class Verdict:
         cases: the comparisons, each with its interval at the level that decides it, see
             `case.decide_together`; without any, nothing was measured and the answer is open.
         remark: what a reader should know beside the cases.
-        decider: what would decide the claim; shown where it is open.
+        decider: what would decide the claim; shown where it is open though all premises are met.
         rule: "every" case must hold, or "most" of them.
         premises: the conditions under which the paper makes the claim, for all cases alike.
         scale: the size of the experiment beside the paper's.
@@ -135,7 +135,7 @@ class Verdict:
         else:
             parts += [case.text for case in decisive]
         parts.append(self.remark)
-        if self.outcome == UNDECIDED and self.decider:
+        if self.outcome == UNDECIDED and self.decider and not unmet:
             parts.append(f"what would decide it: {self.decider}")
         return "; ".join(filter(None, parts))
 

@@ -13,13 +13,7 @@ import numpy as np
 
 from lsnc_core.claims import OURS, Claim, Premise, Verdict, decides
 from lsnc_core.papers.chen.cases import difference_cases
-from lsnc_core.papers.chen.drawing import (
-    KEPT,
-    MARKERS,
-    draw_seed_means,
-    slice_panels,
-    slice_title,
-)
+from lsnc_core.papers.chen.drawing import KEPT, MARKERS, draw_seed_means, slice_title
 from lsnc_core.papers.chen.grid import landscape_table, learned, noisy, place
 from lsnc_core.papers.chen.minima import find_minima
 from lsnc_core.papers.chen.premises import RATES_FROM, describe_needs, scale_of
@@ -31,6 +25,7 @@ if TYPE_CHECKING:
 
 FITTED = (0.8, 0.9, 0.99)  # shares of the noisy training labels
 COMPARED = 0.9  # the share of claim C19
+COLUMNS = 3  # panels beside each other
 
 
 def memorisation_table(runs: "pd.DataFrame") -> "pd.DataFrame":
@@ -96,20 +91,29 @@ def draw_equal_memorisation(table: "pd.DataFrame", ends: "pd.DataFrame") -> Draw
 
     Args: table, from `memorisation_table`; ends, from `accuracy_table`, of the same networks.
     """
+    from matplotlib import pyplot as plt
+
     noise = noisy(table[table.a >= RATES_FROM])
     rates = sorted(set(noise.a))
-    drawing, panels = slice_panels(len(rates))
+    rows, columns = -(-len(rates) // COLUMNS), min(len(rates), COLUMNS)
+    size = {"figsize": (3.6 * columns + 0.4, 3.2 * rows + 0.6), "sharex": True, "sharey": True}
+    drawing, panels = plt.subplots(rows, columns, squeeze=False, layout="constrained", **size)
     lines = [("last epoch", learned(ends))]
     lines += [(f"{share:.0%} fitted", noise[noise.fitted == share]) for share in FITTED]
-    for panel, a in zip(panels, rates, strict=True):
-        for number, (label, rows) in enumerate(lines):
-            curves = rows[rows.a == a].pivot(index="seed", columns="p", values="test_error")
+    for panel, a in zip(panels.flat, rates, strict=False):
+        for number, (label, part) in enumerate(lines):
+            curves = part[part.a == a].pivot(index="seed", columns="p", values="test_error")
             colour = "black" if number == 0 else COLOURS[number - 1]
             look = {"fmt": MARKERS[number] + "-", "color": colour, "lw": 1.2, "ms": 4.5}
             draw_seed_means(panel, curves, **look, label=label)
-        panel.set(xlabel=KEPT, title=slice_title(noise, a), ylim=(0, None))
-    panels[0].set_ylabel("test error (share of images)")
-    handles = panels[0].get_legend_handles_labels()
+        panel.set(title=slice_title(noise, a), ylim=(0, None))
+    for panel in panels.flat[len(rates) :]:
+        panel.axis("off")
+    for panel in panels[-1]:
+        panel.set_xlabel(KEPT)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("test error (share of images)")
+    handles = panels[0, 0].get_legend_handles_labels()
     drawing.legend(*handles, frameon=False, fontsize="small", ncols=4, loc="outside lower center")
     return Drawing(drawing, _describe_best(noise, learned(ends)), table)
 
