@@ -67,7 +67,7 @@ def first_crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
 
     Returns: the first x at most; NaN where the curve stays below.
 
-    >>> first_crossing(np.array([0.0, 1.0, 2.0]), np.array([0.2, 0.6, 1.0]), 0.8)
+    >>> first_crossing(np.array([0.0, 1.0, 2.0]), np.array([0.25, 0.5, 1.0]), 0.75)
     1.5
     """
     at = int(np.searchsorted(y, level))
