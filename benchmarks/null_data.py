@@ -251,7 +251,7 @@ def decide_c13(table: pd.DataFrame) -> Verdict:
 
 
 def decide_c17(table: pd.DataFrame) -> Verdict:
-    return minima_claims.decide_c17(table, "test_loss")
+    return minima_claims.decide_c17(table)
 
 
 FLAT = "the accuracy does not depend on p"

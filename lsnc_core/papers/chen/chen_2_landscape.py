@@ -426,8 +426,7 @@ def verdicts(tables: Tables) -> Verdicts:
         answers += [decide_c1(landscape, column) for column in PROTOCOLS]
         answers += [decide_c2(landscape, column) for column in PROTOCOLS]
         answers.append(decide_c2(landscape, "clean_train_loss", "predicted_as_drawn"))
-    answers += [decide_c17(table, column) for column in PROTOCOLS]
-    answers.append(decide_c18(table))
+    answers += [decide_c17(table), decide_c18(table)]
     if cifar is not None:
         answers += [decide_c1(cifar, column) for column in PROTOCOLS]
         answers += [decide_c2(cifar, column) for column in PROTOCOLS]
