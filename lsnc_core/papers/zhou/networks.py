@@ -117,9 +117,8 @@ GRID = {
         halved_seeds=2,  # for the time that they take
     ),
     # The recipe of quick for six times as many epochs, about 30 minutes of one core. Their number
-    # was chosen by whether training has ended, before the claims were looked at: with 4,000 images
-    # and as many steps MSE does not fit them, at four times the learning rate collapse is weaker
-    # and changes as much from half the schedule to all of it.
+    # was chosen by whether training has ended, before the claims were looked at: at four times the
+    # learning rate collapse is weaker and changes as much from half the schedule to all of it.
     "hour": GridSize(
         data="mnist",
         train_size=1000,
