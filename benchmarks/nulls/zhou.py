@@ -98,7 +98,7 @@ def draw_accuracies(
     return table.assign(test_accuracy=98 + effect + noise)
 
 
-# ---- nulls of collapse
+# ---- collapse at its limits
 
 
 def draw_collapse(
@@ -150,7 +150,7 @@ def draw_cosines(
     return table, table
 
 
-# ---- nulls of accuracy
+# ---- nulls
 
 
 def decide_z_c1(tables: tuple[pd.DataFrame, pd.DataFrame]) -> Verdict:
