@@ -6,6 +6,7 @@ Theorem 1 has them for every weight decay. NC1, NC2, NC3 are Guo eq. 4 to 6.
 """
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -161,7 +162,8 @@ def decide_g5(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
         changed="It counts as this companion's claim, no longer as the paper's. At first an "
         "interval of the lowest point's place decided, which lies inside too often where NC1 does "
         "not depend on δ. Decided only where NC1 has stopped moving at every strength; at first "
-        "always.",
+        "always. The intervals are wider, because the best strength is chosen by the same data: "
+        "with NC1 equal from the second strength to the last, it passed in 31 of 400 draws.",
     )
 )
 def decide_g14(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
@@ -171,12 +173,12 @@ def decide_g14(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") ->
     table = history[history.loss == "ce"]
     ends = last_epochs(table)
     means = ends.groupby("delta").nc1.mean()
-    # chosen by the same data: where all strengths are alike, it passes both tests once in a hundred
-    best = means.iloc[1:-1].idxmin()
-    cases = []
+    inner = means.iloc[1:-1]
+    best, cases = inner.idxmin(), []
     for end in (means.index[0], means.index[-1]):
         pair = paired(ends, "nc1", end, best)
-        cases.append(ratio_case(f"δ = {end:g}", f"NC1 at {best:g} by NC1 at {end:g}:", *pair))
+        case = ratio_case(f"δ = {end:g}", f"NC1 at {best:g} by NC1 at {end:g}:", *pair)
+        cases.append(_widen(case, len(inner)))
     places = []
     for column in LOWEST:
         lowest = find_lowest(ends, column)
@@ -191,6 +193,20 @@ def decide_g14(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") ->
         premises=check_ended(history, halved, "nc1", means.index),
         scale=describe_scale(table),
     )
+
+
+def _widen(case: Case, choices: int) -> Case:
+    """A case about the best of several choices by the same data, with an interval that would hold
+    for all of them at once (Bonferroni).
+    """
+    interval = case.interval
+    if interval is None:
+        return case
+
+    def widened(level: float) -> tuple[float, float, float]:
+        return interval(1 - (1 - level) / choices)
+
+    return replace(case, interval=widened).at_level(claims.LEVEL)
 
 
 def find_lowest(ends: "pd.DataFrame", column: str) -> Case:

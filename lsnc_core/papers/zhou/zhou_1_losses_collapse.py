@@ -346,8 +346,9 @@ def _with_premises(
         limit: of the claim, in the unit of the column.
     """
     # over the seeds that were trained with both
-    pairs = ends[column].to_frame("whole").join(half[column].rename("half"), how="inner").loc[loss]
-    before, after = pairs.half.mean(skipna=False), pairs.whole.mean(skipna=False)
+    whole, halved = ends[column][loss], half[column][loss]
+    seeds = whole.index.intersection(halved.index)
+    before, after = halved[seeds].mean(skipna=False), whole[seeds].mean(skipna=False)
     ended = check_ended(case, before, after, limit, f"{column}({loss})")
     return replace(case, premises=(check_fitted(ends.loc[[loss]], loss), ended))
 

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from guo_tables import halve, made_up_history
+from guo_tables import made_up_history
 from hypothesis import given
 from hypothesis import strategies as st
+from nulls.guo import halve
 from scipy import stats
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, seed_case

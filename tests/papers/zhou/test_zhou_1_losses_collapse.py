@@ -9,16 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from nulls.zhou import LEAST_COSINE, make_collapse, make_distances
 from scipy import stats
 from scipy.spatial import distance
-from zhou_tables import (
-    LEAST_COSINE,
-    make_collapse,
-    make_distances,
-    null_z_c1,
-    null_z_c2,
-    null_z_c10,
-)
 
 from lsnc_core import runs
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED
@@ -209,7 +202,8 @@ def test_z_c1_asks_every_loss_for_collapse_once_training_has_ended(settings, hal
     elif half in (0.0, 0.03, 0.5):
         assert names == {"training ended"}
         direction = "as claimed at" if half < 0.5 else "not as claimed at"
-        assert f"observed: {direction} metric NC1(CE)" in verdict.measured
+    open_for_want_of_seeds = outcome == UNDECIDED and not verdict.unmet
+    assert ("what would decide it" in verdict.measured) == open_for_want_of_seeds
     else:
         assert not names
     sizes = {scale.name: scale.text for scale in verdict.scale}
@@ -304,22 +298,6 @@ def test_z_c10_asks_for_means_as_far_apart_as_can_be(above, half, outcome):
     assert ("training ended" in verdict.measured) == (half > above and outcome == UNDECIDED)
     few = page.decide_z_c10(make_collapse(near(0.05), seeds=3), table_of(half))
     assert few.outcome == UNDECIDED
-
-
-@pytest.mark.parametrize(
-    ("decide", "make"),
-    [
-        (page.decide_z_c1, null_z_c1),
-        (page.decide_z_c2, null_z_c2),
-        (page.decide_z_c10, null_z_c10),
-    ],
-)
-def test_quantities_at_their_limit_are_seldom_decided(decide, make):
-    generator = np.random.default_rng(5)
-    verdicts = [decide(*make(generator)) for _ in range(60)]
-    wrong = sum(verdict.outcome != UNDECIDED for verdict in verdicts)
-    assert wrong <= stats.binom.ppf(0.999, 60, 0.05)
-    assert not any(verdict.unmet for verdict in verdicts)
 
 
 # figures
