@@ -26,7 +26,7 @@ ON_FORMULAS |= {"Z-C6", "Z-C7", "Z-C8", "Z-C9"}
 @pytest.fixture(autouse=True)
 def small_grids(monkeypatch):
     monkeypatch.setattr(chen, "RATES", (0.7, 0.8))
-    monkeypatch.setattr(guo, "STRENGTHS", (0.0, 0.05, 0.5, 0.9))
+    monkeypatch.setattr(guo, "STRENGTHS", (0.0, 0.05, 0.9))
 
 
 def hardest(claim):
@@ -95,7 +95,7 @@ def test_chens_noise_is_as_the_study_says():
 
 def test_guos_and_zhous_noise_is_as_the_study_says():
     generator = np.random.default_rng(0)
-    norms = np.array([np.log(ends_of(generator).w_norm) for _ in range(300)])
+    norms = np.array([np.log(ends_of(generator).w_norm) for _ in range(150)])
     assert norms.std() == pytest.approx(0.05, rel=0.1)
     assert abs(np.corrcoef(norms[:, 0], norms[:, 4])[0, 1]) < 0.2
     accuracies = []
