@@ -65,8 +65,11 @@ def _claim_html(rows: Sequence[dict]) -> str:
     cells += _cell("td", 1, f"{sentence} <small>({paper}, {place})</small>", span)
     cells += _cell("td", 2, expected, span)
     lines = ""
+    shown: list[dict] = []  # a scale that is that of the row above is not repeated
     for row in rows:
-        cells += _cell("td", 3, _measured_html(row)) + _cell("td", 4, badge(row["outcome"]))
+        measured = _measured_html(row, [] if row["scale"] == shown else row["scale"])
+        shown = row["scale"]
+        cells += _cell("td", 3, measured) + _cell("td", 4, badge(row["outcome"]))
         lines += f"<tr>{cells}</tr>"
         cells = ""
     return f"<tbody>{lines}</tbody>"
@@ -82,7 +85,7 @@ def badge(outcome: str) -> str:
     return f'<span class="verdict {CLASSES[outcome]}">{SIGNS[outcome]} {outcome}</span>'
 
 
-def _measured_html(row: dict) -> str:
+def _measured_html(row: dict, scale: Sequence[dict]) -> str:
     """What was measured, on what, its cases, and the answers from other places."""
     tried_on, measured = html.escape(row["tried_on"]), html.escape(row["measured"])
     if "page" in row:
@@ -90,9 +93,7 @@ def _measured_html(row: dict) -> str:
     text = ""
     if "recorded" in row:
         text = f'<small class="origin">{html.escape(row["recorded"])}</small>'
-    text += (
-        f"<strong>{tried_on}:</strong> {measured}{_scale_html(row['scale'])}{_details_html(row)}"
-    )
+    text += f"<strong>{tried_on}:</strong> {measured}{_scale_html(scale)}{_details_html(row)}"
     for other in row.get("elsewhere", []):
         text += _elsewhere_html(other, row)
     return text

@@ -131,13 +131,14 @@ def test_the_file_name_depends_on_the_spec_and_on_all_of_its_context(shelf, monk
         "noise": key.package().entry("noise", "symmetric"),
         "smoothing": key.package().entry("smoothing", "uniform"),
         "model": key.package().entry("model", "mlp"),
+        "init": key.package().entry("init", "torch"),
         "schema": store.SCHEMA,
     }
     names = {name}
     for part in context:
         monkeypatch.setattr(shelf, "context", lambda spec, part=part: context | {part: "other"})
         names.add(shelf.path(SPEC).name)
-    assert len(names) == 8 and len({name.split("-")[0] for name in names}) == 1
+    assert len(names) == 9 and len({name.split("-")[0] for name in names}) == 1
 
 
 def test_why_missing(shelf, monkeypatch):
