@@ -30,7 +30,7 @@ PAGE = Page(
     title="Best smoothing in closed form, and the paper's errata",
     section="3 and 4",
     shows="fourteen errata and an open question",
-    minutes={"quick": 0.3},
+    minutes={"quick": 0.1},
 )
 
 

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 PAGE = Page(
     title="The label-noise landscape on real images",
     section="5.1",
-    minutes={"quick": 2.5},
+    minutes={"quick": 1.9},
 )
 
 

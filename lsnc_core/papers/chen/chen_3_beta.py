@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from lsnc_core.papers.stored import Tensors
 
-PAGE = Page(title="Noisy test labels", section="5.2", minutes={"quick": 0.2})
+PAGE = Page(title="Noisy test labels", section="5.2", minutes={"quick": 0.1})
 # The same images with noisy labels: column of the expected loss, and what they are called.
 NOISY = {"test_loss": "test_beta", "clean_train_loss": "train_beta"}
 NOISY_IMAGES = {

@@ -73,7 +73,7 @@ PAGE = Page(
     title="Lowest loss is not highest accuracy",
     section="6.1, A, B",
     shows="Table 1, quoted",
-    minutes={"quick": 0.2},
+    minutes={"quick": 0.1},
 )
 
 

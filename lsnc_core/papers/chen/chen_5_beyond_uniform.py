@@ -57,7 +57,7 @@ PAGE = Page(
     title="Beyond uniform noise",
     section="4.1, 6.2",
     shows="general noise and smoothing, forward correction, logit smoothing",
-    minutes={"quick": 0.7},
+    minutes={"quick": 0.5},
 )
 TRAINED = "Trained networks, symmetric noise"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PAGE = Page(
     title="Explore: drag the smoothing",
     shows="a slider through the smoothing strength (Chen, sections 3 and 4)",
-    minutes={"quick": 0.3},
+    minutes={"quick": 0.1},
 )
 CLASSES = (2, 3, 10, 100, 1000)
 STEPS = 21  # pictures of the slider without a kernel

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAGE = Page(
     title="Measure your model",
     shows="the metrics in a training loop of your own",
-    minutes={"quick": 0.4},
+    minutes={"quick": 0.3},
 )
 
 

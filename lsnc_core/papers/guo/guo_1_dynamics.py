@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 PAGE = Page(
     title="Label smoothing against cross-entropy while training",
-    minutes={"quick": 0.8},
+    minutes={"quick": 0.3},
 )
 DECIDER = "more epochs or seeds"
 

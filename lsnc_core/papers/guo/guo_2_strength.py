@@ -42,7 +42,7 @@ from lsnc_core.show.style import COLOURS
 if TYPE_CHECKING:
     import pandas as pd
 
-PAGE = Page(title="Collapse and norms against the strength", minutes={"quick": 0.3})
+PAGE = Page(title="Collapse and norms against the strength", minutes={"quick": 0.1})
 DECIDER = "more epochs or seeds"
 
 # ---- runs

@@ -55,7 +55,7 @@ from lsnc_core.show.style import COLOURS
 if TYPE_CHECKING:
     import pandas as pd
 
-PAGE = Page(title="Calibration", section="most likely 3.3", minutes={"quick": 0.5})
+PAGE = Page(title="Calibration", section="most likely 3.3", minutes={"quick": 0.4})
 
 # ---- runs
 

@@ -45,7 +45,7 @@ PAGE = Page(
     title="The global minimisers of the feature model",
     section="Theorem 1",
     shows="margin, norms and threshold, non-negative features",
-    minutes={"quick": 0.4},
+    minutes={"quick": 0.3},
 )
 
 # ---- runs

@@ -36,7 +36,7 @@ PAGE = Page(
     title="Conditioning at the minimiser",
     section="Theorem 2",
     shows="spectra and condition numbers",
-    minutes={"quick": 0.3},
+    minutes={"quick": 0.1},
 )
 
 # ---- tables

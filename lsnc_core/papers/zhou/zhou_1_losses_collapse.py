@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 PAGE = Page(
     title="Four losses, one geometry?",
     shows="Gram matrices of class means, problems in the released code",
-    minutes={"quick": 0.9},
+    minutes={"quick": 0.4},
 )
 
 

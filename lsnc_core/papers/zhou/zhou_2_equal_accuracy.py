@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-PAGE = Page(title="Equal accuracy with width and time", minutes={"quick": 0.3})
+PAGE = Page(title="Equal accuracy with width and time", minutes={"quick": 0.5})
 
 
 # ---- runs

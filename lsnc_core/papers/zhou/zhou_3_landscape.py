@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PAGE = Page(
     title="The landscape of the feature model",
     section="Theorems A to C",
-    minutes={"quick": 0.4},
+    minutes={"quick": 0.1},
 )
 
 
