@@ -33,7 +33,7 @@ from scipy import stats
 
 from lsnc_core import claims, files, provenance
 from lsnc_core.claims.intervals import Cells
-from lsnc_core.papers.chen.chen_4_loss_and_accuracy import C8_RATIO
+from lsnc_core.papers.chen.accuracy_claims import C8_RATIO
 from lsnc_core.papers.chen.grid import LEARNS_FROM
 from lsnc_core.papers.chen.minima import argmin_differences, argmin_slope, loss_cells
 from lsnc_core.theory import label_noise
