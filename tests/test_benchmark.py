@@ -353,3 +353,9 @@ def test_memory_on_a_gpu_covers_recorded_steps():
     spec = dataclasses.replace(cases.CASES["cnn 28x28"], data="digits", train_size=1200)
     answer, good = benchmark.attempt(functools.partial(ways.in_fleet, spec, 16, 0.1, CUDA), CUDA)
     assert good and answer["memory_mib"] > torch.cuda.max_memory_allocated() / 2**20 > 0
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py")))
+def test_every_benchmark_can_be_imported(name):
+    """What it takes from the package is still there."""
+    assert importlib.import_module(name).__doc__
