@@ -212,7 +212,8 @@ def test_what_a_fork_prints_is_in_its_own_log(begin):
         begun.append((name, *begin(cell, name=name)))
     for name, fork, _, log in begun:
         assert fork.wait() == 0, log.read_text()
-        assert log.read_text() == f"from {name}\n"
+        # ipykernel may add a line when it is interrupted at its end
+        assert [line for line in log.read_text().splitlines() if "from" in line] == [f"from {name}"]
 
 
 # stopped, refused, gone
