@@ -38,7 +38,7 @@ from lsnc_core.papers.chen.grid import (
 )
 from lsnc_core.papers.chen.minima import find_minima, seed_argmins
 from lsnc_core.papers.chen.networks import plan_landscape
-from lsnc_core.papers.chen.premises import case_premises, describe_needs, scale_of
+from lsnc_core.papers.chen.premises import case_premises, settings_of
 from lsnc_core.papers.chen.shared_claims import C1_RANGE
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import collapse_of_many, run_names
@@ -329,8 +329,7 @@ def _same_optimum(claim: Claim, table: "pd.DataFrame", metric: str, column: str)
         claim,
         place(table, PROTOCOLS[column]),
         cases,
-        decider=describe_needs(table),
-        scale=scale_of(table),
+        **settings_of(table),
     )
 
 
@@ -371,8 +370,7 @@ def decide_b3(claim: Claim, table: "pd.DataFrame") -> Verdict:
         claim,
         place(table, PROTOCOLS["test_loss"]),
         cases,
-        decider=describe_needs(table),
-        scale=scale_of(table),
+        **settings_of(table),
     )
 
 

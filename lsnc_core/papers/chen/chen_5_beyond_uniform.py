@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from lsnc_core.papers.chen.noise_tables import (
     way_premises,
     ways_by_noise,
 )
-from lsnc_core.papers.chen.premises import describe_needs, scale_of, table_premises
+from lsnc_core.papers.chen.premises import scale_of, settings_of
 from lsnc_core.papers.chen.shared_claims import C12, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import run_names
@@ -275,7 +275,7 @@ def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
         cases.append(claims.seed_case(rate_name(a), "ratio", ratios, **settings))
     tried_on = place(networks, PROTOCOLS[column])
     remark = "ratios of T f's loss to label smoothing's"
-    return Verdict(claim, tried_on, cases, remark, **about(networks, column))
+    return Verdict(claim, tried_on, cases, remark, **settings_of(networks, column))
 
 
 @decides(C12)
@@ -331,7 +331,7 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
         # under symmetric noise the posterior is the mean field
         others = Premise("noises tried that are not symmetric", 0, at_least=1)
         return Verdict(claim, tried_on, premises=[others], scale=scale_of(networks))
-    return Verdict(claim, tried_on, cases, **about(networks, column))
+    return Verdict(claim, tried_on, cases, **settings_of(networks, column))
 
 
 @decides(
@@ -401,15 +401,7 @@ def decide_c15(claim: Claim, networks: "pd.DataFrame") -> Verdict:
         cases.append(case)
     remark = f"gain in test loss minus {C15_SHARE} of label smoothing's, nats"
     tried_on = place(networks, PROTOCOLS["test_loss"])
-    return Verdict(claim, tried_on, cases, remark, **about(networks))
-
-
-def about(networks: "pd.DataFrame", column: str = "") -> dict[str, Any]:
-    """What would decide an open claim about the networks, their scale, and the premises of a claim
-    of the theory about a column of losses.
-    """
-    premises = table_premises(networks, column)
-    return {"decider": describe_needs(networks), "scale": scale_of(networks), "premises": premises}
+    return Verdict(claim, tried_on, cases, remark, **settings_of(networks))
 
 
 def verdicts(tables: Tables) -> Verdicts:

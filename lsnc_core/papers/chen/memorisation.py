@@ -16,7 +16,7 @@ from lsnc_core.papers.chen.cases import difference_cases
 from lsnc_core.papers.chen.drawing import KEPT, MARKERS, draw_seed_means, slice_title
 from lsnc_core.papers.chen.grid import landscape_table, learned, noisy, place
 from lsnc_core.papers.chen.minima import find_minima
-from lsnc_core.papers.chen.premises import RATES_FROM, describe_needs, scale_of
+from lsnc_core.papers.chen.premises import RATES_FROM, settings_of
 from lsnc_core.show import Drawing, figure
 from lsnc_core.show.style import COLOURS
 
@@ -162,8 +162,6 @@ def decide_c19(claim: Claim, table: "pd.DataFrame") -> Verdict:
         f"{place(table, 'held-out images')}, {COMPARED:.0%} of the noisy labels fitted",
         # the epoch is chosen by what is fitted, so that the last one need not have memorised
         [replace(case, premises=()) for case in cases],
-        decider=describe_needs(table),
         rule="most",
-        premises=[premise],
-        scale=scale_of(table),
+        **settings_of(table) | {"premises": [premise]},
     )

@@ -14,10 +14,8 @@ from lsnc_core.papers.chen.premises import (
     ENOUGH_IMAGES,
     RATES_FROM,
     case_premises,
-    describe_needs,
     in_range,
     memorised_premise,
-    scale_of,
     settings_of,
 )
 from lsnc_core.papers.chen.shared_claims import PAPER
@@ -96,6 +94,5 @@ def decide_c18(claim: Claim, table: "pd.DataFrame") -> Verdict:
         claim,
         place(table, PROTOCOLS[column]),
         cases,
-        decider=describe_needs(table),
-        scale=scale_of(table),
+        **settings_of(table),
     )

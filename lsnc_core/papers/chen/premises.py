@@ -98,19 +98,13 @@ def _steps(run: "pd.Series") -> int:
     return int(run.epochs * -(-run.train_size // run.batch))
 
 
-def settings_of(table: "pd.DataFrame", column: str) -> dict[str, Any]:
+def settings_of(table: "pd.DataFrame", column: str = "") -> dict[str, Any]:
     """The fields of a `Verdict` about a landscape that follow from its table: decider, premises and
-    scale.
+    scale. Args: column, as for `table_premises`; "" for a claim without its premise.
     """
+    few = table.groupby("a").seed.nunique().max() < MIN_SEEDS
     return {
-        "decider": describe_needs(table),
+        "decider": f"{MIN_SEEDS} seeds at a clean rate" if few else "more seeds, a finer grid of p",
         "premises": table_premises(table, column),
         "scale": scale_of(table),
     }
-
-
-def describe_needs(table: "pd.DataFrame") -> str:
-    """What would decide an open claim about a landscape."""
-    if table.groupby("a").seed.nunique().max() < MIN_SEEDS:
-        return f"{MIN_SEEDS} seeds at a clean rate"
-    return "more seeds, or a finer grid of p" if table.memorised.all() else "more epochs"

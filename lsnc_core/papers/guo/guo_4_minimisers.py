@@ -254,6 +254,7 @@ def draw_nonnegative(table: "pd.DataFrame") -> Drawing:
     panels[0].set(xlabel=STRENGTH, ylabel="margin and norms", title="10 classes; black: any sign")
     panels[1].set(xlabel=STRENGTH, ylabel="change from any sign, %", title="10 classes")
     panels[2].set(xlabel="classes K", xscale="log", title=rf"$\delta$ = {SMOOTHED:g}")
+    panels[2].set_ylabel("change from any sign, %")
     show_integers(panels[2], CLASSES)
     panels[2].legend(frameon=False, fontsize="small")
     caption = (
