@@ -1,339 +1,230 @@
 """Collapse and calibration of a model as it is.
 
-The model is any `nn.Module` that ends in a linear layer, the data any loader of (inputs, labels).
-The input of the last linear layer are the features, its output the logits. The model runs in eval
-mode, under the caller's autocast if there is one, and is left as it was: modes, weights, and the
-state of torch's random number generators.
+The model is any `nn.Module` whose output comes from a linear layer, the data any loader of inputs
+and labels. The input of that layer are the features, the model's output the logits.
 """
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.calibration import SCORES, calibration_scores
-from lsnc_core.metrics.collapse import FORMULAS, PRESETS, Values, collapse_values
+from lsnc_core.metrics.calibration import calibration_scores
+from lsnc_core.metrics.collapse import Values, collapse_values
+from lsnc_core.metrics.measurement import Measurement, tidy_rows
+from lsnc_core.metrics.passes import Batch, Passes, Reading, as_it_was, unwrap
 from lsnc_core.metrics.statistics import FirstPass, SecondPass, Statistics, check_samples
 
 if TYPE_CHECKING:
     import pandas as pd
 
 GIB = 2**30
+FEW = 10  # a class has few samples if there are more than so many features for each of them
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
-    """The model without DataParallel, DistributedDataParallel and torch.compile around it."""
-    while True:
-        inside = getattr(model, "_orig_mod", None)
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inside = model.module
-        if inside is None:
-            return model
-        model = inside
+class _Split:
+    """Measures one split: `rows` for the table, `remarks`, and the `statistics` of each layer.
 
-
-@contextlib.contextmanager
-def _as_it_was(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Run in eval mode without gradients, then restore modules' modes and torch's random states."""
-    modes = {module: module.training for module in model.modules()}
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.no_grad():
-        try:
-            model.eval()
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-
-
-def _move(inputs: Any, device: torch.device) -> Any:
-    """Tensors, also inside dicts, lists and tuples, on the device; tuples become lists."""
-    if isinstance(inputs, torch.Tensor):
-        return inputs.to(device, non_blocking=True)
-    if isinstance(inputs, dict):
-        return {name: _move(part, device) for name, part in inputs.items()}
-    if isinstance(inputs, list | tuple):
-        return [_move(part, device) for part in inputs]
-    return inputs
-
-
-def _run(model: nn.Module, inputs: Any, device: torch.device) -> None:
-    inputs = _move(inputs, device)
-    if isinstance(inputs, dict):
-        model(**inputs)
-    elif isinstance(inputs, list):
-        model(*inputs)
-    else:
-        model(inputs)
-
-
-def _pairs(loader: Iterable[Any], split: str, progress: bool) -> Iterator[tuple[Any, Any]]:
-    """(inputs, labels) of each batch, with a progress bar if it takes more than a second."""
-    from tqdm import tqdm
-
-    for batch in tqdm(
-        loader, desc=f"measuring {split}", disable=not progress, leave=False, delay=1, unit="batch"
-    ):
-        if not isinstance(batch, list | tuple) or len(batch) < 2:
-            raise UsageError(
-                f"the loader must give batches (inputs, labels), not {type(batch).__name__}: wrap "
-                "it in one that does."
-            )
-        yield batch[0], batch[1]
-
-
-def _find_linear(
-    model: nn.Module, layer: str | None, inputs: Any, device: torch.device
-) -> nn.Linear:
-    """The linear layer of that name, or the one that these inputs reach last."""
-    modules = model.named_modules()
-    linears = {name: module for name, module in modules if isinstance(module, nn.Linear)}
-    known = f"its linear layers are {', '.join(map(repr, linears)) or 'none'}."
-    if layer is not None:
-        if layer not in linears:
-            raise UsageError(f"the model has no linear layer {layer!r}: {known}")
-        return linears[layer]
-    called: list[nn.Linear] = []
-    handles = [
-        module.register_forward_hook(lambda module, *_: called.append(module))
-        for module in linears.values()
-    ]
-    try:
-        _run(model, inputs, device)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not called:
-        raise UsageError(
-            f"no linear layer was called: {known} Collapse is measured at a linear classifier."
-        )
-    return called[-1]
-
-
-class _Passes:
-    """Batches of (features, logits, labels), iterated over as often as needed.
-
-    While all features fit into `keep` bytes they stay in main memory and the model runs once;
-    beyond that it runs on every pass.
+    The class means of `centroids`, by layer, decide which class mean is nearest.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loader: Iterable[Any],
-        split: str,
-        layer: str | None,
-        keep: float,
-        progress: bool,
-    ) -> None:
-        self.model, self.loader, self.split = model, loader, split
-        self.layer, self.progress = layer, progress
-        self.device = next(model.parameters()).device
-        self.head: nn.Linear | None = None
-        self.kept: list[tuple[torch.Tensor, ...]] | None = []
-        self.room = keep
-        self.complete = False
+    def __init__(self, passes: Passes, centroids: Mapping[str, Statistics], by_class: bool) -> None:
+        self.passes, self.centroids, self.by_class = passes, centroids, by_class
+        self.rows: list[dict[str, Any]] = []
+        self.remarks: list[str] = []
+        self.statistics: dict[str, Statistics] = {}
+        self.firsts: dict[str, FirstPass] = {}
+        self.by_prediction: FirstPass | None = None
+        logits, labels = [], []
+        for batch in passes:
+            self._add_first(batch)
+            labels.append(batch.labels.cpu())
+            if batch.logits is not None:
+                logits.append(batch.logits.float().cpu())
+        self.labels, self.logits = torch.cat(labels), torch.cat(logits) if logits else None
+        self._measure()
 
-    @property
-    def classifier(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """W (K, D) and b (K,) or None of the layer that the first batch identified."""
-        assert self.head is not None, "no batch has been read yet"
-        return self.head.weight, self.head.bias
+    def _features(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The features of a batch by layer."""
+        head = self.passes.head
+        own = {} if head is None or batch.features is None else {head.name: batch.features}
+        return own | batch.hidden
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        if self.complete and self.kept is not None:
-            for features, logits, labels in self.kept:
-                yield features.to(self.device), logits.to(self.device), labels.to(self.device)
-            return
-        for inputs, labels in _pairs(self.loader, self.split, self.progress):
-            if self.head is None:
-                self.head = _find_linear(self.model, self.layer, inputs, self.device)
-            features, logits = self._capture(self.head, inputs)
-            labels = torch.as_tensor(labels).to(self.device)
-            if self.kept is not None and not self.complete:
-                batch = features.cpu(), logits.cpu(), labels.cpu()
-                self.kept.append(batch)
-                self.room -= sum(tensor.nbytes for tensor in batch)
-                if self.room < 0:
-                    self.kept = None
-            yield features, logits, labels
-        self.complete = True
-        if self.head is None:
-            raise UsageError(f"the loader of {self.split!r} is empty: there is nothing to measure.")
+    def _add_first(self, batch: Batch) -> None:
+        features = self._features(batch)
+        if not self.firsts:
+            K = self.passes.count_classes()
+            self.firsts = {layer: FirstPass(K) for layer in features}
+            if self.passes.head is not None:
+                self.by_prediction = FirstPass(K)
+        for layer, first in self.firsts.items():
+            first.add(features[layer], batch.labels)
+        if self.passes.head is not None and self.by_prediction is not None:
+            assert batch.logits is not None  # the head's, if not the model's
+            self.by_prediction.add(features[self.passes.head.name], batch.logits.argmax(1))
 
-    def _capture(self, head: nn.Linear, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input and output of the classifier for one batch."""
-        calls: list[tuple[torch.Tensor, torch.Tensor]] = []
-        handle = head.register_forward_hook(
-            lambda _, given, output: calls.append((given[0], output))
+    def _measure(self) -> None:
+        """The second pass, then all rows."""
+        head, seconds = self.passes.head, {}
+        for layer, first in self.firsts.items():
+            W, b = (head.W, head.b) if head is not None and layer == head.name else (None, None)
+            seconds[layer] = SecondPass(first, W, b, self.centroids.get(layer))
+        # An untrained model may predict a single class, which has no NC1.
+        grouped = None
+        if self.by_prediction is not None and self.by_prediction.classes_present > 1:
+            grouped = SecondPass(self.by_prediction)
+        for batch in self.passes:
+            features = self._features(batch)
+            for layer, second in seconds.items():
+                second.add(features[layer], batch.labels)
+            if grouped is not None and head is not None and batch.logits is not None:
+                predictions = batch.logits.argmax(1)
+                right = predictions == batch.labels
+                grouped.add(features[head.name], predictions, mark=right)
+        for layer, second in seconds.items():
+            self._add_layer(layer, second)
+        if grouped is not None and head is not None:
+            for part, value in grouped.nc1_by_mark().items():
+                self._add(head.name, {"nc1_trace_by_prediction": value}, part)
+
+    def _add_layer(self, layer: str, second: SecondPass) -> None:
+        """The rows of one layer."""
+        statistics, head = second.statistics(), self.passes.head
+        self.statistics[layer] = statistics
+        if head is None or layer != head.name:
+            self._add(layer, collapse_values(statistics))
+        else:
+            values = Values(collapse_values(statistics, head.W, head.b) | second.decisions())
+            self._add(layer, values | self._scores())
+        if self.by_class:
+            for k, value in enumerate(second.nc1_by_class().tolist()):
+                self._add(layer, {"nc1_trace": value}, f"class {k}")
+        counts, D = statistics.counts, statistics.means.shape[1]
+        least = int(counts[counts > 0].min())
+        if FEW * least < D:
+            self.remarks.append(
+                f"{self.passes.split}: a class has {least} samples for {D} features at {layer!r}; "
+                "so few make NC1 too small."
+            )
+
+    def _scores(self) -> dict[str, float]:
+        """Accuracy and calibration of the model's own logits, not of the projected features."""
+        assert self.logits is not None
+        right = self.logits.argmax(1) == self.labels
+        return {"accuracy": float(right.double().mean())} | calibration_scores(
+            self.logits, self.labels
         )
-        try:
-            _run(self.model, inputs, self.device)
-        finally:
-            handle.remove()
-        if not calls:
-            raise UsageError(
-                "the input of the classifier should have the shape (batch, features), but the "
-                "layer was not called: name another layer."
-            )
-        features, logits = calls[-1]
-        if features.ndim != 2:
-            raise UsageError(
-                "the input of the classifier should have the shape (batch, features), not "
-                f"{tuple(features.shape)}: name another layer."
-            )
-        return features, logits
+
+    def _add(self, layer: str, values: Mapping[str, float], part: str = "all") -> None:
+        self.rows += tidy_rows(self.passes.split, layer, values, part)
 
 
-def _prepare(model: nn.Module, loader: Any) -> tuple[nn.Module, Mapping[str, Iterable[Any]]]:
-    """The unwrapped model and its loaders by split."""
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"the model must be a torch nn.Module, not {type(model).__name__}.")
-    model = _unwrap(model)
-    if next(model.parameters(), None) is None:
-        raise UsageError("the model has no parameters: there is no classifier to measure.")
-    return model, loader if isinstance(loader, dict) else {"data": loader}
-
-
-def _papers_names() -> dict[str, str]:
-    """By metric, what the papers call it: "guo NC2, guo_code NC2"."""
-    names: dict[str, list[str]] = {}
-    for preset, metrics in PRESETS.items():
-        for theirs, ours in metrics.items():
-            names.setdefault(ours, []).append(f"{preset} {theirs}")
-    return {metric: ", ".join(papers) for metric, papers in names.items()}
-
-
-PAPERS_NAMES = _papers_names()
-ALL_FORMULAS = FORMULAS | {name: formula for name, (_, formula) in SCORES.items()}
-ALL_FORMULAS["nc1_trace_by_prediction"] = "tr(Σ_W Σ_B⁺), samples grouped by predicted class"
-
-
-def _rows(split: str, values: Mapping[str, float], part: str = "all") -> list[dict[str, Any]]:
-    return [
-        {
-            "split": split,
-            "metric": name,
-            "part": part,
-            "value": value,
-            "papers": PAPERS_NAMES.get(name, ""),
-            "formula": ALL_FORMULAS[name],
-        }
-        for name, value in values.items()
-    ]
-
-
-def _measure_split(
-    split: str, passes: _Passes, centroids: Statistics | None
-) -> tuple[list[dict[str, Any]], Statistics]:
-    """The rows of one split, and its statistics."""
-    by_label: FirstPass | None = None
-    logits_of, labels_of = [], []
-    for features, logits, labels in passes:
-        if by_label is None:
-            K = len(passes.classifier[0])
-            by_label, by_prediction = FirstPass(K), FirstPass(K)
-        by_label.add(features, labels)
-        by_prediction.add(features, logits.argmax(1))
-        logits_of.append(logits.float().cpu())
-        labels_of.append(labels.cpu())
-    assert by_label is not None  # an empty loader has raised
-    W, b = passes.classifier
-    second = SecondPass(by_label, W, b, centroids)
-    # An untrained model may predict a single class, which has no NC1.
-    grouped = SecondPass(by_prediction) if by_prediction.classes_present > 1 else None
-    for features, logits, labels in passes:
-        second.add(features, labels)
-        if grouped is not None:
-            predictions = logits.argmax(1)
-            grouped.add(features, predictions, mark=predictions == labels)
-    statistics = second.statistics()
-    all_logits, all_labels = torch.cat(logits_of), torch.cat(labels_of)
-    values = Values(collapse_values(statistics, W, b) | second.decisions())
-    # The model's own logits decide, not those of the projected features.
-    values["accuracy"] = float((all_logits.argmax(1) == all_labels).double().mean())
-    rows = _rows(split, values | calibration_scores(all_logits, all_labels))
-    for k, value in enumerate(second.nc1_by_class().tolist()):
-        rows += _rows(split, {"nc1_trace": value}, f"class {k}")
-    if grouped is not None:
-        for part, value in grouped.nc1_by_mark().items():
-            rows += _rows(split, {"nc1_trace_by_prediction": value}, part)
-    return rows, statistics
+def _by_split(loader: Any) -> Mapping[str, Iterable[Any]]:
+    """Loaders by split. Raises: UsageError for an empty mapping."""
+    loaders = loader if isinstance(loader, Mapping) else {"data": loader}
+    if not loaders:
+        raise UsageError("there are no loaders: give one, or a mapping of loaders by split.")
+    return loaders
 
 
 def measure(
     model: nn.Module,
-    loader: Iterable[Any] | dict[str, Iterable[Any]],
+    loader: Iterable[Any] | Mapping[str, Iterable[Any]],
     *,
     layer: str | None = None,
+    layers: Sequence[str] = (),
+    inputs: str | Sequence[str] | None = None,
+    labels: str | None = None,
+    tokens: bool = False,
+    by_class: bool = False,
     keep_gib: float = 2.0,
     progress: bool = True,
-) -> "pd.DataFrame":
-    """Every collapse and calibration metric of a model on a loader's data, as a tidy table.
+) -> Measurement:
+    """Every collapse and calibration metric of a model on a loader's data.
 
     Args:
-        model: any nn.Module whose logits come from a linear layer; DataParallel,
-            DistributedDataParallel and torch.compile around it do not matter. It runs where its
-            parameters are.
-        loader: gives batches (inputs, labels), labels integers (B,); or a dict of such loaders by
-            name, e.g. {"train": ..., "test": ...}. The nearest-class-mean rule then uses the class
-            means of the first one for all. Samples may come in any order. Where features do not
-            fit into memory they are computed twice, so the loader must not augment at random or
-            drop the last batch.
-        layer: name of the classifier as in `named_modules`; by default the linear layer that is
-            called last.
+        model: any nn.Module whose output, a tensor or an object with `.logits`, is W h + b of one
+            layer, or the softmax or a positive multiple of that. DataParallel,
+            DistributedDataParallel and torch.compile around it or its parts do not matter. It runs
+            where its parameters are. A single logit z stands for two classes, (-z/2, z/2).
+        loader: gives batches (inputs, labels), labels integers (B,), or mappings; or a mapping of
+            such loaders by name, e.g. {"train": ..., "test": ...}. The nearest-class-mean rule then
+            uses the class means of the first one for all. Samples may come in any order. Where
+            features do not fit into memory they are computed twice, so the loader must not augment
+            at random or drop the last batch.
+        layer: name of the classifier as in `named_modules`; by default the layer that the model's
+            output comes from. At a named layer that gives something else, NC1 to NC4 are the
+            layer's, accuracy and calibration the model's.
+        layers: names of hidden layers. Their outputs, averaged over positions, get rows of those
+            metrics that need no classifier.
+        inputs: where batches are mappings, the key of the input, or the keys of those that the
+            model takes by name; by default all but the labels.
+        labels: where batches are mappings, the key of the labels; by default "labels" or "label".
+        tokens: whether every token or pixel counts as a sample: logits (B, T, K) with labels
+            (B, T), or (B, K, H, W) with (B, H, W). Those with the label -100 are left out.
+        by_class: whether to add NC1 of each class.
         keep_gib: features and logits up to this size, in GiB, stay in main memory, so that the
-            model runs once over a loader.
-        progress: whether to show a progress bar for what takes longer than a second.
+            model runs once over a loader; all do where the loader can be read only once.
+        progress: whether to show a bar, on a terminal, for what takes longer than a second.
 
     Returns:
-        pandas.DataFrame with columns split, metric, part ("all", "class 3", "correct", "wrong"),
-        value, papers (the papers' names for it), formula. Logits are kept for the calibration
-        scores, 4 N K bytes.
+        Measurement: its `table` has a row per split, layer, metric and part, `summary()` NC1 to
+        NC3, accuracy and ECE. Logits are kept for the calibration scores, 4 N K bytes.
 
     Raises:
-        UsageError: for a model without a linear classifier, an empty loader, labels that do not
+        UsageError: for a model whose classifier is not found, an empty loader, labels that do not
             fit, NaN in the features.
     """
     import pandas as pd
 
-    model, loaders = _prepare(model, loader)
+    model, loaders = unwrap(model), _by_split(loader)
+    if isinstance(layers, str):
+        raise UsageError(f"layers= takes a list of names: write layers=[{layers!r}].")
+    reading = Reading(layer, tuple(layers), inputs, labels, tokens, progress)
     rows: list[dict[str, Any]] = []
-    centroids: Statistics | None = None
-    with _as_it_was(model, next(model.parameters()).device):
+    remarks: list[str] = []
+    centroids: dict[str, Statistics] = {}
+    with as_it_was(model, next(model.parameters()).device):
         for split, each in loaders.items():
-            passes = _Passes(model, each, split, layer, keep_gib * GIB, progress)
-            more, statistics = _measure_split(split, passes, centroids)
-            centroids = centroids or statistics
-            rows += more
-    return pd.DataFrame(rows)
+            passes = Passes(model, each, split, reading, keep_gib * GIB)
+            measured = _Split(passes, centroids, by_class)
+            centroids = centroids or measured.statistics
+            rows += measured.rows
+            remarks += measured.remarks
+            if passes.head is None and passes.no_head not in remarks:
+                remarks.append(passes.no_head)
+    return Measurement(pd.DataFrame(rows), tuple(remarks))
 
 
 def predict(
     model: nn.Module,
-    loader: Iterable[Any] | dict[str, Iterable[Any]],
+    loader: Iterable[Any] | Mapping[str, Iterable[Any]],
     *,
     layer: str | None = None,
+    inputs: str | Sequence[str] | None = None,
+    labels: str | None = None,
+    tokens: bool = False,
     progress: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits float32 (N, K) and labels int64 (N,) of a loader's samples, on the CPU.
 
-    Use it, for instance, to fit a temperature on held-out data. The logits are the output of the
-    last linear layer, whatever the model does with them afterwards.
+    Use it, for instance, to fit a temperature on held-out data. The logits are the model's output
+    or, where it ends in a softmax, what that was given.
 
     Args, Raises: as `measure`.
     """
-    model, loaders = _prepare(model, loader)
+    model, loaders = unwrap(model), _by_split(loader)
     (split, batches), *_ = loaders.items()
+    reading = Reading(layer, (), inputs, labels, tokens, progress)
     logits_of, labels_of = [], []
-    with _as_it_was(model, next(model.parameters()).device):
-        for _, logits, labels in _Passes(model, batches, split, layer, -1, progress):
-            _, labels = check_samples(logits, labels, logits.shape[1])
-            logits_of.append(logits.float().cpu())
-            labels_of.append(labels.cpu())
+    with as_it_was(model, next(model.parameters()).device):
+        for batch in Passes(model, batches, split, reading, -1, headless=True):
+            assert batch.logits is not None  # a model without them has been refused
+            _, classes = check_samples(batch.logits, batch.labels, batch.logits.shape[1])
+            logits_of.append(batch.logits.float().cpu())
+            labels_of.append(classes.cpu())
     return torch.cat(logits_of), torch.cat(labels_of)
 
 
@@ -355,25 +246,21 @@ class CollapseHistory:
     def __init__(
         self,
         model: nn.Module,
-        loader: Iterable[Any] | dict[str, Iterable[Any]],
-        *,
-        layer: str | None = None,
-        keep_gib: float = 2.0,
-        progress: bool = True,
+        loader: Iterable[Any] | Mapping[str, Iterable[Any]],
+        **options: Any,
     ) -> None:
-        self.model, self.loader = model, loader
-        self.layer, self.keep_gib, self.progress = layer, keep_gib, progress
+        for split, each in _by_split(loader).items():
+            if isinstance(each, Iterator):
+                raise UsageError(
+                    f"the loader of {split!r} can be read only once, but every record reads it: "
+                    "give the loader itself or a list of its batches."
+                )
+        self.model, self.loader, self.options = model, loader, options
         self.parts: list[pd.DataFrame] = []
 
     def record(self, **when: Any) -> None:
         """Measure now; keyword arguments, e.g. epoch=3, become columns of the table."""
-        part = measure(
-            self.model,
-            self.loader,
-            layer=self.layer,
-            keep_gib=self.keep_gib,
-            progress=self.progress,
-        )
+        part = measure(self.model, self.loader, **self.options).table
         for position, (name, value) in enumerate(when.items()):
             part.insert(position, name, value)
         self.parts.append(part)

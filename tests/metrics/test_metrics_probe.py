@@ -95,17 +95,18 @@ def in_memory(model, data):
     return features, logits, y
 
 
-def column(table, part="all", split="data"):
+def column(measured, part="all", split="data"):
+    table = measured.table
     rows = table[(table.part == part) & (table.split == split)]
     assert rows.metric.is_unique
     return dict(zip(rows.metric, rows.value, strict=True))
 
 
 def test_every_value_is_that_of_the_features_in_memory(model):
-    table = measure(model, DataLoader(images(), 17), progress=False)
+    measured = measure(model, DataLoader(images(), 17), by_class=True, progress=False)
     features, logits, y = in_memory(model, images())
     found, collapse = (
-        column(table),
+        column(measured),
         neural_collapse(features, y, model.head.weight, model.head.bias),
     )
     by_prediction = nc1_by_correctness(features, logits.argmax(1), y, K)
@@ -118,20 +119,22 @@ def test_every_value_is_that_of_the_features_in_memory(model):
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
     reference, _, _ = dense(features, y, model.head.weight.detach(), model.head.bias.detach())
     assert {name: found[name] for name in reference} == pytest.approx(reference, rel=1e-4, abs=1e-6)
-    assert [column(table, f"class {k}")["nc1_trace"] for k in range(K)] == pytest.approx(
+    assert [column(measured, f"class {k}")["nc1_trace"] for k in range(K)] == pytest.approx(
         collapse.nc1_by_class.tolist(), rel=1e-5
     )
     for part in ("correct", "wrong"):
-        assert column(table, part) == pytest.approx(
+        assert column(measured, part) == pytest.approx(
             {"nc1_trace_by_prediction": by_prediction[part]}, rel=1e-4
         )
 
 
 def test_the_table_is_tidy_and_holds_the_papers_names(model):
-    table = measure(model, DataLoader(images(), 60), progress=False)
-    assert list(table.columns) == ["split", "metric", "part", "value", "papers", "formula"]
+    table = measure(model, DataLoader(images(), 60), progress=False).table
+    columns = ["split", "layer", "metric", "part", "value", "papers", "formula"]
+    assert list(table.columns) == columns and set(table.layer) == {"head"}
+    assert set(table.part) == {"all", "correct", "wrong"}  # classes only on request
     assert (
-        not table.duplicated(["split", "metric", "part"]).any()
+        not table.duplicated(["split", "layer", "metric", "part"]).any()
         and table.notna().all().all()
         and (table.formula != "").all()
     )
@@ -180,18 +183,18 @@ def test_the_model_is_left_as_it_was(model):
 )
 def test_wrapped_models_measure_the_same(model, wrap):
     loader = DataLoader(images(), 40)
-    expected = measure(model, loader, progress=False)
-    pd.testing.assert_frame_equal(
-        measure(wrap(model), loader, progress=False), expected, rtol=1e-5, atol=1e-7
-    )
+    expected = measure(model, loader, progress=False).table.drop(columns="layer")
+    found = measure(wrap(model), loader, progress=False).table
+    assert found.layer.str.endswith("head").all()
+    pd.testing.assert_frame_equal(found.drop(columns="layer"), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_features_that_do_not_fit_are_computed_twice(model):
     shuffled = DataLoader(images(), 32, shuffle=True)
-    expected = measure(model, shuffled, progress=False)
+    expected = measure(model, shuffled, progress=False).table
     assert model.calls == 1 + 4  # one to find the layer
     model.calls = 0
-    twice = measure(model, shuffled, keep_gib=0, progress=False)
+    twice = measure(model, shuffled, keep_gib=0, progress=False).table
     assert model.calls == 1 + 2 * 4
     pd.testing.assert_frame_equal(twice, expected, rtol=1e-5, atol=1e-7)
 
@@ -222,15 +225,11 @@ def test_train_and_test_share_the_class_means_of_the_first(model):
 
 def test_the_layer_can_be_named(model):
     loader = DataLoader(images(), 60)
-    features, _, _ = in_memory(model, images())
     found = measure(model, loader, layer="head", progress=False)
-    pd.testing.assert_frame_equal(found, measure(model, loader, progress=False))
-    with pytest.warns(UserWarning, match=r"8 of 12 classes have no samples"):
-        other = column(measure(model, loader, layer="embed", progress=False))
-    assert other["W_norm"] == pytest.approx(
-        model.embed.weight.detach().norm(dim=1).mean().item(), rel=1e-6
-    )
-    assert other["means_norm"] != column(found)["means_norm"] and features.shape[1] == 12
+    expected = measure(model, loader, progress=False)
+    pd.testing.assert_frame_equal(found.table, expected.table)
+    with pytest.raises(UsageError, match=r"'embed' gives \(60, 12\), but the model \(60, 4\)"):
+        measure(model, loader, layer="embed", progress=False)
 
 
 def test_autocast_is_respected(model):
@@ -277,10 +276,9 @@ def test_a_model_that_predicts_one_class_has_no_nc1_by_prediction():
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, K))
     with torch.no_grad():
         model[1].bias.copy_(torch.tensor([1e4, 0, 0, 0]))
-    table = measure(model, DataLoader(images(), 60), progress=False)
-    assert "nc1_trace_by_prediction" not in set(table.metric) and math.isfinite(
-        column(table)["nc1_trace"]
-    )
+    measured = measure(model, DataLoader(images(), 60), progress=False)
+    assert "nc1_trace_by_prediction" not in set(measured.table.metric)
+    assert math.isfinite(column(measured)["nc1_trace"])
 
 
 def test_predict_feeds_a_temperature(model):
@@ -342,19 +340,27 @@ REFUSED = {
     "the loader of 'test' is empty": lambda m: measure(
         m, {"train": DataLoader(images(), 60), "test": []}, progress=False
     ),
-    r"the loader must give batches \(inputs, labels\), not Tensor": lambda m: measure(
+    "there are no loaders": lambda m: measure(m, {}),
+    r"the loader must give batches \(inputs, labels\), not torch.float32": lambda m: measure(
         m, DataLoader(images().tensors[0], 60), progress=False
     ),
-    "the model has no linear layer 'fc': its linear layers are 'head', 'embed'": lambda m: measure(
-        m, DataLoader(images(), 60), layer="fc"
+    "no layer 'haed': did you mean 'head'. its linear layers are 'head', 'embed'": lambda m: (
+        measure(m, DataLoader(images(), 60), layer="haed")
     ),
-    "no linear layer was called: its linear layers are none": lambda m: measure(
-        nn.Conv2d(3, K, 8), DataLoader(images(), 60)
+    "no layer 'nonesuch'": lambda m: measure(m, DataLoader(images(), 60), layers=["nonesuch"]),
+    r"layers= takes a list of names: write layers=\['body'\]": lambda m: measure(
+        m, DataLoader(images(), 60), layers="body"
     ),
-    r"\(batch, features\), not \(60, 3, 8, 8\)": lambda m: measure(
+    "'head' is the classifier": lambda m: measure(
+        m, DataLoader(images(), 60), layers=["head"], progress=False
+    ),
+    r"not W h \+ b of one layer .* with 4 outputs are none": lambda m: measure(
+        nn.Sequential(nn.Conv2d(3, K, 8), nn.Flatten()), DataLoader(images(), 60), progress=False
+    ),
+    r"\(60, 3, 8, 4\) and the labels \(60,\)": lambda m: measure(
         nn.Linear(8, K), DataLoader(images(), 60), progress=False
     ),
-    r"\(batch, features\), but the layer was not called": lambda m: measure(
+    "the layer 'spare' was not called": lambda m: measure(
         nn.ModuleDict({"used": m, "spare": nn.Linear(2, 2)})["used"].append_spare(),
         DataLoader(images(), 60),
         layer="spare",
@@ -387,8 +393,8 @@ def test_misuse_is_one_sentence(model, sentence, attempt):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_gpu_gives_the_same(model):
     loader = DataLoader(images(), 32, shuffle=True, pin_memory=True)
-    expected = measure(model, loader, progress=False)
+    expected = measure(model, loader, progress=False).table
     for keep in (2.0, 0):
-        found = measure(model.cuda(), loader, keep_gib=keep, progress=False)
+        found = measure(model.cuda(), loader, keep_gib=keep, progress=False).table
         pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-4)
     assert np.isfinite(found.value).all()
