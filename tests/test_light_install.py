@@ -143,7 +143,7 @@ from lsnc_core.theory import label_noise, ufm_spectra
 draw = torch.Generator().manual_seed(0)
 images, classes = torch.randn(60, 1, 4, 4, generator=draw), torch.arange(60) % 3
 model = models.initialise(models.build("mlp", (1, 4, 4), 3, (8,)), draw)
-table = measure(model, DataLoader(TensorDataset(images, classes), 20), progress=False)
+table = measure(model, DataLoader(TensorDataset(images, classes), 20), progress=False).table
 nc = NeuralCollapse(3, 8)
 nc.update(model.features(images).detach(), classes)
 print(json.dumps([*table.value, nc.compute()["nc1_trace"], label_noise.optimum("beta", 0.8, 10)]))

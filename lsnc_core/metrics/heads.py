@@ -209,7 +209,8 @@ class Head:
         """Features (rows, D) and logits (rows, K) of a batch.
 
         Args: calls, of the layer; output, the model's, (rows, outputs), or None; samples, how many
-        rows the logits have. Raises: UsageError if the model does something else than in the first batch.
+        rows the logits have.
+        Raises: UsageError if the model does something else than in the first batch.
         """
         call = next((call for call in calls if call.number == self.number), None)
         if call is None:
