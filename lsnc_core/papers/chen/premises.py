@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # From how many images on the paper takes the training images for the population (section 2).
 ENOUGH_IMAGES = 10_000
-# The paper's binary theory has less than half of the labels wrong, its experiments at most half; its
-# theory for M classes has a > 1/M, which is less.
+# The paper's binary theory has less than half of the labels wrong, its experiments at most half.
+# Its theory for M classes has a > 1/M, which is less.
 RATES_FROM = 0.5
 # The paper's experiments (section 5): epochs, learning rate, batch, number of images.
 PROTOCOL = {"epochs": 100, "lr": 0.01, "batch": 128, "weight_decay": 0.0}

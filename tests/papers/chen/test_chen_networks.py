@@ -128,6 +128,6 @@ def test_sizes_beyond_a_smaller_image_set_are_left_out():
 
 def test_the_recipe_is_a_sentence_of_numbers():
     assert networks.describe_recipe(plan_landscape("quick")) == (
-        "Networks: mlp of widths 128, 64; 500 training images, 250 epochs, learning rate 0.1, "
+        "Networks: mlp of widths 128, 64; 500 training images, 300 epochs, learning rate 0.05, "
         "batch 64."
     )
