@@ -130,7 +130,7 @@ def vmapped(spec: RunSpec, replicas: int, seconds: float, device: torch.device) 
     def loss(weights: dict, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with half(spec, device):
             logits = torch.func.functional_call(networks[0], weights, (x,))
-        return losses.cross_entropy(logits.float(), y).mean()
+        return losses.LOSSES["ce"](logits.float(), y).mean()
 
     together = torch.func.vmap(loss, in_dims=(0, None, None))
 

@@ -1,5 +1,10 @@
 """Losses of classifiers trained on smoothed labels: (logits, targets) -> one loss per sample.
 
+A logit of -inf masks its class: the class has probability 0, and a target of mass 0 there adds
+nothing to the loss. A target with mass on a masked class has an infinite `cross_entropy` and
+`focal` loss. `forward_correction` stays finite, for other classes may explain the label; `mse` is
+infinite wherever a logit is.
+
 torch is imported only where a tensor is made, so that a run can be described without it.
 """
 
@@ -40,7 +45,8 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         targets: float (..., K), each row a distribution over the K classes.
 
     Returns:
-        float (...), >= 0, in nats; at least the entropy of the target row.
+        float (...), >= 0, in nats; at least the entropy of the target row; inf where a target has
+        mass on a class whose logit is -inf.
 
     Raises:
         UsageError: when the shapes differ or a tensor is not of floating-point type.
@@ -162,6 +168,34 @@ LOSSES = {
     "forward": forward_correction,
     "logit": logit_smoothing,
 }
+
+
+def _for_masked_classes(loss: Loss) -> Loss:
+    """`loss`, where -inf logits of classes without target mass add 0 instead of 0 * -inf = NaN.
+
+    For all other logits value and gradient have the same bits.
+    """
+    import functools
+
+    @functools.wraps(loss)
+    def masked(
+        logits: torch.Tensor, targets: torch.Tensor, *parameters: float, **named: float
+    ) -> torch.Tensor:
+        import torch
+
+        _check(logits, targets)
+        unused = (logits == float("-inf")) & (targets == 0)
+        # so low that softmax is exactly 0 there, yet finite, so that 0 times its logarithm is 0
+        lowest = torch.finfo(logits.dtype).min / 2
+        return loss(logits.masked_fill(unused, lowest), targets, *parameters, **named)
+
+    return masked
+
+
+# By name these losses take masked classes. Training takes them from the table above, as they are
+# written: its logits are finite, and the mask would be one more pass over them.
+globals()["cross_entropy"] = _for_masked_classes(cross_entropy)
+globals()["focal"] = _for_masked_classes(focal)
 
 
 def find(name: str) -> Loss:

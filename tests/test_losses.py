@@ -146,3 +146,74 @@ def test_cross_entropy_refuses_what_does_not_fit():
         losses.cross_entropy(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64))
     with pytest.raises(UsageError, match=r"got torch\.int32 and torch\.float32\."):
         losses.cross_entropy(torch.zeros(2, 3, dtype=torch.int32), torch.zeros(2, 3))
+
+
+# masked classes
+
+
+def masked_case(seed, K, dtype=torch.float64):
+    """Logits and targets of a K-class problem, and the same with two masked classes more."""
+    logits, targets = random_case(seed, (5, K))
+    logits, targets = logits.to(dtype), targets.to(dtype)
+    at = torch.randperm(K + 2, generator=torch.Generator().manual_seed(seed))[:K].sort().values
+    wide = torch.full((5, K + 2), -torch.inf, dtype=dtype).index_copy(1, at, logits)
+    return logits, targets, wide, torch.zeros_like(wide).index_copy(1, at, targets), at
+
+
+SOFTMAX_LOSSES = {
+    "ce": losses.cross_entropy,
+    "focal": losses.focal,
+    "forward": losses.forward_correction,
+}
+
+
+@pytest.mark.parametrize("name", SOFTMAX_LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("K", [2, 5, 20])
+def test_a_masked_class_without_target_mass_is_no_class(name, dtype, K):
+    """Value and gradient are those of the problem without the class."""
+    loss = SOFTMAX_LOSSES[name]
+    logits, targets, wide, wide_targets, at = masked_case(K, K, dtype)
+    leaf, wide_leaf = logits.requires_grad_(), wide.requires_grad_()
+    expected, found = loss(leaf, targets), loss(wide_leaf, wide_targets)
+    tolerance = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    (gradient,) = torch.autograd.grad(expected.sum(), leaf)
+    (wide_gradient,) = torch.autograd.grad(found.sum(), wide_leaf)
+    torch.testing.assert_close(wide_gradient[:, at], gradient, rtol=tolerance, atol=tolerance)
+    assert (wide_gradient.index_fill(1, at, 0) == 0).all()
+
+
+def test_masked_classes_by_hand_and_by_torchs_class_numbers():
+    masked, onehot = torch.tensor([[2.0, 0.0, -torch.inf]]), torch.tensor([[1.0, 0.0, 0.0]])
+    found = losses.cross_entropy(masked, onehot)
+    torch.testing.assert_close(found, torch.tensor([0.1269]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(found, F.cross_entropy(masked, torch.tensor([0]), reduction="none"))
+    assert losses.logit_smoothing(masked, onehot).item() == found.item()
+    sure = torch.eye(3).log()
+    assert losses.cross_entropy(sure, torch.eye(3)).tolist() == [0, 0, 0]
+    assert losses.cross_entropy_gradient(sure, torch.eye(3)).abs().max() == 0
+    far = losses.cross_entropy(1e30 * masked, torch.tensor([[0.0, 1.0, 0.0]]))
+    assert far.item() == pytest.approx(2e30)
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.focal])
+def test_target_mass_on_a_masked_class_costs_infinity(loss):
+    masked = torch.tensor([[2.0, 0.0, -torch.inf], [2.0, 0.0, -torch.inf]])
+    found = loss(masked, torch.tensor([[0.9, 0.0, 0.1], [0.0, 1.0, 0.0]]))
+    assert found[0] == torch.inf and found[1].isfinite()
+    kept = losses.forward_correction(masked[:1], torch.tensor([[0.9, 0.0, 0.1]]))
+    assert kept.item() == pytest.approx(-np.log(0.9 / (1 + np.exp(-2))), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ce", "focal"])
+@pytest.mark.parametrize("shape", [(7, 3), (4, 7, 30)])
+def test_without_masked_classes_losses_by_name_have_the_bits_of_those_that_train(name, shape):
+    trains = losses.LOSSES[name]
+    assert trains is not SOFTMAX_LOSSES[name] and trains is SOFTMAX_LOSSES[name].__wrapped__
+    logits, targets = (x.float() for x in random_case(9, shape))
+    targets[..., 1] = 0
+    leaves = [logits.clone().requires_grad_() for _ in range(2)]
+    values = [trains(leaves[0], targets), SOFTMAX_LOSSES[name](leaves[1], targets)]
+    gradients = [torch.autograd.grad(v.sum(), x)[0] for v, x in zip(values, leaves, strict=True)]
+    assert torch.equal(*values) and torch.equal(*gradients)

@@ -27,7 +27,9 @@ from lsnc_core.metrics.collapse import (
     nc1_by_correctness,
     neural_collapse,
 )
+from lsnc_core.metrics.predictions import look_like_probabilities
 from lsnc_core.metrics.probe import CollapseHistory, measure, predict
+from lsnc_core.metrics.selective import augrc, aurc
 from lsnc_core.metrics.statistics import Statistics
 
 __all__ = [
@@ -41,12 +43,15 @@ __all__ = [
     "Temperature",
     "Values",
     "adaptive_ece",
+    "augrc",
+    "aurc",
     "brier",
     "calibration_scores",
     "classwise_ece",
     "collapse_values",
     "ece",
     "fit_temperature",
+    "look_like_probabilities",
     "mce",
     "measure",
     "nc1_by_correctness",

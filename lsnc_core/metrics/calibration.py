@@ -1,8 +1,9 @@
 """Calibration of class probabilities: scores, reliability diagrams and temperature scaling.
 
-Every function takes logits and labels; for probabilities pass their logarithms. All computations
-are float64. A bin holds the confidences in (lower, upper], the first one also 0, so a confidence of
-exactly 1 lies in the last bin.
+Every function takes logits and labels; for probabilities pass their logarithms. What looks like
+probabilities is used as it is, with a warning. A logit of -inf gives its class probability 0. All
+computations are float64. A bin holds the confidences in (lower, upper], the first one also 0, so a
+confidence of exactly 1 lies in the last bin.
 """
 
 import math
@@ -11,52 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.statistics import describe
+from lsnc_core.metrics.predictions import Predictions, check_logits
+from lsnc_core.metrics.selective import augrc_of, aurc_of
 
 BINS = 15
-CHUNK = 2**17  # numbers that stay in the cache while they are converted to float64
 FITTED_ON = ("held-out", "test")
-
-
-def _check(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, K), detached, and labels as int64 (N,) on one device, or UsageError."""
-    if (
-        not isinstance(logits, torch.Tensor)
-        or not logits.is_floating_point()
-        or logits.ndim != 2
-        or 0 in logits.shape
-    ):
-        raise UsageError(
-            "logits must be a floating-point tensor (N, K) of at least one sample, not "
-            f"{describe(logits)}."
-        )
-    if (
-        not isinstance(labels, torch.Tensor)
-        or labels.is_floating_point()
-        or labels.shape != logits.shape[:1]
-    ):
-        raise UsageError(
-            f"labels must be an integer tensor of shape ({len(logits)},), one class number per "
-            f"sample, not {describe(labels)}."
-        )
-    if logits.device.type == "mps":  # MPS has no float64
-        logits = logits.cpu()
-    logits, labels = logits.detach(), labels.detach().to(logits.device, torch.int64)
-    K = logits.shape[1]
-    wrong = (labels < 0) | (labels >= K)
-    if wrong.any():
-        raise UsageError(
-            f"labels must lie in 0..{K - 1} for {K} classes, but one of them is "
-            f"{int(labels[wrong][0])}."
-        )
-    # The maximum is NaN where a logit is. -inf is allowed: it is the logarithm of probability 0.
-    broken = (~logits.amax(1).isfinite()).nonzero()[:, 0]
-    if len(broken):
-        raise UsageError(
-            f"the logits of sample {int(broken[0])} hold NaN or infinity: find the layer that "
-            "produces them."
-        )
-    return logits, labels
 
 
 def _check_bins(bins: int) -> int:
@@ -128,19 +88,6 @@ def _equal_mass(confidence: torch.Tensor, hit: torch.Tensor, bins: int) -> Relia
     return _binned(confidence, hits[group], lower, upper, index)
 
 
-def _confidence(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Confidence of the predicted class and whether it is the label, (N,) each."""
-    logits, labels = _check(logits, labels)
-    confidence = logits.new_empty(len(logits), dtype=torch.float64)
-    prediction = torch.empty_like(labels)
-    rows = max(1, CHUNK // logits.shape[1])
-    for start in range(0, len(logits), rows):
-        part = slice(start, start + rows)
-        top = logits[part].double().softmax(1).max(1)
-        confidence[part], prediction[part] = top.values, top.indices
-    return confidence, prediction == labels
-
-
 def reliability(
     logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS, equal_mass: bool = False
 ) -> Reliability:
@@ -155,9 +102,13 @@ def reliability(
     >>> diagram.counts.tolist(), round(float(diagram.confidence[1]), 6), float(diagram.accuracy[1])
     ([0, 2], 0.7, 0.5)
     """
-    confidence, hit = _confidence(logits, labels)
+    bins = _check_bins(bins)
+    return _reliability(Predictions.checked(logits, labels), bins, equal_mass)
+
+
+def _reliability(predictions: Predictions, bins: int, equal_mass: bool = False) -> Reliability:
     split = _equal_mass if equal_mass else _equal_width
-    return split(confidence, hit, _check_bins(bins))
+    return split(predictions.confidence, predictions.hit, bins)
 
 
 def ece(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS) -> float:
@@ -200,12 +151,17 @@ def classwise_ece(logits: torch.Tensor, labels: torch.Tensor, bins: int = BINS) 
 
     Args, Raises: as `ece`. Returns: float in [0, 1]. Source: Kull et al. 2019; Guo's released code.
     """
-    logits, labels = _check(logits, labels)
-    p, bins = logits.double().softmax(1), _check_bins(bins)
+    bins = _check_bins(bins)
+    return _classwise_ece(Predictions.checked(logits, labels), bins)
+
+
+def _classwise_ece(predictions: Predictions, bins: int = BINS) -> float:
+    p = predictions.logits.double().softmax(1)
     K = p.shape[1]
     total = 0.0
     for k in range(K):
-        total += _equal_width(p[:, k].contiguous(), labels == k, bins).expected_error()
+        hit = predictions.labels == k
+        total += _equal_width(p[:, k].contiguous(), hit, bins).expected_error()
     return total / K
 
 
@@ -217,9 +173,12 @@ def brier(logits: torch.Tensor, labels: torch.Tensor) -> float:
     >>> round(brier(torch.tensor([[0.8, 0.2]]).log(), torch.tensor([0])), 6)
     0.08
     """
-    logits, labels = _check(logits, labels)
-    p = logits.double().softmax(1)
-    hit = p.gather(1, labels[:, None])[:, 0]  # (N,)
+    return _brier(Predictions.checked(logits, labels))
+
+
+def _brier(predictions: Predictions) -> float:
+    p = predictions.logits.double().softmax(1)
+    hit = p.gather(1, predictions.labels[:, None])[:, 0]  # (N,)
     return float((p.square().sum(1) - hit.square() + (1 - hit).square()).mean())
 
 
@@ -231,25 +190,44 @@ def nll(logits: torch.Tensor, labels: torch.Tensor) -> float:
     >>> round(nll(torch.tensor([[0.8, 0.2]]).log(), torch.tensor([0])), 4)
     0.2231
     """
-    logits, labels = _check(logits, labels)
-    return float(-logits.double().log_softmax(1).gather(1, labels[:, None]).mean())
+    return _nll(Predictions.checked(logits, labels))
 
 
-def _ece_20(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    return ece(logits, labels, 20)
+def _nll(predictions: Predictions) -> float:
+    log_p = predictions.logits.double().log_softmax(1)
+    return float(-log_p.gather(1, predictions.labels[:, None]).mean())
 
 
+def _ece_15(predictions: Predictions) -> float:
+    return _reliability(predictions, 15).expected_error()
+
+
+def _ece_20(predictions: Predictions) -> float:
+    return _reliability(predictions, 20).expected_error()
+
+
+def _adaptive_ece_15(predictions: Predictions) -> float:
+    return _reliability(predictions, 15, equal_mass=True).expected_error()
+
+
+def _mce_15(predictions: Predictions) -> float:
+    return float(_reliability(predictions, 15).gaps.max())
+
+
+# By name, the score of checked predictions and its formula.
 SCORES = {
-    "nll": (nll, "mean of -log p_label (nats)"),
-    "brier": (brier, "mean of Σ_k (p_k - [k = label])²"),
-    "ece_15": (ece, "Σ_b n_b/N |accuracy_b - confidence_b|, 15 bins of equal width"),
+    "nll": (_nll, "mean of -log p_label (nats)"),
+    "brier": (_brier, "mean of Σ_k (p_k - [k = label])²"),
+    "ece_15": (_ece_15, "Σ_b n_b/N |accuracy_b - confidence_b|, 15 bins of equal width"),
     "ece_20": (_ece_20, "the same, 20 bins"),
-    "adaptive_ece_15": (adaptive_ece, "the same, 15 bins of equal numbers of samples"),
+    "adaptive_ece_15": (_adaptive_ece_15, "the same, 15 bins of equal numbers of samples"),
     "classwise_ece_15": (
-        classwise_ece,
+        _classwise_ece,
         "mean over classes k of the ECE of p_k, 15 bins of equal width",
     ),
-    "mce_15": (mce, "max over b of |accuracy_b - confidence_b|, 15 bins of equal width"),
+    "mce_15": (_mce_15, "max over b of |accuracy_b - confidence_b|, 15 bins of equal width"),
+    "aurc": (aurc_of, "mean over n = 1..N of (errors among the n most confident samples) / n"),
+    "augrc": (augrc_of, "area over coverage n/N of (errors among the n most confident) / N"),
 }
 
 
@@ -258,7 +236,8 @@ def calibration_scores(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, 
 
     Args, Raises: as `ece`. Returns: float by name.
     """
-    return {name: score(logits, labels) for name, (score, _) in SCORES.items()}
+    predictions = Predictions.checked(logits, labels)
+    return {name: score(predictions) for name, (score, _) in SCORES.items()}
 
 
 @dataclass(frozen=True)
@@ -280,10 +259,10 @@ class Temperature:
 
         Args: logits, floating point (N, K). Returns: of the same dtype and shape.
         """
-        if self.value == 0:
-            below_top = logits < logits.amax(1, keepdim=True)
-            return torch.zeros_like(logits).masked_fill(below_top, -math.inf)
-        return torch.zeros_like(logits) if self.value == math.inf else logits / self.value
+        if 0 < self.value < math.inf:
+            return logits / self.value
+        least = logits.amax(1, keepdim=True) if self.value == 0 else -torch.finfo(logits.dtype).max
+        return torch.zeros_like(logits).masked_fill(logits < least, -math.inf)
 
 
 def fit_temperature(
@@ -303,8 +282,10 @@ def fit_temperature(
     Args: logits, floating point (N, K); labels, integers (N,); by, "nll" or "ece"; fitted_on,
     "held-out", or "test" if the samples are those whose calibration is reported afterwards, as in
     Guo's released code, which flatters it; bins, of the ECE.
-    Returns: Temperature, which records `by` and `fitted_on`. Raises: UsageError, also if all logits
-    of each sample are equal, so that no temperature matters.
+    Returns: Temperature, which records `by` and `fitted_on`; 0 if every label is certain, the only
+    class whose logit is not -inf. Raises: UsageError, also if otherwise all logits of each sample
+    that are not -inf are equal, so that no temperature matters, and, by "nll", if the logit of a
+    label is -inf, so that every temperature is infinitely bad.
     Source: Guo, Pleiss et al. 2017 (nll); Guo et al. 2025, released code (ece, on the test set).
 
     >>> z = torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
@@ -319,13 +300,22 @@ def fit_temperature(
             'fitted_on must be "held-out" or "test", so that a result names the samples behind its '
             f"temperature, not {fitted_on!r}."
         )
-    logits, labels = _check(logits, labels)
-    if (logits == logits[:, :1]).all():
+    logits, labels = check_logits(logits, labels)
+    masked = logits == -math.inf
+    if ((logits == logits.amax(1, keepdim=True)) | masked).all():
+        if ((~masked).sum(1) == 1).all() and not masked.gather(1, labels[:, None]).any():
+            return Temperature(0.0, by, fitted_on)
         raise UsageError(
             "the logits of each sample are all equal: no temperature changes their probabilities."
         )
+    impossible = masked.gather(1, labels[:, None]).nonzero()[:, 0]
+    if by == "nll" and len(impossible):
+        raise UsageError(
+            f"the label of sample {int(impossible[0])} has the logit -inf, probability 0 at every "
+            'temperature: leave such samples out, or fit by "ece".'
+        )
     logits = logits.double()
-    value = _by_nll(logits, labels) if by == "nll" else _by_ece(logits, labels, bins)
+    value = _by_nll(logits, labels) if by == "nll" else _by_ece(logits, labels, _check_bins(bins))
     return Temperature(value, by, fitted_on)
 
 
@@ -358,7 +348,10 @@ def _by_ece(logits: torch.Tensor, labels: torch.Tensor, bins: int) -> float:
     for refine in (0.5, 0.1, None):
         # ECE is piecewise continuous in T with many local minima, so a grid decides, not a descent.
         for T in grid:
-            if T > 0 and (error := ece(logits / T, labels, bins)) < least:
+            if T <= 0:
+                continue
+            error = _reliability(Predictions(logits / T, labels), bins).expected_error()
+            if error < least:
                 best, least = T, error
         if refine is not None:
             grid = [best - refine + 2 * refine * number / 9 for number in range(10)]

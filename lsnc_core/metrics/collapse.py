@@ -16,10 +16,15 @@ code does. Classes without samples are left out of every metric that uses means,
     zhou      nc1_trace_over_K_sample_mean  nc2_W_centred  nc3_product_W_centred_sample_mean
 
 and zhou's NC4 is W_mu_plus_b_sample_mean. The papers share names for different numbers: Guo's NC2
-is Zhou's NC3, except that Zhou centres W.
+is Zhou's NC3, except that Zhou centres W. For more classes than dimensions (K > D + 1) no simplex
+ETF fits; `nc2_log_inverse_distance` and its coefficient of variation `..._cv` measure uniformity on
+the sphere instead, as GNC2 of Wu and Papyan, whose NC1 is `nc1_cdnv`.
+
+Metrics of degenerate features (coinciding class means, W = 0, ...) are NaN or infinite, with one
+warning that says which and why. Rounding errors of means count as zero: 1e-12 of their size.
 
 Sources: Guo eq. 4, Guo eq. 5, Guo eq. 6; Zhou et al. 2022, released code; Papyan, Han and Donoho
-2020 (equinorm, equiangularity).
+2020 (equinorm, equiangularity); Wu and Papyan 2024, arXiv 2405.17767 (log inverse distances).
 """
 
 import difflib
@@ -30,6 +35,19 @@ from dataclasses import dataclass
 import torch
 
 from lsnc_core.errors import UsageError
+from lsnc_core.metrics.degenerate import warn_of_undefined
+from lsnc_core.metrics.geometry import (
+    ROUNDING,
+    angles,
+    centred_rows,
+    equiangularity,
+    equinorm,
+    exact_squares,
+    mean_over_pairs,
+    self_duality,
+    simplex_distance_of_product,
+    without_rounding,
+)
 from lsnc_core.metrics.statistics import (
     GLOBAL_MEANS,
     FirstPass,
@@ -48,6 +66,8 @@ _WITH_GLOBAL_MEAN = {
     "nc2_means": "‖HᵀH/‖HᵀH‖ - E‖, H = [mu_k - mu_G]",
     "nc2_means_equinorm": "std / mean of ‖mu_k - mu_G‖ (std with K - 1)",
     "nc2_means_equiangular": "mean over k ≠ j of |cos(mu_k - mu_G, mu_j - mu_G) + 1/(K-1)|",
+    "nc2_log_inverse_distance": "mean over k < j of log(1/‖u_k - u_j‖), u_k = (mu_k - mu_G)/‖.‖",
+    "nc2_log_inverse_distance_cv": "std / |mean| over k < j of log(1/‖u_k - u_j‖)",
     "means_norm": "mean of ‖mu_k - mu_G‖",
     "nc3_product": "‖WH/‖WH‖ - E‖",
     "nc3_product_W_centred": "‖W̄H/‖W̄H‖ - E‖, W̄ = W - mean of its rows",
@@ -131,73 +151,6 @@ class Collapse:
     statistics: Statistics
 
 
-def _scaled(M: torch.Tensor) -> torch.Tensor:
-    """Matrices (..., K, D) at Frobenius norm 1."""
-    return M / torch.linalg.matrix_norm(M, keepdim=True)
-
-
-def simplex_distance(M: torch.Tensor) -> torch.Tensor:
-    """Distance of a matrix to the Gram matrix of a simplex ETF, both at Frobenius norm 1.
-
-    Formula: ‖M/‖M‖ - (I - 11^T/K)/sqrt(K-1)‖.
-    Args: M, float (..., K, K), a Gram matrix or W Hbar. Returns: float64 (...) in [0, 2], 0 for a
-    simplex ETF; NaN for M = 0.
-    Source: Guo eq. 5 (M = W Hbar); Zhou's NC2 (M = W W^T) and NC3 (M = W Hbar), W centred.
-
-    >>> float(simplex_distance(3 * torch.eye(2, dtype=torch.float64) - 1.5)) < 1e-15
-    True
-    >>> round(float(simplex_distance(torch.eye(10))), 4)
-    0.3204
-    """
-    K = M.shape[-1]
-    E = (torch.eye(K, dtype=torch.float64) - 1 / K) / math.sqrt(K - 1)
-    M = M.double()
-    return torch.linalg.matrix_norm(_scaled(M) - E)
-
-
-def equinorm(V: torch.Tensor) -> torch.Tensor:
-    """Coefficient of variation of the norms of the rows: std / mean, std with K - 1.
-
-    Args: V, float (..., K, D). Returns: float64 (...) >= 0, 0 for equal norms.
-    Source: Papyan et al. 2020; Guo's released code.
-
-    >>> round(float(equinorm(torch.tensor([[3.0, 0.0], [0.0, 4.0], [5.0, 0.0]]))), 12)
-    0.25
-    """
-    norms = V.double().norm(dim=-1)  # (..., K)
-    return norms.std(-1) / norms.mean(-1)
-
-
-def equiangularity(V: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference between the cosines of the rows and those of a simplex ETF.
-
-    Formula: mean over k != j of |cos(v_k, v_j) + 1/(K-1)|.
-    Args: V, float (..., K, D), no row zero (NaN otherwise). Returns: float64 (...) in [0, 2], 0 for
-    a simplex ETF. Source: Papyan et al. 2020.
-
-    >>> float(equiangularity(torch.eye(3)))
-    0.5
-    """
-    K = V.shape[-2]
-    V = V.double() / V.double().norm(dim=-1, keepdim=True)
-    distances = (V @ V.mT + 1 / (K - 1)).abs()  # (..., K, K)
-    own = distances.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return (distances.sum((-2, -1)) - own) / (K * (K - 1))
-
-
-def self_duality(W: torch.Tensor, H: torch.Tensor) -> torch.Tensor:
-    """Distance of the classifier to the centred class means, both at Frobenius norm 1.
-
-    Formula: ‖W/‖W‖ - H/‖H‖‖.
-    Args: W, float (..., K, D); H = Hbar^T, likewise. Returns: float64 (...) in [0, 2].
-    Source: Guo eq. 6; the released code squares it.
-
-    >>> [round(float(self_duality(torch.eye(2), c * torch.eye(2))), 12) for c in (7, -1)]
-    [0.0, 2.0]
-    """
-    return torch.linalg.matrix_norm(_scaled(W.double()) - _scaled(H.double()))
-
-
 def nc1_trace(statistics: Statistics, mu_G: str = "classes") -> torch.Tensor:
     """Scatter within classes in units of the scatter between them: tr(Sigma_W Sigma_B^+).
 
@@ -222,12 +175,17 @@ def cdnv(statistics: Statistics) -> torch.Tensor:
     Source: Galanti, György and Hutter 2022.
     """
     centred = statistics.centred_means() @ statistics.basis  # (..., classes present, r)
-    # Differences one by one: |x|^2 + |y|^2 - 2 x.y would cancel for close means.
-    exact = "donot_use_mm_for_euclid_dist"
-    squares = torch.cdist(centred, centred, compute_mode=exact).square()  # (..., present, present)
+    least = ROUNDING * statistics.means.abs().amax((-2, -1), keepdim=True)
     variances = statistics.class_within[..., statistics.kept]  # (..., classes present)
-    k, j = torch.triu_indices(centred.shape[-2], centred.shape[-2], 1)
-    return ((variances[..., k] + variances[..., j]) / (2 * squares[..., k, j])).mean(-1)
+    if centred.shape[-2] <= statistics.means.shape[-1] + 1:  # as `simplex_fits`
+        squares = exact_squares(centred, centred, least)  # (..., present, present)
+        k, j = torch.triu_indices(centred.shape[-2], centred.shape[-2], 1)
+        return ((variances[..., k] + variances[..., j]) / (2 * squares[..., k, j])).mean(-1)
+
+    def terms(squares: torch.Tensor, rows: slice, columns: slice) -> list[torch.Tensor]:
+        return [(variances[..., rows, None] + variances[..., None, columns]) / (2 * squares)]
+
+    return mean_over_pairs(centred, terms, least)[0]
 
 
 def _check_classifier(W: torch.Tensor, b: torch.Tensor | None, *shape: int) -> None:
@@ -255,7 +213,7 @@ def _warn(counts: torch.Tensor, D: int) -> None:
     if K - len(missing) - 1 > D:
         warnings.warn(
             f"no simplex ETF of {K - len(missing)} classes fits into {D} dimensions: NC2 and NC3 "
-            "cannot reach 0.",
+            "cannot reach 0; nc2_log_inverse_distance_cv can.",
             stacklevel=3,
         )
 
@@ -264,28 +222,31 @@ def _values_of_means(
     statistics: Statistics, mu_G: str, W: torch.Tensor | None, b: torch.Tensor | None
 ) -> dict[str, torch.Tensor]:
     """The metrics that depend on mu_G; without W, those of the features alone."""
-    H = statistics.centred_means(mu_G)  # (..., classes present, D)
+    H = without_rounding(statistics.centred_means(mu_G), statistics.means)
     present, trace = H.shape[-2], nc1_trace(statistics, mu_G)
     between = H.square().sum((-2, -1)) / present
     quotient = statistics.within_trace / between
+    equiangular, log_inverse, log_inverse_cv = angles(H)
     values = {
         "nc1_trace": trace,
         "nc1_trace_over_K": trace / present,
         "nc1_quotient": quotient.masked_fill(between == 0, math.nan),
-        "nc2_means": simplex_distance(H @ H.mT),
+        "nc2_means": simplex_distance_of_product(H, H),
         "nc2_means_equinorm": equinorm(H),
-        "nc2_means_equiangular": equiangularity(H),
+        "nc2_means_equiangular": equiangular,
+        "nc2_log_inverse_distance": log_inverse,
+        "nc2_log_inverse_distance_cv": log_inverse_cv,
         "means_norm": H.norm(dim=-1).mean(-1),
     }
     if W is not None:
         V = W[..., statistics.kept, :]
-        centred = V - V.mean(-2, keepdim=True)
+        centred = centred_rows(V)
         distance, distance_centred = self_duality(V, H), self_duality(centred, H)
         logits = (W @ statistics.global_mean(mu_G)[..., None])[..., 0]  # (..., K)
         logits = logits if b is None else logits + b
         values |= {
-            "nc3_product": simplex_distance(V @ H.mT),
-            "nc3_product_W_centred": simplex_distance(centred @ H.mT),
+            "nc3_product": simplex_distance_of_product(V, H),
+            "nc3_product_W_centred": simplex_distance_of_product(centred, H),
             "nc3_distance": distance,
             "nc3_distance_W_centred": distance_centred,
             "nc3_distance_squared": distance.square(),
@@ -305,10 +266,10 @@ def _all_values(
     if W is not None:
         _check_classifier(W, b, *statistics.means.shape)
         W, b = W.detach().cpu().double(), None if b is None else b.detach().cpu().double()
-        V = W - W.mean(-2, keepdim=True)
+        V = centred_rows(W)
         values |= {
-            "nc2_W": simplex_distance(W @ W.mT),
-            "nc2_W_centred": simplex_distance(V @ V.mT),
+            "nc2_W": simplex_distance_of_product(W, W),
+            "nc2_W_centred": simplex_distance_of_product(V, V),
             "nc2_W_equinorm": equinorm(W),
             "nc2_W_equiangular": equiangularity(W),
             "W_norm": W.norm(dim=-1).mean(-1),
@@ -328,12 +289,18 @@ def collapse_values(
     or None for no bias.
     Returns: Values, float by name. NaN where a metric is undefined, e.g. NC1 if all class means
     coincide.
-    Raises: UsageError where shapes do not fit or W holds NaN. Warns of classes without samples and
-    of D < K - 1.
+    Raises: UsageError where shapes do not fit or W holds NaN. Warns of classes without samples, of
+    D < K - 1, and of undefined or infinite metrics with the reason.
     Source: Guo eq. 4, Guo eq. 5, Guo eq. 6; Zhou et al. 2022, released code.
     """
-    values = _all_values(statistics, W, b)
-    return Values({name: float(value) for name, value in values.items()})
+    values = {name: float(value) for name, value in _all_values(statistics, W, b).items()}
+    undefined = [name for name, value in values.items() if not math.isfinite(value)]
+    if undefined:
+        # with another mean as mu_G they are mostly undefined too
+        base = [name for name in undefined if name.removesuffix(SAMPLE_MEAN) == name]
+        names = base or undefined
+        warn_of_undefined(names, statistics, W)
+    return Values(values)
 
 
 @one_thread()
@@ -362,7 +329,7 @@ def neural_collapse(
     Args: features, floating point (N, D), on any device; labels, integers (N,) in 0..K-1; W, float
     (K, D); b, float (K,) or None; centroids, the statistics whose class means the
     nearest-class-mean rule uses, e.g. the training set's for test features.
-    Returns: Collapse. Memory beyond the features: O(K D + K^2) and a fixed chunk.
+    Returns: Collapse. Memory beyond the features: O(K D) and a fixed chunk.
     Raises: UsageError where shapes do not fit, fewer than two classes have samples, or numbers are
     not finite.
 

@@ -18,6 +18,8 @@ from lsnc_core.errors import UsageError
 # Features are copied and converted this many numbers at a time: a few MiB, which stay in the cache.
 CHUNK = 2**20
 GLOBAL_MEANS = ("classes", "samples")
+# Class means closer than this, in units of the largest entry of a mean, differ by rounding alone.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,7 @@ def span_of_means(means: torch.Tensor) -> torch.Tensor:
     """
     H = means - means.mean(-2, keepdim=True)  # (..., K, D)
     eigenvalues, vectors = torch.linalg.eigh(_smaller_gram(H))
-    r = int(_count_kept(eigenvalues, H).max())
+    r = int(_count_kept(eigenvalues, means).max())
     if not r:
         return means.new_zeros(*means.shape[:-2], means.shape[-1], 0)
     vectors = vectors[..., -r:]
@@ -117,7 +119,7 @@ def span_of_means(means: torch.Tensor) -> torch.Tensor:
 def rank_of_means(means: torch.Tensor) -> torch.Tensor:
     """How many columns `span_of_means` gives: int64 (...) of means, float64 (..., K, D)."""
     H = means - means.mean(-2, keepdim=True)
-    return _count_kept(torch.linalg.eigvalsh(_smaller_gram(H)), H)
+    return _count_kept(torch.linalg.eigvalsh(_smaller_gram(H)), means)
 
 
 def _smaller_gram(H: torch.Tensor) -> torch.Tensor:
@@ -126,12 +128,17 @@ def _smaller_gram(H: torch.Tensor) -> torch.Tensor:
     return H.mT @ H if D < K else H @ H.mT
 
 
-def _count_kept(eigenvalues: torch.Tensor, H: torch.Tensor) -> torch.Tensor:
-    """How many of the rising eigenvalues of H's Gram matrix are not rounding error, (...)."""
-    K, D = H.shape[-2:]
-    smallest = 10 * max(K, D) * torch.finfo(torch.float64).eps * eigenvalues[..., -1:]
+def _count_kept(eigenvalues: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
+    """How many rising eigenvalues of the Gram matrix of the centred means are not rounding, (...).
+
+    None is if the means differ by less than `ROUNDING` of their size.
+    """
+    K, D = means.shape[-2:]
+    largest = eigenvalues[..., -1:]
+    smallest = 10 * max(K, D) * torch.finfo(torch.float64).eps * largest
+    apart = largest[..., 0] > K * (ROUNDING * means.abs().amax((-2, -1))).square()
     # Centring removes one dimension, whatever rounding leaves of it.
-    return (eigenvalues > smallest).sum(-1).clamp(max=K - 1)
+    return (eigenvalues > smallest).sum(-1).clamp(max=K - 1) * apart
 
 
 def describe(value: object) -> str:
@@ -257,8 +264,8 @@ class SecondPass:
 
     Args: first, the finished first pass; W, float (K, D), and b, float (K,) or None, the
     classifier, without which no sample is classified; centroids, the statistics whose class means
-    the nearest-class-mean rule uses, by default those of these features. Memory: O(K D + K^2) and
-    one chunk. Raises: UsageError as `refuse_not_finite`.
+    the nearest-class-mean rule uses, by default those of these features. Memory: O(K D) and one
+    chunk. Raises: UsageError as `refuse_not_finite`.
     """
 
     def __init__(
@@ -325,7 +332,7 @@ class SecondPass:
                 pairs = torch.stack([spread, torch.ones_like(spread)], 1)  # (rows, 2)
                 self.marked.index_add_(0, marked.long(), pairs)
             if self.decider is not None:
-                self.decider.add(products, y)
+                self.decider.add(h, products, y)
 
     def statistics(self) -> Statistics:
         """The statistics of all samples.
@@ -398,24 +405,38 @@ class _Decider:
         roots = centroids.between_roots()
         basis = centroids.basis / roots  # (D, r)
         H = centroids.centred_means() @ centroids.basis  # (classes present, r)
-        self.targets = [W.T] if centroids is statistics else [basis, W.T]
+        self.targets = [] if centroids is statistics else [basis]
         # h = rounded mean + deviation: what the rounded means add to the place in the span and to
         # the logits is looked up by label.
         place = (rounded.double() - centroids.global_mean()) @ basis  # (K, r)
-        logits = rounded.double() @ W.T + offset.double()  # (K, K)
-        self.place, self.logits = place.to(device, dtype), logits.to(device, dtype)
+        self.place = place.to(device, dtype)
+        self.logits: torch.Tensor | None = None
+        self.W, self.offset = W.T.to(device, dtype), offset.to(device, dtype)
+        if len(W) <= W.shape[1] + 1:
+            self.targets.append(W.T)
+            logits = rounded.double() @ W.T + offset.double()
+            self.logits = logits.to(device, dtype)  # (K, K); with more classes, too large
         # |x - m|^2 is least where x.m - |m|^2/2 is largest.
         self.pull = (H * roots).T.to(dtype).contiguous().to(device)  # (r, classes present)
         self.half = (H.square().sum(1) / 2).to(device, dtype)
         self.present = centroids.present.nonzero()[:, 0].to(device)
         self.hits = torch.zeros(3, dtype=torch.int64, device=device)
 
-    def add(self, products: torch.Tensor, y: torch.Tensor) -> None:
-        """Count a chunk: products, deviations times the targets (rows, ...); y, labels (rows,)."""
-        K, r = len(self.logits), self.pull.shape[0]
-        logits = products[:, -K:] + self.logits.index_select(0, y)  # (rows, K)
-        place = products[:, -K - r : -K] + self.place.index_select(0, y)  # (rows, r)
-        with torch.autocast(place.device.type, enabled=False):
+    def add(self, h: torch.Tensor, products: torch.Tensor, y: torch.Tensor) -> None:
+        """Count a chunk.
+
+        Args: h, features (rows, D); products, their deviations times the targets (rows, ...); y,
+        labels (rows,).
+        """
+        with torch.autocast(h.device.type, enabled=False):
+            if self.logits is None:
+                logits = h.to(self.W.dtype) @ self.W + self.offset  # (rows, K)
+                end = products.shape[1]
+            else:
+                end = products.shape[1] - len(self.logits)
+                logits = products[:, end:] + self.logits.index_select(0, y)  # (rows, K)
+            r = self.pull.shape[0]
+            place = products[:, end - r : end] + self.place.index_select(0, y)  # (rows, r)
             nearest = self.present[(place @ self.pull - self.half).argmax(1)]  # (rows,)
         chosen = logits.argmax(1)  # (rows,)
         hits = [(chosen == y).sum(), (nearest == y).sum(), (chosen == nearest).sum()]

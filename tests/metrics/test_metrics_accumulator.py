@@ -14,7 +14,11 @@ from lsnc_core.errors import UsageError
 from lsnc_core.metrics import NeuralCollapse, accumulator, neural_collapse
 from lsnc_core.metrics.collapse import FORMULAS, SECOND_PASS
 
-pytestmark = pytest.mark.filterwarnings("ignore:no simplex ETF:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:no simplex ETF:UserWarning"),
+    # as of three classes in one dimension always
+    pytest.mark.filterwarnings("ignore:the means of classes .* same direction:UserWarning"),
+]
 
 
 def accumulate(features, labels, K, *cuts):
@@ -46,7 +50,7 @@ def test_any_batches_agree_with_the_dense_reference(problem, cuts):
     assert set(values) == set(FORMULAS) - set(SECOND_PASS)
     allowed = tolerances(problem, condition)
     for name, value in values.items():
-        assert value == pytest.approx(expected[name], **allowed(name)), name
+        assert value == pytest.approx(expected[name], **allowed(name), nan_ok=True), name
 
 
 @pytest.mark.parametrize("offset, sigma", [(0.0, 0.3), (1e3, 1e-2)])

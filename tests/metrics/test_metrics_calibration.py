@@ -21,6 +21,7 @@ from lsnc_core.metrics import (
     fit_temperature,
     mce,
     nll,
+    predictions,
     reliability,
 )
 from lsnc_core.metrics.calibration import SCORES, Temperature
@@ -179,7 +180,7 @@ def test_narrow_logits(dtype, tolerance):
 def test_converting_piece_by_piece_changes_no_bit(monkeypatch):
     logits, labels = made(6, 400)
     confidence, prediction = logits.double().softmax(1).max(1)
-    monkeypatch.setattr(calibration, "CHUNK", 7 * logits.shape[1])  # the last piece is smaller
+    monkeypatch.setattr(predictions, "CHUNK", 7 * logits.shape[1])  # the last piece is smaller
     found = reliability(logits, labels, bins=400, equal_mass=True)
     assert torch.equal(found.lower, confidence.sort().values)
     assert float(found.accuracy.sum()) == float((prediction == labels).sum())
@@ -195,6 +196,57 @@ def test_all_scores_by_name():
     )
     order = torch.randperm(200)
     assert calibration_scores(logits[order], labels[order]) == pytest.approx(found, rel=1e-12)
+
+
+# ----------------------------------------------------------------------- masked classes
+
+
+def with_masked_class(logits, at=2):
+    """Logits with one class more, of probability 0."""
+    column = torch.full((len(logits), 1), -math.inf, dtype=logits.dtype)
+    return torch.cat([logits[:, :at], column, logits[:, at:]], 1)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))
+def test_a_masked_class_that_no_sample_has_changes_no_score(seed, dtype):
+    logits, labels = made(seed, 150, 4)
+    logits = logits.to(dtype)
+    expected = calibration_scores(logits, labels)
+    found = calibration_scores(with_masked_class(logits), labels + (labels >= 2).long())
+    # a mean over classes has one more of them, whose error is 0
+    expected["classwise_ece_15"] *= 4 / 5
+    assert found == pytest.approx(expected, rel=1e-12)
+    T = fit_temperature(logits, labels).value
+    masked = fit_temperature(with_masked_class(logits), labels + (labels >= 2).long())
+    assert masked.value == pytest.approx(T, rel=1e-9)
+
+
+def test_a_label_on_a_masked_class_has_infinite_nll_and_finite_scores_otherwise():
+    logits = with_masked_class(made(0, 40, 4)[0])
+    found = calibration_scores(logits, torch.full((40,), 2))
+    assert found.pop("nll") == math.inf and found["augrc"] == 0.5 and found["aurc"] == 1
+    assert all(map(math.isfinite, found.values()))
+
+
+def test_certain_labels_have_temperature_0():
+    certain = torch.eye(2).log()
+    for by in ("nll", "ece"):
+        assert fit_temperature(certain, torch.tensor([0, 1]), by=by).value == 0
+    assert nll(certain, torch.tensor([0, 1])) == ece(certain, torch.tensor([0, 1])) == 0
+    some = torch.tensor([[0.0, -math.inf, -math.inf], [1.0, 0.0, -math.inf]])
+    assert fit_temperature(some, torch.tensor([0, 0])).value == 0
+    assert fit_temperature(some, torch.tensor([0, 1])).value == math.inf
+
+
+def test_scaling_keeps_masked_classes_masked():
+    masked = torch.tensor([[2.0, 0.0, -math.inf], [0.0, 1.0, 1.0]])
+    for value, expected in {
+        0.0: [[1, 0, 0], [0, 0.5, 0.5]],
+        math.inf: [[0.5, 0.5, 0], [1 / 3] * 3],
+    }.items():
+        p = Temperature(value, "nll", "test").scale(masked).softmax(1)
+        torch.testing.assert_close(p, torch.tensor(expected, dtype=torch.float32))
 
 
 # -------------------------------------------------------------------------------------- temperature
@@ -295,6 +347,15 @@ REFUSED = {
         z, y, fitted_on="train"
     ),
     "no temperature changes": lambda z, y: fit_temperature(z * 0, y),
+    "are all equal: no temperature": lambda z, y: fit_temperature(
+        with_masked_class(z[:, :2] * 0), y % 2
+    ),
+    "no temperature changes their": lambda z, y: fit_temperature(
+        torch.eye(2).log(), torch.tensor([1, 0])
+    ),
+    "the label of sample 3 has the logit -inf": lambda z, y: fit_temperature(
+        with_masked_class(z), (y * 0).index_fill(0, torch.tensor([3]), 2)
+    ),
 }
 
 

@@ -26,7 +26,7 @@ EQUATIONS = (
     Equation(
         number="Guo eq. 5",
         content="NC2, the distance of W Hbar to a simplex ETF, both at Frobenius norm 1",
-        function="metrics.collapse.simplex_distance",
+        function="metrics.geometry.simplex_distance",
         figures=_NETWORKS,
         claims=("G1", "G3", "G4"),
     ),
@@ -40,7 +40,7 @@ EQUATIONS = (
     Equation(
         number="Guo eq. 6",
         content="NC3, the distance of classifier and centred class means, both at Frobenius norm 1",
-        function="metrics.collapse.self_duality",
+        function="metrics.geometry.self_duality",
         figures=("guo-f1", "guo-f12", "guo-f7", "guo-f6"),
         claims=("G1", "G18"),
     ),

@@ -47,14 +47,14 @@ PAPER = Paper(
         Equation(
             "Zhou NC2",
             "‖W Wᵀ/‖W Wᵀ‖ − P/√(K − 1)‖, W centred over classes",
-            "metrics.collapse.simplex_distance",
+            "metrics.geometry.simplex_distance",
             ("zhou-z1",),
             ("Z-C1",),
         ),
         Equation(
             "Zhou NC3",
             "‖W H̄/‖W H̄‖ − P/√(K − 1)‖, W centred over classes",
-            "metrics.collapse.simplex_distance",
+            "metrics.geometry.simplex_distance",
             ("zhou-z1",),
             ("Z-C1",),
         ),
