@@ -54,9 +54,14 @@ MEANS = ("nll", "brier")
 SHARES = tuple(SECOND_PASS)
 NEAREST = ("ncc_accuracy", "nc4_agreement")
 TERMS = ("nc2_means_equiangular", "ece_15", "ece_20", "adaptive_ece_15", "classwise_ece_15")
+UNDEFINED = "the metric is undefined for these samples"
 MAXIMUM = "a maximum over bins of few samples has no valid interval"
 NO_CLASSIFIER = "needs the classifier: give W, and b if there is one"
+NOISE = 0.2  # share of the scatter between class means that may be noise
+CORRECTION = 1.2  # factor between an estimate and the metric of the samples
 UNKNOWN = "no interval is known for this metric"
+BIASED = "the bias at so few samples is too large to correct: take more samples"
+ZERO = "0 for these samples, which says nothing about how far it varies"
 OF_W = "depends on the classifier alone: exact"
 NEAR_ZERO = "not distinguishable from 0: read it as an upper bound"
 
@@ -98,7 +103,7 @@ class MetricInterval:
 
 @dataclass(frozen=True, eq=False)
 class _Resampled:
-    """A metric of N samples and its replicates, or the reason why they have no interval."""
+    """A metric of N samples, its replicates where it has some, and why it has no interval."""
 
     value: float
     replicates: torch.Tensor | None
@@ -173,55 +178,72 @@ def _resample(
     samples: Samples, level: float, seed: int, names: Collection[str] | None
 ) -> dict[str, _Resampled]:
     """The named metrics in all replicates."""
-    if not 0 < level < 1:
-        raise UsageError(f"level must lie between 0 and 1, e.g. 0.95, not {level!r}.")
-    known = [*FORMULAS, *SCORES]
-    names = known if names is None else list(names)
-    for name in names:
-        if name not in known:
-            raise UsageError(f"there is no metric {name!r}; FORMULAS and the scores list them.")
-    if samples.logits.ndim != 2 or len(samples.logits) != len(samples.labels):
-        raise UsageError(
-            "logits must have the shape (N, K) of one row per label, not "
-            f"{tuple(samples.logits.shape)} for {len(samples.labels)} labels."
-        )
-    N, K = samples.logits.shape
+    names = _check(samples, level, names)
+    wanted, (N, K) = set(names), samples.logits.shape
     features, labels = check_samples(samples.features, samples.labels, K)
     labels = labels.cpu()
     counts, means = class_means(features, labels, K)
     groups = draw_groups(labels, seed)
-    replicates = CollapseReplicates(features, labels, means, groups, samples.W, samples.b).values()
     single = (counts == 1).nonzero()[:, 0].tolist()
+    replicates: dict[str, torch.Tensor] = {}
     refused = {"mce_15": MAXIMUM}
+    if wanted & (FORMULAS.keys() - SHARES):
+        collapse = CollapseReplicates(features, labels, means, groups, samples.W, samples.b)
+        replicates = collapse.values()
+        if not single and (share := collapse.noise_share()) > NOISE:
+            remark = f"{share:.0%} of the scatter between class means is noise: take more samples"
+            refused |= dict.fromkeys(replicates.keys() - EXACT, remark)
     if single:
-        of_means = [*replicates, *(NEAREST if samples.centroids is None else ())]
+        of_means = replicates.keys() - EXACT
+        if samples.centroids is None:
+            of_means |= set(NEAREST)
         remark = f"class {single[0]} has a single sample, whose spread cannot be estimated"
         refused |= dict.fromkeys(of_means, remark)
         # Without classes as strata the intervals of means of samples are rather too long.
         groups = draw_groups(torch.zeros_like(labels), seed)
-    replicates |= score_replicates(samples.logits, labels, groups)
-    chosen = samples.logits.argmax(1).cpu()
-    hits = nearest_mean_hits(features, labels, chosen, means, samples.centroids)
-    replicates |= zip(NEAREST, mean_replicates(hits[2:], groups), strict=True)
+    if wanted & {"accuracy", *SCORES}:
+        replicates |= score_replicates(samples.logits, labels, groups)
     values = {name: float(metric[0].abs().sum()) for name, metric in replicates.items()}
-    values |= zip(NEAREST, hits[:2].mean(1).tolist(), strict=True)
+    if wanted & set(NEAREST):
+        chosen = samples.logits.argmax(1).cpu()
+        hits = nearest_mean_hits(features, labels, chosen, means, samples.centroids)
+        replicates |= zip(NEAREST, mean_replicates(hits[2:], groups), strict=True)
+        values |= zip(NEAREST, hits[:2].mean(1).tolist(), strict=True)
     resampled = {}
     for name in names:
         if name in SCORES and name not in values:
-            values[name] = SCORES[name][0](samples.logits, labels)
+            values[name] = SCORES[name][0](samples.logits, labels.to(samples.logits.device))
         value = values.get(name, math.nan)
-        missing = NO_CLASSIFIER if name in FORMULAS and name not in values else ""
-        remark = refused.get(name, missing)
-        if not remark and math.isnan(value):
-            remark = "the metric is undefined for these samples"
-        resampled[name] = _Resampled(value, None if remark else replicates[name], N, remark)
+        remark = refused.get(name, "" if name in values else NO_CLASSIFIER)
+        if not remark and not math.isfinite(value):
+            remark = UNDEFINED
+        resampled[name] = _Resampled(value, replicates.get(name), N, remark)
     return resampled
 
 
-def _limits(name: str, metric: _Resampled, level: float) -> _Limits | None:
-    """Estimate and limits of a metric that has replicates; None where it is of no known kind."""
+def _check(samples: Samples, level: float, names: Collection[str] | None) -> list[str]:
+    """The names, or UsageError where they, the level or the logits do not fit."""
+    if not 0 < level < 1:
+        raise UsageError(f"level must lie between 0 and 1, e.g. 0.95, not {level!r}.")
+    logits, known = samples.logits, [*FORMULAS, *SCORES]
+    if logits.ndim != 2 or len(logits) != len(samples.labels):
+        raise UsageError(
+            f"logits must have one row for each of the {len(samples.labels)} labels, not the shape "
+            f"{tuple(logits.shape)}."
+        )
+    if not logits.amax(1).isfinite().all():
+        raise UsageError("the logits hold NaN or infinity: find the layer that produces them.")
+    for name in names or ():
+        if name not in known:
+            raise UsageError(f"there is no metric {name!r}: FORMULAS and SCORES list them.")
+    return known if names is None else list(names)
+
+
+def _limits(name: str, metric: _Resampled, level: float) -> _Limits | str:
+    """Estimate and limits of a metric, or why it has none."""
     base, x = name.removesuffix(SAMPLE_MEAN), metric.replicates
-    assert x is not None
+    if metric.remark or x is None:
+        return metric.remark or UNKNOWN
     quantile = float(stats.t.ppf((1 + level) / 2, GROUPS - 1))
     if base in EXACT:
         return _Limits(metric.value, metric.value, metric.value, x[1:] - x[0])
@@ -230,14 +252,18 @@ def _limits(name: str, metric: _Resampled, level: float) -> _Limits | None:
     if base in SHARES:
         return _share_limits(x, quantile, metric.N, level)
     if base in LOGARITHM or base in MEANS:
-        return _logarithm_limits(x.log(), quantile, unbiased=base in MEANS)
+        if not (x > 0).all():
+            return ZERO
+        limits = _logarithm_limits(x.log(), quantile, unbiased=base in MEANS)
+        correction = abs(math.log(limits.estimate / metric.value))
+        return limits if correction < math.log(CORRECTION) else BIASED
     if base in IS_SQUARE:
         return _square_limits(x, quantile)
     if base in SQUARE:
         limits = _square_limits(x.square(), quantile)
         estimate, low, high = limits.estimate, limits.low, limits.high
         return _Limits(math.sqrt(estimate), math.sqrt(low), math.sqrt(high), limits.deviations)
-    return None
+    return UNKNOWN
 
 
 def _jackknife(replicates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -301,12 +327,10 @@ def _gain(sizes: torch.Tensor, errors: torch.Tensor) -> torch.Tensor:
 
 
 def _interval(name: str, metric: _Resampled, level: float) -> MetricInterval:
-    limits = None if metric.remark else _limits(name, metric, level)
-    if limits is None:
-        remark = metric.remark or UNKNOWN
-        return MetricInterval(metric.value, math.nan, None, None, remark)
+    limits, base = _limits(name, metric, level), name.removesuffix(SAMPLE_MEAN)
+    if isinstance(limits, str):
+        return MetricInterval(metric.value, math.nan, None, None, limits)
     remark = ""
-    base = name.removesuffix(SAMPLE_MEAN)
     if base in EXACT:
         remark = OF_W
     elif limits.low == 0 and base not in SHARES:
@@ -315,20 +339,19 @@ def _interval(name: str, metric: _Resampled, level: float) -> MetricInterval:
 
 
 def _difference(name: str, a: _Resampled, b: _Resampled, level: float) -> MetricInterval:
-    value = b.value - a.value
-    if a.remark or b.remark:
-        return MetricInterval(value, math.nan, None, None, a.remark or b.remark)
-    one, other = _limits(name, a, level), _limits(name, b, level)
-    if one is None or other is None:
-        return MetricInterval(value, math.nan, None, None, UNKNOWN)
+    value, one, other = b.value - a.value, _limits(name, a, level), _limits(name, b, level)
+    if isinstance(one, str) or isinstance(other, str):
+        remark = one if isinstance(one, str) else str(other)
+        return MetricInterval(value, math.nan, None, None, remark)
     norms = float(one.deviations.norm() * other.deviations.norm())
     correlation = float(one.deviations @ other.deviations) / norms if norms else 0.0
     estimate = other.estimate - one.estimate
     low = estimate - _length(other.estimate - other.low, one.high - one.estimate, correlation)
     high = estimate + _length(other.high - other.estimate, one.estimate - one.low, correlation)
-    return MetricInterval(value, estimate, low, high, OF_W if low == high else "")
+    remark = OF_W if name.removesuffix(SAMPLE_MEAN) in EXACT else ""
+    return MetricInterval(value, estimate, low, high, remark)
 
 
 def _length(x: float, y: float, correlation: float) -> float:
-    """The standard deviation of a difference of two variables with standard deviations x and y."""
+    """Standard deviation of the difference of two variables whose deviations are x and y."""
     return math.sqrt(max(x * x + y * y - 2 * correlation * x * y, 0.0))

@@ -129,6 +129,16 @@ class CollapseReplicates:
         self.present = (self.counts > 0).nonzero()[:, 0]
         self._sum_groups()
 
+    def noise_share(self) -> float:
+        """How much of the scatter between class means is expected from the scatter within classes.
+
+        Each class needs two samples or more.
+        """
+        present, (K, n) = self.present, (len(self.present), self.counts[self.present])
+        H = self.means[present] - self.means[present].mean(0)
+        noise = (self.squares[present, 0] / (n - 1)).sum() * (1 - 1 / K)
+        return float(noise / H.square().sum())
+
     def _deviations(self, part: slice) -> torch.Tensor:
         """h - mu_y, float64 (rows, D)."""
         return self.features[part].detach().cpu().double() - self.means[self.labels[part]]
