@@ -251,7 +251,11 @@ NOISES = {
     "fails": ("1 / 0", "noise() of {file} fails with ZeroDivisionError: division by zero."),
     "no matrix": ("[1.0]", "must be a square matrix"),
     "another size": ("np.eye(K + 1)", "must be a 10 x 10 matrix, not of shape (11, 11)"),
-    "rows instead of columns": ("a * np.eye(K) + (1 - a) * np.eye(K)[:1]", "must sum to 1"),
+    "rows instead of columns": (
+        "a * np.eye(K) + (1 - a) * np.eye(K)[:1]",
+        "but column 0 sums to 2.8, while its rows sum to 1: transpose it.",
+    ),
+    "neither": ("a * np.eye(K)", "must sum to 1"),
     "below 0": ("2 * np.eye(K) - np.roll(np.eye(K), 1, 0)", "must be a probability, not -1.0"),
     "words": ("'none'", "not 'none'"),
     "moves nothing": ("np.eye(K)", "moves no label at a = 0.8"),
