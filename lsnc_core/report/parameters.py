@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lsnc_core import custom
 from lsnc_core.errors import UsageError
+from lsnc_core.report.execute import as_it_is
 
 Values = dict[str, object]  # a notebook's parameters by name
 TYPES = {
@@ -34,7 +35,7 @@ def defaults(notebook: Path) -> Values:
     unreadable = (OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError)
     unreadable += (nbformat.ValidationError, papermill.exceptions.PapermillException)
     try:
-        inspected = papermill.inspect_notebook(notebook)
+        inspected = papermill.inspect_notebook(as_it_is(notebook))
         if not inspected:
             raise ValueError("no parameters")
         return {name: ast.literal_eval(one["default"]) for name, one in inspected.items()}

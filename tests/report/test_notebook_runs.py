@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -129,6 +130,18 @@ def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
     ended = "\n".join(lines[2:])
     assert re.search(r"^bad: FAILED after \d+ s: cell 3 failed: .*$", ended, re.MULTILINE)
     assert re.search(r"^good: finished in \d+ s$", ended, re.MULTILINE)
+
+
+def test_paths_may_hold_what_papermill_shells_and_addresses_give_a_meaning(tmp_path, monkeypatch):
+    odd = tmp_path / "-a {b} {0} {steps} it's \"q\" 50%d #é\\"
+    source = a_notebook(odd, "name {b}", "import os; print(steps, os.getcwd())")
+    assert parameters.defaults(source) == {"steps": 3}
+    (odd / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd / "scratch"))
+    (outcome,) = run_jobs([schedule.Job(source, {"steps": 7}, ())], odd / "out", False, print)
+    assert outcome.status == schedule.FINISHED, outcome.sentence
+    executed = nbformat.read(odd / "out/notebooks/name {b}.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"7 {odd}\n"
 
 
 def test_plain_papermill_from_elsewhere_finds_the_stored_networks(plain_papermill):
