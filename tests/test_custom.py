@@ -324,6 +324,9 @@ def test_a_file_that_is_missing_or_defines_nothing_is_refused_by_name(tmp_path):
         UsageError, match=r"must name noises, files under different names, got \[\['pair'\]\]\."
     ):
         noise_networks.plan_noise("smoke", noise=[["pair"]])
+    for noise in ("pair", None, 3):
+        with pytest.raises(UsageError, match="noise must be a list"):
+            noise_networks.plan_noise("smoke", noise=noise)
 
 
 def test_the_noises_that_a_few_classes_do_not_have_are_named(own):
