@@ -6,22 +6,26 @@ overwritten. `lsnc_core.data` brings the parts into their fixed order and checks
 """
 
 import contextlib
+import errno
+import gzip
 import hashlib
 import http.client
 import io
 import os
 import pickle
 import re
+import shutil
 import socket
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from lsnc_core import files
 from lsnc_core.data_sources import Source
 from lsnc_core.errors import UsageError, needs_companion
 
@@ -97,56 +101,46 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _complete(source: Source, root: Path, offline: bool, wanted: list[Path]) -> None:
-    """Make sure that the `wanted` files (paths in `root`) are there.
+def _is_refused(error: BaseException) -> bool:
+    """Whether the system refuses to write."""
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
-    Where one is missing, the archive in `root` is unpacked; without an archive it is downloaded.
-    Both happen in a folder of their own inside `root`, out of which only files that were missing
-    are moved; an interrupted download leaves nothing behind.
+
+def _download(source: Source, root: Path, offline: bool, missing: Path) -> None:
+    """Download a set of torchvision's into `root`.
+
+    This happens in a folder of its own inside `root`, out of which only files that were missing are
+    moved; an interrupted download leaves nothing behind.
+
+    Args:
+        source, root: of the set.
+        offline: whether to refuse to.
+        missing: a file that is not there, a path in `root`.
     """
-    missing = [path for path in wanted if not (root / path).exists()]
-    if not missing:
-        return
-    needs_companion(f"unpacking or downloading {source.name}", "torchvision")
-    import torchvision.datasets
-    from torchvision.datasets.utils import check_integrity, extract_archive
-
-    dataset = getattr(torchvision.datasets, TORCHVISION[source.name])
-    if source.name in IDX_MD5:
-        archives = [(missing[0].parent / name, md5) for name, md5 in dataset.resources]
-    else:
-        archives = [(Path(dataset.filename), dataset.tgz_md5)]
-    packed = all((root / path).is_file() for path, _ in archives)
-    if offline and not packed:
+    if offline:
         remedy = (
             "downloads are switched off: run once without --offline (LSNC_OFFLINE) "
             f"to download {source.download_mb:,} MB"
         )
-        raise _absent(source, root / missing[0], remedy)
-    for path, md5 in archives if packed else ():
-        if not check_integrity(root / path, md5):
-            raise _damaged(source, root / path, "its md5 is not that of the original")
+        raise _absent(source, root / missing, remedy)
+    needs_companion(f"downloading {source.name}", "torchvision")
+    import torchvision.datasets
 
     silence = socket.getdefaulttimeout()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=f".{source.name}-") as name:
-            if packed:
-                for path, _ in archives:
-                    Path(name, path.parent).mkdir(parents=True, exist_ok=True)
-                    extract_archive(root / path, Path(name) / path.parent)
-            else:
-                socket.setdefaulttimeout(SILENCE_S)
-                dataset(name, download=True)
-            for file in Path(name, missing[0].parts[0]).rglob("*"):
-                target = root / file.relative_to(name)
-                if file.is_file() and file.suffix != ".gz" and not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(file, target)
+            socket.setdefaulttimeout(SILENCE_S)
+            getattr(torchvision.datasets, TORCHVISION[source.name])(name, download=True)
+            for file in Path(name, missing.parts[0]).rglob("*"):
+                if file.is_file() and file.suffix != ".gz":
+                    _move_unless_there(file, root / file.relative_to(name))
     except BROKEN as error:
-        what = "unpacked" if packed else "downloaded"
+        if _is_refused(error):
+            remedy = f"it cannot be downloaded there ({one_line(error)}): put its files there"
+            raise _absent(source, root / missing, remedy) from error
         raise UsageError(
-            f"{source.name} could not be {what} into {root}: {one_line(error)}; "
+            f"{source.name} could not be downloaded into {root}: {one_line(error)}; "
             f"check the network connection and the free space ({source.download_mb:,} MB packed), "
             "put the files there by hand, "
             "or choose a set without download (digits, mnist-subset)."
@@ -155,9 +149,89 @@ def _complete(source: Source, root: Path, offline: bool, wanted: list[Path]) -> 
         socket.setdefaulttimeout(silence)
 
 
+def _move_unless_there(file: Path, target: Path) -> None:
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+
+
+def _complete(
+    source: Source, root: Path, offline: bool, wanted: Mapping[Path, str], packed: Path
+) -> Path:
+    """Make sure that files of a set that comes in one archive are there.
+
+    Where one is missing, the archive is unpacked beside it, or under the outputs where that cannot
+    be written; without an archive it is downloaded.
+
+    Args:
+        source, root, offline: of the set.
+        wanted: md5 of the files by path in `root`.
+        packed: path of the archive in `root`.
+
+    Returns:
+        The folder that holds them all, `root` or one under the outputs.
+    """
+    missing = [path for path in wanted if not (root / path).exists()]
+    if not missing:
+        return root
+    if not (root / packed).is_file():
+        _download(source, root, offline, missing[0])
+        return root
+    try:
+        _unpack(source, root / packed, root, wanted)
+        return root
+    except OSError as error:
+        if not _is_refused(error):
+            raise
+    elsewhere = files.outputs_root() / "data"
+    if not all((elsewhere / path).exists() for path in wanted):
+        _unpack(source, root / packed, elsewhere, wanted)
+    return elsewhere
+
+
+def _unpack(source: Source, archive: Path, folder: Path, wanted: Mapping[Path, str]) -> None:
+    """Take the wanted files that a folder lacks out of an archive.
+
+    Nothing else is unpacked. The files' md5 counts, not the archive's, which may be packed anew.
+    """
+    from torchvision.datasets.utils import check_integrity
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{source.name}-") as scratch:
+        remaining = set(wanted)
+        try:
+            with tarfile.open(archive) as opened:
+                for member in opened:
+                    path = Path(os.path.normpath(member.name))
+                    content = opened.extractfile(member) if path in remaining else None
+                    if content is not None:
+                        target = Path(scratch, path)
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        with open(target, "wb") as written:
+                            shutil.copyfileobj(content, written)
+                        remaining.discard(path)
+        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise _damaged(source, archive, one_line(error)) from error
+        if remaining:
+            raise _damaged(source, archive, f"it lacks {min(remaining)}")
+        for path, md5 in wanted.items():
+            if not check_integrity(Path(scratch, path), md5):
+                raise _damaged(source, archive, f"the md5 of its {path} is not the original's")
+            _move_unless_there(Path(scratch, path), folder / path)
+
+
 def _read_idx(source: Source, path: Path, dimensions: int, md5: str | None) -> np.ndarray:
-    """One idx file of bytes: uint8 of the given number of dimensions."""
-    data = path.read_bytes()
+    """One idx file of bytes, as it is or packed by gzip: uint8 of the given number of
+    dimensions.
+    """
+    if path.exists():
+        data = path.read_bytes()
+    else:
+        path = path.with_name(f"{path.name}.gz")
+        try:
+            data = gzip.decompress(path.read_bytes())
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise _damaged(source, path, one_line(error)) from error
     if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
         raise _damaged(source, path, "its md5 is not that of the original")
     start = 4 + 4 * dimensions
@@ -169,9 +243,11 @@ def _read_idx(source: Source, path: Path, dimensions: int, md5: str | None) -> n
 
 
 def read_idx_set(source: Source, root: Path, offline: bool) -> Parts:
-    """MNIST or Fashion-MNIST from the four idx files in torchvision's folder."""
+    """MNIST or Fashion-MNIST from the four idx files in torchvision's folder, packed or not."""
     folder = Path(TORCHVISION[source.name], "raw")
-    _complete(source, root, offline, [folder / name for name in IDX_FILES])
+    for path in (folder / name for name in IDX_FILES):
+        if not (root / path).exists() and not (root / f"{path}.gz").is_file():
+            _download(source, root, offline, path)  # this brings the others, too
     arrays = [
         _read_idx(source, root / folder / name, 3 if "images" in name else 1, md5)
         for name, md5 in zip(IDX_FILES, IDX_MD5[source.name], strict=True)
@@ -202,14 +278,14 @@ def read_torchvision(source: Source, root: Path, offline: bool) -> Parts:
         "train_list": dataset.train_list[:2] if stl else dataset.train_list,
         "test_list": dataset.test_list,
     }  # without unlabeled_X.bin
-    files = [
-        (Path(dataset.base_folder, name), md5)
+    wanted = {
+        Path(dataset.base_folder, name): md5
         for name, md5 in lists["train_list"] + lists["test_list"]
-    ]
+    }
     if not stl:
-        files.append((Path(dataset.base_folder, dataset.meta["filename"]), dataset.meta["md5"]))
-    _complete(source, root, offline, [path for path, _ in files])
-    for path, md5 in files:
+        wanted[Path(dataset.base_folder, dataset.meta["filename"])] = dataset.meta["md5"]
+    root = _complete(source, root, offline, wanted, Path(dataset.filename))
+    for path, md5 in wanted.items():
         if not check_integrity(root / path, md5):
             raise _damaged(source, root / path, "its md5 is not that of the original")
     # the checksums are verified above; None spares the class from computing them twice more

@@ -139,12 +139,15 @@ NAMES = tuple(SOURCES)
 
 
 # where torchvision keeps the sets that the profile `hour` uses, in the folder of image sets
-FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar-10-batches-py"}
+PLACES = {
+    "mnist": ("MNIST/raw",),
+    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+}
 
 
 def is_at_hand(name: str) -> bool:
-    """Whether an image set is in the folder of image sets. Args: name, one of `FOLDERS`."""
-    return (files.data_root() / FOLDERS[name]).is_dir()
+    """Whether an image set is in the folder of image sets. Args: name, one of `PLACES`."""
+    return any((files.data_root() / place).exists() for place in PLACES[name])
 
 
 def source_of(name: str) -> Source:

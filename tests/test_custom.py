@@ -251,7 +251,11 @@ NOISES = {
     "fails": ("1 / 0", "noise() of {file} fails with ZeroDivisionError: division by zero."),
     "no matrix": ("[1.0]", "must be a square matrix"),
     "another size": ("np.eye(K + 1)", "must be a 10 x 10 matrix, not of shape (11, 11)"),
-    "rows instead of columns": ("a * np.eye(K) + (1 - a) * np.eye(K)[:1]", "must sum to 1"),
+    "rows instead of columns": (
+        "a * np.eye(K) + (1 - a) * np.eye(K)[:1]",
+        "but column 0 sums to 2.8, while its rows sum to 1: transpose it.",
+    ),
+    "neither": ("a * np.eye(K)", "must sum to 1"),
     "below 0": ("2 * np.eye(K) - np.roll(np.eye(K), 1, 0)", "must be a probability, not -1.0"),
     "words": ("'none'", "not 'none'"),
     "moves nothing": ("np.eye(K)", "moves no label at a = 0.8"),
@@ -320,6 +324,9 @@ def test_a_file_that_is_missing_or_defines_nothing_is_refused_by_name(tmp_path):
         UsageError, match=r"must name noises, files under different names, got \[\['pair'\]\]\."
     ):
         noise_networks.plan_noise("smoke", noise=[["pair"]])
+    for noise in ("pair", None, 3):
+        with pytest.raises(UsageError, match="noise must be a list"):
+            noise_networks.plan_noise("smoke", noise=noise)
 
 
 def test_the_noises_that_a_few_classes_do_not_have_are_named(own):

@@ -1,7 +1,9 @@
 """Readers of image sets in files, on small files of the right format, made here."""
 
+import errno
 import gzip
 import hashlib
+import os
 import pickle
 import struct
 import tarfile
@@ -289,39 +291,140 @@ def test_a_download_into_a_place_that_cannot_be_written(tmp_path):
     assert one_sentence(str(caught.value))
 
 
-@pytest.mark.usefixtures("no_network")
-def test_an_archive_that_lies_there_is_unpacked_even_offline(tmp_path, monkeypatch):
-    cifar, mnist = (
-        make_cifar(tmp_path / "far", "cifar100", monkeypatch),
-        make_idx(tmp_path / "far", "mnist", monkeypatch),
-    )
-    archive = tmp_path / "cifar-100-python.tar.gz"
+def pack_cifar(folder, root, name="cifar-100-python", prefix=""):
+    """CIFAR's files as an archive of our own, whose md5 is not that of torchvision's list."""
+    root.mkdir(exist_ok=True)
+    archive = root / f"{name}.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(tmp_path / "far" / "cifar-100-python", "cifar-100-python")
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    for name in data_readers.IDX_FILES:
-        packed = gzip.compress((tmp_path / "far" / "MNIST" / "raw" / name).read_bytes())
-        (tmp_path / "MNIST" / "raw" / f"{name}.gz").write_bytes(packed)
-    for name in (
-        "cifar100",
-        "mnist",
-    ):  # the md5 sums of the real archives are still in torchvision's lists
-        with pytest.raises(UsageError, match=r"gz is damaged \(its md5"):
-            data.load(name, root=tmp_path, offline=True)
-    monkeypatch.setattr(torchvision.datasets.CIFAR100, "tgz_md5", md5(archive))
-    sums = [
-        (f"{name}.gz", md5(tmp_path / "MNIST" / "raw" / f"{name}.gz"))
-        for name in data_readers.IDX_FILES
-    ]
-    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
-    assert same(data.load("cifar100", root=tmp_path, offline=True), cifar)
-    assert same(data.load("mnist", root=tmp_path, offline=True), mnist)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "MNIST",
-        "cifar-100-python",
-        "cifar-100-python.tar.gz",
-        "far",
-    ]
+        tar.add(folder / name, f"{prefix}{name}")
+    return archive
+
+
+def pack_idx(folder, root):
+    """The idx files of a folder, gzipped anew."""
+    for file in sorted(folder.rglob("*ubyte")):
+        target = root / file.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), 1))
+
+
+def listing(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture(params=[errno.EACCES, errno.EROFS], ids=["no permission", "read-only"])
+def read_only(request, monkeypatch):
+    """Make a folder one in which nothing can be made; modes do not stop root."""
+    folders = []
+
+    def refuse(mkdir):
+        def guarded(path, *arguments, **settings):
+            if any(Path(path).is_relative_to(folder) for folder in folders):
+                raise OSError(request.param, os.strerror(request.param), str(path))
+            return mkdir(path, *arguments, **settings)
+
+        return guarded
+
+    monkeypatch.setattr(os, "mkdir", refuse(os.mkdir))
+    return folders.append
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("prefix", ["", "./"])
+def test_an_archive_is_unpacked_even_offline_and_packed_anew(tmp_path, monkeypatch, prefix):
+    parts = make_cifar(tmp_path / "far", "cifar100", monkeypatch)
+    near = tmp_path / "near"
+    archive = pack_cifar(tmp_path / "far", near, prefix=prefix)
+    before = archive.read_bytes()
+    assert same(data.load("cifar100", root=near, offline=True), parts)
+    assert listing(near / "cifar-100-python") == ["meta", "test", "train"]
+    assert sorted(path.name for path in near.iterdir()) == ["cifar-100-python", archive.name]
+    assert archive.read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_packed_idx_files_are_read_as_they_are(name, tmp_path, monkeypatch):
+    """As in Debian's dataset-fashion-mnist: the originals, gzipped anew."""
+    parts = make_idx(tmp_path / "far", name, monkeypatch)
+    near = tmp_path / "near"
+    pack_idx(tmp_path / "far", near)
+    before = listing(near)
+    assert same(data.load(name, root=near, offline=True), parts) and listing(near) == before
+    # some packed, some not
+    (packed,) = near.rglob("train-images*.gz")
+    plain = packed.with_suffix("")
+    plain.write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    assert same(data.load(name, root=near, offline=True), parts)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_damage_inside_packed_idx_files_is_named(name, tmp_path, monkeypatch):
+    make_idx(tmp_path / "far", name, monkeypatch)
+    near = tmp_path / "near"
+    pack_idx(tmp_path / "far", near)
+    (packed,) = near.rglob("train-images*.gz")
+    whole = packed.read_bytes()
+    flipped = whole[:40] + bytes([255 - whole[40]]) + whole[41:]
+    other = gzip.compress(gzip.decompress(whole)[:-1])
+    for damage in (b"", whole[:-9], flipped, b"no gzip", other):
+        packed.write_bytes(damage)
+        with pytest.raises(UsageError, match="is damaged") as caught:
+            data.load(name, root=near, offline=True)
+        assert one_sentence(caught.value) and str(packed) in str(caught.value)
+        assert packed.read_bytes() == damage
+
+
+@pytest.mark.usefixtures("no_network")
+def test_damage_inside_an_archive_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    make_cifar(tmp_path / "far", "cifar100", monkeypatch)
+    near, folder = tmp_path / "near", tmp_path / "far/cifar-100-python"
+    archive = pack_cifar(tmp_path / "far", near)
+    whole, train = archive.read_bytes(), (folder / "train").read_bytes()
+    damaged = {b"": "", whole[: len(whole) // 2]: "", b"no archive": ""}
+    (folder / "train").write_bytes(train[:-1])
+    damaged[pack_cifar(tmp_path / "far", near).read_bytes()] = "md5 of its cifar-100-python/train"
+    (folder / "train").unlink()
+    damaged[pack_cifar(tmp_path / "far", near).read_bytes()] = "it lacks cifar-100-python/train"
+    for content, words in damaged.items():
+        archive.write_bytes(content)
+        with pytest.raises(UsageError, match=f"is damaged .*{words}") as caught:
+            data.load("cifar100", root=near, offline=True)
+        assert one_sentence(caught.value) and str(archive) in str(caught.value)
+        assert listing(near) == [archive.name]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_packed_images_in_a_folder_that_cannot_be_written(tmp_path, monkeypatch, read_only):
+    outputs = tmp_path / "outputs"
+    monkeypatch.setenv("LSNC_OUTPUTS", str(outputs))
+    expected = {
+        "cifar100": make_cifar(tmp_path / "far", "cifar100", monkeypatch),
+        "mnist": make_idx(tmp_path / "far", "mnist", monkeypatch),
+    }
+    near = tmp_path / "near"
+    pack_cifar(tmp_path / "far", near)
+    pack_idx(tmp_path / "far", near)
+    before = listing(near)
+    read_only(near)
+    for name, parts in expected.items():
+        assert same(data.load(name, root=near, offline=True), parts)
+    assert listing(near) == before and listing(outputs)[0] == "data"
+    stamps = [path.stat().st_mtime_ns for path in (outputs / "data").rglob("*")]
+    assert len(stamps) == 4  # CIFAR's folder and files
+    assert same(data.load("cifar100", root=near, offline=True), expected["cifar100"])
+    assert [path.stat().st_mtime_ns for path in (outputs / "data").rglob("*")] == stamps
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_a_read_only_folder_lacks_is_no_fault_of_the_network(name, tmp_path, read_only):
+    read_only(tmp_path)
+    with pytest.raises(UsageError, match=f"^{name} is not there: looked for ") as caught:
+        data.load(name, root=tmp_path)
+    assert one_sentence(caught.value) and "network" not in str(caught.value)
+    assert "cannot be downloaded there" in str(caught.value)
 
 
 # names and imports

@@ -171,6 +171,40 @@ def test_corrupt_end_points(K, seed):
     assert labels.corrupt(y[:0], np.eye(K), seed).shape == (0,)
 
 
+@pytest.mark.parametrize("K", [2, 10, 100, 1000])
+def test_columns_rounded_to_float32_are_accepted_and_sum_to_1(K):
+    logits = torch.randn(K, K, generator=torch.Generator().manual_seed(K))
+    T = logits.softmax(0)
+    accepted = labels.check_noise(T)
+    exact = logits.double().softmax(0).numpy()
+    assert accepted.dtype == np.float64
+    np.testing.assert_allclose(accepted.sum(0), 1, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(accepted, exact, rtol=3e-6)
+    np.testing.assert_array_equal(labels.check_noise(accepted), accepted)
+    assert labels.corrupt(torch.arange(K), T.numpy(), 0).shape == (K,)
+    # off by more than rounding
+    with pytest.raises(UsageError, match="must sum to 1"):
+        labels.check_noise(T * (1 + 3e-6 * max(1, K / 100)))
+
+
+def test_a_matrix_whose_columns_sum_to_1_keeps_its_bits():
+    """Else the keys of stored networks would change."""
+    kept = np.full((3, 3), 1 / 3)
+    off = np.array([[0.1, 0.7], [0.9, 0.3 + 5e-10]])  # within 1e-9
+    for T in (kept, off, *(noise(0.7, 10) for noise in labels.NOISES.values())):
+        assert labels.check_noise(T).tobytes() == T.tobytes()
+
+
+def test_a_matrix_the_other_way_round_is_to_be_transposed():
+    T = torch.randn(5, 5, generator=torch.Generator().manual_seed(0)).softmax(1)
+    with pytest.raises(UsageError, match=r", while its rows sum to 1: transpose it\.$"):
+        labels.check_noise(T, "the noise of my.py", 5)
+    labels.check_noise(T.T)
+    with pytest.raises(UsageError) as caught:
+        labels.check_noise([[0.9, 0.1], [0.2, 0.9]])
+    assert "transpose" not in str(caught.value)
+
+
 Y = torch.tensor([0, 1])
 
 

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 FAILED, MISUSED, KILLED = 1, 2, 138
 
 
+def as_it_is(path: Path) -> str:
+    """A path for papermill, which fills parameters into braces: `{epochs}.ipynb`. Doubled ones stay
+    braces.
+    """
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def run(
     source: Path, target: Path, parameters: dict, waiting: "WaitingKernel | None" = None
 ) -> None:
@@ -47,8 +54,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="lsnc-") as scratch:
         partial = Path(scratch) / target.name
         executed = papermill.execute_notebook(
-            source,
-            partial,
+            as_it_is(source),
+            as_it_is(partial),
             parameters,
             kernel_name="python3",
             kernel_manager_class=kernels.manager_class(waiting),

@@ -6,20 +6,15 @@ defaults.
 
 import ast
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lsnc_core import custom
 from lsnc_core.errors import UsageError
+from lsnc_core.notebook import convert
+from lsnc_core.report.execute import as_it_is
 
 Values = dict[str, object]  # a notebook's parameters by name
-TYPES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    list: 'a list such as [1, 2] or ["a"]',
-}
 
 
 def defaults(notebook: Path) -> Values:
@@ -34,7 +29,7 @@ def defaults(notebook: Path) -> Values:
     unreadable = (OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError)
     unreadable += (nbformat.ValidationError, papermill.exceptions.PapermillException)
     try:
-        inspected = papermill.inspect_notebook(notebook)
+        inspected = papermill.inspect_notebook(as_it_is(notebook))
         if not inspected:
             raise ValueError("no parameters")
         return {name: ast.literal_eval(one["default"]) for name, one in inspected.items()}
@@ -43,41 +38,6 @@ def defaults(notebook: Path) -> Values:
             f"{notebook.name} has no readable cell of plain parameters "
             f"({type(error).__name__}); restore it from git."
         ) from error
-
-
-def convert(text: str, default: object, name: str, notebook: str = "") -> object:
-    """Convert a value given as text to the type of the parameter's default.
-
-    Args:
-        text: the value.
-        default: the parameter's default.
-        name, notebook: what the error message names.
-
-    Raises:
-        UsageError: if the text is not of that type.
-
-    >>> convert("0.5", 1.0, "a"), convert("[1, 2]", [], "b"), convert("true", False, "c")
-    (0.5, [1, 2], True)
-    """
-    if isinstance(default, str):
-        return text
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError:
-        value = None
-    if type(default) is float and type(value) is int:
-        value = float(value)
-    if type(value) is not type(default):
-        place = f" of {notebook}" if notebook else ""
-        raise UsageError(
-            f"the parameter {name}{place} must be {TYPES[type(default)]}, got {text!r}."
-        )
-    return value
-
-
-def _refuse_constant(text: str) -> object:
-    """Python's JSON reader takes NaN and Infinity, which are not JSON."""
-    raise ValueError(text)
 
 
 def assign(given: Sequence[str], notebooks: Mapping[str, Values]) -> dict[str, Values]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from lsnc_core.claims import Case, Claim, Verdict, decides
 from lsnc_core.errors import UsageError
+from lsnc_core.notebook import convert
 from lsnc_core.papers.chen import errata
 from lsnc_core.papers.chen.drawing import DASHES, NAMES, TOP, label_unit_axes
 from lsnc_core.papers.chen.shared_claims import C1, C1_TOLERANCE, C4, C12, PAPER
@@ -48,12 +49,11 @@ def plane_table(M: int = 2, points: int = 101) -> "pd.DataFrame":
         pandas.DataFrame, one row per (a, p): a, p, alpha, beta, gamma (nats, inf where they
         diverge).
 
-    Raises:
-        UsageError: for fewer than two points.
+    Raises: UsageError, for fewer than two points.
     """
     import pandas as pd
 
-    if points < 2:
+    if convert(points, 101, "points") < 2:
         raise UsageError(f"points must be at least 2, got {points!r}.")
     axis = np.linspace(0, 1, points)
     a, p = np.meshgrid(axis, axis)
@@ -79,7 +79,7 @@ def optima_table(kinds: Sequence[str], classes: Sequence[int], points: int = 201
     """
     import pandas as pd
 
-    if not classes:
+    if not convert(classes, [], "classes"):
         raise UsageError("classes must name at least one number of classes, got none.")
     a = np.linspace(0, 1, points)
     tables = []

@@ -317,7 +317,7 @@ def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
     Args: table, from `landscape_table`; rates, a panel each.
     Raises: UsageError, for a clean rate that the table does not have.
     """
-    check_rates(table, rates)
+    rates = check_rates(table, rates)
     M = class_count(table)
     drawing, panels = slice_panels(len(rates))
     p = np.linspace(0.02, 0.999, 400)

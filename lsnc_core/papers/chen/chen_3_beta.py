@@ -18,6 +18,7 @@ import numpy as np
 from lsnc_core import claims, labels
 from lsnc_core.claims import Case, Claim, Premise, Verdict, decides
 from lsnc_core.data_sources import source_of
+from lsnc_core.notebook import convert
 from lsnc_core.papers.chen.cases import difference_cases, formula_cases
 from lsnc_core.papers.chen.drawing import (
     CLEAN_RATE,
@@ -174,7 +175,9 @@ def choose_rates(table: "pd.DataFrame", rates: Sequence[float] = ()) -> tuple[fl
     """
     trained = set(table.a)
     papers = [a for a in C3_RATES if a in trained]
-    return tuple(rates) or tuple(papers) or (max(trained - {1.0}, default=1.0),)
+    return (
+        tuple(convert(rates, [], "rates")) or tuple(papers) or (max(trained - {1.0}, default=1.0),)
+    )
 
 
 def corrupted_losses(tensors: "Mapping[RunSpec, Sequence[Tensors]]") -> "pd.DataFrame":
@@ -233,8 +236,7 @@ def _draw_slices(table: "pd.DataFrame", drawn: "pd.DataFrame", rates: Sequence[f
     """Loss on noisy labels against p at fixed a: the formula, its measured expectation, one drawn
     corruption of the test labels.
     """
-    rates = choose_rates(table, rates)
-    check_rates(table, rates)
+    rates = check_rates(table, choose_rates(table, rates))
     M = class_count(table)
     drawing, panels = slice_panels(len(rates))
     p = np.linspace(0.02, 0.999, 400)

@@ -16,6 +16,7 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import Case, Claim, Verdict, decides
+from lsnc_core.notebook import convert
 from lsnc_core.papers.chen.accuracy import (
     accuracy_table,
     gain_table,
@@ -238,8 +239,8 @@ def draw_figure_10(table: "pd.DataFrame", rates: Sequence[float] = ()) -> Drawin
     """
     import matplotlib.pyplot as plt
 
-    rates = tuple(rates) or tuple(sorted(set(noisy(table).a)))
-    check_rates(table, rates)
+    rates = convert(rates, [], "rates") or sorted(set(noisy(table).a))
+    rates = check_rates(table, rates)
     teaching = learned(table)
     drawing, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     for number, a in enumerate(rates):

@@ -10,6 +10,7 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.errors import UsageError
+from lsnc_core.notebook import convert
 from lsnc_core.papers.chen.grid import PROTOCOLS, class_count
 from lsnc_core.papers.chen.minima import find_minima
 from lsnc_core.show.style import LOSS_MAP
@@ -134,11 +135,12 @@ def draw_minima(panel: "Axes", minima: "pd.DataFrame", shift: float = 0.0, **loo
     panel.errorbar(minima.a + shift, minima.argmin, yerr=yerr, capsize=2, ms=5, **look)
 
 
-def check_rates(table: "pd.DataFrame", rates: Sequence[float]) -> None:
-    """Refuse no clean-label rates, or one that the table does not have.
+def check_rates(table: "pd.DataFrame", rates: Sequence[float]) -> list[float]:
+    """The clean-label rates as a list; refuse none, or one that the table does not have.
 
     Raises: UsageError.
     """
+    rates = convert(rates, [], "rates")
     if not rates:
         raise UsageError("rates must name at least one clean rate, got none.")
     known = sorted(set(table.a))
@@ -148,6 +150,7 @@ def check_rates(table: "pd.DataFrame", rates: Sequence[float]) -> None:
                 f"no network was trained at the clean rate {a!r}; "
                 f"there are {', '.join(f'{a:g}' for a in known)}."
             )
+    return rates
 
 
 def slice_panels(count: int) -> "tuple[Figure, np.ndarray]":

@@ -15,6 +15,7 @@ import numpy as np
 from lsnc_core import custom, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
+from lsnc_core.notebook import convert
 from lsnc_core.papers.chen.networks import plan_landscape
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.theory import label_noise
@@ -63,6 +64,7 @@ def plan_noise(
             figures could not tell apart; for a noise that moves no label.
     """
     first = plan_landscape(profile, data_set)[0]
+    noise = convert(noise, [], "noise")
     if not all(isinstance(name, str) for name in noise) or _share_a_name(noise):
         raise UsageError(
             f"noise must name noises, files under different names, got {list(noise)!r}."

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lsnc_core.errors import UsageError
+from lsnc_core.labels import check_unit
+from lsnc_core.notebook import convert
 from lsnc_core.papers.page import Page
 from lsnc_core.show import Drawing, figure
 from lsnc_core.show.style import COLOURS
@@ -33,14 +36,21 @@ SIZES = {"smoke": ("digits", 4), "quick": ("mnist-subset", 14), "hour": ("mnist-
 LARGE = ("mnist", 20)  # those of the other profiles
 
 
-def load_images(profile: str, data_set: str = "", epochs: int = 0) -> "tuple[ImageSet, int]":
+def load_images(
+    profile: str, data_set: str = "", epochs: int = 0, delta: float = 0.0
+) -> "tuple[ImageSet, int]":
     """The image set and the number of epochs; the profile's where none is given.
 
     Raises:
-        UsageError: for an unknown image set.
+        UsageError: for an unknown image set, a negative number of epochs, or a smoothing strength
+            delta outside [0, 1].
     """
     from lsnc_core import data
 
+    epochs = convert(epochs, 0, "epochs")
+    if epochs < 0:
+        raise UsageError(f"epochs must be at least 1, or 0 for the profile's, got {epochs}.")
+    check_unit(delta, "The smoothing strength delta")
     usual_set, usual_epochs = SIZES.get(profile, LARGE)
     return data.load(data_set or usual_set), epochs or usual_epochs
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from lsnc_core import custom, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
+from lsnc_core.notebook import convert
 from lsnc_core.papers.guo import SMOOTHED
 from lsnc_core.profiles import choose_images
 from lsnc_core.runs.spec import RunSpec
@@ -315,7 +316,7 @@ def plan_dynamics(
         UsageError: for an unknown profile, data set or loss, for no loss, or for two files of one
             name, which figures could not tell apart.
     """
-    asked = list(dict.fromkeys(losses))
+    asked = list(dict.fromkeys(map(str, convert(losses, [], "losses"))))
     names = {Path(name).name for name in asked}
     if not asked or len(names) < len(asked):
         raise UsageError(

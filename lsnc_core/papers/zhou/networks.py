@@ -15,6 +15,7 @@ import numpy as np
 from lsnc_core import labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
+from lsnc_core.notebook import convert
 from lsnc_core.profiles import choose_images
 from lsnc_core.runs.spec import RunSpec
 
@@ -223,6 +224,7 @@ def grid_runs(profile: str, data_set: str = "", smoothing: float = 0.1) -> list[
     """
     if profile not in GRID:
         raise UsageError(f"unknown profile {profile!r}; the profiles are {', '.join(GRID)}.")
+    smoothing = convert(smoothing, 0.1, "smoothing")
     if not 0 < smoothing < 1:
         raise UsageError(f"smoothing must lie between 0 and 1, got {smoothing!r}.")
     size = GRID[profile]

@@ -149,6 +149,13 @@ def test_wrong_sizes_of_the_tables_are_refused():
         page.plane_table(points=1)
     with pytest.raises(UsageError, match="at least one number of classes"):
         page.optima_table(("alpha",), ())
+    # as a reader may write in a session
+    for points in (10.0, None, [5]):
+        with pytest.raises(UsageError, match="points must be a whole number"):
+            page.plane_table(points=points)
+    for classes in (5, "23", None):
+        with pytest.raises(UsageError, match="classes must be a list"):
+            page.optima_table(("alpha",), classes)
 
 
 # figures

@@ -1,6 +1,7 @@
 """The figures of a user's own model, and the images it is trained on."""
 
 import itertools
+import math
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,6 +22,12 @@ def test_the_images_are_the_profiles_unless_others_are_named():
     assert (images.name, epochs) == ("digits", 2)
     with pytest.raises(UsageError, match="no image set 'digit'"):
         page.load_images("smoke", "digit")
+    for epochs, words in ((-1, "at least 1"), (2.0, "a whole number"), (None, "a whole number")):
+        with pytest.raises(UsageError, match=f"epochs must be {words}"):
+            page.load_images("smoke", "digits", epochs)
+    for delta in (math.inf, -0.1, 1.5, "0.1", None):
+        with pytest.raises(UsageError, match="The smoothing strength delta"):
+            page.load_images("smoke", "digits", 1, delta)
 
 
 def make_history():

@@ -105,6 +105,11 @@ def test_unknown_profiles_and_losses_are_refused_by_name(tmp_path):
         networks.plan_dynamics("smoke", ["hinge"])
     with pytest.raises(UsageError, match="one or more losses"):
         networks.plan_dynamics("smoke", [])
+    for losses in ("ce", 3, None):
+        with pytest.raises(UsageError, match="losses must be a list"):
+            networks.plan_dynamics("smoke", losses)
+    with pytest.raises(UsageError, match="no loss '1' here"):
+        networks.plan_dynamics("smoke", [1])
     with pytest.raises(UsageError, match="different names"):
         files = [str(tmp_path / folder / "loss.py") for folder in "ab"]
         networks.plan_dynamics("smoke", files)

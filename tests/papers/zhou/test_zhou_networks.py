@@ -154,8 +154,9 @@ def test_what_cannot_be_trained_is_refused_and_smaller_sets_are_taken_whole():
     near = r"no image set 'mnits': did you mean 'mnist'\? the names are digits"
     with pytest.raises(UsageError, match=near):
         networks.grid_runs("smoke", "mnits")
-    for strength in (0.0, 1.0, math.nan):
-        with pytest.raises(UsageError, match="smoothing must lie between 0 and 1, got"):
+    between, finite = "smoothing must lie between 0 and 1", "smoothing must be a finite number"
+    for strength, words in ((0.0, between), (1.0, between), (math.nan, finite), (None, finite)):
+        with pytest.raises(UsageError, match=f"{words}, got"):
             networks.grid_runs("smoke", smoothing=strength)
     digits = networks.grid_runs("quick", "digits")[0]
     assert (digits.train_size, digits.validation_size) == (900, 300)
