@@ -48,15 +48,9 @@ from lsnc_core.metrics.geometry import (
     simplex_distance_of_product,
     without_rounding,
 )
-from lsnc_core.metrics.statistics import (
-    GLOBAL_MEANS,
-    FirstPass,
-    SecondPass,
-    Statistics,
-    check_samples,
-    describe,
-)
+from lsnc_core.metrics.statistics import GLOBAL_MEANS, Statistics, check_samples, describe
 from lsnc_core.metrics.threads import one_thread
+from lsnc_core.metrics.two_passes import FirstPass, SecondPass
 
 # Metrics that depend on mu_G; each also exists with the suffix for the mean of all samples.
 _WITH_GLOBAL_MEAN = {
@@ -320,15 +314,16 @@ def collapse_values_of_many(
 def neural_collapse(
     features: torch.Tensor,
     labels: torch.Tensor,
-    W: torch.Tensor,
+    W: torch.Tensor | None = None,
     b: torch.Tensor | None = None,
     centroids: Statistics | None = None,
 ) -> Collapse:
     """Every collapse metric of features in memory, in two passes over them.
 
     Args: features, floating point (N, D), on any device; labels, integers (N,) in 0..K-1; W, float
-    (K, D); b, float (K,) or None; centroids, the statistics whose class means the
-    nearest-class-mean rule uses, e.g. the training set's for test features.
+    (K, D), or None for the metrics of the features alone, where K is the highest label and one;
+    b, float (K,) or None; centroids, the statistics whose class means the nearest-class-mean rule
+    uses, e.g. the training set's for test features.
     Returns: Collapse. Memory beyond the features: O(K D) and a fixed chunk.
     Raises: UsageError where shapes do not fit, fewer than two classes have samples, or numbers are
     not finite.
@@ -341,21 +336,33 @@ def neural_collapse(
     >>> result.values["nc4_agreement"], [round(x, 4) for x in result.nc1_by_class.tolist()]
     (1.0, [0.1111, 0.1111])
     """
-    check_samples(features, labels, len(W))
-    _check_classifier(W, b, len(W), features.shape[1])
-    if centroids is not None and centroids.means.shape != W.shape:
+    K = len(W) if W is not None else _count_classes(labels, centroids)
+    check_samples(features, labels, K)
+    shape = (K, features.shape[1])
+    if W is not None:
+        _check_classifier(W, b, *shape)
+    if centroids is not None and centroids.means.shape != shape:
         raise UsageError(
-            f"the centroids' class means have shape {tuple(centroids.means.shape)}, but W has "
-            f"{tuple(W.shape)}: they must agree."
+            f"the centroids' class means have shape {tuple(centroids.means.shape)}, but {shape} is "
+            "that of the classes and features here: they must agree."
         )
-    first = FirstPass(len(W))
+    first = FirstPass(K)
     first.add(features, labels)
     _name_sample(features, first.sums)
-    second = SecondPass(first, W, b, centroids)
+    second = SecondPass(first, W, b, centroids, decide=True)
     second.add(features, labels)
     statistics = second.statistics()
     values = Values(collapse_values(statistics, W, b) | second.decisions())
     return Collapse(values, second.nc1_by_class(), statistics)
+
+
+def _count_classes(labels: torch.Tensor, centroids: Statistics | None) -> int:
+    """K where no classifier tells it."""
+    if centroids is not None:
+        return len(centroids.counts)
+    is_counted = isinstance(labels, torch.Tensor) and not labels.is_floating_point()
+    # what holds no class numbers is refused by `check_samples`
+    return int(labels.max()) + 1 if is_counted and labels.numel() else 0
 
 
 def _name_sample(features: torch.Tensor, sums: torch.Tensor) -> None:

@@ -27,6 +27,7 @@ from scipy import stats
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics.calibration import SCORES
 from lsnc_core.metrics.collapse import FORMULAS, SAMPLE_MEAN, SECOND_PASS
+from lsnc_core.metrics.predictions import Predictions
 from lsnc_core.metrics.replicates import (
     GROUPS,
     CollapseReplicates,
@@ -212,7 +213,8 @@ def _resample(
     resampled = {}
     for name in names:
         if name in SCORES and name not in values:
-            values[name] = SCORES[name][0](samples.logits, labels.to(samples.logits.device))
+            predictions = Predictions(samples.logits, labels.to(samples.logits.device))
+            values[name] = SCORES[name][0](predictions)
         value = values.get(name, math.nan)
         remark = refused.get(name, "" if name in values else NO_CLASSIFIER)
         if not remark and not math.isfinite(value):

@@ -15,7 +15,8 @@ from lsnc_core.metrics.calibration import calibration_scores
 from lsnc_core.metrics.collapse import Values, collapse_values
 from lsnc_core.metrics.measurement import Measurement, tidy_rows
 from lsnc_core.metrics.passes import Batch, Passes, Reading, as_it_was, unwrap
-from lsnc_core.metrics.statistics import FirstPass, SecondPass, Statistics, check_samples
+from lsnc_core.metrics.statistics import Statistics, check_samples
+from lsnc_core.metrics.two_passes import FirstPass, SecondPass
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +71,7 @@ class _Split:
         head, seconds = self.passes.head, {}
         for layer, first in self.firsts.items():
             W, b = (head.W, head.b) if head is not None and layer == head.name else (None, None)
-            seconds[layer] = SecondPass(first, W, b, self.centroids.get(layer))
+            seconds[layer] = SecondPass(first, W, b, self.centroids.get(layer), decide=True)
         # An untrained model may predict a single class, which has no NC1.
         grouped = None
         if self.by_prediction is not None and self.by_prediction.classes_present > 1:
@@ -93,11 +94,10 @@ class _Split:
         """The rows of one layer."""
         statistics, head = second.statistics(), self.passes.head
         self.statistics[layer] = statistics
-        if head is None or layer != head.name:
-            self._add(layer, collapse_values(statistics))
-        else:
-            values = Values(collapse_values(statistics, head.W, head.b) | second.decisions())
-            self._add(layer, values | self._scores())
+        is_head = head is not None and layer == head.name
+        W, b = (head.W, head.b) if head is not None and is_head else (None, None)
+        values = Values(collapse_values(statistics, W, b) | second.decisions())
+        self._add(layer, values | self._scores() if is_head else values)
         if self.by_class:
             for k, value in enumerate(second.nc1_by_class().tolist()):
                 self._add(layer, {"nc1_trace": value}, f"class {k}")

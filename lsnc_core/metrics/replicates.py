@@ -21,11 +21,11 @@ from lsnc_core.metrics.collapse import SAMPLE_MEAN, collapse_values, collapse_va
 from lsnc_core.metrics.statistics import (
     CHUNK,
     GLOBAL_MEANS,
-    FirstPass,
     Statistics,
     refuse_not_finite,
     span_of_means,
 )
+from lsnc_core.metrics.two_passes import FirstPass
 
 GROUPS = 50
 BLOCK = 2**24  # numbers of replicates' class means that stand in memory at once
