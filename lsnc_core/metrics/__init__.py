@@ -1,7 +1,7 @@
 """Collapse and calibration metrics of any model.
 
-`measure(model, loader)` gives all of them as a table; `NeuralCollapse` accumulates those of
-collapse batch by batch.
+`measure(model, loader)` gives all of them as a table, on request with intervals, and `compare` the
+differences between two models; `NeuralCollapse` accumulates those of collapse batch by batch.
 """
 
 from lsnc_core.metrics.accumulator import NeuralCollapse
@@ -27,6 +27,8 @@ from lsnc_core.metrics.collapse import (
     nc1_by_correctness,
     neural_collapse,
 )
+from lsnc_core.metrics.intervals import MetricInterval
+from lsnc_core.metrics.measurement import Measurement, compare
 from lsnc_core.metrics.predictions import look_like_probabilities
 from lsnc_core.metrics.probe import CollapseHistory, measure, predict
 from lsnc_core.metrics.selective import augrc, aurc
@@ -37,6 +39,8 @@ __all__ = [
     "PRESETS",
     "Collapse",
     "CollapseHistory",
+    "Measurement",
+    "MetricInterval",
     "NeuralCollapse",
     "Reliability",
     "Statistics",
@@ -49,6 +53,7 @@ __all__ = [
     "calibration_scores",
     "classwise_ece",
     "collapse_values",
+    "compare",
     "ece",
     "fit_temperature",
     "look_like_probabilities",

@@ -12,7 +12,8 @@ from torch import nn
 
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics.calibration import calibration_scores
-from lsnc_core.metrics.collapse import Values, collapse_values
+from lsnc_core.metrics.collapse import collapse_values
+from lsnc_core.metrics.intervals import MetricInterval, Samples, metric_intervals
 from lsnc_core.metrics.measurement import Measurement, tidy_rows
 from lsnc_core.metrics.passes import Batch, Passes, Reading, as_it_was, unwrap
 from lsnc_core.metrics.statistics import Statistics, check_samples
@@ -31,8 +32,16 @@ class _Split:
     The class means of `centroids`, by layer, decide which class mean is nearest.
     """
 
-    def __init__(self, passes: Passes, centroids: Mapping[str, Statistics], by_class: bool) -> None:
-        self.passes, self.centroids, self.by_class = passes, centroids, by_class
+    def __init__(
+        self,
+        passes: Passes,
+        centroids: Mapping[str, Statistics],
+        by_class: bool,
+        intervals: bool,
+    ) -> None:
+        self.passes, self.centroids = passes, centroids
+        self.by_class, self.intervals = by_class, intervals
+        self.samples: Samples | None = None
         self.rows: list[dict[str, Any]] = []
         self.remarks: list[str] = []
         self.statistics: dict[str, Statistics] = {}
@@ -96,8 +105,16 @@ class _Split:
         self.statistics[layer] = statistics
         is_head = head is not None and layer == head.name
         W, b = (head.W, head.b) if head is not None and is_head else (None, None)
-        values = Values(collapse_values(statistics, W, b) | second.decisions())
-        self._add(layer, values | self._scores() if is_head else values)
+        values: dict[str, float] = collapse_values(statistics, W, b) | second.decisions()
+        if is_head:
+            values |= self._scores()
+        intervals = None
+        if self.intervals:
+            samples = self._kept_samples(layer, W, b)
+            intervals = metric_intervals(samples, names=list(values))
+            if is_head:
+                self.samples = samples
+        self.rows += tidy_rows(self.passes.split, layer, values, "all", intervals)
         if self.by_class:
             for k, value in enumerate(second.nc1_by_class().tolist()):
                 self._add(layer, {"nc1_trace": value}, f"class {k}")
@@ -109,6 +126,18 @@ class _Split:
                 "so few make NC1 too small."
             )
 
+    def _kept_samples(self, layer: str, W: torch.Tensor | None, b: torch.Tensor | None) -> Samples:
+        """All samples at a layer. Raises: UsageError if they did not fit into memory."""
+        kept = self.passes.kept
+        if kept is None:
+            raise UsageError(
+                f"intervals need the features of {self.passes.split!r} in memory: raise keep_gib=."
+            )
+        features = torch.cat([self._features(batch)[layer] for batch in kept])
+        # without a classifier, logits decide nothing that has an interval
+        logits = features.new_zeros(len(features), 2) if self.logits is None else self.logits
+        return Samples(features, logits, self.labels, W, b, self.centroids.get(layer))
+
     def _scores(self) -> dict[str, float]:
         """Accuracy and calibration of the model's own logits, not of the projected features."""
         assert self.logits is not None
@@ -117,8 +146,10 @@ class _Split:
             self.logits, self.labels
         )
 
-    def _add(self, layer: str, values: Mapping[str, float], part: str = "all") -> None:
-        self.rows += tidy_rows(self.passes.split, layer, values, part)
+    def _add(self, layer: str, values: Mapping[str, float], part: str) -> None:
+        """Rows of a part of the samples."""
+        intervals: Mapping[str, MetricInterval] | None = {} if self.intervals else None
+        self.rows += tidy_rows(self.passes.split, layer, values, part, intervals)
 
 
 def _by_split(loader: Any) -> Mapping[str, Iterable[Any]]:
@@ -139,6 +170,7 @@ def measure(
     labels: str | None = None,
     tokens: bool = False,
     by_class: bool = False,
+    intervals: bool = False,
     keep_gib: float = 2.0,
     progress: bool = True,
 ) -> Measurement:
@@ -165,6 +197,9 @@ def measure(
         tokens: whether every token or pixel counts as a sample: logits (B, T, K) with labels
             (B, T), or (B, K, H, W) with (B, H, W). Those with the label -100 are left out.
         by_class: whether to add NC1 of each class.
+        intervals: whether to add 95 % intervals of the values for the population, from these
+            samples without running the model again, see `lsnc_core.metrics.intervals`. The features
+            must fit into `keep_gib`.
         keep_gib: features and logits up to this size, in GiB, stay in main memory, so that the
             model runs once over a loader; all do where the loader can be read only once.
         progress: whether to show a bar, on a terminal, for what takes longer than a second.
@@ -185,17 +220,20 @@ def measure(
     reading = Reading(layer, tuple(layers), inputs, labels, tokens, progress)
     rows: list[dict[str, Any]] = []
     remarks: list[str] = []
+    samples: dict[str, Samples] = {}
     centroids: dict[str, Statistics] = {}
     with as_it_was(model, next(model.parameters()).device):
         for split, each in loaders.items():
             passes = Passes(model, each, split, reading, keep_gib * GIB)
-            measured = _Split(passes, centroids, by_class)
+            measured = _Split(passes, centroids, by_class, intervals)
+            if measured.samples is not None:
+                samples[split] = measured.samples
             centroids = centroids or measured.statistics
             rows += measured.rows
             remarks += measured.remarks
             if passes.head is None and passes.no_head not in remarks:
                 remarks.append(passes.no_head)
-    return Measurement(pd.DataFrame(rows), tuple(remarks))
+    return Measurement(pd.DataFrame(rows), tuple(remarks), samples)
 
 
 def predict(

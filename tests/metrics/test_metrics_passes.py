@@ -1,6 +1,5 @@
 """Batches in every container, tokens and pixels, hidden layers, compiled parts, user's defaults."""
 
-import math
 import warnings
 from collections import UserDict
 
@@ -308,32 +307,3 @@ def test_the_users_default_device_and_type_do_not_matter(own_defaults):
         model.__init__()
         torch.set_default_dtype(torch.float64)
     assert values(measure(model, PARTS)) == pytest.approx(PLAIN, rel=1e-5, abs=1e-7)
-
-
-# what it prints
-
-
-def test_the_summary_holds_a_papers_names_and_the_remarks():
-    measured = measure(Net(), {"train": PARTS, "test": PARTS[:1]})
-    summary = measured.summary()
-    assert list(summary.columns) == ["NC1", "NC2", "NC3", "accuracy", "ECE"]
-    assert list(summary.index) == [("train", "fc"), ("test", "fc")]
-    train = summary.loc[("train", "fc")]
-    zhou, code = (
-        view.loc[("train", "fc")]
-        for view in (measured.summary("zhou"), measured.preset("guo_code"))
-    )
-    shown = [train.NC1, train.ECE, zhou.NC2, code.NC2H]
-    names = ["nc1_trace_over_K", "ece_15", "nc2_W_centred", "nc2_means"]
-    assert shown == pytest.approx([PLAIN[name] for name in names], rel=1e-5)
-    assert "train" in str(measured) and "NC1" in repr(measured) and not measured.remarks
-    with pytest.raises(UsageError, match="choose from guo, guo_code, zhou"):
-        measured.summary("papyan")
-
-
-def test_few_samples_per_class_are_remarked_on():
-    torch.manual_seed(0)
-    wide = nn.Sequential(nn.Linear(D, 300), nn.ReLU(), nn.Linear(300, K))
-    measured = measure(wide, PARTS)
-    assert "a class has 15 samples for 300 features at '2'" in str(measured)
-    assert math.isfinite(values(measured)["nc1_trace"])
