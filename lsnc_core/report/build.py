@@ -6,15 +6,14 @@ the network off.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lsnc_core import papers, profiles, provenance
-from lsnc_core.report import answers, networks, pages, record
-from lsnc_core.report.pages import TEMPLATES, NotebookPage
-from lsnc_core.show import CLASSES, SIGNS, verdicts_html
+from lsnc_core import papers
+from lsnc_core.report import answers, front, networks, pages, record
+from lsnc_core.report.pages import TEMPLATES
+from lsnc_core.report.site import Site, trusted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,106 +51,33 @@ def build(
         source = folder / "notebooks" / f"{entry.name}.ipynb"
         if source.exists():
             shown.append(pages.convert(entry, source, report))
-    recordings = record.recordings()
     runs = networks.add_earlier(runs, folder, [page.name for page in shown])
-    common = {
-        "profile": profile,
-        "profile_text": profiles.PROFILES[profile],
-        "navigation": shown,
-        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": provenance.describe()["commit"],
-    }
-    _write_pages(report, shown, failures, recordings, common)
-    _write_index(report, shown, failures, recordings, common, runs)
+    site = Site(report, profile, shown, failures, record.recordings(), runs)
+    _write_pages(site)
+    front.write(site)
+    pages.write(report / "files" / "claims.json", answers.to_json(site.answers))
+    pages.write(report / "files" / "claims.csv", answers.to_csv(site.answers))
     pages.write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
     _assets(report / "assets")
     return report / "index.html"
 
 
-def _write_pages(
-    report: Path,
-    shown: Sequence[NotebookPage],
-    failures: Mapping[str, str],
-    recordings: Sequence[record.Recording],
-    common: Mapping[str, Any],
-) -> None:
+def _write_pages(site: Site) -> None:
     """Write the notebooks' pages, each with what was recorded of it."""
-    addresses = [page.address for page in shown]
-    for page in shown:
+    addresses = [page.address for page in site.pages]
+    for page in site.pages:
         note = ""
-        if page.name in failures:
-            note = f"This page is from an earlier run; this time: {failures[page.name]}"
-        parts = record.page_parts(page.name, recordings, report)
-        text = _render(
+        if page.name in site.failures:
+            note = f"This page is from an earlier run; this time: {site.failures[page.name]}"
+        parts = record.page_parts(page.name, site.recordings, site.folder)
+        site.write(
+            page.address,
             "page.html.j2",
-            common,
-            page=page.address,
             title=page.title,
             note=note,
-            body=_trusted(pages.link_pages(page.body, addresses)),
-            recorded=[part | {"html": _trusted(part["html"])} for part in parts],
+            body=trusted(pages.link_pages(page.body, addresses)),
+            recorded=[part | {"html": trusted(part["html"])} for part in parts],
         )
-        pages.write(report / page.address, text)
-
-
-def _write_index(
-    report: Path,
-    shown: Sequence[NotebookPage],
-    failures: Mapping[str, str],
-    recordings: Sequence[record.Recording],
-    common: Mapping[str, Any],
-    runs: "pd.DataFrame",
-) -> None:
-    """Write the index, and the verdicts of this profile as JSON and CSV."""
-    listed = []
-    for page in shown:
-        listed += page.answers
-    rows = answers.in_order(record.beside(listed, recordings, common["profile"]))
-    facts = networks.facts(runs)
-    for recording in recordings:
-        facts[_capital(recording.where)] = recording.versions
-    text = _render(
-        "index.html.j2",
-        common,
-        page="index.html",
-        title="Report",
-        note="",
-        failures=failures,
-        verdicts=_trusted(verdicts_html(rows)) if rows else "",
-        tallies=answers.tallies(listed),
-        changes=answers.changes(listed),
-        signs=SIGNS,
-        classes=CLASSES,
-        recordings=recordings,
-        facts=facts,
-    )
-    pages.write(report / "index.html", text)
-    pages.write(report / "files" / "claims.json", answers.to_json(listed))
-    pages.write(report / "files" / "claims.csv", answers.to_csv(listed))
-
-
-def _render(template: str, common: Mapping[str, Any], **values: Any) -> str:
-    """Fill a template."""
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["capital"] = _capital
-    return environment.get_template(template).render(common, **values)
-
-
-def _trusted(text: str):
-    """HTML that this package made, exempt from escaping in templates."""
-    import markupsafe
-
-    return markupsafe.Markup(text)
-
-
-def _capital(text: str) -> str:
-    """The text with a capital first letter, the rest as it is."""
-    return text[:1].upper() + text[1:]
 
 
 def _assets(folder: Path) -> None:
