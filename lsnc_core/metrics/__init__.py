@@ -27,6 +27,7 @@ from lsnc_core.metrics.collapse import (
     nc1_by_correctness,
     neural_collapse,
 )
+from lsnc_core.metrics.ood import energy, nearest_mean, ood_auroc
 from lsnc_core.metrics.predictions import look_like_probabilities
 from lsnc_core.metrics.probe import CollapseHistory, measure, predict
 from lsnc_core.metrics.selective import augrc, aurc
@@ -50,13 +51,16 @@ __all__ = [
     "classwise_ece",
     "collapse_values",
     "ece",
+    "energy",
     "fit_temperature",
     "look_like_probabilities",
     "mce",
     "measure",
     "nc1_by_correctness",
+    "nearest_mean",
     "neural_collapse",
     "nll",
+    "ood_auroc",
     "predict",
     "reliability",
 ]
