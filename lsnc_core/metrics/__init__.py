@@ -29,6 +29,7 @@ from lsnc_core.metrics.collapse import (
 )
 from lsnc_core.metrics.intervals import MetricInterval
 from lsnc_core.metrics.measurement import Measurement, compare
+from lsnc_core.metrics.ood import energy, nearest_mean, ood_auroc
 from lsnc_core.metrics.predictions import look_like_probabilities
 from lsnc_core.metrics.probe import CollapseHistory, measure, predict
 from lsnc_core.metrics.selective import augrc, aurc
@@ -55,13 +56,16 @@ __all__ = [
     "collapse_values",
     "compare",
     "ece",
+    "energy",
     "fit_temperature",
     "look_like_probabilities",
     "mce",
     "measure",
     "nc1_by_correctness",
+    "nearest_mean",
     "neural_collapse",
     "nll",
+    "ood_auroc",
     "predict",
     "reliability",
 ]
