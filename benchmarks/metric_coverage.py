@@ -341,7 +341,6 @@ def main() -> None:
     rows = []
     for part in parts(given.sets):
         for found in part:
-            rows.append(found)
             print(
                 f"{found['case']:<28} n {found['n']:>3} {found['metric']:<22} "
                 f"{found['interval']:<20}: {found['covered']:.3f} ± {found['error']:.3f}, "
@@ -351,10 +350,10 @@ def main() -> None:
                 f"{found['bias_of_estimate']:+.2f} sd",
                 flush=True,
             )
-    for entry in rows:  # JSON has no NaN
-        entry |= {key: None for key, value in entry.items() if value != value}
-    text = json.dumps({"rows": rows, "provenance": provenance.describe()}, indent=1)
-    files.write_whole(given.output, lambda path: path.write_text(text))
+            # JSON has no NaN
+            rows.append({key: None if value != value else value for key, value in found.items()})
+        text = json.dumps({"rows": rows, "provenance": provenance.describe()}, indent=1)
+        files.write_whole(given.output, lambda path, text=text: path.write_text(text))
     print(f"written to {given.output}")
 
 

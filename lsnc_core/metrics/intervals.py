@@ -59,6 +59,7 @@ MAXIMUM = "a maximum over bins of few samples has no valid interval"
 NO_CLASSIFIER = "needs the classifier: give W, and b if there is one"
 NOISE = 0.2  # share of the scatter between class means that may be noise
 CORRECTION = 1.2  # factor between an estimate and the metric of the samples
+MOST_GIB = 4
 UNKNOWN = "no interval is known for this metric"
 BIASED = "the bias at so few samples is too large to correct: take more samples"
 ZERO = "0 for these samples, which says nothing about how far it varies"
@@ -137,7 +138,9 @@ def metric_intervals(
 
     The accuracies of nearest class means are those of the present class means for new samples, so
     a sample is left out of its own class mean. There are no intervals for mce_15, a maximum over
-    bins of few samples, nor for metrics of means where a class has a single sample.
+    bins of few samples; nor for metrics of means where a class has a single sample, or where more
+    than a fifth of the scatter between class means is the means' own noise; nor for NC1 where the
+    correction of its bias exceeds a factor 1.2, as where two classes hardly differ.
 
     Args:
         samples: of at least two classes.
@@ -146,7 +149,8 @@ def metric_intervals(
         names: of `FORMULAS` and of the calibration scores; None for all.
 
     Returns: MetricInterval by name.
-    Raises: UsageError where shapes do not fit, numbers are not finite, or a name is unknown.
+    Raises: UsageError where shapes do not fit, numbers are not finite, a name is unknown, or the
+    replicates would take more than 4 GiB.
     """
     resampled = _resample(samples, level, seed, names)
     return {name: _interval(name, metric, level) for name, metric in resampled.items()}
@@ -195,6 +199,7 @@ def _resample(
     replicates: dict[str, torch.Tensor] = {}
     refused = {"mce_15": MAXIMUM}
     if wanted & (FORMULAS.keys() - SHARES):
+        _check_memory(K, features.shape[1])
         collapse = CollapseReplicates(features, labels, means, groups, samples.W, samples.b)
         replicates = collapse.values()
         if not single and (share := collapse.noise_share()) > NOISE:
@@ -244,6 +249,17 @@ def _check(samples: Samples, level: float, names: Collection[str] | None) -> lis
         if name not in known:
             raise UsageError(f"there is no metric {name!r}: FORMULAS and SCORES list them.")
     return known if names is None else list(names)
+
+
+def _check_memory(K: int, D: int) -> None:
+    """Raise UsageError where the replicates' class means and angles would take more than 4 GiB."""
+    gib = 8 * GROUPS * K * (K + D) / 2**30
+    if gib > MOST_GIB:
+        raise UsageError(
+            f"intervals of the class means' metrics for {K} classes in {D} dimensions would take "
+            f"{gib:.0f} GiB of memory: ask for the accuracy and calibration scores alone, "
+            "names=[...]."
+        )
 
 
 def _limits(name: str, metric: _Resampled, level: float) -> _Limits | str:

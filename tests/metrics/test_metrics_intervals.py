@@ -265,6 +265,13 @@ def test_what_a_user_can_get_wrong(given, message):
         metric_intervals(samples_of(torch.full((3,), 10)), **given)
 
 
+def test_too_many_classes_are_refused():
+    y = torch.arange(4000).repeat(2)
+    given = Samples(torch.zeros(len(y), 1), torch.zeros(1, 1).expand(len(y), 4000), y)
+    with pytest.raises(UsageError, match="4000 classes in 1 dimensions would take 6 GiB"):
+        metric_intervals(given, names=["nc1_trace"])
+
+
 def test_other_labels_are_refused():
     a, b = samples_of(torch.full((3,), 10)), samples_of(torch.full((3,), 10), seed=1)
     with pytest.raises(UsageError, match="their labels differ"):
