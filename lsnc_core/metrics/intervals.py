@@ -60,6 +60,7 @@ MAXIMUM = "a maximum over bins of few samples has no valid interval"
 NO_CLASSIFIER = "needs the classifier: give W, and b if there is one"
 NOISE = 0.2  # share of the scatter between class means that may be noise
 CORRECTION = 1.2  # factor between an estimate and the metric of the samples
+MOST_GIB = 4
 UNKNOWN = "no interval is known for this metric"
 BIASED = "the bias at so few samples is too large to correct: take more samples"
 ZERO = "0 for these samples, which says nothing about how far it varies"
@@ -114,12 +115,17 @@ class _Resampled:
 
 @dataclass(frozen=True, eq=False)
 class _Limits:
-    """Estimate and limits, and the replicates' deviations, float64 (GROUPS,), for correlations."""
+    """Estimate and limits, and the replicates, float64 (1 + GROUPS,), of the metric.
+
+    Of a sum of absolute values, the replicates are its parts along the terms' signs, and `gain` is
+    what the sum may have gained from noise.
+    """
 
     estimate: float
     low: float
     high: float
-    deviations: torch.Tensor
+    replicates: torch.Tensor
+    gain: float = 0.0
 
 
 def metric_intervals(
@@ -133,7 +139,9 @@ def metric_intervals(
 
     The accuracies of nearest class means are those of the present class means for new samples, so
     a sample is left out of its own class mean. There are no intervals for mce_15, a maximum over
-    bins of few samples, nor for metrics of means where a class has a single sample.
+    bins of few samples; nor for metrics of means where a class has a single sample, or where more
+    than a fifth of the scatter between class means is the means' own noise; nor for NC1 where the
+    correction of its bias exceeds a factor 1.2, as where two classes hardly differ.
 
     Args:
         samples: of at least two classes.
@@ -142,7 +150,8 @@ def metric_intervals(
         names: of `FORMULAS` and of the calibration scores; None for all.
 
     Returns: MetricInterval by name.
-    Raises: UsageError where shapes do not fit, numbers are not finite, or a name is unknown.
+    Raises: UsageError where shapes do not fit, numbers are not finite, a name is unknown, or the
+    replicates would take more than 4 GiB.
     """
     resampled = _resample(samples, level, seed, names)
     return {name: _interval(name, metric, level) for name, metric in resampled.items()}
@@ -158,13 +167,15 @@ def compare_intervals(
 ) -> dict[str, MetricInterval]:
     """Intervals of the differences b - a between two models on the same samples.
 
-    Both have the same replicates. The limits follow from those of the two models and from the
-    correlation of the replicates, so they also hold where one interval is asymmetric or one-sided.
+    Both have the same replicates, whose differences give bias and variance. Differences of shares
+    have limits from those of the two models and the correlation of their replicates (Newcombe).
+    Where a distance is not distinguishable from 0, the two are taken to be independent, which makes
+    the interval too long rather than too short.
 
     Args: a, b, samples in the same order; level, seed and names as in `metric_intervals`.
     Returns: MetricInterval by name. Raises: UsageError as `metric_intervals`, and where labels
     differ.
-    Source: Zou and Donner 2008, Statistics in Medicine 27(10) (limits).
+    Source: Newcombe 1998, Statistics in Medicine 17(22) (paired shares).
     """
     if not torch.equal(a.labels.cpu().long(), b.labels.cpu().long()):
         raise UsageError(
@@ -189,6 +200,7 @@ def _resample(
     replicates: dict[str, torch.Tensor] = {}
     refused = {"mce_15": MAXIMUM}
     if wanted & (FORMULAS.keys() - SHARES):
+        _check_memory(K, features.shape[1])
         collapse = CollapseReplicates(features, labels, means, groups, samples.W, samples.b)
         replicates = collapse.values()
         if not single and (share := collapse.noise_share()) > NOISE:
@@ -241,6 +253,17 @@ def _check(samples: Samples, level: float, names: Collection[str] | None) -> lis
     return known if names is None else list(names)
 
 
+def _check_memory(K: int, D: int) -> None:
+    """Raise UsageError where the replicates' class means and angles would take more than 4 GiB."""
+    gib = 8 * GROUPS * K * (K + D) / 2**30
+    if gib > MOST_GIB:
+        raise UsageError(
+            f"intervals of the class means' metrics for {K} classes in {D} dimensions would take "
+            f"{gib:.0f} GiB of memory: ask for the accuracy and calibration scores alone, "
+            "names=[...]."
+        )
+
+
 def _limits(name: str, metric: _Resampled, level: float) -> _Limits | str:
     """Estimate and limits of a metric, or why it has none."""
     base, x = name.removesuffix(SAMPLE_MEAN), metric.replicates
@@ -248,7 +271,7 @@ def _limits(name: str, metric: _Resampled, level: float) -> _Limits | str:
         return metric.remark or UNKNOWN
     quantile = float(stats.t.ppf((1 + level) / 2, GROUPS - 1))
     if base in EXACT:
-        return _Limits(metric.value, metric.value, metric.value, x[1:] - x[0])
+        return _Limits(metric.value, metric.value, metric.value, x)
     if base in TERMS:
         return _absolute_limits(x, quantile)
     if base in SHARES:
@@ -256,68 +279,69 @@ def _limits(name: str, metric: _Resampled, level: float) -> _Limits | str:
     if base in LOGARITHM or base in MEANS:
         if not (x > 0).all():
             return ZERO
-        limits = _logarithm_limits(x.log(), quantile, unbiased=base in MEANS)
+        limits = _logarithm_limits(x, quantile, unbiased=base in MEANS)
         correction = abs(math.log(limits.estimate / metric.value))
         return limits if correction < math.log(CORRECTION) else BIASED
     if base in IS_SQUARE:
-        return _square_limits(x, quantile)
+        return _Limits(*_square_limits(x, quantile), x)
     if base in SQUARE:
-        limits = _square_limits(x.square(), quantile)
-        estimate, low, high = limits.estimate, limits.low, limits.high
-        return _Limits(math.sqrt(estimate), math.sqrt(low), math.sqrt(high), limits.deviations)
+        estimate, low, high = _square_limits(x.square(), quantile)
+        return _Limits(math.sqrt(estimate), math.sqrt(low), math.sqrt(high), x)
     return UNKNOWN
 
 
-def _jackknife(replicates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The bias-corrected estimate (...), its standard error (...) and the deviations (GROUPS, ...).
+def _jackknife(replicates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The bias-corrected estimate and its standard error, float64 (...).
 
     Args: replicates, float64 (1 + GROUPS, ...).
     """
-    deviations = replicates[1:] - replicates[1:].mean(0)
-    estimate = replicates[0] - (GROUPS - 1) * (replicates[1:].mean(0) - replicates[0])
-    error = ((GROUPS - 1) / GROUPS * deviations.square().sum(0)).sqrt()
-    return estimate, error, deviations
+    mean = replicates[1:].mean(0)
+    error = ((GROUPS - 1) / GROUPS * (replicates[1:] - mean).square().sum(0)).sqrt()
+    return replicates[0] - (GROUPS - 1) * (mean - replicates[0]), error
 
 
-def _logarithm_limits(logarithms: torch.Tensor, quantile: float, unbiased: bool) -> _Limits:
-    """Limits of a positive metric from the replicates' logarithms."""
-    estimate, error, deviations = _jackknife(logarithms)
+def _logarithm_limits(replicates: torch.Tensor, quantile: float, unbiased: bool) -> _Limits:
+    """Limits of a positive metric, symmetric about its logarithm."""
+    logarithms = replicates.log()
+    estimate, error = _jackknife(logarithms)
     centre, half = float(logarithms[0] if unbiased else estimate), quantile * float(error)
-    return _Limits(math.exp(centre), math.exp(centre - half), math.exp(centre + half), deviations)
+    return _Limits(math.exp(centre), math.exp(centre - half), math.exp(centre + half), replicates)
 
 
-def _square_limits(squares: torch.Tensor, quantile: float) -> _Limits:
-    """Limits of a metric that is 0 or more and smooth at 0."""
-    corrected, error, deviations = _jackknife(squares)
+def _square_limits(squares: torch.Tensor, quantile: float) -> tuple[float, float, float]:
+    """Estimate and limits of a metric that is 0 or more and smooth at 0."""
+    corrected, error = _jackknife(squares)
     # The upper limit adds to 0 at least: noise alone takes a corrected square below 0.
     estimate, half = max(float(corrected), 0.0), quantile * float(error)
-    return _Limits(estimate, max(float(corrected) - half, 0.0), estimate + half, deviations)
+    return estimate, max(float(corrected) - half, 0.0), estimate + half
 
 
 def _share_limits(shares: torch.Tensor, quantile: float, N: int, level: float) -> _Limits:
     """Clopper and Pearson's limits at the effective number of samples."""
-    _, error, deviations = _jackknife(shares)
+    error = float(_jackknife(shares)[1])
     share, size = float(shares[0].clamp(0, 1)), float(N)
     if 0 < share < 1 and error > 0:
         # Classes as strata are worth more samples. Few samples can make that look boundless.
-        size = min(share * (1 - share) / float(error) ** 2, 2 * size)
+        size = min(share * (1 - share) / error**2, 2 * size)
         size *= (float(stats.norm.ppf((1 + level) / 2)) / quantile) ** 2
     hits, tail = share * size, (1 - level) / 2
     low = 0.0 if share == 0 else float(stats.beta.ppf(tail, hits, size - hits + 1))
     high = 1.0 if share == 1 else float(stats.beta.ppf(1 - tail, hits + 1, size - hits))
-    return _Limits(share, low, high, deviations)
+    return _Limits(share, low, high, shares)
 
 
 def _absolute_limits(terms: torch.Tensor, quantile: float) -> _Limits:
     """Limits of a sum of absolute values of terms (1 + GROUPS, terms)."""
-    centres, errors, _ = _jackknife(terms)
+    centres, errors = _jackknife(terms)
     sizes = centres.abs()
     # The sum moves with the terms along their signs; what it gains from noise is subtracted below.
-    _, error, deviations = _jackknife(terms @ centres.sign())
-    total, half = float(sizes.sum()), quantile * float(error)
-    most = float(_gain(sizes - 2 * errors, errors).sum())
-    estimate = max(total - float(_gain(sizes, errors).sum()), 0.0)
-    return _Limits(estimate, max(total - most - half, 0.0), total + half, deviations)
+    along = terms @ centres.sign()  # (1 + GROUPS,)
+    total, error = _jackknife(along)
+    half = quantile * float(error)
+    gain = float(_gain(sizes - 2 * errors, errors).sum())
+    estimate = max(float(total - _gain(sizes, errors).sum()), 0.0)
+    low, high = max(float(total) - gain - half, 0.0), float(total) + half
+    return _Limits(estimate, low, high, along, gain)
 
 
 def _gain(sizes: torch.Tensor, errors: torch.Tensor) -> torch.Tensor:
@@ -345,13 +369,29 @@ def _difference(name: str, a: _Resampled, b: _Resampled, level: float) -> Metric
     if isinstance(one, str) or isinstance(other, str):
         remark = one if isinstance(one, str) else str(other)
         return MetricInterval(value, math.nan, None, None, remark)
-    norms = float(one.deviations.norm() * other.deviations.norm())
-    correlation = float(one.deviations @ other.deviations) / norms if norms else 0.0
-    estimate = other.estimate - one.estimate
-    low = estimate - _length(other.estimate - other.low, one.high - one.estimate, correlation)
-    high = estimate + _length(other.high - other.estimate, one.estimate - one.low, correlation)
-    remark = OF_W if name.removesuffix(SAMPLE_MEAN) in EXACT else ""
-    return MetricInterval(value, estimate, low, high, remark)
+    base, estimate = name.removesuffix(SAMPLE_MEAN), other.estimate - one.estimate
+    quantile = float(stats.t.ppf((1 + level) / 2, GROUPS - 1))
+    if base in EXACT:
+        return MetricInterval(value, value, value, value, OF_W)
+    if base in TERMS:
+        # Either sum may have gained from noise as much as its own limits allow.
+        total, error = map(float, _jackknife(other.replicates - one.replicates))
+        low, high = total - other.gain - quantile * error, total + one.gain + quantile * error
+    elif base in SHARES or min(one.low, other.low) == 0:
+        r = _correlation(one.replicates, other.replicates) if base in SHARES else 0.0
+        low = estimate - _length(other.estimate - other.low, one.high - one.estimate, r)
+        high = estimate + _length(other.high - other.estimate, one.estimate - one.low, r)
+    else:
+        half = quantile * float(_jackknife(other.replicates - one.replicates)[1])
+        low, high = estimate - half, estimate + half
+    return MetricInterval(value, estimate, low, high)
+
+
+def _correlation(x: torch.Tensor, y: torch.Tensor) -> float:
+    """The correlation of two shares' replicates; 0 where one does not vary."""
+    x, y = x[1:] - x[1:].mean(), y[1:] - y[1:].mean()
+    norms = float(x.norm() * y.norm())
+    return float(x @ y) / norms if norms else 0.0
 
 
 def _length(x: float, y: float, correlation: float) -> float:
