@@ -8,14 +8,16 @@ as long as no class has run out.
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from lsnc_core import custom, files
+from lsnc_core import custom, files, label_files
 from lsnc_core.data_readers import (
     BROKEN,
     DIGITS,
@@ -127,6 +129,72 @@ def _truth(
     return chosen.train_labels.clone(), chosen.test_labels.clone()
 
 
+class GivenLabels(NamedTuple):
+    """Noisy labels from a file, see `lsnc_core.label_files`.
+
+    Attributes:
+        labels: int64 (N,) in 0..K-1, of all training images in the order of this module.
+        matrix: float64 (K, K), T_ij = share of the images of class j that are labelled i; columns
+            sum to 1.
+        rate: share of the labels that differ from the class, in [0, 1].
+    """
+
+    labels: torch.Tensor
+    matrix: np.ndarray
+    rate: float
+
+
+def given_labels(name: str, image_set: str) -> GivenLabels:
+    """The labels of a file for the training images of a set.
+
+    A process reads them once for each content of the file.
+
+    Args:
+        name: of labels in a file: one for each training image, in the order of the set's files.
+        image_set: as for `load`.
+
+    Raises:
+        UsageError: as `load` and `label_files.read`; for another number of labels than training
+            images, and labels outside 0..K-1.
+    """
+    content = label_files.checksum(name)
+    if custom.is_file(image_set):
+        image_set = custom.resolve(image_set)
+        content += custom.checksum(image_set)
+    return _given_labels(name, image_set, files.data_root(), content)
+
+
+@functools.lru_cache(maxsize=16)
+def _given_labels(name: str, image_set: str, root: Path, content: str) -> GivenLabels:
+    labels = label_files.read(name)
+    chosen = load(image_set, root=root)
+    N, K = len(chosen.train_labels), chosen.num_classes
+    if len(labels) != N:
+        raise UsageError(
+            f"{name} holds {len(labels):,} labels, but {chosen.name} has {N:,} training images: "
+            "give one label for each, in the order of its files."
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= K))
+    if len(wrong):
+        raise UsageError(
+            f"the labels of {name} must lie in 0..{K - 1}, as {chosen.name} has {K} classes, but "
+            f"number {wrong[0]} is {labels[wrong[0]]}."
+        )
+    noisy, clean = labels[chosen.train_order.numpy()], chosen.train_labels.numpy()
+    counts = np.zeros((K, K))
+    np.add.at(counts, (noisy, clean), 1)
+    matrix = counts / counts.sum(0)  # every class has images
+    given = GivenLabels(torch.from_numpy(noisy), matrix, float((noisy != clean).mean()))
+    by_chance = float(counts.sum(0) @ counts.sum(1)) / N**2
+    if 1 - given.rate <= by_chance + 3 * (by_chance * (1 - by_chance) / N) ** 0.5:
+        warnings.warn(
+            f"{1 - given.rate:.1%} of the labels of {name} are the classes of {chosen.name}, no "
+            "more than by chance: are they in the order of the set's files?",
+            stacklevel=2,
+        )
+    return given
+
+
 def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:
     """Check the sizes against the table, then as `_ordered`."""
     for part, images, labels, size in zip(
@@ -146,13 +214,18 @@ def _assemble(source: Source, parts: Parts, root: Path) -> ImageSet:
 
 def _ordered(source: Source, parts: Parts) -> ImageSet:
     """Bring both parts into the fixed order and compute the checksum."""
-    tensors = []
+    tensors, orders = [], []
     for images, labels in (parts[0:2], parts[2:4]):
         order = interleaved(labels)
         tensors += [np.ascontiguousarray(images[order]), labels[order]]
-    checksum = sha256(*tensors)
+        orders.append(torch.from_numpy(order))
     return ImageSet(
-        source.name, source.title, *map(torch.from_numpy, tensors), tuple(parts[4]), checksum
+        source.name,
+        source.title,
+        *map(torch.from_numpy, tensors),
+        classes=tuple(parts[4]),
+        checksum=sha256(*tensors),
+        train_order=orders[0],
     )
 
 

@@ -26,6 +26,7 @@ class ImageSet:
         train_labels, test_labels: int64 (N,), 0..K-1.
         classes: K names.
         checksum: sha256 over dtype, shape and bytes of the four tensors.
+        train_order: int64 (N,), where each training image stands in the set's files.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ImageSet:
     test_labels: torch.Tensor
     classes: tuple[str, ...]
     checksum: str
+    train_order: torch.Tensor
 
     @property
     def num_classes(self) -> int:
@@ -63,7 +65,8 @@ class ImageSet:
             parts[f"{part}_images"] = images[:count].clone()
             parts[f"{part}_labels"] = labels[:count].clone()
         checksum = sha256(*(tensor.numpy() for tensor in parts.values()))
-        return replace(self, **parts, checksum=checksum)
+        order = self.train_order[:train].clone()
+        return replace(self, **parts, checksum=checksum, train_order=order)
 
 
 def sha256(*arrays: np.ndarray) -> str:

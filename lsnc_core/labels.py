@@ -407,9 +407,8 @@ def corrupt(labels: torch.Tensor, T, seed: int, purpose: str = "label noise") ->
     T = check_noise(T)
     check_labels(labels, len(T))
     y = labels.cpu()
-    draws = torch.rand(
-        (len(y), 2), generator=generator(seed, purpose), dtype=torch.float64
-    )  # (N, 2)
+    random = generator(seed, purpose)
+    draws = torch.rand((len(y), 2), generator=random, dtype=torch.float64, device="cpu")  # (N, 2)
     away = T.copy()  # (K, K): the mass that leaves each class
     np.fill_diagonal(away, 0.0)
     moved = draws[:, 0] >= torch.from_numpy(T.diagonal().copy())[y]  # (N,)

@@ -28,7 +28,7 @@ PAGES = {path.stem for path in NOTEBOOKS}
 LAYERS = (
     ("errors", "bootstrap"),
     ("files",),
-    ("provenance", "custom"),
+    ("provenance", "custom", "label_files"),
     ("labels", "losses", "models", "images", "data_sources"),
     ("data_readers",),
     ("data", "metrics", "theory"),

@@ -24,7 +24,7 @@ FULL = os.environ.get("LSNC_DATA")
 
 
 def needs(name, folder):
-    there = FULL is not None and Path(FULL, folder).is_dir()
+    there = FULL is not None and Path(FULL, folder).exists()
     return pytest.mark.skipif(
         not there,
         reason=f"the full {name} is not there: name a folder that holds {folder} in LSNC_DATA",
@@ -263,6 +263,29 @@ def test_full_cifar10():
         and test.shape == (1000, 3, 16, 16)
         and abs(train.mean()) < 1e-5
     )
+
+
+# share of the labels that differ from the class, counted by hand
+CIFAR_10N = {
+    "clean_label": 0.0,
+    "aggre_label": 0.0901,
+    "random_label1": 0.1723,
+    "random_label2": 0.1812,
+    "random_label3": 0.1764,
+    "worse_label": 0.4021,
+}
+
+
+@needs("CIFAR-10", "cifar-10-batches-py")
+@needs("set of human labels CIFAR-10N", "cifar10n/cifar10n-labels.npz")
+@pytest.mark.parametrize("name", CIFAR_10N)
+def test_human_labels_of_cifar10(name, monkeypatch):
+    monkeypatch.setenv("LSNC_DATA", FULL)
+    given = data.given_labels(f"{FULL}/cifar10n/cifar10n-labels.npz:{name}", "cifar10")
+    assert given.rate == pytest.approx(CIFAR_10N[name], abs=5e-5)
+    assert given.matrix.argmax(0).tolist() == list(range(10))
+    if name == "worse_label":  # cats and dogs
+        assert given.matrix[5, 3] > 0.1 and given.matrix[3, 5] > 0.1
 
 
 @needs("CIFAR-10", "cifar-10-batches-py")

@@ -79,7 +79,8 @@ def test_standardise_treats_each_channel_by_itself_and_every_chunk_alike(monkeyp
     images[:, 2] = images[:, 2] // 8 + 200
     labels = torch.arange(30) % 3
     colour = ImageSet(
-        "colour", "colour", images, labels, images[:9], labels[:9], ("a", "b", "c"), ""
+        *("colour", "colour", images, labels, images[:9], labels[:9]),
+        *(("a", "b", "c"), "", torch.arange(30)),
     )
     train, test = standardise(colour, 2)
     assert train.shape == (30, 3, 2, 3) and torch.equal(test, train[:9])
@@ -108,7 +109,9 @@ def test_given_statistics_and_black_padding_are_those_of_torchvisions_transforms
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (40, 3, 12, 10), generator=draw, dtype=torch.uint8)
     truth = torch.arange(40) % 4
-    colour = ImageSet("c", "c", pixels, truth, pixels[:9], truth[:9], tuple("abcd"), "")
+    colour = ImageSet(
+        "c", "c", pixels, truth, pixels[:9], truth[:9], tuple("abcd"), "", torch.arange(len(truth))
+    )
     scale = images.scale_of(colour, 1, MEAN, STD)
     train, test = standardise(colour, 1, scale)
     normalise = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lsnc_core import custom
+from lsnc_core import custom, label_files
 from lsnc_core.errors import UsageError
 from lsnc_core.notebook import convert
 from lsnc_core.report.execute import as_it_is
@@ -85,4 +85,6 @@ def _absolute(value: object) -> object:
     """
     if isinstance(value, list):
         return [_absolute(part) for part in value]
+    if label_files.is_label_file(value):
+        return label_files.resolve(value)
     return custom.resolve(value) if custom.is_file(value) else value

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsnc_core import custom, data, files, provenance
+from lsnc_core import custom, data, files, label_files, provenance
 from lsnc_core.report import execute, forks
 from lsnc_core.runs.spec import digest
 
@@ -74,6 +74,7 @@ def fingerprint(job: Job) -> str:
     for value in job.parameters.values():
         given += value if isinstance(value, list) else [value]
     own = [custom.checksum(value) for value in given if custom.is_file(value)]
+    own += [label_files.checksum(value) for value in given if label_files.is_label_file(value)]
     if custom.is_file(job.parameters.get("data_set")):
         # its images may come from other files
         own.append(data.load(job.parameters["data_set"]).checksum)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lsnc_core import files
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import cost
+from lsnc_core.runs.defaults import usual_defaults
 from lsnc_core.runs.progress import Progress
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.runs.store import Store
@@ -96,6 +97,7 @@ def blocks(specs: Sequence[RunSpec], size: Callable[[RunSpec], int]) -> list[lis
     return cut
 
 
+@usual_defaults()
 def results(
     specs: Sequence[RunSpec], device: str = "auto", store: Store | None = None
 ) -> "pd.DataFrame":
@@ -147,6 +149,7 @@ def _discard_checkpoints(specs: Sequence[RunSpec], device: str, store: Store) ->
         store.unfinished(block, device).unlink(missing_ok=True)
 
 
+@usual_defaults()
 def tensors(
     specs: Sequence[RunSpec], device: str = "auto", store: Store | None = None
 ) -> dict[RunSpec, list[dict[str, "np.ndarray"]]]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lsnc_core import custom, labels
+from lsnc_core import custom, label_files, labels
 from lsnc_core.errors import UsageError
 from lsnc_core.runs.spec import RunSpec, digest
 
@@ -39,7 +39,15 @@ ENGINE = (
 )
 # Modules that the engine refers to and that are left out: what they do to a number shows in the
 # spec's values or in what a file of your own returns, or they do nothing to it.
-LEFT_OUT = ("custom.py", "errors.py", "files.py", "provenance.py", "runs/spec.py")
+LEFT_OUT = (
+    "custom.py",
+    "data.py",
+    "errors.py",
+    "files.py",
+    "label_files.py",
+    "provenance.py",
+    "runs/spec.py",
+)
 
 
 class Choice(NamedTuple):
@@ -343,7 +351,7 @@ def code_of(spec: RunSpec) -> dict[str, str]:
     parts = {"engine": package().engine}
     for setting in CHOICES:
         name = getattr(spec, setting)
-        if not custom.is_file(name):
+        if not custom.is_file(name) and not label_files.is_label_file(name):
             parts[setting] = package().entry(setting, name)
     return parts
 
@@ -377,6 +385,18 @@ def noise_of_file(path: str, a: float, K: int) -> str:
             "draw random numbers from a generator with a seed."
         )
     return _of_array(T)
+
+
+def noise_of_labels(name: str, image_set: str) -> str:
+    """Digest of noisy labels from a file: the labels in the order of the images, and their matrix.
+
+    Args: name, of the labels; image_set, name of the images.
+    Raises: UsageError, as `data.given_labels`.
+    """
+    from lsnc_core import data
+
+    given = data.given_labels(name, image_set)
+    return digest([_of_array(given.labels.numpy()), _of_array(given.matrix)])
 
 
 def _of_array(array: np.ndarray) -> str:

@@ -6,9 +6,11 @@ R replicas, N images, K classes.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from lsnc_core import labels, models
+from lsnc_core import data, labels, models
+from lsnc_core.label_files import is_label_file
 from lsnc_core.runs.replicas import Listed, Stacked
 from lsnc_core.runs.spec import RunSpec
 
@@ -20,9 +22,24 @@ def build(spec: RunSpec, image_shape: tuple[int, int, int], classes: int) -> mod
     return models.initialise(network, labels.generator(spec.seed, "weights"), spec.init)
 
 
+def noise_matrix(spec: RunSpec, classes: int) -> np.ndarray:
+    """The noise matrix T of a spec, float64 (K, K), columns sum to 1; of labels from a file, how
+    they are distributed.
+    """
+    if is_label_file(spec.noise):
+        return data.given_labels(spec.noise, spec.data).matrix
+    return labels.noise_matrix(spec.noise, spec.a, classes)
+
+
 def noisy_labels(spec: RunSpec, clean: torch.Tensor, classes: int) -> torch.Tensor:
-    """The training labels after a spec's label noise, drawn with its seed, int64 (N,)."""
-    return labels.corrupt(clean, labels.noise_matrix(spec.noise, spec.a, classes), spec.seed)
+    """The training labels after a spec's label noise, drawn with its seed or from a file.
+
+    Args: clean, of the first N training images, int64 (N,).
+    Returns: int64 (N,).
+    """
+    if is_label_file(spec.noise):
+        return data.given_labels(spec.noise, spec.data).labels[: len(clean)].clone()
+    return labels.corrupt(clean, noise_matrix(spec, classes), spec.seed)
 
 
 def targets(spec: RunSpec, noisy: torch.Tensor, classes: int) -> torch.Tensor:
@@ -30,7 +47,7 @@ def targets(spec: RunSpec, noisy: torch.Tensor, classes: int) -> torch.Tensor:
 
     These are smoothed labels, or for forward correction the noisy labels' rows of T.
     """
-    T = labels.noise_matrix(spec.noise, spec.a, classes)
+    T = noise_matrix(spec, classes)
     if spec.loss == "forward":
         return labels.rows_of(T, noisy)  # row i is P(clean j becomes i)
     return labels.smoothed_targets(spec.smoothing, noisy, spec.p, T)

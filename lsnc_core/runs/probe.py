@@ -10,8 +10,10 @@ import torch
 
 from lsnc_core import losses
 from lsnc_core.errors import UsageError
+from lsnc_core.runs.defaults import usual_defaults
 
 
+@usual_defaults()
 def probe_loss(path: str, K: int) -> tuple[np.ndarray, np.ndarray]:
     """Try the loss of your own file on fixed logits and targets (R, B, K).
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from lsnc_core.custom import is_file
 from lsnc_core.errors import UsageError
+from lsnc_core.label_files import is_label_file
 from lsnc_core.labels import NOISES, SMOOTHINGS
 from lsnc_core.losses import LOSSES
 
@@ -94,12 +95,13 @@ class RunSpec:
         epochs: passes over the training images.
         evaluate_at: the epochs after which losses, accuracies and statistics are measured; the last
             must be `epochs`.
-        seed: draws the weights and the label noise.
+        seed: draws the weights and, unless it is in a file, the label noise.
         order_seed: draws the batch order and the augmentation; runs that train together share it.
         loss: compares logits with smoothed labels, see `lsnc_core.losses`; or your own file.
         precision: of the products in training, "float32" or "bfloat16"; weights, losses and
             evaluation are always float32.
-        noise: how labels move that do not stay, see `lsnc_core.labels`; or your own file.
+        noise: how labels move that do not stay, see `lsnc_core.labels`; or your own file; or noisy
+            labels in a file, "labels.npz:NAME", see `lsnc_core.label_files`, with a = 1.
         smoothing: "uniform" (kept mass p), or "posterior", the best general smoothing under the
             noise (Chen eq. 10; p must be 1).
         schedule: of the learning rate: "constant", "steps" (times `lr_factor` after each epoch of
@@ -197,8 +199,17 @@ class RunSpec:
 
     def _check_values(self) -> None:
         for name, known in _CHOICES.items():
-            by_file = name in ("loss", "noise") and is_file(getattr(self, name))
-            self._check(by_file or getattr(self, name) in known, name, f"one of {', '.join(known)}")
+            value, wanted = getattr(self, name), f"one of {', '.join(known)}"
+            by_file = name in ("loss", "noise") and is_file(value)
+            if name == "noise":
+                by_file = by_file or is_label_file(value)
+                wanted += ", or a file: .py, or labels in .npz, .npy or .pt"
+            self._check(by_file or value in known, name, wanted)
+        self._check(
+            self.a == 1 or not is_label_file(self.noise),
+            "a",
+            "1 where the labels come from a file, which decides how many are wrong",
+        )
         for name, least in _AT_LEAST.items():
             self._check(getattr(self, name) >= least, name, f"at least {least}")
         for name in ("a", "p"):

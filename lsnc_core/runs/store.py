@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lsnc_core import custom, files, provenance
+from lsnc_core import custom, files, label_files, provenance
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError, needs_companion
 from lsnc_core.runs import key
@@ -97,6 +97,8 @@ class Store:
         parts = {}
         for setting in ("loss", "noise"):
             path = getattr(spec, setting)
+            if label_files.is_label_file(path):
+                parts[setting] = key.noise_of_labels(path, spec.data)
             if not custom.is_file(path):
                 continue
             K = source_of(spec.data).num_classes

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lsnc_core import claims, labels
+from lsnc_core import claims
 from lsnc_core.claims import OURS, Case, Claim, Premise, Verdict, decides
 from lsnc_core.papers.chen.drawing import MARKERS, draw_seed_means, slice_panels, slice_title
-from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, place, rate_name
+from lsnc_core.papers.chen.grid import PROTOCOLS, place, rate_name
 from lsnc_core.papers.chen.noise_drawing import (
     WAY_NAMES,
     describe_gaps,
@@ -29,7 +29,8 @@ from lsnc_core.papers.chen.noise_drawing import (
     draw_objectives,
     draw_ways,
 )
-from lsnc_core.papers.chen.noise_networks import COMPARED, plan_noise, way_of
+from lsnc_core.papers.chen.noise_drawing import draw_noise_matrices as draw_noise_matrices
+from lsnc_core.papers.chen.noise_networks import COMPARED, matrix_of, plan_noise, way_of
 from lsnc_core.papers.chen.noise_tables import (
     CORRECTED,
     SMOOTHED,
@@ -37,6 +38,7 @@ from lsnc_core.papers.chen.noise_tables import (
     losses_by_way,
     network_table,
     objective_table,
+    rates_of,
     way_premises,
     ways_by_noise,
 )
@@ -127,11 +129,12 @@ def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
     import matplotlib.pyplot as plt
 
     rates = sorted(set(networks.a))
-    size = {"figsize": (5.4 * len(rates) + 0.4, 6.6), "sharex": True, "sharey": "row"}
+    size = {"figsize": (5.4 * len(rates) + 0.4, 6.6), "sharex": "col", "sharey": "row"}
     drawing, panels = plt.subplots(2, len(rates), squeeze=False, layout="constrained", **size)
     for row, (column, images) in zip(panels, PROTOCOLS.items(), strict=True):
         for panel, a in zip(row, rates, strict=True):
-            draw_ways(panel, networks[networks.a == a], column, list(networks.noise.unique()))
+            part = networks[networks.a == a]
+            draw_ways(panel, part, column, list(part.noise.unique()))
             panel.set_title(f"{images.replace(', clean labels', '')}, a = {a:g}")
         row[0].set_ylabel("loss on clean labels (nats)")
     for panel in panels[1]:
@@ -242,7 +245,7 @@ def decide_c11_formula(claim: Claim, networks: "pd.DataFrame") -> Verdict:
     """C11 on the formulas, under the noises of `network_table`: loss of T f minus that of S*."""
     excess = {}
     for noise in networks.noise.unique():
-        T = labels.noise_matrix(noise, C11_RATE, class_count(networks))
+        T = matrix_of(noise, C11_RATE, networks.data.iloc[0])
         best = label_noise.optimal_smoothing_alpha(T)
         excess[noise] = label_noise.alpha_loss(T, T) - label_noise.alpha_loss(best, T)
     settings = {"at_least": -C11_EXACT, "at_most": C11_EXACT, "unit": "nats", "form": ".2g"}
@@ -263,7 +266,7 @@ def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
     Args: networks, from `network_table`; column, one of `PROTOCOLS`.
     """
     cases = []
-    for a in sorted(set(networks.a)):
+    for a in rates_of(networks, "symmetric"):
         smoothed = losses_by_way(networks, "symmetric", a, column)["mean field"]
         forward = losses_by_way(networks, "symmetric", a, CORRECTED[column])["forward"]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -317,15 +320,15 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
     """
     cases = []
     general = [noise for noise, ways in ways_by_noise(networks).items() if "posterior" in ways]
-    for noise, a in itertools.product(general, sorted(set(networks.a))):
+    cells = [(noise, a) for noise in general for a in rates_of(networks, noise)]
+    for (noise, a), other in itertools.product(cells, ("mean field", "none")):
         losses = losses_by_way(networks, noise, a, column)
-        for other in ("mean field", "none"):
-            name = f"{Path(noise).name}, posterior minus {other}, {rate_name(a)}"
-            premises = way_premises(networks, noise, a, ("posterior", other))
-            settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "premises": premises}
-            # one paired difference per seed: same initial weights, label noise and batch order
-            differences = losses["posterior"] - losses[other]
-            cases.append(claims.seed_case(name, "difference", differences, **settings))
+        name = f"{Path(noise).name}, posterior minus {other}, {rate_name(a)}"
+        premises = way_premises(networks, noise, a, ("posterior", other))
+        settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "premises": premises}
+        # one paired difference per seed: same initial weights, label noise and batch order
+        differences = losses["posterior"] - losses[other]
+        cases.append(claims.seed_case(name, "difference", differences, **settings))
     tried_on = place(networks, PROTOCOLS[column])
     if not cases:
         # under symmetric noise the posterior is the mean field
@@ -382,7 +385,7 @@ def decide_c15(claim: Claim, networks: "pd.DataFrame") -> Verdict:
     the gain of label smoothing; paired by seed. From `network_table`.
     """
     cases = []
-    for a in sorted(set(networks.a)):
+    for a in rates_of(networks, "symmetric"):
         losses = losses_by_way(networks, "symmetric", a, "test_loss")
         corrected = losses_by_way(networks, "symmetric", a, "corrected_test")
         logit = losses["none"] - np.minimum(losses["logit"], corrected["logit"])

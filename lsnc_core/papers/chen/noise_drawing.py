@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsnc_core.papers.chen.drawing import MARKERS, draw_seed_means
-from lsnc_core.papers.chen.noise_networks import COMPARED
-from lsnc_core.papers.chen.noise_tables import SMOOTHED, ways_by_noise
-from lsnc_core.show.style import COLOURS
+from lsnc_core.papers.chen.grid import rate_name
+from lsnc_core.papers.chen.noise_networks import COMPARED, matrix_of
+from lsnc_core.papers.chen.noise_tables import SMOOTHED, losses_by_way, rates_of, ways_by_noise
+from lsnc_core.show import Drawing, figure
+from lsnc_core.show.style import COLOURS, LOSS_MAP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,16 +68,54 @@ def draw_objectives(panel: "Axes", objectives: "pd.DataFrame") -> None:
     panel.legend(frameon=False, fontsize="small")
 
 
+@figure(
+    "chen-noise-matrices",
+    title="The noise matrices",
+    paper="no such figure; section 4.1 writes a general T without an example.",
+    alt="A heat map of the noise matrix for each noise, classes across and labels down.",
+)
+def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
+    """T of every noise, at its highest clean rate.
+
+    Args: networks, from `noise_tables.network_table`.
+    """
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    from matplotlib.colors import LogNorm
+
+    noises = list(networks.noise.unique())
+    size = {"figsize": (2.7 * len(noises) + 0.9, 3.2), "squeeze": False}
+    drawing, (panels,) = plt.subplots(1, len(noises), layout="constrained", **size)
+    tables, phrases = [], []
+    for panel, noise in zip(panels, noises, strict=True):
+        a = rates_of(networks, noise)[-1]
+        T = matrix_of(noise, a, networks.data.iloc[0])
+        image = panel.imshow(np.ma.masked_equal(T, 0), cmap=LOSS_MAP, norm=LogNorm(1e-3, 1))
+        panel.set(title=f"{Path(noise).name}\nnoise rate {1 - a:.1%}", xlabel="class")
+        label, clean = (axis.ravel() for axis in np.indices(T.shape))
+        cells = {"class": clean, "label": label, "probability": T.ravel()}
+        tables.append(pd.DataFrame({"noise": noise, "a": a} | cells))
+        away = T - np.diag(T.diagonal())
+        to, start = np.unravel_index(away.argmax(), T.shape)
+        often = f"most often {start} as {to}, {away[to, start]:.1%}"
+        phrases.append(f"{Path(noise).name}: {1 - a:.1%} of the labels wrong, {often}")
+    panels[0].set_ylabel("label")
+    drawing.colorbar(image, ax=list(panels), label="probability")
+    caption = "columns sum to 1; white is 0, the colours are logarithmic. "
+    return Drawing(drawing, f"{caption}{'; '.join(phrases)}.", pd.concat(tables))
+
+
 def describe_losses(networks: "pd.DataFrame") -> str:
-    """Losses on held-out images by noise and way at the highest clean rate, in a sentence."""
-    part = networks[networks.a == networks.a.max()]
-    means = part.groupby(["noise", "way"], sort=False).test_loss.mean()
-    phrases = []
+    """Losses on held-out images by noise and way at its highest clean rate, in a sentence."""
+    phrases, usual = [], rates_of(networks, "symmetric")[-1]
     for noise, ways in ways_by_noise(networks).items():
-        losses = ", ".join(f"{means[noise, way]:.2f} ({way})" for way in ways)
-        phrases.append(f"{Path(noise).name}: {losses}")
+        a = rates_of(networks, noise)[-1]
+        means = losses_by_way(networks, noise, a, "test_loss").mean()
+        losses = ", ".join(f"{means[way]:.2f} ({way})" for way in ways)
+        at = "" if a == usual else f" at {rate_name(a)}"
+        phrases.append(f"{Path(noise).name}{at}: {losses}")
     return (
-        f"Held-out images, a = {part.a.iloc[0]:g}: {'; '.join(phrases)}; "
+        f"Held-out images, a = {usual:g}: {'; '.join(phrases)}; "
         f"{int(networks.memorised.sum())} of {len(networks)} networks have memorised."
     )
 

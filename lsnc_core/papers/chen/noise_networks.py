@@ -5,6 +5,7 @@ T_ij = P(clean class j becomes i), S* is the posterior of the clean class given 
 clean rate, p the kept mass, M the number of classes.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from lsnc_core import custom, labels
+from lsnc_core import custom, label_files, labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
+from lsnc_core.label_files import is_label_file
 from lsnc_core.notebook import convert
 from lsnc_core.papers.chen.networks import plan_landscape
 from lsnc_core.runs.spec import RunSpec
@@ -56,8 +58,8 @@ def plan_noise(
 
     Args:
         profile, data_set: as `plan_landscape`.
-        noise: names of `labels.NOISES` or paths of your own files. Symmetric noise, under which
-            corrections are compared, is always added.
+        noise: names of `labels.NOISES`, paths of your own files or labels in files. Symmetric
+            noise, under which corrections are compared, is always added.
 
     Raises:
         UsageError: as `plan_landscape` and `labels.noise_matrix`; for two files of one name, which
@@ -69,15 +71,21 @@ def plan_noise(
         raise UsageError(
             f"noise must name noises, files under different names, got {list(noise)!r}."
         )
-    names = [custom.resolve(name) if custom.is_file(name) else name for name in noise]
-    M, specs = source_of(first.data).num_classes, []
+    names, specs = map(_with_whole_path, noise), []
     for name in dict.fromkeys(("symmetric", *names)):
-        for way in COMPARED.get(name, OWN_NOISE):
-            for a in RATES[profile]:
-                changed = WAYS[way](_mean_field_kept(name, a, M))
-                spec = replace(first, a=a, noise=name, **changed)
-                specs += [replace(spec, seed=seed, order_seed=seed) for seed in range(SEEDS)]
+        # a file of labels has one rate, its own
+        rates = (1.0,) if is_label_file(name) else RATES[profile]
+        for way, a in itertools.product(COMPARED.get(name, OWN_NOISE), rates):
+            changed = WAYS[way](_mean_field_kept(name, a, first.data))
+            spec = replace(first, a=a, noise=name, **changed)
+            specs += [replace(spec, seed=seed, order_seed=seed) for seed in range(SEEDS)]
     return specs
+
+
+def _with_whole_path(noise: str) -> str:
+    if is_label_file(noise):
+        return label_files.resolve(noise)
+    return custom.resolve(noise) if custom.is_file(noise) else noise
 
 
 def _share_a_name(noise: Sequence[str]) -> bool:
@@ -85,12 +93,22 @@ def _share_a_name(noise: Sequence[str]) -> bool:
     return len({Path(name).name for name in noise}) < len(set(noise))
 
 
-def _mean_field_kept(noise: str, a: float, M: int) -> float:
+def matrix_of(noise: str, a: float, image_set: str) -> np.ndarray:
+    """The noise matrix T of a noise, float64 (M, M); of labels from a file theirs, whatever a."""
+    if is_label_file(noise):
+        from lsnc_core import data
+
+        return data.given_labels(noise, image_set).matrix
+    return labels.noise_matrix(noise, a, source_of(image_set).num_classes)
+
+
+def _mean_field_kept(noise: str, a: float, image_set: str) -> float:
     """The mean field's kept mass Tr(T)/M, without rounding errors."""
-    p = round(label_noise.mean_field_kept_alpha(labels.noise_matrix(noise, a, M)), 12)
+    p = round(label_noise.mean_field_kept_alpha(matrix_of(noise, a, image_set)), 12)
     if p == 1:
+        at = "" if is_label_file(noise) else f" at a = {a:g}"
         raise UsageError(
-            f"the noise of {noise} moves no label at a = {a:g}, so there is nothing to compare."
+            f"the noise of {noise} moves no label{at}, so there is nothing to compare."
         )
     return p
 

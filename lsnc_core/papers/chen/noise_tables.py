@@ -14,6 +14,7 @@ import numpy as np
 from lsnc_core import labels
 from lsnc_core.claims import Premise
 from lsnc_core.data_sources import source_of
+from lsnc_core.label_files import is_label_file
 from lsnc_core.papers.chen.grid import (
     MEMORISED,
     PROTOCOLS,
@@ -21,7 +22,12 @@ from lsnc_core.papers.chen.grid import (
     rate_name,
     unlearned_share,
 )
-from lsnc_core.papers.chen.noise_networks import memorised_output, training_floor, way_of
+from lsnc_core.papers.chen.noise_networks import (
+    matrix_of,
+    memorised_output,
+    training_floor,
+    way_of,
+)
 from lsnc_core.papers.chen.premises import memorised_premise
 from lsnc_core.papers.stored import run_names
 from lsnc_core.theory import label_noise
@@ -56,11 +62,12 @@ def network_table(
         tensors: from `lsnc_core.runs.tensors`, of the same networks.
 
     Returns:
-        pandas.DataFrame with data, noise, way, a, p, seed, test_loss, clean_train_loss and
-        test_accuracy as trained; predicted (loss on clean labels of a network that has memorised
-        its labels; inf for one-hot labels); corrected_test and corrected_train (loss of the other
-        output of forward correction, T f, and of logit smoothing, softmax(S h); NaN for the other
-        ways); unlearned and memorised, as in `grid.landscape_table`; train_size and `RECIPE`.
+        pandas.DataFrame with data, noise, way, a (of labels from a file the share that is right),
+        p, seed, test_loss, clean_train_loss and test_accuracy as trained; predicted (loss on clean
+        labels of a network that has memorised its labels; inf for one-hot labels); corrected_test
+        and corrected_train (loss of the other output of forward correction, T f, and of logit
+        smoothing, softmax(S h); NaN for the other ways); unlearned and memorised, as in
+        `grid.landscape_table`; train_size and `RECIPE`.
     """
     import pandas as pd
 
@@ -68,7 +75,7 @@ def network_table(
     names = run_names(tensors)
     rows = [_network_row(spec, tensors[spec][-1]) | {"run": names[spec]} for spec in tensors]
     recipe = ["train_size", *RECIPE]
-    measured = ["run", "data", "noise", "a", "p", "seed", *PROTOCOLS, "test_accuracy", "train_loss"]
+    measured = ["run", "data", "noise", "p", "seed", *PROTOCOLS, "test_accuracy", "train_loss"]
     table = last[[*measured, *recipe]].merge(pd.DataFrame(rows), on="run", validate="one_to_one")
     M = source_of(table.data.iloc[0]).num_classes
     table["unlearned"] = unlearned_share(table.train_loss, table.floor, M)
@@ -85,11 +92,16 @@ def _network_row(spec: "RunSpec", tensors: "Tensors") -> dict[str, Any]:
     from scipy.special import softmax
 
     from lsnc_core import data
+    from lsnc_core.runs import prepare
 
     train, test = data.truth(spec.data, spec.train_size, spec.test_size)
     M, way = source_of(spec.data).num_classes, way_of(spec)
-    T = labels.noise_matrix(spec.noise, spec.a, M)
-    row = {"way": way, "predicted": label_noise.alpha_loss(memorised_output(way, T), T)}
+    T = matrix_of(spec.noise, spec.a, spec.data)
+    row = {
+        "way": way,
+        "a": clean_rate(spec.noise, spec.a, spec.data),
+        "predicted": label_noise.alpha_loss(memorised_output(way, T), T),
+    }
     for part, clean in (("test", test.numpy()), ("train", train.numpy())):
         logits = np.asarray(tensors[f"{part}_logits"], dtype=float)  # (N, M)
         loss = np.nan
@@ -99,8 +111,20 @@ def _network_row(spec: "RunSpec", tensors: "Tensors") -> dict[str, Any]:
             S = labels.smoothing_matrix(spec.p, M)
             loss = _cross_entropy(softmax(logits @ S.T, axis=1), clean)
         row[f"corrected_{part}"] = loss
-    noisy = labels.corrupt(train, T, spec.seed).numpy()
+    noisy = prepare.noisy_labels(spec, train, M).numpy()
     return row | {"floor": training_floor(way, T, noisy)}
+
+
+def clean_rate(noise: str, a: float, image_set: str) -> float:
+    """The share of labels that are right: a, or of labels from a file theirs, to four digits."""
+    from lsnc_core import data
+
+    return round(1 - data.given_labels(noise, image_set).rate, 4) if is_label_file(noise) else a
+
+
+def rates_of(networks: "pd.DataFrame", noise: str) -> list[float]:
+    """The clean rates that a table has of a noise, ascending."""
+    return sorted(set(networks.a[networks.noise == noise]))
 
 
 def _cross_entropy(probabilities: np.ndarray, clean: np.ndarray) -> float:
