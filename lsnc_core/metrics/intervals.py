@@ -195,7 +195,7 @@ def _resample(
     features, labels = check_samples(samples.features, samples.labels, K)
     labels = labels.cpu()
     counts, means = class_means(features, labels, K)
-    groups = draw_groups(labels, seed)
+    groups = draw_groups(labels, K, seed)
     single = (counts == 1).nonzero()[:, 0].tolist()
     replicates: dict[str, torch.Tensor] = {}
     refused = {"mce_15": MAXIMUM}
@@ -213,7 +213,7 @@ def _resample(
         remark = f"class {single[0]} has a single sample, whose spread cannot be estimated"
         refused |= dict.fromkeys(of_means, remark)
         # Without classes as strata the intervals of means of samples are rather too long.
-        groups = draw_groups(torch.zeros_like(labels), seed)
+        groups = draw_groups(torch.zeros_like(labels), 1, seed)
     if wanted & {"accuracy", *SCORES}:
         replicates |= score_replicates(samples.logits, labels, groups)
     values = {name: float(metric[0].abs().sum()) for name, metric in replicates.items()}

@@ -53,19 +53,19 @@ class Groups:
         return weights.scatter_(1, g, self.inside[y].gather(1, g))
 
 
-def draw_groups(strata: torch.Tensor, seed: int) -> Groups:
+def draw_groups(strata: torch.Tensor, K: int, seed: int) -> Groups:
     """Split the samples of each stratum at random into groups of sizes that differ by at most one.
 
-    Args: strata, int64 (N,); none may have a single sample, whose weight has nowhere to go.
+    The single sample of a stratum keeps its weight. Args: strata, int64 (N,) in 0..K-1; K; seed.
     """
     generator = torch.Generator().manual_seed(seed)
     strata = strata.cpu()
-    counts = torch.bincount(strata)
+    counts = torch.bincount(strata, minlength=K)
     order = torch.randperm(len(strata), generator=generator)
     order = order[strata[order].argsort(stable=True)]
     starts = counts.cumsum(0) - counts
     ranks = torch.arange(len(strata)) - starts[strata[order]]
-    # each stratum starts at a group of its own, so that small ones do not share theirs
+    # each stratum starts at a random group, so that small ones seldom share theirs
     first = torch.randint(GROUPS, counts.shape, generator=generator)
     members = torch.empty_like(strata)
     members[order] = (ranks + first[strata[order]]) % GROUPS

@@ -76,7 +76,7 @@ def test_equal_confidences_share_the_bins_of_equal_numbers():
 
 def test_replicates_are_metrics_of_weighted_samples():
     samples = samples_of(SIZES)
-    y, groups = samples.labels, draw_groups(samples.labels, 3)
+    y, groups = samples.labels, draw_groups(samples.labels, 5, 3)
     _, means = class_means(samples.features, y, 5)
     values = CollapseReplicates(samples.features, y, means, groups, samples.W, None).values()
     weights = groups.weights(slice(None))
@@ -99,7 +99,7 @@ def test_replicates_have_the_variance_of_stratified_means():
     textbook = sum(float(n) * float(x[y == k].var()) for k, n in enumerate(SIZES)) / len(y) ** 2
     found = []
     for seed in range(400):
-        means = mean_replicates(x[None], draw_groups(y, seed))[0]
+        means = mean_replicates(x[None], draw_groups(y, 5, seed))[0]
         assert means[0] == pytest.approx(float(x.mean()))
         found.append((GROUPS - 1) / GROUPS * float((means[1:] - means[0]).square().sum()))
     found = torch.tensor(found)
@@ -234,7 +234,7 @@ def test_reasons_for_no_interval():
 
 
 def test_absent_classes_are_left_out():
-    samples = samples_of(torch.tensor([30, 0, 40, 25]))
+    samples = samples_of(torch.tensor([30, 0, 40, 25, 0]))
     with pytest.warns(UserWarning, match="no samples"):
         reference = neural_collapse(samples.features, samples.labels, samples.W).values
     found = metric_intervals(samples, names=["nc1_trace", "nc3_distance_sample_mean"])
