@@ -25,6 +25,7 @@ from lsnc_core.papers.chen.drawing import (
     draw_seed_means,
     loss_ceiling,
     mean_grid,
+    nearest_rates,
     rough_cells,
     slice_panels,
     slice_title,
@@ -302,6 +303,9 @@ def _describe_sizes(table: "pd.DataFrame") -> str:
     )
 
 
+SLICES = (0.5, 0.8)  # clean rates of Figure 6, if no others are asked for
+
+
 @figure(
     "chen-figure-6",
     number="Figure 6",
@@ -314,10 +318,11 @@ def _describe_sizes(table: "pd.DataFrame") -> str:
 def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
     """Slices at fixed a: the formula as a line, measured means with 95 % intervals over seeds.
 
-    Args: table, from `landscape_table`; rates, a panel each.
+    Args: table, from `landscape_table`; rates, a panel each, none for those nearest to
+    `SLICES`.
     Raises: UsageError, for a clean rate that the table does not have.
     """
-    rates = check_rates(table, rates)
+    rates = check_rates(table, rates or nearest_rates(table, SLICES))
     M = class_count(table)
     drawing, panels = slice_panels(len(rates))
     p = np.linspace(0.02, 0.999, 400)

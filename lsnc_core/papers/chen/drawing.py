@@ -153,6 +153,17 @@ def check_rates(table: "pd.DataFrame", rates: Sequence[float]) -> list[float]:
     return rates
 
 
+def nearest_rates(table: "pd.DataFrame", wanted: Sequence[float]) -> list[float]:
+    """The clean rates of a table that lie nearest to those wanted, each once.
+
+    >>> import pandas as pd
+    >>> nearest_rates(pd.DataFrame({"a": [0.6, 0.7, 0.8]}), (0.5, 0.8))
+    [0.6, 0.8]
+    """
+    known = sorted(set(table.a))
+    return sorted({min(known, key=lambda a: abs(a - rate)) for rate in wanted})
+
+
 def slice_panels(count: int) -> "tuple[Figure, np.ndarray]":
     """A figure with panels beside each other that share the axis of the loss: `count` of them."""
     from matplotlib import pyplot as plt
