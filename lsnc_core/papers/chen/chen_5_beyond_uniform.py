@@ -320,7 +320,9 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
     """
     cases = []
     general = [noise for noise, ways in ways_by_noise(networks).items() if "posterior" in ways]
-    cells = [(noise, a) for noise in general for a in rates_of(networks, noise)]
+    cells = []
+    for noise in general:
+        cells += [(noise, a) for a in rates_of(networks, noise)]
     for (noise, a), other in itertools.product(cells, ("mean field", "none")):
         losses = losses_by_way(networks, noise, a, column)
         name = f"{Path(noise).name}, posterior minus {other}, {rate_name(a)}"
