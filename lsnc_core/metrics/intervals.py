@@ -143,6 +143,17 @@ def metric_intervals(
     than a fifth of the scatter between class means is the means' own noise; nor for NC1 where the
     correction of its bias exceeds a factor 1.2, as where two classes hardly differ.
 
+    Simulated coverage of the 95 % interval, 500 sets each, normal noise, K = 10, D = 64:
+
+        samples per class    nc1_trace    nc2_means    nc3_distance    nc3_product    accuracy
+        500                  .948         .952         .964            .954           .938
+        50                   .936         .962         .972            .960           .954
+
+    At 50 the metrics of the samples are biased by -0.7, +1.2, +3.9, +1.6 and 0 standard deviations
+    of the estimates, the estimates by at most 0.1; nc1_quotient and nc1_cdnv cover .91, NLL and
+    Brier score .95. Calibration errors and equiangularity cover .97 to 1: their intervals are
+    longer than needed. `benchmarks/metric_coverage.py` has more cases.
+
     Args:
         samples: of at least two classes.
         level: how often the interval shall hold the population's value, in (0, 1).
