@@ -1,5 +1,7 @@
 """Labels from a file among the noises: what is trained, drawn and decided, through the notebook."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -47,7 +49,7 @@ def test_a_file_has_its_ways_at_one_rate(human):
     mine = [spec for spec in specs if spec.noise == human]
     T = data.given_labels(human, "digits").matrix
     ways = [(noise_networks.way_of(spec), spec.seed) for spec in mine]
-    expected = [(way, seed) for way in ("none", "mean field", "posterior") for seed in range(4)]
+    expected = list(itertools.product(("none", "mean field", "posterior"), range(4)))
     assert ways == expected and {spec.a for spec in mine} == {1.0}
     assert sorted({spec.p for spec in mine}) == pytest.approx([np.trace(T) / M, 1.0])
     assert np.trace(T) / M == pytest.approx(1 - MOVED / N)
