@@ -320,19 +320,6 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
     """
     cases = []
     general = [noise for noise, ways in ways_by_noise(networks).items() if "posterior" in ways]
-<<<<<<< HEAD
-    cells = []
-    for noise in general:
-        cells += [(noise, a) for a in rates_of(networks, noise)]
-    for (noise, a), other in itertools.product(cells, ("mean field", "none")):
-        losses = losses_by_way(networks, noise, a, column)
-        name = f"{Path(noise).name}, posterior minus {other}, {rate_name(a)}"
-        premises = way_premises(networks, noise, a, ("posterior", other))
-        settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "premises": premises}
-        # one paired difference per seed: same initial weights, label noise and batch order
-        differences = losses["posterior"] - losses[other]
-        cases.append(claims.seed_case(name, "difference", differences, **settings))
-=======
     for noise in general:
         for a, other in itertools.product(rates_of(networks, noise), ("mean field", "none")):
             losses = losses_by_way(networks, noise, a, column)
@@ -342,7 +329,6 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
             # one paired difference per seed: same initial weights, label noise and batch order
             differences = losses["posterior"] - losses[other]
             cases.append(claims.seed_case(name, "difference", differences, **settings))
->>>>>>> 4e5dd1f8b164e1b737d1b3c44c7f049f843aedf4
     tried_on = place(networks, PROTOCOLS[column])
     if not cases:
         # under symmetric noise the posterior is the mean field

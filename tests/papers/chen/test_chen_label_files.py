@@ -1,10 +1,7 @@
 """Labels from a file among the noises: what is trained, drawn and decided, through the notebook."""
 
 import itertools
-<<<<<<< HEAD
-=======
 
->>>>>>> 4e5dd1f8b164e1b737d1b3c44c7f049f843aedf4
 import numpy as np
 import pytest
 import torch
