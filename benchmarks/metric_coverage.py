@@ -268,7 +268,10 @@ def bootstrap_values(features: torch.Tensor, W: torch.Tensor, seed: int) -> dict
     statistics = Statistics(counts, means, basis, inside.mT @ inside / (K * n), squares)
     rows = collapse_values_of_many(statistics, W.double().expand(1 + RESAMPLES, -1, -1))
     names = ("nc1_trace", "nc2_means", "nc3_distance")
-    return {name: torch.tensor([values[name] for values in rows]) for name in names}
+    columns = {}
+    for name in names:
+        columns[name] = torch.tensor([values[name] for values in rows], dtype=torch.float64)
+    return columns
 
 
 def bootstrap_rows(case: str, population: Population, n: int, sets: int) -> Iterator[dict]:
