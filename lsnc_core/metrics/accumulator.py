@@ -8,13 +8,13 @@ import torch
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import check_classes
 from lsnc_core.metrics.collapse import Values, collapse_values
+from lsnc_core.metrics.settings import one_thread, usual_defaults
 from lsnc_core.metrics.statistics import (
     Statistics,
     check_samples,
     refuse_not_finite,
     span_of_means,
 )
-from lsnc_core.metrics.threads import one_thread
 
 STATES = ("counts", "means", "scatter", "class_scatter", "misplaced")
 # Samples are collected until there are so many, or their features so many numbers, and then
@@ -40,7 +40,7 @@ def _exactly(device: torch.device) -> Iterator[None]:
     One thread does all but the product of `_gram`, for which numpy has threads of its own.
     """
     off = torch.autocast(device.type, enabled=False)
-    with torch.inference_mode(False), torch.no_grad(), off, one_thread():
+    with torch.inference_mode(False), torch.no_grad(), off, one_thread(), usual_defaults():
         yield
 
 
@@ -164,6 +164,7 @@ class NeuralCollapse:
         self.D, self.float64 = num_features, float64
         self.reset()
 
+    @usual_defaults()
     def reset(self) -> None:
         """Forget all samples."""
         self._state = {

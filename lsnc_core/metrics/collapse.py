@@ -48,8 +48,8 @@ from lsnc_core.metrics.geometry import (
     simplex_distance_of_product,
     without_rounding,
 )
+from lsnc_core.metrics.settings import one_thread, usual_defaults
 from lsnc_core.metrics.statistics import GLOBAL_MEANS, Statistics, check_samples, describe
-from lsnc_core.metrics.threads import one_thread
 from lsnc_core.metrics.two_passes import FirstPass, SecondPass
 
 # Metrics that depend on mu_G; each also exists with the suffix for the mean of all samples.
@@ -273,6 +273,7 @@ def _all_values(
     return by_classes | values | renamed
 
 
+@usual_defaults()
 @one_thread()
 def collapse_values(
     statistics: Statistics, W: torch.Tensor | None = None, b: torch.Tensor | None = None
@@ -297,6 +298,7 @@ def collapse_values(
     return Values(values)
 
 
+@usual_defaults()
 @one_thread()
 def collapse_values_of_many(
     statistics: Statistics, W: torch.Tensor, b: torch.Tensor | None = None

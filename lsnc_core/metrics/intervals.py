@@ -22,7 +22,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics.calibration import SCORES
@@ -37,6 +36,7 @@ from lsnc_core.metrics.replicates import (
     nearest_mean_hits,
     score_replicates,
 )
+from lsnc_core.metrics.settings import usual_defaults
 from lsnc_core.metrics.statistics import Statistics, check_samples
 
 EXACT = ("nc2_W", "nc2_W_centred", "nc2_W_equinorm", "nc2_W_equiangular", "W_norm")
@@ -44,12 +44,14 @@ LOGARITHM = ("nc1_trace", "nc1_trace_over_K", "nc1_quotient", "nc1_cdnv", "means
 SQUARE = (
     "nc2_means",
     "nc2_means_equinorm",
+    "nc2_log_inverse_distance_cv",
     "nc3_product",
     "nc3_product_W_centred",
     "nc3_distance",
     "nc3_distance_W_centred",
     "W_mu_plus_b",
 )
+REAL = ("nc2_log_inverse_distance",)
 IS_SQUARE = ("nc3_distance_squared", "nc3_distance_squared_W_centred")
 MEANS = ("nll", "brier")
 SHARES = tuple(SECOND_PASS)
@@ -128,6 +130,7 @@ class _Limits:
     gain: float = 0.0
 
 
+@usual_defaults()
 def metric_intervals(
     samples: Samples,
     *,
@@ -168,6 +171,7 @@ def metric_intervals(
     return {name: _interval(name, metric, level) for name, metric in resampled.items()}
 
 
+@usual_defaults()
 def compare_intervals(
     a: Samples,
     b: Samples,
@@ -227,7 +231,11 @@ def _resample(
         groups = draw_groups(torch.zeros_like(labels), 1, seed)
     if wanted & {"accuracy", *SCORES}:
         replicates |= score_replicates(samples.logits, labels, groups)
-    values = {name: float(metric[0].abs().sum()) for name, metric in replicates.items()}
+    # a vector of replicates holds the terms of a sum of absolute values
+    values = {
+        name: float(metric[0].abs().sum() if metric.ndim > 1 else metric[0])
+        for name, metric in replicates.items()
+    }
     if wanted & set(NEAREST):
         chosen = samples.logits.argmax(1).cpu()
         hits = nearest_mean_hits(features, labels, chosen, means, samples.centroids)
@@ -280,6 +288,8 @@ def _limits(name: str, metric: _Resampled, level: float) -> _Limits | str:
     base, x = name.removesuffix(SAMPLE_MEAN), metric.replicates
     if metric.remark or x is None:
         return metric.remark or UNKNOWN
+    from scipy import stats  # imported where it is used: it takes longer than the metrics
+
     quantile = float(stats.t.ppf((1 + level) / 2, GROUPS - 1))
     if base in EXACT:
         return _Limits(metric.value, metric.value, metric.value, x)
@@ -329,6 +339,8 @@ def _square_limits(squares: torch.Tensor, quantile: float) -> tuple[float, float
 
 def _share_limits(shares: torch.Tensor, quantile: float, N: int, level: float) -> _Limits:
     """Clopper and Pearson's limits at the effective number of samples."""
+    from scipy import stats
+
     error = float(_jackknife(shares)[1])
     share, size = float(shares[0].clamp(0, 1)), float(N)
     if 0 < share < 1 and error > 0:
@@ -381,6 +393,8 @@ def _difference(name: str, a: _Resampled, b: _Resampled, level: float) -> Metric
         remark = one if isinstance(one, str) else str(other)
         return MetricInterval(value, math.nan, None, None, remark)
     base, estimate = name.removesuffix(SAMPLE_MEAN), other.estimate - one.estimate
+    from scipy import stats  # imported where it is used: it takes longer than the metrics
+
     quantile = float(stats.t.ppf((1 + level) / 2, GROUPS - 1))
     if base in EXACT:
         return MetricInterval(value, value, value, value, OF_W)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from lsnc_core.errors import UsageError
+from lsnc_core.metrics.settings import usual_defaults
 from lsnc_core.metrics.statistics import (
     CHUNK,
     Statistics,
@@ -34,6 +35,7 @@ class FirstPass:
     Sums are float64, on the device of the features. Memory: O(K D) and one chunk.
     """
 
+    @usual_defaults()
     def __init__(self, K: int) -> None:
         self.K = K
         self.D: int | None = None  # known after the first batch
@@ -72,6 +74,7 @@ class SecondPass:
     Memory: O(K D) and one chunk. Raises: UsageError as `refuse_not_finite`.
     """
 
+    @usual_defaults()
     def __init__(
         self,
         first: FirstPass,

@@ -10,7 +10,7 @@ import torch
 
 from lsnc_core import losses
 from lsnc_core.errors import UsageError
-from lsnc_core.runs.defaults import usual_defaults
+from lsnc_core.metrics.settings import usual_defaults
 
 
 @usual_defaults()

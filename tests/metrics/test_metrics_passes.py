@@ -1,5 +1,6 @@
 """Batches in every container, tokens and pixels, hidden layers, compiled parts, user's defaults."""
 
+import sys
 import warnings
 from collections import UserDict
 
@@ -9,7 +10,20 @@ import torch
 from torch import nn
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics import CollapseHistory, calibration_scores, measure, neural_collapse, predict
+from lsnc_core.metrics import (
+    CollapseHistory,
+    NeuralCollapse,
+    calibration_scores,
+    energy,
+    fit_temperature,
+    measure,
+    nc1_by_correctness,
+    neural_collapse,
+    ood_auroc,
+    predict,
+    reliability,
+)
+from lsnc_core.metrics.intervals import Samples, metric_intervals
 
 N, D, K = 60, 8, 4
 
@@ -290,20 +304,39 @@ def test_compiled_models_are_measured_as_they_would_be_uncompiled(part):
     assert values(measure(model, PARTS)) == pytest.approx(PLAIN, rel=1e-5, abs=1e-7)
 
 
-@pytest.fixture
-def own_defaults():
-    """Another default device and type, as a user may have set them."""
+def in_memory():
+    """What the functions for features and logits in memory give."""
+    net = Net()
+    with torch.no_grad():
+        h = net.body(X).relu()
+        z = net.fc(h)
+    W, b = net.fc.weight.detach(), net.fc.bias.detach()
+    one_pass = NeuralCollapse(K, 6)
+    one_pass.update(h, Y)
+    found = dict(neural_collapse(h, Y, W, b).values) | calibration_scores(z, Y)
+    found |= {f"one pass {name}": value for name, value in one_pass.compute(W, b).items()}
+    found |= nc1_by_correctness(h, z.argmax(1), Y, K)
+    found["temperature"] = fit_temperature(z, Y).value
+    found["temperature by ECE"] = fit_temperature(z, Y, by="ece").value
+    found["out of distribution"] = ood_auroc(energy(z), energy(z + 1))
+    diagram = reliability(z, Y, equal_mass=True)
+    found |= {f"accuracy {k}": float(value) for k, value in enumerate(diagram.accuracy)}
+    intervals = metric_intervals(Samples(h, z, Y, W, b))
+    found |= {f"high {name}": interval.high or 0.0 for name, interval in intervals.items()}
+    found |= {f"measured {name}": value for name, value in values(measure(net, PARTS)).items()}
+    return found
+
+
+def test_the_users_default_device_and_type_do_not_matter(monkeypatch):
+    expected = in_memory()
+    usual = Net
+    monkeypatch.setattr(sys.modules[__name__], "Net", lambda: network)
+    network = usual()
     torch.set_default_device("meta")
     torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_device(None)
-    torch.set_default_dtype(torch.float32)
-
-
-def test_the_users_default_device_and_type_do_not_matter(own_defaults):
-    model = Net.__new__(Net)
-    with torch.device("cpu"):
+    try:
+        found = in_memory()
+    finally:
+        torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
-        model.__init__()
-        torch.set_default_dtype(torch.float64)
-    assert values(measure(model, PARTS)) == pytest.approx(PLAIN, rel=1e-5, abs=1e-7)
+    assert found == pytest.approx(expected, rel=1e-6, nan_ok=True)
