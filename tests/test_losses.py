@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lsnc_core import labels, losses, models
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import spec
+from lsnc_core.runs import key, spec
 
 
 def random_case(seed, shape):
@@ -217,3 +217,13 @@ def test_without_masked_classes_losses_by_name_have_the_bits_of_those_that_train
     values = [trains(leaves[0], targets), SOFTMAX_LOSSES[name](leaves[1], targets)]
     gradients = [torch.autograd.grad(v.sum(), x)[0] for v, x in zip(values, leaves, strict=True)]
     assert torch.equal(*values) and torch.equal(*gradients)
+
+
+def test_the_mask_is_no_part_of_the_cache_key():
+    source = key.read_module("losses.py")
+    changed = source.replace("torch.finfo(logits.dtype).min / 2", "-1e4")
+    assert changed != source
+    other = key.Package(lambda name: changed if name == "losses.py" else key.read_module(name))
+    assert other.engine == key.package().engine
+    for name in losses.LOSSES:
+        assert other.entry("loss", name) == key.package().entry("loss", name)
