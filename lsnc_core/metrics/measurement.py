@@ -1,6 +1,5 @@
 """What `measure` gives: a tidy table, and short views of it."""
 
-import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -117,6 +116,8 @@ class Measurement:
         return str(self)
 
     def _repr_html_(self) -> str:
+        import html
+
         remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self.remarks)
         return self._shown().to_html() + remarks
 
