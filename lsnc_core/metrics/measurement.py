@@ -127,8 +127,9 @@ def compare(a: Measurement, b: Measurement, *, level: float = 0.95) -> "pd.DataF
 
     Args: a, b, from `measure` with intervals=True and a loader that gave both models the same
     samples in the same order; level, how often an interval shall hold the population's difference.
-    Returns: pandas.DataFrame with the columns split, metric, a and b (values of these samples),
-    value (b - a), estimate, low, high and remark, see `lsnc_core.metrics.MetricInterval`.
+    Returns: pandas.DataFrame with the index split, metric and the columns a, b (values of these
+    samples), and of the difference b - a estimate, low, high and remark, see
+    `lsnc_core.metrics.MetricInterval`.
     Raises: UsageError for measurements without intervals, or of other splits or samples.
     """
     import pandas as pd
@@ -146,7 +147,7 @@ def compare(a: Measurement, b: Measurement, *, level: float = 0.95) -> "pd.DataF
         for name, interval in found.items():
             values = {key: _value(one, split, name) for key, one in (("a", a), ("b", b))}
             rows.append({"split": split, "metric": name} | values | asdict(interval))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop(columns="value").set_index(["split", "metric"])
 
 
 def _value(measured: Measurement, split: str, name: str) -> float:

@@ -93,18 +93,18 @@ def test_intervals_are_those_of_the_features_in_memory():
 def test_two_models_are_compared_on_the_same_samples():
     one, other = network(0), network(1, width=7)
     a, b = (measure(model, {"test": TEST}, intervals=True) for model in (one, other))
-    table = compare(a, b).set_index("metric")
+    table = compare(a, b).loc["test"]
     expected = compare_intervals(outputs(one, TEST), outputs(other, TEST))
     for name, interval in expected.items():
         row = table.loc[name]
-        assert row.value == pytest.approx(interval.value, rel=1e-4, abs=1e-6, nan_ok=True)
+        difference = pytest.approx(interval.value, rel=1e-4, abs=1e-6, nan_ok=True)
+        assert row.b - row.a == difference
         if interval.low is not None:
             assert (row.low, row.high) == pytest.approx(
                 (interval.low, interval.high), rel=1e-3, abs=1e-5
             )
-    assert table.b.accuracy - table.a.accuracy == pytest.approx(table.value.accuracy)
-    same = compare(a, a).set_index("metric")
-    assert same.value.dropna().eq(0).all() and same.low.accuracy <= 0 <= same.high.accuracy
+    same = compare(a, a).loc["test"]
+    assert same.estimate.dropna().eq(0).all() and same.low.accuracy <= 0 <= same.high.accuracy
 
 
 def test_what_cannot_be_compared_is_refused():
