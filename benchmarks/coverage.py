@@ -204,8 +204,8 @@ def tidy(curves: dict[str, np.ndarray], kept: np.ndarray, rates: np.ndarray) -> 
 
 
 def difference_rows(sets: int) -> Iterator[dict]:
-    """Argmin against noisy labels minus that against clean ones, paired by seed: on the grid of
-    p as recorded; and on tenths with a tenth of the noise, as of many more images.
+    """Argmin against noisy labels minus that against clean ones: on the grid of p as recorded; and
+    on tenths with a tenth of the noise, as of many more images.
     """
     for columns in (("test_beta", "test_loss"), ("train_beta", "clean_train_loss")):
         grid = Landscape(BETA, columns)
@@ -237,7 +237,7 @@ def difference_rows(sets: int) -> Iterator[dict]:
                     few = scale == 1 and seeds == min(SEEDS)
                     for level in LEVELS if few else LEVELS[:1]:
                         found = argmin_differences(table, "one", "other", level=level)
-                        intervals = found[["mean", "low", "high"]].to_numpy()
+                        intervals = found[["difference", "low", "high"]].to_numpy()
                         yield row("argmin difference", case, seeds, level, intervals, truth)
 
 

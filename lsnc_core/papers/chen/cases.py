@@ -104,7 +104,7 @@ def difference_cases(
     **settings: float | str,
 ) -> list[Case]:
     """A case at each clean rate of four seeds or more: argmin over p of one column minus that of
-    another, paired by seed.
+    another.
 
     Args:
         table, other: as for `minima.argmin_differences`.
@@ -118,7 +118,7 @@ def difference_cases(
 
         def interval(level: float, part=part, partner=partner) -> tuple[float, float, float]:
             (row,) = argmin_differences(part, *columns, partner, level).itertuples()
-            return row.mean, row.low, row.high
+            return row.difference, row.low, row.high
 
         premises = case_premises(part if partner is None else partner, columns[1])
         details = {"premises": premises, "deciding": in_range(a), "form": "+.3f"}

@@ -384,7 +384,7 @@ def decide_c3(
 
 @decides(C4)
 def decide_c4(claim: Claim, table: "pd.DataFrame", column: str) -> Verdict:
-    """C4 on networks: p of least loss on noisy labels minus that on clean ones, paired by seed, for
+    """C4 on networks: p of least loss on noisy labels minus that on clean ones, for
     1/M <= a < 1.
 
     Args: table, from `beta_table`; column, of `NOISY`.

@@ -313,7 +313,7 @@ def draw_figure_11(table: "pd.DataFrame") -> Drawing:
     )
 )
 def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
-    """C7: p of highest accuracy minus p of lowest loss, paired by seed, at each clean rate below 1.
+    """C7: p of highest accuracy minus p of lowest loss at each clean rate below 1.
 
     Args: table, from `accuracy_table`.
     """

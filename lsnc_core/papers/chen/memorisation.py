@@ -147,7 +147,7 @@ def _describe_best(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
     )
 )
 def decide_c19(claim: Claim, table: "pd.DataFrame") -> Verdict:
-    """C19: p of highest accuracy minus p of lowest loss at equal memorisation, paired by seed.
+    """C19: p of highest accuracy minus p of lowest loss at equal memorisation.
 
     Args: table, from `memorisation_table`.
     """

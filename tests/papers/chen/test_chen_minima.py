@@ -84,10 +84,11 @@ def test_of_nothing_but_diverged_networks_there_is_no_minimum():
 def test_differences_of_argmins_are_those_of_the_curves_and_need_four_finite_seeds():
     table = chen_3_beta.beta_table(noisy_runs(rates=(0.5,), noise=0))
     (row,) = argmin_differences(table, "test_beta", "test_loss").itertuples()
-    assert row.mean == pytest.approx(0.5**2 + 0.5**2 / 9 - 0.5, abs=0.01)
-    # without noise, the interval is what two fits to the same points differ by
-    assert row.high - row.mean == pytest.approx(row.mean - row.low)
-    assert 0 < row.high - row.low < 0.02
+    assert row.difference == pytest.approx(0.5**2 + 0.5**2 / 9 - 0.5, abs=0.01)
+    # as far from the difference as both argmins' intervals together
+    ends = [find_minima(table, column).iloc[0] for column in ("test_beta", "test_loss")]
+    below = math.hypot(ends[0].argmin - ends[0].low, ends[1].high - ends[1].argmin)
+    assert row.low == pytest.approx(row.difference - below, abs=1e-9) and row.low < row.high
     assert argmin_differences(table[table.seed < 3], "test_beta", "test_loss").empty
     table.loc[0, "test_loss"] = math.nan
     (row,) = argmin_differences(table, "test_beta", "test_loss").itertuples()
@@ -107,12 +108,13 @@ def test_an_argmin_that_is_a_bare_grid_point_is_open_to_the_cells_centres_and_up
     table.columns = ["seed", "p"]
     table = table.assign(a=0.5, memorised=True, one=(table.p - 0.95).abs(), other=table.p)
     (row,) = argmin_differences(table, "one", "other").itertuples()
-    low, high = centre(0.7, 0.95) - centre(0.2, 0.3), 1 - 0.2
-    assert (row.mean, row.low, row.high) == pytest.approx((0.75, low, high), abs=1e-6)
+    first, second = centre(0.7, 0.95), centre(0.2, 0.3)  # how far each may lie inside the grid
+    low, high = 0.75 - math.hypot(0.95 - first, second - 0.2), 0.75 + 0.05
+    assert (row.difference, row.low, row.high) == pytest.approx((0.75, low, high), abs=1e-6)
     same = table.assign(other=table.one)
     (row,) = argmin_differences(same, "one", "other").itertuples()
-    width = 1 - centre(0.7, 0.95)
-    assert row.mean == 0 and (row.low, row.high) == pytest.approx((-width, width), abs=1e-6)
+    width = math.hypot(1 - 0.95, 0.95 - centre(0.7, 0.95))
+    assert row.difference == 0 and (row.low, row.high) == pytest.approx((-width, width), abs=1e-6)
     minima = find_minima(table, "one")[["argmin", "low", "high"]].to_numpy()
     assert minima == pytest.approx(np.array([[0.95, centre(0.7, 0.95), 1]]), abs=1e-6)
     # p = 1 is excluded where the seeds tell its loss from the lowest
