@@ -86,7 +86,7 @@ def test_differences_of_argmins_are_those_of_the_curves_and_need_four_finite_see
     (row,) = argmin_differences(table, "test_beta", "test_loss").itertuples()
     assert row.difference == pytest.approx(0.5**2 + 0.5**2 / 9 - 0.5, abs=0.01)
     # as far from the difference as both argmins' intervals together
-    ends = [find_minima(table, column).iloc[0] for column in ("test_beta", "test_loss")]
+    ends = [next(find_minima(table, column).itertuples()) for column in ("test_beta", "test_loss")]
     below = math.hypot(ends[0].argmin - ends[0].low, ends[1].high - ends[1].argmin)
     assert row.low == pytest.approx(row.difference - below, abs=1e-9) and row.low < row.high
     assert argmin_differences(table[table.seed < 3], "test_beta", "test_loss").empty
