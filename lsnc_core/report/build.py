@@ -82,10 +82,19 @@ def _write_pages(site: Site) -> None:
 
 def _assets(folder: Path) -> None:
     """Write the style sheet, and MathJax from its package: one copy for all pages."""
-    from pygments.formatters import HtmlFormatter
-
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    highlight = HtmlFormatter(style="default").get_style_defs(".highlight")
-    pages.write(folder / "style.css", style + highlight)
+    pages.write(folder / "style.css", _style())
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
     pages.write(folder / "mathjax.js", mathjax.read_text(encoding="utf-8"))
+
+
+def _style() -> str:
+    """One style sheet of all in the templates: `style.css` first, code in light and dark last."""
+    from pygments.formatters import HtmlFormatter
+
+    first = TEMPLATES / "style.css"
+    others = sorted(path for path in TEMPLATES.glob("*.css") if path != first)
+    parts = [path.read_text(encoding="utf-8") for path in (first, *others)]
+    parts.append(HtmlFormatter(style="default").get_style_defs(".highlight"))
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    parts.append(f"@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n")
+    return "\n".join(parts)
