@@ -170,7 +170,7 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str]) -> None:
 def write_figure(data: dict, folder: Path) -> list[str]:
     """Write a figure's files, named after it; give their endings.
 
-    Args: data, as in `Figure.data`.
+    Args: data, as from `Figure.carried`; without `pdf` none is written.
 
     Raises: UsageError.
     """

@@ -176,7 +176,7 @@ def draw_figure(request: Request, name: str) -> list[Path]:
     torch.set_num_threads(schedule.threads())
     figure = redraw.draw(entry, source_of(entry.name), name, request.settings[entry.name])
     folder = request.folder / "figures"
-    return [folder / f"{name}.{ending}" for ending in pages.write_figure(figure.data, folder)]
+    return [folder / f"{name}.{ending}" for ending in pages.write_figure(figure.carried(), folder)]
 
 
 def check_folders(request: Request) -> None:

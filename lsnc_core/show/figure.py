@@ -55,8 +55,7 @@ class Figure:
         drawing: matplotlib figure.
         table: pandas.DataFrame of every plotted value, offered for download.
         data: what the report reads: name, title, paper (the paper's statement), ours (the caption),
-            alt, numbers (rows of text, the header first; none without `numbers`), svg, csv, pdf (in
-            base 64).
+            alt, numbers (rows of text, the header first; none without `numbers`), svg, csv.
     """
 
     def __init__(
@@ -76,13 +75,16 @@ class Figure:
         self.data["numbers"] = [] if numbers is None else _rows(numbers)
         self.data["svg"] = svg_text(drawing)
         self.data["csv"] = table.to_csv(index=False, float_format="%.9g")
-        self.data["pdf"] = base64.b64encode(pdf_bytes(drawing)).decode()
+
+    def carried(self) -> dict[str, Any]:
+        """The data with `pdf`, the drawing as PDF in base 64, made only where it is asked for."""
+        return self.data | {"pdf": base64.b64encode(pdf_bytes(self.drawing)).decode()}
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {
             "text/plain": self.data["alt"],
             "text/html": figure_html(self.data),
-            FIGURE_TYPE: self.data,
+            FIGURE_TYPE: self.carried(),
         }
 
 

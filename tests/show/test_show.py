@@ -79,8 +79,7 @@ def test_the_same_figure_gives_the_same_pdf_and_another_gives_another():
     first = pdf_bytes(picture())
     assert first.startswith(b"%PDF-") and first == pdf_bytes(picture())
     assert first != pdf_bytes(picture(2.0)) and b"/CreationDate" not in first
-    data = a_figure().data
-    assert base64.b64decode(data["pdf"]) == first
+    assert base64.b64decode(bundle(a_figure())[show.FIGURE_TYPE]["pdf"]) == first
 
 
 def test_a_caption_shows_a_sentence_and_folds_the_rest():
