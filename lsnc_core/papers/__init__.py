@@ -77,6 +77,14 @@ def equations() -> Iterator[Equation]:
         yield from paper.equations
 
 
+def claim_names() -> dict[str, str]:
+    """The short names of the claims of all papers, by id."""
+    names: dict[str, str] = {}
+    for paper in papers():
+        names |= paper.claim_names
+    return names
+
+
 def shorten(names: Sequence[str]) -> str:
     """Names that end in numbers, runs of numbers as a range, each once.
 
