@@ -7,13 +7,14 @@ comes from them. `python -m lsnc_core.report.catalog` prints the table of the RE
 """
 
 import importlib
+import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from lsnc_core.papers.page import Equation, Page, Paper
+from lsnc_core.papers.page import Equation, Page, Paper, Setting
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,16 @@ def claim_names() -> dict[str, str]:
     for paper in papers():
         names |= paper.claim_names
     return names
+
+
+def settings(paper: Paper) -> Sequence[Setting]:
+    """The settings of a paper's experiments, from its module `deviations`; none for a folder that
+    has none.
+    """
+    name = f"{_packages()[paper]}.deviations"
+    if importlib.util.find_spec(name) is None:
+        return ()
+    return importlib.import_module(name).SETTINGS
 
 
 def shorten(names: Sequence[str]) -> str:

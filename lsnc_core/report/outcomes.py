@@ -18,8 +18,8 @@ MIXED = "mixed"
 # of a claim, in the order in which they are counted
 OUTCOMES = (HOLDS, MIXED, FAILS, UNDECIDED)
 RULE = (
-    "A claim that was tried on several data sets or in several ways has one answer for each and one "
-    "outcome: it holds if some answers hold and none fails, does not hold if some fail and none "
+    "A claim that was tried on several data sets or in several ways has one answer for each and "
+    "one outcome: it holds if some answers hold and none fails, does not hold if some fail and none "
     "holds, is mixed if some hold and some fail, and is not decidable here if none decides. "
     "Answers for which this profile measures nothing do not count, nor do recorded ones."
 )
@@ -36,7 +36,7 @@ def half_widths(case: dict) -> float:
 
     Returns:
         At least 1 where the whole interval lies in the range, below -1 where it lies outside, 0
-        with the estimate on the bound; infinite without an interval, NaN where nothing was measured.
+        with the estimate on the bound; infinite without an interval, NaN without a value.
 
     >>> case = {"value": 3, "low": 1, "high": 4, "at_least": 0, "at_most": None}
     >>> half_widths(case), half_widths(case | {"at_least": None, "at_most": 2})
@@ -143,6 +143,16 @@ class ClaimResult:
     def open_elsewhere(self) -> bool:
         """Whether some answers decide the claim and others leave it open."""
         return 0 < self._counts[UNDECIDED] < len(self.counted)
+
+    @property
+    def share(self) -> str:
+        """How many answers have the claim's outcome, e.g. "2 of 3 answers"; "" for a single one and
+        for a mixed claim.
+        """
+        number = len(self.counted)
+        if number < 2 or self.outcome == MIXED:
+            return ""
+        return f"{self._counts[self.outcome]} of {number} answers"
 
     @property
     def tally(self) -> str:

@@ -83,11 +83,8 @@ def say_whether_it_holds(headline: Sequence[ClaimResult], own: Sequence[ClaimRes
 
 
 def _reach(result: ClaimResult) -> str:
-    """How much of what was tried decides a claim, where it is not all of it."""
-    if not result.open_elsewhere:
-        return ""
-    decided = sum(answer["outcome"] != UNDECIDED for answer in result.counted)
-    return f" where decided, {decided} of {len(result.counted)} answers"
+    """How many answers decide a claim, where it is not all of them."""
+    return f" where decided, {result.share}" if result.open_elsewhere and result.share else ""
 
 
 def say_how_strongly(headline: Sequence[ClaimResult]) -> str:
@@ -157,8 +154,8 @@ def _misses(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
             for premise in unmet_premises(answer):
                 yield (
                     result.id,
-                    f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} because a "
-                    f"premise is missed: {premise['text']}",
+                    f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} "
+                    f"because a premise is missed: {premise['text']}",
                 )
 
 
@@ -169,7 +166,7 @@ def _doubts(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
             if answer["outcome"] == UNDECIDED and case is not None:
                 yield (
                     result.id,
-                    f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} because "
-                    f"the interval contains the bound: {words.named_effect(case)}, claimed "
+                    f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} "
+                    f"because the interval contains the bound: {words.named_effect(case)}, claimed "
                     f"{words.claimed(case)}",
                 )
