@@ -5,7 +5,7 @@ in SVG.
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lsnc_core.claims import UNDECIDED
 from lsnc_core.report import words
@@ -33,6 +33,7 @@ class Mark:
         x: position in half-widths, infinite without an interval.
         corners: of a recorded one's polygon.
         text: for a tooltip.
+        number: how many cases of one look it stands for.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Mark:
     x: float
     corners: int
     text: str
+    number: int = 1
 
     @property
     def percent(self) -> float:
@@ -113,10 +115,16 @@ class Row:
         return f"claims.html#{self.result.id}"
 
     @property
-    def effect(self) -> str:
+    def estimate(self) -> str:
         """The deciding case in numbers."""
         case = self.result.case
-        return words.named_effect(case) if case else "nothing was measured"
+        return words.estimate(case) if case else "nothing was measured"
+
+    @property
+    def quantity(self) -> str:
+        """What the deciding case measures, and where."""
+        case = self.result.case
+        return ", ".join(filter(None, [case["quantity"], case["name"]])) if case else ""
 
     @property
     def place(self) -> str:
@@ -132,9 +140,9 @@ class Row:
         parts = [words.distance(case)]
         if misses_premise(answer, case):
             parts.append("a premise is missed")
-        others = sum(mark.kind == "case" for mark in self.marks)
+        others = sum(mark.number for mark in self.marks if mark.kind == "case")
         if others:
-            parts.append(f"{others} other marks of this run")
+            parts.append(f"{others} other case{'s' * (others > 1)}")
         parts += [mark.text for mark in self.marks if mark.kind == "recorded"]
         return "; ".join(parts)
 
@@ -172,7 +180,7 @@ def _mark(kind: str, answer: dict, case: dict, place: str, corners: int = 4) -> 
     # a missed premise leaves a case open, whatever its numbers say
     outcome = UNDECIDED if hollow else case["outcome"]
     missed = ", a premise is missed" if hollow else ""
-    text = f"{place}: {words.named_effect(case)}: {outcome}{missed}, {words.distance(case)}"
+    text = f"{place}: {words.effect(case)}: {outcome}{missed}, {words.distance(case)}"
     return Mark(kind, outcome, hollow, case["level"] is None, half_widths(case), corners, text)
 
 
@@ -186,7 +194,7 @@ def _together(marks: Iterable[Mark]) -> Iterable[Mark]:
         first, *others = same
         if others:
             text = f"{first.text}; and {len(others)} more here"
-            first = Mark(**vars(first) | {"text": text})
+            first = replace(first, text=text, number=1 + len(others))
         yield first
 
 

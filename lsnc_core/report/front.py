@@ -53,8 +53,9 @@ def describe_runs(runs: "pd.DataFrame") -> str:
         images.append(f"{sizes} of {title}")
     networks, seeds = len(runs), runs.seed.nunique()
     minutes = max(1, round(runs.seconds.sum() / 60))
+    verb = "were" if networks > 1 else "was"
     return (
-        f"{networks:,} network{'s' * (networks > 1)} with {seeds} seed{'s' * (seeds > 1)} were "
+        f"{networks:,} network{'s' * (networks > 1)} with {seeds} seed{'s' * (seeds > 1)} {verb} "
         f"trained on {' and '.join(images)} training images in {minutes:,} process-minutes on "
         f"{' and '.join(sorted(set(runs.hardware)))}."
     )

@@ -19,8 +19,8 @@ MIXED = "mixed"
 OUTCOMES = (HOLDS, MIXED, FAILS, UNDECIDED)
 RULE = (
     "A claim that was tried on several data sets or in several ways has one answer for each and "
-    "one outcome: it holds if some answers hold and none fails, does not hold if some fail and none "
-    "holds, is mixed if some hold and some fail, and is not decidable here if none decides. "
+    "one outcome: it holds if some answers hold and none fails, does not hold if some fail and "
+    "none holds, is mixed if some hold and some fail, and is not decidable here if none decides. "
     "Answers for which this profile measures nothing do not count, nor do recorded ones."
 )
 
@@ -146,13 +146,14 @@ class ClaimResult:
 
     @property
     def share(self) -> str:
-        """How many answers have the claim's outcome, e.g. "2 of 3 answers"; "" for a single one and
-        for a mixed claim.
+        """How many answers have the claim's outcome, of a mixed one how many hold, e.g. "2 of 3
+        answers"; "" for a single one.
         """
         number = len(self.counted)
-        if number < 2 or self.outcome == MIXED:
+        if number < 2:
             return ""
-        return f"{self._counts[self.outcome]} of {number} answers"
+        alike = HOLDS if self.outcome == MIXED else self.outcome
+        return f"{self._counts[alike]} of {number} answers" + " hold" * (self.outcome == MIXED)
 
     @property
     def tally(self) -> str:

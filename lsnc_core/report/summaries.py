@@ -105,7 +105,7 @@ def say_how_strongly(headline: Sequence[ClaimResult]) -> str:
     case = deciding_case(answer)
     sizes = words.sizes(answer)
     return (
-        f"Deciding case of {result.id}: {words.named_effect(case)}, claimed {words.claimed(case)}, "
+        f"Deciding case of {result.id}: {words.effect(case)}, claimed {words.claimed(case)}, "
         f"{words.distance(case)}; on {words.place_within(answer)}"
         + (f", with {sizes}." if sizes else ".")
     )
@@ -126,6 +126,9 @@ def say_where_it_stops(headline: Sequence[ClaimResult], own: Sequence[ClaimResul
         _failures(headline), _misses(headline), _failures(rest), _misses(rest), _doubts(own)
     )
     reason = next(reasons, None)
+    silent = [result.id for result in own if not result.counted]
+    if reason is None and silent:
+        return f"Nothing was measured for {', '.join(silent)}."
     if reason is None:
         return "Every claim is decided, no premise is missed and nothing fails."
     name, text = reason
@@ -144,7 +147,7 @@ def _failures(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
             yield (
                 result.id,
                 f"{result.id}, “{result.name}”, does not hold on {words.place_within(answer)}: "
-                f"{words.named_effect(case)}, claimed {words.claimed(case)}",
+                f"{words.effect(case)}, claimed {words.claimed(case)}",
             )
 
 
@@ -167,6 +170,6 @@ def _doubts(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
                 yield (
                     result.id,
                     f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} "
-                    f"because the interval contains the bound: {words.named_effect(case)}, claimed "
+                    f"because the interval contains the bound: {words.effect(case)}, claimed "
                     f"{words.claimed(case)}",
                 )

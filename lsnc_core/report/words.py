@@ -50,9 +50,9 @@ def claimed(case: dict) -> str:
     return f"at most {number(high)}" if high is not None else "any number"
 
 
-def effect(case: dict) -> str:
-    """What was measured, with its interval, e.g. "LS/CE 0.853 [0.819, 0.889]"."""
-    text = " ".join([case["quantity"], number(case["value"])])
+def estimate(case: dict) -> str:
+    """The estimate with its interval, e.g. "0.853 [0.819, 0.889]"."""
+    text = number(case["value"])
     low, high = (-math.inf if case["low"] is None else case["low"], case["high"])
     high = math.inf if high is None else high
     if not low == case["value"] == high:
@@ -60,9 +60,10 @@ def effect(case: dict) -> str:
     return f"{text} {case['unit']}".rstrip()
 
 
-def named_effect(case: dict) -> str:
-    """`effect` after the case's name, where it has one."""
-    return ": ".join(filter(None, [case["name"], effect(case)]))
+def effect(case: dict) -> str:
+    """What was measured, where, and its estimate, e.g. "NC1: LS/CE 0.853 [0.819, 0.889]"."""
+    measured = f"{case['quantity']} {estimate(case)}"
+    return ": ".join(filter(None, [case["name"], measured]))
 
 
 def distance(case: dict) -> str:
