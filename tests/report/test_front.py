@@ -255,8 +255,7 @@ def page(folder, name):
 
 def test_the_front_page_counts_claims_and_links_every_row(site):
     index = page(site, "index.html")
-    (row,) = [row for row in index.texts("tr") if row.startswith("A paper")]
-    assert row == "A paper1 (1 in part open)011"
+    assert "A paper1 (1 in part open)011" in [row.strip() for row in index.texts("tr")]
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#")]
     assert links == [f"claims.html#{name}" for name in ("C1", "C1", "C3", "C3", "C4", "C4")]
     assert "3 networks with 2 seeds" in index.texts("p", class_="ran")[0]
