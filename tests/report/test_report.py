@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import math
+import shlex
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -17,10 +19,10 @@ from elements import Elements, bundle
 from matplotlib.figure import Figure as Canvas
 
 from lsnc_core import claims, papers, show
-from lsnc_core.claims import Case, Claim, Verdict
+from lsnc_core.claims import Case, Claim, Scale, Verdict
 from lsnc_core.errors import UsageError
-from lsnc_core.papers.page import Page, Paper
-from lsnc_core.report import build, pages, record
+from lsnc_core.papers.page import Page, Paper, Setting
+from lsnc_core.report import build, pages, record, sizes
 from lsnc_core.show import slider
 
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
@@ -152,7 +154,11 @@ def test_a_figure_lies_once_beside_the_pages_with_its_table(two_pages):
     (image,) = one.all("img")
     assert (image["src"], image["alt"]) == ("files/fig-1.svg", 'here: "x" < y')
     downloads = {link["href"] for link in one.all("a") if "download" in link}
-    assert downloads == {"files/fig-1.svg", "files/fig-1.csv"}
+    figure = {f"files/fig-1.{ending}" for ending in ("svg", "pdf", "csv")}
+    assert downloads == figure | {"files/one.ipynb"}
+    assert all((folder / "report" / address).stat().st_size for address in downloads)
+    (line,) = one.texts("span", class_="rebuild")
+    assert line == "Rebuild: ./run_all.sh --profile smoke --only one --figure fig-1"
 
 
 def test_a_page_links_to_pages_and_leaves_progress_and_widgets_out(two_pages):
@@ -161,13 +167,125 @@ def test_a_page_links_to_pages_and_leaves_progress_and_widgets_out(two_pages):
     assert page.all("a", href="one.html")[0]["text"] == "First <things>"
     targets = {link["href"] for link in one.all("a")}
     assert {"two.html", "https://arxiv.org/abs/2010.12648"} <= targets
-    assert not [target for target in targets if ".ipynb" in target]
+    assert {target for target in targets if ".ipynb" in target} == {"files/one.ipynb"}
     assert "training: 100%" not in read(folder / "report/one.html")
     assert one.texts("a", **{"aria-current": "page"}) == ["First <things>"]
     # without a kernel the widget's own HTML stands in
     assert len(two.all("div", class_="lsnc-frames")) == 1
     assert "model_id" not in read(folder / "report/two.html")
     assert "value = 1 < 5" in one.texts("details", class_="code")[0]
+
+
+def test_the_notebook_to_download_is_as_before_it_ran(two_pages):
+    folder, _ = two_pages
+    notebook = nbformat.read(folder / "report/files/one.ipynb", as_version=4)
+    ran = nbformat.read(folder / "notebooks/one.ipynb", as_version=4)
+    assert [cell.source for cell in notebook.cells] == [cell.source for cell in ran.cells]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    assert "widgets" not in notebook.metadata
+
+
+def test_the_command_under_a_figure_has_the_parameters_of_its_page(tmp_path, quick_assets):
+    executed(tmp_path, "one", [bundle(a_figure())])
+    path = tmp_path / "notebooks/one.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    cell = nbformat.v4.new_code_cell('profile = "auto"\nrates = [0.5]\nM = 10\nname = "a"')
+    cell.metadata["tags"] = ["parameters"]
+    notebook.cells.insert(1, cell)
+    given = {"profile": "smoke", "rates": [0.5, 0.8], "M": 10, "name": "b c"}
+    notebook.metadata["papermill"] = {"parameters": given}
+    nbformat.write(notebook, path)
+    build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+    (line,) = elements(tmp_path, "one").texts("span", class_="rebuild")
+    words = shlex.split(line.removeprefix("Rebuild: "))
+    given = ["-p", "name=b c", "-p", "rates=[0.5, 0.8]"]
+    assert words[3:] == ["--only", "one", *given, "--figure", "fig-1"]
+
+
+def test_the_sidebar_has_the_pages_of_this_report_alone(two_pages):
+    folder, _ = two_pages
+    one = elements(folder, "one")
+    there = {path.name for path in (folder / "report").glob("*.html")}
+    linked = [link["href"] for link in one.all("a") if link["href"].endswith(".html")]
+    assert set(linked) == there
+    (menu,) = one.texts("nav", **{"aria-label": "Pages"})
+    assert menu.index("Overview") < menu.index("A & B 2020") < menu.index("First <things>")
+    assert menu.index("First <things>") < menu.index("C 2021") < menu.index("Second things")
+    (turns,) = elements(folder, "two").texts("nav", class_="turns")
+    assert turns.split("\n") == ["", "Previous: First <things>", ""]
+
+
+def test_a_page_lists_its_headings_in_the_sidebar(tmp_path, quick_assets):
+    executed(tmp_path, "one", text="# A title\n\n## How *far*\n\n### Deep\n\n## Why $x$")
+    build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+    page = elements(tmp_path, "one")
+    (listed,) = page.texts("ul", class_="contents")
+    assert [line for line in listed.split("\n") if line] == ["How far", "Why $x$"]
+    ids = {heading["id"] for heading in page.all("h2")}
+    assert {f"#{name}" for name in ids} <= {link["href"] for link in page.all("a")}
+
+
+SETTING = Setting("weight decay", "5e-4 <most likely>", "", ("weight_decay",), wanted={"": 5e-4})
+NETWORKS = pd.DataFrame(
+    {
+        "run": ["r1", "r2", "r3"],
+        "data": ["mnist-subset", "mnist-subset", "cifar10"],
+        "train_size": [1000, 2000, 50000],
+        "pool": [2, 2, 1],
+        "model": "mlp",
+        "widths": ["(128, 64)", "(128, 64)", "(9,)"],
+        "epochs": [10, 20, 30],
+        "weight_decay": [0.005, 0.005, 0.0],
+        "seed": [0, 1, 0],
+        "seconds": 1.0,
+        "device": "cpu",
+        "hardware": "a chip",
+        "commit": "123",
+        **dict.fromkeys(("lambda_W", "lambda_H", "lambda_b"), 0.0),
+    }
+)
+
+
+def test_a_page_with_networks_has_its_sizes_beside_the_paper_s(tmp_path, quick_assets, monkeypatch):
+    claim = Claim("C1", "A paper", "section 1", "it holds", "below 1")
+    scale = [Scale("training images", "1,000", "60,000"), Scale("test error at a = 1", "0.105")]
+    rows = [Verdict(claim, where, [CASES[claims.HOLDS]], scale=scale) for where in ("a", "b")]
+    executed(tmp_path, "one", [bundle(show.Verdicts(rows))])
+    executed(tmp_path, "two")
+    (tmp_path / "notebooks/one.json").write_text(json.dumps({"runs": ["r1", "r2"]}))
+    monkeypatch.setattr(papers, "settings", lambda paper: (SETTING,))
+    one = papers.Entry("one", replace(ONE.paper, arxiv="1"), ONE.module, ONE.page)
+    build.build(tmp_path, "smoke", (one, TWO), {}, NETWORKS)
+    page = elements(tmp_path, "one")
+    (box,) = page.all("div", class_="lsnc-scroll sizes")
+    lines = [line for line in box["text"].split("\n") if line]
+    unknown = sizes.NOT_KNOWN
+    assert lines == [
+        "A & B 2020here",
+        f"image sets{unknown}MNIST subset",
+        "training images60,0001,000, 2,000",
+        f"pixels{unknown}14 × 14",
+        f"network{unknown}mlp 128–64",
+        f"epochs{unknown}10, 20",
+        "weight decay5e-4 <most likely>0.005",
+        f"seeds{unknown}2",
+        f"test error at a = 1{unknown}0.105",
+    ]
+    # right under the title
+    tags = [one["tag"] for one in page.listed]
+    assert tags[tags.index("h1") + 1] == "div" and page.listed[tags.index("h1") + 1] == box
+    assert not elements(tmp_path, "two").all("div", class_="lsnc-scroll sizes")
+
+
+def test_sizes_tell_image_sets_and_the_decays_of_the_feature_model_apart(monkeypatch):
+    monkeypatch.setattr(papers, "settings", lambda paper: ())
+    runs = NETWORKS.assign(lambda_W=[0.001, 0.001, 0.0])
+    page = pages.NotebookPage(ONE, "", "", [], [], ("r1", "r3"))
+    here = {size.name: size.here for size in sizes.compare(page, runs)}
+    assert here["weight decay"] == "λ_W = 0.001, λ_H = 0, λ_b = 0 (MNIST subset); 0 (CIFAR-10)"
+    assert here["pixels"] == "14 × 14 (MNIST subset); 32 × 32 (CIFAR-10)"
+    assert here["image sets"] == "MNIST subset; CIFAR-10" and here["seeds"] == "1"
+    assert sizes.compare(page, NO_RUNS) == []
 
 
 def test_a_report_names_what_failed_and_which_page_is_of_an_earlier_run(tmp_path, quick_assets):
