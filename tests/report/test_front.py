@@ -46,8 +46,7 @@ def claims_of(*given):
 
 def a_page(*verdicts, figures=(FIGURE,)):
     entry = papers.Entry("one", PAPER, types.ModuleType("one"), Page("One"))
-    kept = [{name: verdict[name] for name in verdict if name != "page"} for verdict in verdicts]
-    return NotebookPage(entry, "", "", list(figures), kept, ())
+    return NotebookPage(entry, "", "", list(figures), list(verdicts), ())
 
 
 def a_recording(*verdicts, profile="hour", accelerator=None, hardware="a chip"):
