@@ -67,13 +67,13 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
     ]
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.holds == (
-        "“a short name” (C1) holds where decided, 1 of 2 answers; "
+        "“a short name” (C1) holds on digits (1 of 2 answers); "
         "of its 2 claims, 1 holds, 1 does not hold."
     )
     assert summary.strength == (
-        "Deciding case of C1: a = 0.5: error 1 [0.5, 1.5], claimed at most 2, 2.0 half-widths on "
-        "the claimed side of the bound; on digits, with training images 500 (paper 60,000), "
-        "seeds 4."
+        "C1 on digits, with training images 500 (paper 60,000), seeds 4: a = 0.5: error 1 "
+        "[0.5, 1.5], claimed at most 2, 2.0 half-widths on the claimed side of the bound; "
+        "this answer holds."
     )
     assert summary.limit == (
         "C3, “it holds”, does not hold on digits: a = 0.6: error 3 [2.5, 3.5], claimed at most 2."
@@ -108,11 +108,11 @@ def test_a_measured_effect_comes_before_a_computed_number():
     computed = an_answer(exact, name="C2", tried_on="Formulas")
     measured = an_answer(HOLDS, name="C1")
     strength = summaries.say_how_strongly(claims_of(computed, measured))
-    assert strength.startswith("Deciding case of C1: a = 0.5: error 1 [0.5, 1.5]")
+    assert strength.startswith("C1 on digits: a = 0.5: error 1 [0.5, 1.5]")
     alone = summaries.say_how_strongly(claims_of(computed))
     assert alone == (
-        "Deciding case of C2: violations 0, claimed at most 0, without an interval, on the claimed "
-        "side of the bound; on formulas."
+        "C2 on formulas: violations 0, claimed at most 0, without an interval, on the claimed side "
+        "of the bound; this answer holds."
     )
     nothing = summaries.say_how_strongly(claims_of(an_answer()))
     assert nothing == "Nothing was measured for its main claims in this profile."
