@@ -87,9 +87,10 @@ def _reach(result: ClaimResult) -> str:
     if not result.open_elsewhere:
         return ""
     decided = [answer for answer in result.counted if answer["outcome"] != UNDECIDED]
+    if len(decided) > 2:
+        return f" where decided ({result.share})"
     places = [words.place_within(answer) for answer in decided]
-    where = " and on ".join(places) if len(places) <= 2 else "several"
-    return f" on {where} ({result.share})"
+    return f" on {' and on '.join(places)} ({result.share})"
 
 
 def say_how_strongly(headline: Sequence[ClaimResult]) -> str:

@@ -103,6 +103,17 @@ def test_where_a_paper_stops(given, limit):
     assert summary.limit == limit
 
 
+def test_a_claim_names_where_it_is_decided():
+    places = ["The formulas", "digits", "mnist"]
+    given = [an_answer(HOLDS, tried_on=place) for place in places] + [an_answer(UNDECIDED)]
+    for number, text in (
+        (1, "“a short name” (C1) holds on digits and on mnist (2 of 3 answers); "),
+        (0, "“a short name” (C1) holds where decided (3 of 4 answers); "),
+    ):
+        own = claims_of(*given[number:])
+        assert summaries.say_whether_it_holds(own, own).startswith(text)
+
+
 def test_a_measured_effect_comes_before_a_computed_number():
     exact = Case.exact("", "violations", 0, at_most=0)
     computed = an_answer(exact, name="C2", tried_on="Formulas")
