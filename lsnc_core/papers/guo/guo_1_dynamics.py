@@ -117,7 +117,7 @@ def show_deviations(profile: str) -> Table:
 
 def list_problems() -> Entries:
     """Where the released material differs from the paper, and what is done here."""
-    entries = [(name, (released, here)) for name, released, here in PROBLEMS]
+    entries = [(entry.place, (entry.published, entry.right)) for entry in PROBLEMS]
     return Entries(["released", "here"], entries)
 
 

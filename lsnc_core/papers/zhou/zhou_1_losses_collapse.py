@@ -114,7 +114,11 @@ def show_deviations(profile: str) -> Table:
 
 def show_problems() -> Entries:
     """Problems in what was released, and what is done about each here."""
-    return Entries(["released", "here"], problems.list_problems())
+    entries = []
+    for problem in problems.list_problems():
+        here = " ".join(filter(None, [problem.right, problem.check]))
+        entries.append((problem.place, (problem.published, here)))
+    return Entries(["released", "here"], entries)
 
 
 # ---- figures
