@@ -24,6 +24,7 @@ examples:
   ./run_all.sh                                 everything, in the profile that fits this machine
   ./run_all.sh --profile smoke                 check in a minute that everything runs
   ./run_all.sh --only chen_2_landscape -p data_set=digits
+  ./run_all.sh --only guo_1_dynamics --figure guo-f2
   ./run_all.sh --list                          list the notebooks, their figures and minutes
 
 The report is outputs/PROFILE/report/index.html. Exit status: 0 everything finished, 1 something
@@ -54,6 +55,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NOTEBOOK",
         help="run only these notebooks, named as in --list",
+    )
+    command.add_argument(
+        "--figure",
+        metavar="NAME",
+        help="draw only this figure, named as on its page, into outputs/PROFILE/figures/; "
+        "no report is made",
     )
     command.add_argument(
         "-p",
@@ -121,6 +128,8 @@ def apply_settings(arguments: argparse.Namespace) -> None:
     Raises:
         UsageError: for a folder without a name, or a data folder that does not exist.
     """
+    if arguments.figure is not None and arguments.record is not None:
+        raise UsageError("--record keeps whole notebooks, so it does not go with --figure.")
     if "" in (arguments.outputs, arguments.data, arguments.record):
         raise UsageError("--outputs, --data and --record take the name of a folder, got nothing.")
     for name, folder in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
@@ -151,8 +160,10 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     entries = catalog.choose(arguments.only)
     apply_settings(arguments)
-    from lsnc_core.report import pipeline
+    from lsnc_core.report import pipeline, redraw
 
+    if arguments.figure is not None:
+        entries = [redraw.choose(entries, arguments.figure)]
     target = Path(arguments.record).expanduser().absolute() if arguments.record else None
     request = pipeline.resolve(
         entries,
@@ -162,6 +173,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.force,
         target,
     )
+    if arguments.figure is not None:
+        for path in pipeline.draw_figure(request, arguments.figure):
+            print(path)
+        return OK
     index, outcomes = pipeline.carry_out(request)
     print(f"\n{time.perf_counter() - start:.0f} s in total. Report: {index}")
     return max((outcome.code for outcome in outcomes.values()), default=OK)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from lsnc_core.papers.page import Comparison, Equation, Page, Paper, Problem
+from lsnc_core.papers.page import Comparison, Equation, Page, Paper, Problem, Setting
 from lsnc_core.papers.sources import SOURCES, Source
 
 
@@ -115,6 +115,16 @@ def equations() -> Iterator[Equation]:
     """The numbered equations of all papers."""
     for paper in papers():
         yield from paper.equations
+
+
+def settings(paper: Paper) -> Sequence[Setting]:
+    """The settings of a paper's experiments, from its module `deviations`; none for a folder that
+    has none.
+    """
+    name = f"{_packages()[paper]}.deviations"
+    if importlib.util.find_spec(name) is None:
+        return ()
+    return importlib.import_module(name).SETTINGS
 
 
 def shorten(names: Sequence[str]) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsnc_core import papers
-from lsnc_core.report import answers, front, networks, pages, record
-from lsnc_core.report.pages import TEMPLATES
+from lsnc_core.report import answers, front, networks, pages, record, sizes
+from lsnc_core.report.pages import TEMPLATES, NotebookPage
 from lsnc_core.report.site import Site, trusted
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ def build(
     for entry in entries:
         source = folder / "notebooks" / f"{entry.name}.ipynb"
         if source.exists():
-            shown.append(pages.convert(entry, source, report))
+            shown.append(pages.convert(entry, source, report, profile))
     runs = networks.add_earlier(runs, folder, [page.name for page in shown])
     site = Site(report, profile, shown, failures, record.recordings(), runs)
     _write_pages(site)
     front.write(site)
+    site.publish()
     pages.write(report / "files" / "claims.json", answers.to_json(site.answers))
     pages.write(report / "files" / "claims.csv", answers.to_csv(site.answers))
     pages.write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
@@ -75,17 +76,38 @@ def _write_pages(site: Site) -> None:
             "page.html.j2",
             title=page.title,
             note=note,
-            body=trusted(pages.link_pages(page.body, addresses)),
+            body=trusted(pages.link_pages(_add_sizes(page, site), addresses)),
+            code=trusted(page.code),
+            notebook=page.notebook,
             recorded=[part | {"html": trusted(part["html"])} for part in parts],
         )
 
 
+def _add_sizes(page: NotebookPage, site: Site) -> str:
+    """A page's body with the table of sizes under its title."""
+    listed = sizes.compare(page, site.runs)
+    table = ""
+    if listed:
+        paper = page.entry.paper
+        table = site.fill("sizes.html.j2", sizes=listed, paper=paper.short if paper.arxiv else "")
+    return page.body.replace("</h1>", f"</h1>{table}", 1)
+
+
 def _assets(folder: Path) -> None:
     """Write the style sheet, and MathJax from its package: one copy for all pages."""
-    from pygments.formatters import HtmlFormatter
-
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    highlight = HtmlFormatter(style="default").get_style_defs(".highlight")
-    pages.write(folder / "style.css", style + highlight)
+    pages.write(folder / "style.css", _style())
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
     pages.write(folder / "mathjax.js", mathjax.read_text(encoding="utf-8"))
+
+
+def _style() -> str:
+    """One style sheet of all in the templates: `style.css` first, code in light and dark last."""
+    from pygments.formatters import HtmlFormatter
+
+    first = TEMPLATES / "style.css"
+    others = sorted(path for path in TEMPLATES.glob("*.css") if path != first)
+    parts = [path.read_text(encoding="utf-8") for path in (first, *others)]
+    parts.append(HtmlFormatter(style="default").get_style_defs(".highlight"))
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    parts.append(f"@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n")
+    return "\n".join(parts)

@@ -1,14 +1,18 @@
 """An executed notebook as the body of a page."""
 
+import base64
+import copy
 import functools
+import html
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lsnc_core import files, papers
-from lsnc_core.report import catalog, executed
-from lsnc_core.show import FIGURE_TYPE, VERDICTS_TYPE, downloads, figure_html
+from lsnc_core.report import catalog, executed, parameters, schedule
+from lsnc_core.show import FIGURE_TYPE, VERDICTS_TYPE, downloads, figure_html, frame_html
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
@@ -20,15 +24,19 @@ class NotebookPage:
 
     Attributes:
         entry: its place on the map.
-        body: its cells as HTML.
+        body: its texts and outputs as HTML.
+        code: its code as HTML.
         figures: as in `Figure.data`.
         verdicts: as in `Verdicts.data`.
+        runs: the names of the stored networks that it reads.
     """
 
     entry: papers.Entry
     body: str
+    code: str
     figures: list[dict]
     verdicts: list[dict]
+    runs: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -38,6 +46,11 @@ class NotebookPage:
     def address(self) -> str:
         """Where it lies in the report."""
         return f"{self.name}.html"
+
+    @property
+    def notebook(self) -> str:
+        """Where the notebook itself lies in the report."""
+        return f"files/{self.name}.ipynb"
 
     @property
     def title(self) -> str:
@@ -55,28 +68,67 @@ class NotebookPage:
         return [verdict | place for verdict in self.verdicts]
 
 
-def convert(entry: papers.Entry, source: Path, report: Path) -> NotebookPage:
-    """Convert an executed notebook; its figures are also written as SVG and CSV files.
+def convert(entry: papers.Entry, source: Path, report: Path, profile: str) -> NotebookPage:
+    """Convert an executed notebook. Its figures are also written as files, and the notebook itself
+    without outputs.
 
     Args:
         entry: the notebook.
         source: its executed file.
         report: the report's folder.
+        profile: of the report.
 
     Raises:
         UsageError: if the file cannot be read or the folder cannot be written.
     """
     notebook = executed.read(source)
     figures, verdicts = executed.carried(notebook)
+    command = ["./run_all.sh", "--profile", profile, "--only", entry.name]
+    for setting in parameters.changed(notebook):
+        command += ["-p", setting]
+    write(report / "files" / f"{entry.name}.ipynb", _without_outputs(notebook))
+    code = "".join(highlight(cell.source) for cell in notebook.cells if cell.cell_type == "code")
     for cell in notebook.cells:
         if cell.cell_type == "code":
             # progress bars are of no use in a page; the executed notebook keeps them
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     for output in executed.outputs(notebook):
-        _make_static(output.get("data", {}), report)
+        _make_static(output.get("data", {}), report, command)
     notebook.metadata.pop("widgets", None)
     body, _ = _exporter().from_notebook_node(notebook)
-    return NotebookPage(entry, body, figures, verdicts)
+    body = re.sub(r"(?ms)^<table>.*?</table>", lambda table: frame_html(table[0]), body)
+    runs = tuple(schedule.remembered(source.with_suffix(".json")).get("runs", ()))
+    return NotebookPage(entry, body, code, figures, verdicts, runs)
+
+
+def _without_outputs(notebook) -> str:
+    """A notebook as it was before it ran, with the parameters that it was given, as text."""
+    import nbformat
+
+    plain = copy.copy(notebook)
+    plain.metadata = {
+        name: notebook.metadata[name]
+        for name in ("kernelspec", "language_info")
+        if name in notebook.metadata
+    }
+    plain.cells = []
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        kept = copy.copy(cell)
+        kept.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            kept.outputs, kept.execution_count = [], None
+        plain.cells.append(kept)
+    return nbformat.writes(plain) + "\n"
+
+
+def highlight(source: str) -> str:
+    """Python source as HTML."""
+    import pygments
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    return pygments.highlight(source, PythonLexer(), HtmlFormatter())
 
 
 @functools.cache
@@ -85,27 +137,51 @@ def _exporter():
     from nbconvert import HTMLExporter
 
     return HTMLExporter(
-        template_name="notebook",
-        extra_template_basedirs=[str(TEMPLATES)],
-        exclude_input_prompt=True,
+        template_name="basic",
+        exclude_input=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
         embed_images=True,
     )
 
 
-def _make_static(bundle: dict, report: Path) -> None:
-    """Turn one output into HTML that needs neither kernel nor network; write its figure's files."""
+def _make_static(bundle: dict, report: Path, command: Sequence[str]) -> None:
+    """Turn one output into HTML that needs neither kernel nor network; write its figure's files.
+
+    Args: bundle, the output by type; report, its folder; command, what runs this notebook.
+    """
     bundle.pop(VERDICTS_TYPE, None)
     if FIGURE_TYPE in bundle:
         data = bundle.pop(FIGURE_TYPE)
-        for ending in ("svg", "csv"):
-            write(report / "files" / f"{data['name']}.{ending}", data[ending])
         address = f"files/{data['name']}"
-        bundle["text/html"] = figure_html(data, f"{address}.svg", downloads(address))
+        endings = write_figure(data, report / "files")
+        line = shlex.join([*command, "--figure", data["name"]])
+        links = downloads(address, endings)
+        links += f'<span class="rebuild">Rebuild: <code>{html.escape(line)}</code></span>'
+        bundle["text/html"] = figure_html(data, f"{address}.svg", links)
+    elif 'class="dataframe"' in bundle.get("text/html", ""):
+        bundle["text/html"] = frame_html(bundle["text/html"])
     if WIDGET_TYPE in bundle and "text/html" in bundle:
         # a live widget is dead without a kernel; its own HTML stands in
         del bundle[WIDGET_TYPE]
+
+
+def write_figure(data: dict, folder: Path) -> list[str]:
+    """Write a figure's files, named after it; give their endings.
+
+    Args: data, as in `Figure.data`.
+
+    Raises: UsageError.
+    """
+    endings = [ending for ending in ("svg", "pdf", "csv") if ending in data]
+    for ending in endings:
+        text = data[ending]
+        content = base64.b64decode(text) if ending == "pdf" else text.encode()
+        files.write_whole(
+            folder / f"{data['name']}.{ending}",
+            lambda path, content=content: path.write_bytes(content),
+        )
+    return endings
 
 
 def link_pages(body: str, pages: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ defaults.
 
 import ast
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,6 +39,23 @@ def defaults(notebook: Path) -> Values:
             f"{notebook.name} has no readable cell of plain parameters "
             f"({type(error).__name__}); restore it from git."
         ) from error
+
+
+def changed(notebook) -> list[str]:
+    """What an executed notebook was given besides profile and device and differs from its defaults,
+    as NAME=VALUE.
+    """
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    usual = {}
+    for node in ast.parse(tagged[0].source).body if tagged else []:
+        usual[node.targets[0].id] = ast.literal_eval(node.value)
+    settings = []
+    for name, value in given.items():
+        if name not in ("profile", "device") and value != usual.get(name):
+            text = value if isinstance(value, str) else json.dumps(value)
+            settings.append(f"{name}={text}")
+    return settings
 
 
 def assign(given: Sequence[str], notebooks: Mapping[str, Values]) -> dict[str, Values]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lsnc_core import files, papers, profiles, runs
 from lsnc_core.errors import UsageError, needs_companion
-from lsnc_core.report import build, catalog, parameters, record, schedule
+from lsnc_core.report import build, catalog, pages, parameters, record, redraw, schedule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,17 +117,7 @@ def carry_out(request: Request) -> tuple[Path, dict[str, schedule.Outcome]]:
     Raises:
         UsageError: if the request cannot be carried out.
     """
-    import torch
-
-    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {request.device}")
-    description = profiles.PROFILES[request.profile]
-    print(f"profile {request.profile} ({request.reason}): {description}", flush=True)
-    planned = {}
-    for entry in request.entries:
-        settings = {"profile": request.profile} | request.settings[entry.name]
-        planned[entry.name] = catalog.wanted_runs(entry, settings)
-    check_folders(request)
-
+    planned = plan(request)
     with schedule.prepared(jobs_of(request, planned), request.folder, request.force, _say) as run:
         networks = train(request, planned)
         ended = {outcome.name: outcome for outcome in run()}
@@ -149,6 +139,44 @@ def carry_out(request: Request) -> tuple[Path, dict[str, schedule.Outcome]]:
         )
     print_summary(request, networks, outcomes)
     return index, outcomes
+
+
+def plan(request: Request) -> dict[str, list[runs.RunSpec]]:
+    """The networks that each notebook needs; print what is to be done, and check the folders.
+
+    Raises: UsageError.
+    """
+    import torch
+
+    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, device {request.device}")
+    description = profiles.PROFILES[request.profile]
+    print(f"profile {request.profile} ({request.reason}): {description}", flush=True)
+    planned = {}
+    for entry in request.entries:
+        settings = {"profile": request.profile} | request.settings[entry.name]
+        planned[entry.name] = catalog.wanted_runs(entry, settings)
+    check_folders(request)
+    return planned
+
+
+def draw_figure(request: Request, name: str) -> list[Path]:
+    """Train what is missing, and draw one figure of a request's only notebook.
+
+    Returns:
+        Its files, in `figures/` of the profile's outputs.
+
+    Raises:
+        UsageError: if the request cannot be carried out.
+    """
+    import torch
+
+    train(request, plan(request))
+    (entry,) = request.entries
+    # as for the report, or sums would round otherwise
+    torch.set_num_threads(schedule.threads())
+    figure = redraw.draw(entry, source_of(entry.name), name, request.settings[entry.name])
+    folder = request.folder / "figures"
+    return [folder / f"{name}.{ending}" for ending in pages.write_figure(figure.data, folder)]
 
 
 def check_folders(request: Request) -> None:

@@ -105,6 +105,7 @@ def write(
         notebook = executed.read(outputs / "notebooks" / f"{name}.ipynb")
         figures, verdicts = executed.carried(notebook)
         for figure in figures:
+            figure.pop("pdf", None)  # `--figure` makes it again
             for ending in ("svg", "csv"):
                 texts[f"{figure['name']}.{ending}"] = figure.pop(ending)
         notebooks[name] = {"figures": figures, "verdicts": verdicts}

@@ -205,14 +205,18 @@ class _Runner:
             return child.wait()
 
 
+def threads() -> int:
+    """How many threads a notebook's process computes with."""
+    return max(1, (os.cpu_count() or 1) // AT_ONCE)
+
+
 def _environment() -> dict[str, str]:
     """The environment of a notebook's process: it finds this package, and its threads do not fight
     the other notebook's for cores. A number of threads that the user set stays.
     """
     path = os.pathsep.join(filter(None, [str(files.PROJECT), os.environ.get("PYTHONPATH")]))
-    threads = max(1, (os.cpu_count() or 1) // AT_ONCE)
     # ipykernel starts a debugger, whose warning of frozen modules does not belong in the log
-    settled = {"OMP_NUM_THREADS": str(threads), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    settled = {"OMP_NUM_THREADS": str(threads()), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     return {**settled, **os.environ, "PYTHONPATH": path}
 
 

@@ -21,6 +21,8 @@ from lsnc_core.show.tables import (
     Table,
     Verdicts,
     badge,
+    frame_html,
+    scroll_box,
     verdicts_html,
 )
 
@@ -41,6 +43,8 @@ __all__ = [
     "downloads",
     "figure",
     "figure_html",
+    "frame_html",
+    "scroll_box",
     "svg_image",
     "svg_text",
     "verdicts_html",

@@ -4,18 +4,21 @@ import base64
 import functools
 import html
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lsnc_core.show import style
+from lsnc_core.show.tables import scroll_box
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib import figure as mpl
 
 FIGURE_TYPE = "application/vnd.lsnc.figure+json"
+DOWNLOADS = {"svg": "figure (SVG)", "pdf": "figure (PDF)", "csv": "table (CSV)"}
 
 
 def svg_text(figure: "mpl.Figure") -> str:
@@ -25,6 +28,16 @@ def svg_text(figure: "mpl.Figure") -> str:
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "lsnc"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def pdf_bytes(figure: "mpl.Figure") -> bytes:
+    """A matplotlib figure as PDF without a date: the same figure gives the same bytes."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"pdf.fonttype": 42}):  # letters that journals take
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
     return buffer.getvalue()
 
 
@@ -42,7 +55,8 @@ class Figure:
         drawing: matplotlib figure.
         table: pandas.DataFrame of every plotted value, offered for download.
         data: what the report reads: name, title, paper (the paper's statement), ours (the caption),
-            alt, svg, csv.
+            alt, numbers (rows of text, the header first; none without `numbers`), svg, csv, pdf (in
+            base 64).
     """
 
     def __init__(
@@ -55,11 +69,14 @@ class Figure:
         ours: str,
         alt: str,
         table: "pd.DataFrame",
+        numbers: "pd.DataFrame | None" = None,
     ):
         self.drawing, self.table = drawing, table
         self.data = {"name": name, "title": title, "paper": paper, "ours": ours, "alt": alt}
+        self.data["numbers"] = [] if numbers is None else _rows(numbers)
         self.data["svg"] = svg_text(drawing)
         self.data["csv"] = table.to_csv(index=False, float_format="%.9g")
+        self.data["pdf"] = base64.b64encode(pdf_bytes(drawing)).decode()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {
@@ -67,6 +84,20 @@ class Figure:
             "text/html": figure_html(self.data),
             FIGURE_TYPE: self.data,
         }
+
+
+def _rows(table: "pd.DataFrame") -> list[list[str]]:
+    """A table as rows of text, its column names first; four digits of what is not whole."""
+    rows = [[str(name) for name in table.columns]]
+    for values in table.itertuples(index=False):
+        rows.append([_cell(one) for one in values])
+    return rows
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -94,15 +125,18 @@ class Drawing:
 
     Attributes:
         figure: matplotlib figure.
-        caption: what to see in it.
+        caption: what to see in it, in one sentence; further sentences are folded away.
         table: pandas.DataFrame of every plotted value.
         title: replaces the card's title if this drawing needs another.
+        numbers: pandas.DataFrame of the few numbers that belong to the caption, folded away under
+            it.
     """
 
     figure: "mpl.Figure"
     caption: str
     table: "pd.DataFrame"
     title: str = ""
+    numbers: "pd.DataFrame | None" = None
 
 
 class DrawnFigure(Protocol):
@@ -138,6 +172,7 @@ def figure(
                 ours=drawing.caption,
                 alt=alt,
                 table=drawing.table,
+                numbers=drawing.numbers,
             )
 
         drawn.card = card  # type: ignore[attr-defined]
@@ -153,26 +188,59 @@ def cards_in(module: ModuleType) -> list[FigureCard]:
 
 
 def figure_html(data: dict, source: str = "", links: str = "") -> str:
-    """A figure with its title and both statements, as HTML.
+    """A figure with its title and a sentence on the paper's and one on ours, as HTML; what else is
+    to say is folded away.
 
     Args:
         data: as in `Figure.data`.
         source: the address of its SVG; without one, the picture is carried inside the page.
         links: HTML of download links.
     """
-    picture = svg_image("" if source else data["svg"], data["alt"], source)
-    title, paper, ours = (html.escape(data[name]) for name in ("title", "paper", "ours"))
+    image = svg_image("" if source else data["svg"], data["alt"], source)
+    picture = scroll_box(image, f"Picture: {data['title']}", "picture")
+    title = html.escape(data["title"])
+    lines, folded = "", ""
+    for who, text in (("The paper", data["paper"]), ("Here", data["ours"])):
+        sentence, rest = split_sentence(text)
+        lines += f"<span><em>{who}:</em> {html.escape(sentence)}</span> "
+        if rest:
+            folded += f"<p><em>{who}:</em> {html.escape(rest)}</p>"
+    folded += _numbers_html(data)
+    if folded:
+        summary = "<summary>Numbers and details</summary>"
+        lines += f'<details class="numbers">{summary}{folded}</details>'
     return (
-        f'<figure class="lsnc-figure" id="{data["name"]}"><div class="picture">{picture}</div>'
-        f"<figcaption><strong>{title}.</strong> "
-        f"<span><em>The paper:</em> {paper}</span> <span><em>Here:</em> {ours}</span> {links}"
-        "</figcaption></figure>"
+        f'<figure class="lsnc-figure" id="{data["name"]}">{picture}'
+        f"<figcaption><strong>{title}.</strong> {lines}{links}</figcaption></figure>"
     )
 
 
-def downloads(address: str) -> str:
+def split_sentence(text: str) -> tuple[str, str]:
+    """The first sentence of a text, and the rest.
+
+    >>> split_sentence("lower, e.g. at p = 0.5. 16 networks.")
+    ('lower, e.g. at p = 0.5.', '16 networks.')
+    """
+    end = re.search(r"(?<!e\.g)(?<!i\.e)(?<!\beq)(?<!\bal)(?<!\bcf)\.\s+", text)
+    return (text[: end.start() + 1], text[end.end() :]) if end else (text, "")
+
+
+def _numbers_html(data: dict) -> str:
+    """The numbers of a caption as a table; recordings of an earlier version have none."""
+    rows = data.get("numbers", [])
+    if not rows:
+        return ""
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in rows[0])
+    body = ""
+    for row in rows[1:]:
+        body += f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return scroll_box(table, f"Numbers: {data['title']}")
+
+
+def downloads(address: str, endings: Sequence[str] = ("svg", "csv")) -> str:
     """Links to a figure's files; `address` is theirs without the ending."""
-    return (
-        f'<span class="downloads">Download: <a href="{address}.svg" download>figure (SVG)</a>, '
-        f'<a href="{address}.csv" download>table (CSV)</a></span>'
+    links = ", ".join(
+        f'<a href="{address}.{ending}" download>{DOWNLOADS[ending]}</a>' for ending in endings
     )
+    return f'<span class="downloads">Download: {links}</span>'

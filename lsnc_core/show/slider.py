@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lsnc_core.errors import UsageError
 from lsnc_core.show.figure import svg_image
+from lsnc_core.show.tables import scroll_box
 
 # Show frame number `value` of the enclosing slider and its label; plain DOM, nothing to load.
 _MOVE = (
@@ -39,7 +40,8 @@ def slider_html(title: str, labels: Sequence[str], svgs: Sequence[str], start: i
     frames = ""
     for number, (label, svg) in enumerate(zip(labels, svgs, strict=True)):
         hidden = "" if number == start else " hidden"
-        frames += f'<div class="lsnc-frame"{hidden}>{svg_image(svg, f"{title}: {label}")}</div>'
+        picture = scroll_box(svg_image(svg, f"{title}: {label}"), f"Picture: {label}", "picture")
+        frames += f'<div class="lsnc-frame"{hidden}>{picture}</div>'
     listed = html.escape(json.dumps(list(labels)), quote=True)
     label = html.escape(labels[start], quote=True)
     control = (

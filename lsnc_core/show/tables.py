@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,10 +45,26 @@ def verdicts_html(rows: Sequence[dict]) -> str:
     for _, same in itertools.groupby(rows, _question):
         bodies += _claim_html(list(same))
     head = "".join(f'<th scope="col">{name}</th>' for name in HEADER)
-    return (
-        '<div class="lsnc-scroll"><table class="lsnc-verdicts">'
-        f"<thead><tr>{head}</tr></thead>{bodies}</table></div>"
-    )
+    table = f'<table class="lsnc-verdicts"><thead><tr>{head}</tr></thead>{bodies}</table>'
+    return scroll_box(table, "Claims and verdicts")
+
+
+def scroll_box(content: str, label: str, kind: str = "lsnc-scroll") -> str:
+    """HTML that scrolls sideways where it is too wide: the keyboard reaches it, and a screen reader
+    names it.
+    """
+    text = html.escape(label, quote=True)
+    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{text}">{content}</div>'
+
+
+def frame_html(text: str) -> str:
+    """A table as pandas writes it, in a scroll box, without empty header cells, scopes added."""
+    text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<th[^>]*></th>", "<td></td>", text)
+    head, end, body = text.partition("</thead>")
+    head = re.sub(r"<th\b(?=[ >])", '<th scope="col"', head)
+    body = re.sub(r"<th\b(?=[ >])", '<th scope="row"', body)
+    return scroll_box(head + end + body, "Table")
 
 
 def _question(row: dict) -> tuple[str, str, str]:
@@ -162,7 +179,7 @@ class Table:
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return {
             "text/plain": "\n".join(lines),
-            "text/html": f'<div class="lsnc-scroll">{table}</div>',
+            "text/html": scroll_box(table, "Table"),
         }
 
 
