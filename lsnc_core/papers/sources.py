@@ -311,6 +311,8 @@ SOURCES = (
         2025,
         "Selective classification under label smoothing.",
         ("metrics.selective",),
+        title="Towards Understanding Why Label Smoothing Degrades Selective Classification and How "
+        "to Fix It",
         venue="ICLR 2025",
         arxiv="2403.14715",
     ),

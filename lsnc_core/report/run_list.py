@@ -90,10 +90,13 @@ def _span(values: "pd.Series") -> str:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A recorded table of a benchmark: its file's name, what it ran on, and at which commit."""
+    """A recorded table of a benchmark: its file's name, what it ran on, whether that is a GPU, and
+    at which commit.
+    """
 
     name: str
     hardware: str
+    gpu: bool
     commit: str
 
 
@@ -108,8 +111,9 @@ def benchmarks() -> Sequence[Benchmark]:
         try:
             made = json.loads(path.read_text(encoding="utf-8"))["provenance"]
             # the processor stands for the machine of a benchmark that uses no accelerator
-            hardware = made["accelerator"] or f"{made['processor']}, {made['cores']} cores"
-            listed.append(Benchmark(path.name, hardware, made["commit"]))
+            gpu = made["accelerator"]
+            hardware = gpu or f"{made['processor']}, {made['cores']} cores"
+            listed.append(Benchmark(path.name, hardware, bool(gpu), made["commit"]))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(
                 f"the recorded table {path} is damaged ({type(error).__name__}): restore it from "

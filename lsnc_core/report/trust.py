@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lsnc_core.claims import LEVEL
+from lsnc_core.claims import LEVEL, UNDECIDED
 from lsnc_core.errors import UsageError
 from lsnc_core.report import catalog, record
 from lsnc_core.report.site import Site
@@ -136,7 +136,7 @@ class PremiseCount:
     Attributes:
         name: the condition.
         needed: its range; several where claims ask for different ones.
-        met, checked: of how many checks.
+        met, checked: in how many of the answers that have it.
         claims: ids of the claims that have it.
     """
 
@@ -148,20 +148,22 @@ class PremiseCount:
 
 
 def count_premises(answers: Sequence[dict[str, Any]]) -> list[PremiseCount]:
-    """The premises of answers and of their cases, in the order in which they first occur."""
-    found: dict[str, list[tuple[dict, str]]] = {}
-    for answer in answers:
-        premises = list(answer["premises"])
-        for case in answer["cases"]:
-            premises += case["premises"]
-        for premise in premises:
-            found.setdefault(premise["name"].rstrip(","), []).append((premise, answer["id"]))
+    """The premises of answers, in the order in which they first occur.
+
+    An answer has its own and, of those that its cases check one by one, the worst.
+    """
+    found: dict[str, list[tuple[dict, int]]] = {}
+    for number, answer in enumerate(answers):
+        for premise in answer["premises"]:
+            found.setdefault(premise["name"].rstrip(","), []).append((premise, number))
     counts = []
     for name, checks in found.items():
         needed = dict.fromkeys(premise["needed"] for premise, _ in checks)
-        met = sum(premise["met"] for premise, _ in checks)
-        claims = tuple(dict.fromkeys(claim for _, claim in checks))
-        counts.append(PremiseCount(name, "; ".join(needed), met, len(checks), claims))
+        having = dict.fromkeys(number for _, number in checks)
+        missing = {number for premise, number in checks if not premise["met"]}
+        claims = tuple(dict.fromkeys(answers[number]["id"] for number in having))
+        met = len(having) - len(missing)
+        counts.append(PremiseCount(name, "; ".join(needed), met, len(having), claims))
     return counts
 
 
@@ -171,7 +173,6 @@ def _example(site: Site) -> dict[str, str]:
     """
     for page in site.pages:
         for verdict in page.verdicts:
-            intervals = [case["low"] is not None for case in verdict["cases"]]
-            if any(intervals) and catalog.has_networks(page.entry):
+            if catalog.has_networks(page.entry) and verdict["outcome"] != UNDECIDED:
                 return {"claim": verdict["id"], "notebook": page.name}
     return {"claim": "", "notebook": site.pages[0].name if site.pages else "start_here"}
