@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from lsnc_core.papers.page import Comparison, Equation, Page, Paper, Problem, Setting
-from lsnc_core.papers.sources import SOURCES, Source
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,6 @@ def comparisons(profile: str) -> dict[Paper, Comparison]:
         UsageError: for an unknown profile.
     """
     return {paper: module.compare(profile) for paper, module in _modules("deviations")}
-
-
-def sources() -> tuple[Source, ...]:
-    """The bibliography: the papers, and every other source that this package names."""
-    return SOURCES
 
 
 def _modules(name: str) -> Iterator[tuple[Paper, ModuleType]]:

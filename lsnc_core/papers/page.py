@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsnc_core.runs.spec import RunSpec
-    from lsnc_core.show import Table
+    from lsnc_core.show import Entries, Table
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,17 @@ def tabulate_deviations(listed: Sequence[Deviation]) -> "Table":
 
     rows = [(row.setting, row.paper, row.here, row.reason) for row in listed]
     return Table(["setting", "the paper", "here", "why"], rows)
+
+
+def list_released(problems: Sequence[Problem]) -> "Entries":
+    """Problems of what was released as a list, what is computed here behind what is done here."""
+    from lsnc_core.show import Entries
+
+    entries = []
+    for problem in problems:
+        here = " ".join(filter(None, [problem.right, problem.check]))
+        entries.append((problem.place, (problem.published, here)))
+    return Entries(["released", "here"], entries)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 their own, how to trust the answers and what was run.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lsnc_core import papers
-from lsnc_core.report import catalog, run_list, trust
+from lsnc_core.report import catalog, run_list, sources, trust
 from lsnc_core.report.site import Site, capital
 from lsnc_core.show import cards_in
 
@@ -55,7 +56,9 @@ class IndexedFigure:
 def index_figures(
     entries: Sequence[papers.Entry], site: Site
 ) -> dict[papers.Paper, list[IndexedFigure]]:
-    """The figures of notebooks by paper: by number, then those without one, as they come."""
+    """The figures of notebooks by paper, other folders last: by number, then those without one, as
+    they come.
+    """
     drawn = {}
     for page in site.pages:
         for data in page.figures:
@@ -75,7 +78,8 @@ def index_figures(
                     card.name in drawn,
                 )
             )
-    return {paper: sorted(figures, key=_place) for paper, figures in listed.items()}
+    papers_first = sorted(listed, key=lambda paper: not paper.arxiv)
+    return {paper: sorted(listed[paper], key=_place) for paper in papers_first}
 
 
 def first_sentence(text: str) -> str:
@@ -97,7 +101,7 @@ def _place(figure: IndexedFigure) -> tuple:
 
 def _write_figures(site: Site) -> None:
     listed = index_figures(papers.entries(), site)
-    every = [figure for figures in listed.values() for figure in figures]
+    every = list(itertools.chain.from_iterable(listed.values()))
     site.write(
         "figures.html",
         "figures.html.j2",
@@ -143,11 +147,9 @@ def _write_deviations(site: Site) -> None:
 
 
 def _write_bibliography(site: Site) -> None:
-    sources = papers.sources()
-    groups = {
-        "The three papers": [source for source in sources if source.paper],
-        "Other sources": [source for source in sources if not source.paper],
-    }
+    groups: dict[str, list[sources.Source]] = {"The three papers": [], "Other sources": []}
+    for source in sources.SOURCES:
+        groups["The three papers" if source.paper else "Other sources"].append(source)
     site.write(
         "bibliography.html",
         "bibliography.html.j2",

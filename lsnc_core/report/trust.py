@@ -70,8 +70,10 @@ def read_rows(name: str, fields: Sequence[str]) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        return [{field: row[field] for field in fields} for row in rows]
+        rows = []
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            rows.append({field: row[field] for field in fields})
+        return rows
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(
             f"the recorded table {path} is damaged ({type(error).__name__}): restore it from git "

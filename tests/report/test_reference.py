@@ -1,6 +1,7 @@
 """The pages to look things up in, on a made-up report of few pages."""
 
 import html
+import itertools
 import types
 
 import pandas as pd
@@ -9,8 +10,7 @@ from elements import Elements
 
 from lsnc_core import papers, show
 from lsnc_core.papers.page import Comparison, Deviation, Page, Paper, Problem, Setting
-from lsnc_core.papers.sources import Source
-from lsnc_core.report import record, reference
+from lsnc_core.report import record, reference, sources
 from lsnc_core.report.pages import NotebookPage
 from lsnc_core.report.site import Site
 
@@ -74,10 +74,10 @@ def made_up(monkeypatch, tmp_path):
     """Papers with awkward texts in place of the real ones, and no recorded tables."""
     same = Setting("batch", "128 `a`", "")
     differs = Deviation("epochs <e>", AWKWARD, "3 `b`", "time", "quick")
-    source = Source(
+    source = sources.Source(
         "Doe 2030", "Doe & Roe", 2030, "All <of> it.", ("metrics.x", "papers.doe.doe_1")
     )
-    known = Source(
+    known = sources.Source(
         "Roe 2029", "Roe", 2029, "A rule.", ("x",), title=AWKWARD, doi="10.1/x", paper=True
     )
     monkeypatch.setattr(record, "FOLDER", tmp_path / "nowhere")
@@ -88,7 +88,7 @@ def made_up(monkeypatch, tmp_path):
     monkeypatch.setattr(papers, "problems", lambda: {DOE: [released]})
     compared = Comparison((differs,), (same,))
     monkeypatch.setattr(papers, "comparisons", lambda profile: {DOE: compared})
-    monkeypatch.setattr(papers, "sources", lambda: (source, known))
+    monkeypatch.setattr(sources, "SOURCES", (source, known))
 
 
 def test_every_page_is_written_and_holds_together(made_up, tmp_path):
@@ -149,9 +149,11 @@ def test_a_figure_of_the_report_has_a_thumbnail_and_another_its_notebook(made_up
 
 def test_the_papers_figures_are_all_in_the_index(tmp_path):
     listed = reference.index_figures(papers.entries(), a_site(tmp_path))
-    names = [figure.name for figures in listed.values() for figure in figures]
-    cards = [card for entry in papers.entries() for card in show.cards_in(entry.module)]
-    assert sorted(names) == sorted(card.name for card in cards)
+    every = itertools.chain.from_iterable(listed.values())
+    cards = []
+    for entry in papers.entries():
+        cards += show.cards_in(entry.module)
+    assert sorted(figure.name for figure in every) == sorted(card.name for card in cards)
     chen = next(figures for paper, figures in listed.items() if paper.short == "Chen et al. 2020")
     numbers = [figure.number for figure in chen if figure.number]
     assert [int(number.removeprefix("Figure ")) for number in numbers] == sorted(
