@@ -324,3 +324,21 @@ def test_a_claim_has_one_id_and_is_decided_in_one_place():
             folders = {Path(module.__file__).parent for _, module in places}
             assert len(folders) == 1, f"{name} is decided for several papers"
             assert places[0][0] in constants(*folders), f"{name} is no shared constant"
+
+
+@pytest.mark.parametrize("paper", papers.papers(), ids=lambda paper: paper.short)
+def test_a_card_names_each_claim_of_its_pages_in_a_few_words(paper):
+    decided, drawn = set(), set()
+    for entry in papers.entries():
+        if entry.paper == paper:
+            decided |= {claim.id for claim in claims_in(entry.module)}
+            drawn |= {card.name for card in cards_in(entry.module)}
+    assert set(paper.claim_names) == decided
+    assert all(0 < len(name.strip()) == len(name) <= 50 for name in paper.claim_names.values())
+    assert set(paper.headline) <= decided and bool(paper.headline) == bool(decided)
+    assert paper.figure in drawn or not decided
+
+
+def test_no_two_claims_have_one_name():
+    names = papers.claim_names()
+    assert len(set(names.values())) == len(names) >= 50

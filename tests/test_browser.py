@@ -6,6 +6,7 @@ The tests assert facts of the page (requests, errors, texts, sizes, visibility),
 import contextlib
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
@@ -21,6 +22,7 @@ import pytest
 from conftest import ROOT, report_environment
 
 from lsnc_core import papers
+from lsnc_core.report import site
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -39,7 +41,14 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAGES = ["index.html", *(f"{entry.name}.html" for entry in papers.entries())]
+NOTEBOOKS = [f"{entry.name}.html" for entry in papers.entries()]
+PAGES = [*site.FIRST, *NOTEBOOKS, *site.LAST]
+# axe-core's axe.min.js, which finds what hinders people with disabilities (MPL-2.0, from npm)
+AXE = os.environ.get("LSNC_AXE", "")
+needs_axe = pytest.mark.skipif(
+    not Path(AXE).is_file(),
+    reason="LSNC_AXE is not the path of axe-core's axe.min.js (npm pack axe-core)",
+)
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -59,6 +68,7 @@ class Watched:
     def __init__(self, context, allowed=("file:", "data:", "blob:")):
         self.refused, self.errors = [], []
         self.page = context.new_page()
+        self.page.set_default_timeout(90_000)  # the machine may be busy
         self.page.route("**/*", lambda route: self._let(route, allowed))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on(
@@ -81,8 +91,11 @@ def pages(browser, report_smoke):
     context = browser.new_context(viewport=WIDE)
     opened = {}
     for name in PAGES:
+        path = report_smoke.folder / "report" / name
+        if not path.exists():
+            continue
         opened[name] = Watched(context)
-        opened[name].page.goto((report_smoke.folder / "report" / name).as_uri())
+        opened[name].page.goto(path.as_uri())
         opened[name].page.evaluate("() => MathJax.startup.promise")
     yield opened
     context.close()
@@ -90,8 +103,23 @@ def pages(browser, report_smoke):
 
 @pytest.fixture(params=PAGES)
 def watched(request, pages):
+    if request.param not in pages:
+        pytest.skip(f"this report has no {request.param}")
     pages[request.param].page.set_viewport_size(WIDE)
     return pages[request.param]
+
+
+@pytest.fixture
+def unfolded(watched):
+    """A page with all its folds open, wide; afterwards as before."""
+    page = watched.page
+    page.evaluate(
+        "() => { window.folds = [...document.querySelectorAll('details:not([open])')];"
+        " window.folds.forEach(one => { one.open = true; }); }"
+    )
+    yield page
+    page.emulate_media(color_scheme="light", media="screen")
+    page.evaluate("() => window.folds.forEach(one => { one.open = false; })")
 
 
 # --------------------------------------------------------------------------------------- every page
@@ -119,8 +147,8 @@ def test_every_picture_loads_and_has_a_text_alternative(watched):
         }))"""
     )
     assert not [one for one in pictures if not one["alt"] or one["width"] == 0]
-    if not watched.page.url.endswith("start_here.html"):
-        assert pictures
+    name = watched.page.url.rsplit("/", 1)[1]
+    assert pictures or name not in set(NOTEBOOKS) - {"start_here.html"}
 
 
 def test_headings_are_in_order_and_ids_are_unique(watched):
@@ -155,21 +183,43 @@ def test_links_lead_somewhere(watched, report_smoke, pages):
                 address
             )
             if parts.fragment:
-                assert pages[target.name].page.locator(f"[id='{parts.fragment}']").count() == 1, (
-                    address
-                )
+                anchor = unquote(parts.fragment)
+                there = "anchor => document.getElementById(anchor) !== null"
+                assert pages[target.name].page.evaluate(there, anchor), address
 
 
-def test_the_navigation_marks_the_current_page(watched):
+def test_the_sidebar_has_every_page_in_order_and_marks_the_current_one(watched, pages):
     name = watched.page.url.rsplit("/", 1)[1]
     links = watched.page.evaluate(
-        "() => [...document.querySelectorAll('nav a')]"
-        ".map(a => [a.getAttribute('href'), a.ariaCurrent])"
+        "() => [...document.querySelectorAll('nav[aria-label=Pages] a')]"
+        ".filter(a => !a.closest('.contents')).map(a => [a.getAttribute('href'), a.ariaCurrent])"
     )
-    assert [address for address, _ in links] == PAGES[1:]
-    assert [address for address, current in links if current == "page"] == (
-        [] if name == "index.html" else [name]
+    assert [address for address, _ in links] == [one for one in PAGES if one in pages]
+    assert [address for address, current in links if current == "page"] == [name]
+
+
+def test_the_sidebar_lists_the_headings_of_the_page(watched):
+    anchors, headings = watched.page.evaluate(
+        "() => [[...document.querySelectorAll('.contents a')].map(a => a.hash.slice(1)),"
+        " [...document.querySelectorAll('main h2[id]')].map(one => one.id)]"
     )
+    assert anchors == headings
+    if "chen_2" in watched.page.url:
+        assert len(anchors) > 3
+
+
+def test_the_sidebar_is_a_menu_on_a_narrow_screen(watched):
+    link, menu = watched.page.locator("nav[aria-label=Pages] a").last, watched.page.locator(".menu")
+    summary = menu.locator("summary")
+    assert link.is_visible() and not summary.is_visible()
+    watched.page.set_viewport_size(NARROW)
+    watched.page.wait_for_function("() => !document.querySelector('.menu').open")
+    assert not link.is_visible() and summary.is_visible()
+    summary.press("Enter")
+    assert link.is_visible()
+    watched.page.set_viewport_size(WIDE)
+    watched.page.wait_for_function("() => document.querySelector('.menu').open")
+    assert not summary.is_visible()
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
@@ -179,6 +229,65 @@ def test_no_page_is_wider_than_its_window(watched, size):
         "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
     assert root[0] <= root[1]
+
+
+def test_the_front_page_is_short(pages):
+    page = pages["index.html"].page
+    page.set_viewport_size(WIDE)
+    assert page.evaluate("() => document.documentElement.scrollHeight") <= 6000
+
+
+SCROLLING = """() => [...document.querySelectorAll('*')].filter(one =>
+    ['auto', 'scroll'].includes(getComputedStyle(one).overflowX)
+    && one.scrollWidth > one.clientWidth && one.checkVisibility()
+).map(one => [one.outerHTML.slice(0, 120), one.tabIndex, one.ariaLabel, one.tagName])"""
+
+
+def test_the_keyboard_reaches_what_scrolls_sideways(watched):
+    watched.page.set_viewport_size(NARROW)
+    found = watched.page.evaluate(SCROLLING)
+    named = [one for one in found if one[3] != "MJX-CONTAINER"]
+    assert not [one for one in found if one[1] < 0] and all(one[2] for one in named)
+    if "guo_1" in watched.page.url:
+        assert named
+
+
+@needs_axe
+def test_axe_finds_nothing_serious(unfolded):
+    unfolded.set_viewport_size(NARROW)
+    unfolded.add_script_tag(path=AXE)
+    # in the dark only colours are others
+    for scheme, rules in (("light", None), ("dark", ["color-contrast", "link-in-text-block"])):
+        unfolded.emulate_media(color_scheme=scheme)
+        found = unfolded.evaluate(
+            """async rules => {
+                const options = {resultTypes: ['violations'], ...(rules && {runOnly: rules})};
+                const found = await axe.run(document, options);
+                return found.violations.map(
+                    one => [one.impact, one.id, one.nodes.slice(0, 3).map(node => node.html)]);
+            }""",
+            rules,
+        )
+        assert not [one for one in found if one[0] in ("serious", "critical")], scheme
+
+
+def test_a_printed_page_has_all_its_text_and_no_navigation(watched):
+    page = watched.page
+    page.set_viewport_size({"width": 720, "height": 1000})  # A4 within its margins
+    page.emulate_media(media="print")
+    try:
+        assert not page.locator("header").is_visible() and not page.locator(".skip").is_visible()
+        hidden, cut = page.evaluate(
+            """() => [
+                [...document.querySelectorAll('main details > :not(summary)')]
+                    .filter(one => !one.checkVisibility({contentVisibilityAuto: true})),
+                [...document.querySelectorAll('.verdict, main td, main th, main p, main code')]
+                    .filter(one => one.getBoundingClientRect().right > 721),
+            ].map(list => list.slice(0, 3).map(one => one.outerHTML.slice(0, 200)))"""
+        )
+        assert (hidden, cut) == ([], [])
+    finally:
+        page.emulate_media(media="screen")
 
 
 CONTRAST = """() => {
@@ -202,9 +311,15 @@ CONTRAST = """() => {
 }"""
 
 
-def test_text_contrasts_with_its_background(watched):
-    found = watched.page.evaluate(CONTRAST)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_contrasts_with_its_background(unfolded, watched, scheme):
+    unfolded.emulate_media(color_scheme=scheme)
+    found = unfolded.evaluate(CONTRAST)
     assert found and not [one for one in found if one[1] < 4.5]
+    red, green, blue = unfolded.evaluate(
+        "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    )
+    assert max(red, green, blue) < 60 if scheme == "dark" else min(red, green, blue) > 240
     if watched.page.url.endswith("index.html"):
         badges = {name for name, _ in found if "verdict " in name}
         assert len(badges) >= 2  # badges of several colours
@@ -217,7 +332,7 @@ def test_the_slider_moves_by_keyboard_and_shows_one_frame_at_a_time(pages):
     page = pages["explorer.html"].page
     labels = json.loads(page.locator(".lsnc-frames").get_attribute("data-labels"))
     page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0) }")
-    for _ in range(40):  # the keyboard reaches the slider
+    for _ in range(80):  # after the sidebar, the keyboard reaches the slider
         page.keyboard.press("Tab")
         if page.evaluate("() => document.activeElement.matches('.lsnc-frames input')"):
             break
@@ -364,7 +479,6 @@ def test_the_slider_is_live_in_jupyterlab(jupyter, browser):
     context = browser.new_context(viewport=WIDE)
     watched = Watched(context, ("data:", "blob:", address))
     page = watched.page
-    page.set_default_timeout(90_000)
     # Any dialog that covers the notebook gets its default answer.
     page.add_locator_handler(
         page.locator(".jp-Dialog"), lambda one: one.locator("button.jp-mod-accept").click()

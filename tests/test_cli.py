@@ -104,12 +104,13 @@ def test_a_run_leaves_everything_it_promises_and_nothing_half_done(report_smoke)
     for name in NOTEBOOKS:
         expected |= {f"report/{name}.html", f"logs/{name}.log"}
         expected |= {f"notebooks/{name}.ipynb", f"notebooks/{name}.json"}
+        expected.add(f"report/files/{name}.ipynb")
     figures = [figure["name"] for figure in carried(report_smoke)[0]]
     assert len(set(figures)) == len(figures)
     for names in FIGURES.values():
         assert set(names) <= set(figures)
     for figure in figures:
-        expected |= {f"report/files/{figure}.svg", f"report/files/{figure}.csv"}
+        expected |= {f"report/files/{figure}.{ending}" for ending in ("svg", "pdf", "csv")}
     for made in record.recordings():  # those of this checkout are shown, with what they need
         for name in set(made.notebooks) & set(NOTEBOOKS):
             folder = f"report/files/recorded/{made.folder.name}"
@@ -336,6 +337,22 @@ def test_only_what_was_touched_runs_again_and_a_refusal_keeps_the_earlier_page(c
     assert (report / "explorer.html").read_bytes() != before[1]
 
 
+def test_one_figure_drawn_again_is_the_report_s(copied, report_smoke, command):
+    # the last of its page, under a cell that loads stored networks
+    asked = ["--only", "chen_3_beta", "--figure", "chen-beta-minima"]
+    before = stamps(copied, "smoke/notebooks/*"), stamps(copied, "smoke/report/*")
+    code, lines, errors = command("--profile", "smoke", "--outputs", copied, *asked)
+    assert (code, errors) == (0, [])
+    files = [
+        copied / f"smoke/figures/chen-beta-minima.{ending}" for ending in ("svg", "pdf", "csv")
+    ]
+    assert lines[-3:] == [str(path) for path in files]
+    for path in files:
+        theirs = report_smoke.folder / "report/files" / path.name
+        assert path.read_bytes() == theirs.read_bytes()
+    assert (stamps(copied, "smoke/notebooks/*"), stamps(copied, "smoke/report/*")) == before
+
+
 def test_a_run_of_some_notebooks_does_not_take_the_others_networks_out_of_the_report(
     copied, command
 ):
@@ -445,6 +462,18 @@ MISTAKES = {
     ),
     "unknown profile": (["--profile", "paperr"], ["'paperr'", "did you mean 'paper'?"]),
     "unknown notebook": (["--only", "explorr"], ["'explorr'", "did you mean 'explorer'?"]),
+    "unknown figure": (
+        ["--only", "guo_1_dynamics", "--figure", "guo-f22"],
+        ["'guo-f22'", "guo_1_dynamics", "guo-f2"],
+    ),
+    "a figure of another notebook": (
+        ["--only", "explorer", "--figure", "guo-f2"],
+        ["'guo-f2'", "explorer", "draws none"],
+    ),
+    "a figure to record": (
+        ["--only", "guo_1_dynamics", "--figure", "guo-f2", "--record", "a"],
+        ["--record", "--figure"],
+    ),
     "strange notebook": (["--only", "zzz"], ["'zzz'", *NOTEBOOKS]),
     "unknown parameter": (["--only", "explorer", "-p", "zzz=1"], ["'zzz'", "assumption", "M"]),
     "parameter of none": (["--only", "start_here", "-p", "zzz=1"], ["'zzz'", "none"]),

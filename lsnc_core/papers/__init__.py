@@ -111,6 +111,14 @@ def equations() -> Iterator[Equation]:
         yield from paper.equations
 
 
+def claim_names() -> dict[str, str]:
+    """The short names of the claims of all papers, by id."""
+    names: dict[str, str] = {}
+    for paper in papers():
+        names |= paper.claim_names
+    return names
+
+
 def settings(paper: Paper) -> Sequence[Setting]:
     """The settings of a paper's experiments, from its module `deviations`; none for a folder that
     has none.

@@ -38,6 +38,10 @@ class Paper:
         pages: names of its notebooks, each also a module of the folder, in reading order.
         arxiv: identifier; "" for a folder that stands for no paper.
         equations: its numbered equations.
+        claim_names: a name of at most 50 characters for each claim that its notebooks decide, for
+            lists and plots.
+        headline: ids of the claims that speak for the paper, the first one above all.
+        figure: name of the figure that does.
     """
 
     name: str
@@ -46,6 +50,9 @@ class Paper:
     pages: tuple[str, ...]
     arxiv: str = ""
     equations: tuple[Equation, ...] = ()
+    claim_names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    headline: tuple[str, ...] = ()
+    figure: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The answers to the claims: their order and count on the index page, and as data.
+"""The answers to the claims: their order, by claim, and as data.
 
 An answer is `Verdict.to_dict` of an executed notebook, with `notebook`, the notebook's name, and
 `page`, the address of its page.
@@ -8,11 +8,14 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 
+from lsnc_core import papers
 from lsnc_core.claims import OURS
+from lsnc_core.report import outcomes, record
 from lsnc_core.report.executed import CASE_FIELDS, VERDICT_FIELDS
+from lsnc_core.report.outcomes import ClaimResult
+from lsnc_core.report.site import Site
 
 ANSWER_FIELDS = ("claim", "paper", "notebook", "tried_on", "verdict")
 
@@ -40,12 +43,10 @@ def _question(answer: dict) -> tuple[str, str, str]:
     return answer["id"], answer["sentence"], answer["expected"]
 
 
-def tallies(answers: Sequence[dict]) -> dict[str, Counter]:
-    """How often each outcome occurs: of all answers and by paper, in the order of `in_order`."""
-    counts = {"All": Counter(answer["outcome"] for answer in answers)}
-    for answer in in_order(answers):
-        counts.setdefault(answer["paper"], Counter())[answer["outcome"]] += 1
-    return counts
+def by_claim(site: Site) -> list[ClaimResult]:
+    """The claims of a report with their answers, this run's and recorded ones."""
+    recorded = record.answers(site.recordings, {page.address for page in site.pages})
+    return outcomes.by_claim(in_order(site.answers), papers.claim_names(), recorded)
 
 
 def changes(answers: Sequence[dict]) -> list[dict]:
@@ -60,8 +61,10 @@ def changes(answers: Sequence[dict]) -> list[dict]:
     return list(texts.values())
 
 
-def to_json(answers: Sequence[dict]) -> str:
-    """The answers as JSON, every case with its numbers; what is not a finite number is null."""
+def to_json(answers: Sequence[dict], results: Sequence[ClaimResult]) -> str:
+    """Claims with their outcomes, and the answers, every case with its numbers, as JSON; what is
+    not a finite number is null.
+    """
     listed = []
     for answer in in_order(answers):
         fields = {"claim": answer["id"], "notebook": answer["notebook"]}
@@ -70,7 +73,8 @@ def to_json(answers: Sequence[dict]) -> str:
         for case in answer["cases"]:  # an executed notebook has its fields in another order
             cases.append({name: case[name] for name in CASE_FIELDS})
         listed.append(fields | {"cases": cases})
-    return json.dumps({"answers": listed}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    data = {"claims": [result.to_dict() for result in results], "answers": listed}
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(answers: Sequence[dict]) -> str:

@@ -1,27 +1,78 @@
-"""The front page: what holds, by paper, and where the numbers come from."""
+"""The front page: what holds, how strongly, and where it stops."""
 
-from lsnc_core.report import answers, networks, record
-from lsnc_core.report.site import Site, capital, trusted
-from lsnc_core.show import CLASSES, SIGNS, verdicts_html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lsnc_core.data_sources import SOURCES
+from lsnc_core.report import answers, forest, outcomes, summaries, words
+from lsnc_core.report.record import Recording
+from lsnc_core.report.site import Site
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write(site: Site) -> None:
     """Write the front page."""
-    rows = answers.in_order(record.beside(site.answers, site.recordings, site.profile))
-    facts = networks.facts(site.runs)
-    for recording in site.recordings:
-        facts[capital(recording.where)] = recording.versions
+    results = answers.by_claim(site)
     site.write(
         "index.html",
         "index.html.j2",
         title="Report",
         note="",
         failures=site.failures,
-        verdicts=trusted(verdicts_html(rows)) if rows else "",
-        tallies=answers.tallies(site.answers),
-        changes=answers.changes(site.answers),
-        signs=SIGNS,
-        classes=CLASSES,
+        ran=f"{describe_runs(site.runs)} {describe_gpu(site.runs, site.recordings)}",
+        counts=outcomes.count(results),
+        partly=outcomes.count([result for result in results if result.open_elsewhere]),
+        order=outcomes.OUTCOMES,
+        rule=outcomes.RULE,
+        signs=words.SIGN,
+        classes=words.CLASS,
+        summaries=summaries.summarise(results, site.pages),
+        groups=forest.rows_by_paper(results),
+        ticks=[(tick, forest.percent(tick)) for tick in forest.TICKS],
+        lines=[forest.percent(tick) for tick in forest.DECIDED],
+        legend=forest.legend(site.recordings),
         recordings=site.recordings,
-        facts=facts,
     )
+
+
+def describe_runs(runs: "pd.DataFrame") -> str:
+    """What was trained in a sentence: networks, images, seeds, minutes, hardware.
+
+    Args:
+        runs: a row per network; may be empty.
+    """
+    if not len(runs):
+        return "No networks were trained for this report."
+    images = []
+    for data, size in runs.groupby("data").train_size:
+        title = SOURCES[data].title.partition(" (")[0] if data in SOURCES else data
+        low, high = size.astype(int).min(), size.astype(int).max()
+        sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        images.append(f"{sizes} of {title}")
+    networks, seeds = len(runs), runs.seed.nunique()
+    minutes = max(1, round(runs.seconds.sum() / 60))
+    verb = "were" if networks > 1 else "was"
+    return (
+        f"{networks:,} network{'s' * (networks > 1)} with {seeds} seed{'s' * (seeds > 1)} {verb} "
+        f"trained on {' and '.join(images)} training images in {minutes:,} process-minutes on "
+        f"{' and '.join(sorted(set(runs.hardware)))}."
+    )
+
+
+def describe_gpu(runs: "pd.DataFrame", recordings: Sequence[Recording]) -> str:
+    """What was computed on a GPU, in a sentence."""
+    here = len(runs) > 0 and (runs.device == "cuda").any()
+    recorded = []
+    for recording in recordings:
+        if recording.provenance.get("accelerator") in recording.trained["hardware"]:
+            recorded.append(recording.where)
+    if not here and not recorded:
+        return "Nothing here was trained or recorded on a GPU."
+    sentences = [
+        "Some networks of this run were trained on a GPU." if here else "This run used no GPU."
+    ]
+    for where in recorded:
+        sentences.append(f"Results were {where}.")
+    return " ".join(sentences)

@@ -96,6 +96,8 @@ def convert(entry: papers.Entry, source: Path, report: Path, profile: str) -> No
         _make_static(output.get("data", {}), report, command)
     notebook.metadata.pop("widgets", None)
     body, _ = _exporter().from_notebook_node(notebook)
+    # headings have ids from nbconvert only with a link each
+    body = re.sub(r'<a class="anchor-link".*?</a>', "", body)
     body = re.sub(r"(?ms)^<table>.*?</table>", lambda table: frame_html(table[0]), body)
     runs = tuple(schedule.remembered(source.with_suffix(".json")).get("runs", ()))
     return NotebookPage(entry, body, code, figures, verdicts, runs)
@@ -140,7 +142,6 @@ def _exporter():
         template_name="basic",
         exclude_input=True,
         exclude_output_prompt=True,
-        exclude_anchor_links=True,
         embed_images=True,
     )
 

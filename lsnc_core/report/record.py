@@ -7,10 +7,9 @@ row per network with its spec, where it was trained and its last measurements.
 """
 
 import json
-import operator
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,31 +168,24 @@ def _read(path: Path) -> Recording:
     return recording
 
 
-def beside(rows: Sequence[dict], recorded: Sequence[Recording], profile: str) -> list[dict]:
-    """Verdicts of this run, each with `page`, and those of recordings beside them.
+def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]:
+    """The verdicts of recordings, each with `recorded`, where it was made, `profile`, and `page`,
+    the address of its notebook's page.
 
-    One from a recording of this profile, on the same claim, tried on the same, goes into the
-    `elsewhere` of the row; others become rows, with `recorded`. Recorded verdicts of notebooks
-    without a row here are left out, and those without cases, for which nothing was measured.
+    Args:
+        recorded: the recordings.
+        pages: addresses of pages; verdicts of other notebooks are left out, and those without
+            cases, for which nothing was measured.
     """
-    merged = [row | {"elsewhere": []} for row in rows]
-    question = operator.itemgetter("page", "id", "sentence", "expected", "tried_on")
-    here = {question(row): row for row in merged}
-    pages = {row["page"] for row in rows}
+    listed = []
     for recording in recorded:
+        origin = {"recorded": recording.where, "profile": recording.profile}
         for name, content in recording.notebooks.items():
-            page = f"{name}.html"
-            if page not in pages:
-                continue
+            place = origin | {"notebook": name, "page": f"{name}.html"}
             for verdict in content["verdicts"]:
-                row = verdict | {"recorded": recording.where, "page": page}
-                if not verdict["cases"]:
-                    continue
-                if recording.profile == profile and question(row) in here:
-                    here[question(row)]["elsewhere"].append(row)
-                else:
-                    merged.append(row)
-    return merged
+                if verdict["cases"] and place["page"] in pages:
+                    listed.append(verdict | place)
+    return listed
 
 
 def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[dict]:

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import math
+import shlex
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -17,10 +19,10 @@ from elements import Elements, bundle
 from matplotlib.figure import Figure as Canvas
 
 from lsnc_core import claims, papers, show
-from lsnc_core.claims import Case, Claim, Verdict
+from lsnc_core.claims import Case, Claim, Scale, Verdict
 from lsnc_core.errors import UsageError
-from lsnc_core.papers.page import Page, Paper
-from lsnc_core.report import build, pages, record
+from lsnc_core.papers.page import Page, Paper, Setting
+from lsnc_core.report import build, pages, record, sizes
 from lsnc_core.show import slider
 
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
@@ -81,8 +83,9 @@ def elements(folder, name):
     return Elements(read(folder / "report" / f"{name}.html"))
 
 
-def claim_cells(page):
-    return page.texts("th", **{"data-label": "Claim"})
+def claims_listed(folder):
+    """The ids of the page of all claims."""
+    return [item["id"] for item in elements(folder, "claims").all("li") if "data-paper" in item]
 
 
 @pytest.fixture
@@ -101,9 +104,9 @@ def test_a_claim_of_none_of_the_papers_stands_last(tmp_path, quick_assets):
     executed(tmp_path, "one", [bundle(show.Verdicts([ours, verdict(2, claims.FAILS)]))])
     executed(tmp_path, "two", [bundle(show.Verdicts([verdict(1, claims.FAILS)]))])
     page = Elements(read(build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)))
-    assert claim_cells(page) == ["C1", "C2", "B1"]
+    assert claims_listed(tmp_path) == ["C1", "C2", "B1"]
     (tally,) = page.texts("table", class_="tally")
-    assert tally.replace("\n", "").endswith("All120A paper020this companion100")
+    assert tally.replace("\n", "").endswith("A paper0020this companion1000")
 
 
 @pytest.fixture
@@ -131,31 +134,31 @@ def two_pages(tmp_path, quick_assets):
     return tmp_path, table
 
 
-def test_the_index_lists_the_claims_as_a_reader_counts(two_pages):
+def test_the_front_page_counts_claims_and_another_lists_them(two_pages):
     folder, _ = two_pages
-    page, text = elements(folder, "index"), " ".join(read(folder / "report/index.html").split())
-    assert "the weights, the label noise and the order of the batches. They do not cover" in text
-    assert claim_cells(page) == ["C1", "C2", "C12"]
-    links = [text for text in page.texts("a", href="one.html") if text == "digits"]
+    page, listed = elements(folder, "index"), elements(folder, "claims")
+    assert claims_listed(folder) == ["C1", "C2", "C12"]
+    links = [text for text in listed.texts("a", href="one.html") if text == "digits"]
     assert links == ["digits"] * 3
     (tally,) = page.texts("table", class_="tally")
-    header = "Answers, by paper✓ holds✗ does not hold? not decidable here"
-    assert tally.replace("\n", "") == f"{header}All111A paper111"
-    sentences = page.texts("td", **{"data-label": "What is claimed"})
-    assert any(AWKWARD in sentence for sentence in sentences)
-    assert "A & B 2020, 3.1: Figures 1 < 2" in page.texts("p")
+    header = "Claims of✓ holds± mixed✗ does not hold? not decidable here"
+    assert tally.replace("\n", "") == f"{header}A paper1011"
+    assert any(AWKWARD in sentence for sentence in listed.texts("p"))
 
 
 def test_a_figure_lies_once_beside_the_pages_with_its_table(two_pages):
     folder, table = two_pages
-    page, one = elements(folder, "index"), elements(folder, "one")
+    one = elements(folder, "one")
     assert read(folder / "report/files/fig-1.svg") == show.svg_text(picture())
     pd.testing.assert_frame_equal(pd.read_csv(folder / "report/files/fig-1.csv"), table)
-    for shown in (page, one):
-        (image,) = shown.all("img")
-        assert (image["src"], image["alt"]) == ("files/fig-1.svg", 'here: "x" < y')
+    (image,) = one.all("img")
+    assert (image["src"], image["alt"]) == ("files/fig-1.svg", 'here: "x" < y')
     downloads = {link["href"] for link in one.all("a") if "download" in link}
-    assert downloads == {"files/fig-1.svg", "files/fig-1.csv"}
+    figure = {f"files/fig-1.{ending}" for ending in ("svg", "pdf", "csv")}
+    assert downloads == figure | {"files/one.ipynb"}
+    assert all((folder / "report" / address).stat().st_size for address in downloads)
+    (line,) = one.texts("span", class_="rebuild")
+    assert line == "Rebuild: ./run_all.sh --profile smoke --only one --figure fig-1"
 
 
 def test_a_page_links_to_pages_and_leaves_progress_and_widgets_out(two_pages):
@@ -164,13 +167,125 @@ def test_a_page_links_to_pages_and_leaves_progress_and_widgets_out(two_pages):
     assert page.all("a", href="one.html")[0]["text"] == "First <things>"
     targets = {link["href"] for link in one.all("a")}
     assert {"two.html", "https://arxiv.org/abs/2010.12648"} <= targets
-    assert not [target for target in targets if ".ipynb" in target]
+    assert {target for target in targets if ".ipynb" in target} == {"files/one.ipynb"}
     assert "training: 100%" not in read(folder / "report/one.html")
     assert one.texts("a", **{"aria-current": "page"}) == ["First <things>"]
     # without a kernel the widget's own HTML stands in
     assert len(two.all("div", class_="lsnc-frames")) == 1
     assert "model_id" not in read(folder / "report/two.html")
     assert "value = 1 < 5" in one.texts("details", class_="code")[0]
+
+
+def test_the_notebook_to_download_is_as_before_it_ran(two_pages):
+    folder, _ = two_pages
+    notebook = nbformat.read(folder / "report/files/one.ipynb", as_version=4)
+    ran = nbformat.read(folder / "notebooks/one.ipynb", as_version=4)
+    assert [cell.source for cell in notebook.cells] == [cell.source for cell in ran.cells]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    assert "widgets" not in notebook.metadata
+
+
+def test_the_command_under_a_figure_has_the_parameters_of_its_page(tmp_path, quick_assets):
+    executed(tmp_path, "one", [bundle(a_figure())])
+    path = tmp_path / "notebooks/one.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    cell = nbformat.v4.new_code_cell('profile = "auto"\nrates = [0.5]\nM = 10\nname = "a"')
+    cell.metadata["tags"] = ["parameters"]
+    notebook.cells.insert(1, cell)
+    given = {"profile": "smoke", "rates": [0.5, 0.8], "M": 10, "name": "b c"}
+    notebook.metadata["papermill"] = {"parameters": given}
+    nbformat.write(notebook, path)
+    build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+    (line,) = elements(tmp_path, "one").texts("span", class_="rebuild")
+    words = shlex.split(line.removeprefix("Rebuild: "))
+    given = ["-p", "name=b c", "-p", "rates=[0.5, 0.8]"]
+    assert words[3:] == ["--only", "one", *given, "--figure", "fig-1"]
+
+
+def test_the_sidebar_has_the_pages_of_this_report_alone(two_pages):
+    folder, _ = two_pages
+    one = elements(folder, "one")
+    there = {path.name for path in (folder / "report").glob("*.html")}
+    linked = [link["href"] for link in one.all("a") if link["href"].endswith(".html")]
+    assert set(linked) == there
+    (menu,) = one.texts("nav", **{"aria-label": "Pages"})
+    assert menu.index("Overview") < menu.index("A & B 2020") < menu.index("First <things>")
+    assert menu.index("First <things>") < menu.index("C 2021") < menu.index("Second things")
+    (turns,) = elements(folder, "two").texts("nav", class_="turns")
+    assert turns.split("\n") == ["", "Previous: First <things>", ""]
+
+
+def test_a_page_lists_its_headings_in_the_sidebar(tmp_path, quick_assets):
+    executed(tmp_path, "one", text="# A title\n\n## How *far*\n\n### Deep\n\n## Why $x$")
+    build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+    page = elements(tmp_path, "one")
+    (listed,) = page.texts("ul", class_="contents")
+    assert [line for line in listed.split("\n") if line] == ["How far", "Why $x$"]
+    ids = {heading["id"] for heading in page.all("h2")}
+    assert {f"#{name}" for name in ids} <= {link["href"] for link in page.all("a")}
+
+
+SETTING = Setting("weight decay", "5e-4 <most likely>", "", ("weight_decay",), wanted={"": 5e-4})
+NETWORKS = pd.DataFrame(
+    {
+        "run": ["r1", "r2", "r3"],
+        "data": ["mnist-subset", "mnist-subset", "cifar10"],
+        "train_size": [1000, 2000, 50000],
+        "pool": [2, 2, 1],
+        "model": "mlp",
+        "widths": ["(128, 64)", "(128, 64)", "(9,)"],
+        "epochs": [10, 20, 30],
+        "weight_decay": [0.005, 0.005, 0.0],
+        "seed": [0, 1, 0],
+        "seconds": 1.0,
+        "device": "cpu",
+        "hardware": "a chip",
+        "commit": "123",
+        **dict.fromkeys(("lambda_W", "lambda_H", "lambda_b"), 0.0),
+    }
+)
+
+
+def test_a_page_with_networks_has_its_sizes_beside_the_paper_s(tmp_path, quick_assets, monkeypatch):
+    claim = Claim("C1", "A paper", "section 1", "it holds", "below 1")
+    scale = [Scale("training images", "1,000", "60,000"), Scale("test error at a = 1", "0.105")]
+    rows = [Verdict(claim, where, [CASES[claims.HOLDS]], scale=scale) for where in ("a", "b")]
+    executed(tmp_path, "one", [bundle(show.Verdicts(rows))])
+    executed(tmp_path, "two")
+    (tmp_path / "notebooks/one.json").write_text(json.dumps({"runs": ["r1", "r2"]}))
+    monkeypatch.setattr(papers, "settings", lambda paper: (SETTING,))
+    one = papers.Entry("one", replace(ONE.paper, arxiv="1"), ONE.module, ONE.page)
+    build.build(tmp_path, "smoke", (one, TWO), {}, NETWORKS)
+    page = elements(tmp_path, "one")
+    (box,) = page.all("div", class_="lsnc-scroll sizes")
+    lines = [line for line in box["text"].split("\n") if line]
+    unknown = sizes.NOT_KNOWN
+    assert lines == [
+        "A & B 2020here",
+        f"image sets{unknown}MNIST subset",
+        "training images60,0001,000, 2,000",
+        f"pixels{unknown}14 × 14",
+        f"network{unknown}mlp 128–64",
+        f"epochs{unknown}10, 20",
+        "weight decay5e-4 <most likely>0.005",
+        f"seeds{unknown}2",
+        f"test error at a = 1{unknown}0.105",
+    ]
+    # right under the title
+    tags = [one["tag"] for one in page.listed]
+    assert tags[tags.index("h1") + 1] == "div" and page.listed[tags.index("h1") + 1] == box
+    assert not elements(tmp_path, "two").all("div", class_="lsnc-scroll sizes")
+
+
+def test_sizes_tell_image_sets_and_the_decays_of_the_feature_model_apart(monkeypatch):
+    monkeypatch.setattr(papers, "settings", lambda paper: ())
+    runs = NETWORKS.assign(lambda_W=[0.001, 0.001, 0.0])
+    page = pages.NotebookPage(ONE, "", "", [], [], ("r1", "r3"))
+    here = {size.name: size.here for size in sizes.compare(page, runs)}
+    assert here["weight decay"] == "λ_W = 0.001, λ_H = 0, λ_b = 0 (MNIST subset); 0 (CIFAR-10)"
+    assert here["pixels"] == "14 × 14 (MNIST subset); 32 × 32 (CIFAR-10)"
+    assert here["image sets"] == "MNIST subset; CIFAR-10" and here["seeds"] == "1"
+    assert sizes.compare(page, NO_RUNS) == []
 
 
 def test_a_report_names_what_failed_and_which_page_is_of_an_earlier_run(tmp_path, quick_assets):
@@ -188,13 +303,8 @@ def test_a_report_names_what_failed_and_which_page_is_of_an_earlier_run(tmp_path
     (note,) = one.texts("p", class_="profile")
     assert "earlier run" in note and failures["one"] in note
     assert not (tmp_path / "report/two.html").exists()
-    assert {link["href"] for link in page.all("a")} == {
-        "#content",
-        "index.html",
-        "one.html",
-        "files/runs.csv",
-        "index.html#provenance",
-    }
+    assert "one.html" in {link["href"] for link in page.all("a")}
+    assert "two.html" not in {link["href"] for link in page.all("a")}
 
 
 def test_a_report_without_failures_claims_or_changes_has_none_of_these(tmp_path, quick_assets):
@@ -202,7 +312,8 @@ def test_a_report_without_failures_claims_or_changes_has_none_of_these(tmp_path,
     build.build(tmp_path, "quick", (ONE, TWO), {}, NO_RUNS)
     page, text = elements(tmp_path, "index"), read(tmp_path / "report/index.html")
     assert not page.all("section", class_="failures")
-    assert not page.all("table", class_="lsnc-verdicts")
+    assert not page.all("table", class_="forest")
+    assert "Changed after" not in read(tmp_path / "report/claims.html")
     assert "No claims have been decided" in text and "Changed after" not in text
     assert "earlier run" not in read(tmp_path / "report/one.html")
 
@@ -216,7 +327,8 @@ def test_what_changed_after_the_first_results_comes_from_the_claims(tmp_path, qu
         verdict(1, claims.FAILS),
     ]
     executed(tmp_path, "one", [bundle(show.Verdicts(rows))])
-    page = Elements(read(build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)))
+    build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
+    page = elements(tmp_path, "claims")
     assert "Changed after the first results" in page.texts("h2")
     assert page.texts("dt") == ["C3", "C7"]
     assert page.texts("dd") == ["The tolerance grew.", change]
@@ -284,7 +396,12 @@ def test_the_claims_as_json_have_every_number_of_the_verdicts(answered):
         raise AssertionError(f"{text} is no JSON")
 
     data = json.loads(read(files / "claims.json"), parse_constant=refuse)
-    assert list(data) == ["answers"]
+    assert list(data) == ["claims", "answers"]
+    counted = [(claim["id"], claim["outcome"], claim["rule"]) for claim in data["claims"]]
+    assert counted == [
+        ("C1", claims.HOLDS, "1 answer: 1 holds"),
+        ("C2", claims.UNDECIDED, "1 answer: 1 open"),
+    ]
     kept = [(answer["claim"], answer["notebook"], answer["tried_on"]) for answer in data["answers"]]
     assert kept == [("C1", "two", "digits"), ("C2", "one", "digits"), ("C2", "one", "mnist")]
     for answer, given in zip(data["answers"], verdicts["two"] + verdicts["one"], strict=True):
@@ -351,30 +468,23 @@ def recorded(tmp_path, quick_assets, monkeypatch):
 
 def test_recorded_verdicts_stand_beside_those_of_this_machine(recorded):
     build.build(recorded, "gpu", (ONE, TWO), {}, NO_RUNS)
-    index = elements(recorded, "index")
+    listed = elements(recorded, "claims")
     here = record.recordings(recorded / "kept")[0].where
     assert here.startswith("recorded on ") and here.endswith("profile gpu, a=1")
-    # one claim, two rows: the question asked here with the other answer folded away, and the one
-    # asked only there
-    heads = index.all("th", **{"data-label": "Claim"})
-    assert [(head["text"], head.get("rowspan")) for head in heads] == [
-        ("C1", "2"),
-        ("C2", None),
-        ("C3", None),
-    ]
-    answers = index.texts("td", **{"data-label": "Measured here"})
-    assert answers[0].startswith("digits: error 0.1")
-    assert f"{here}: ✗ does not hold" in answers[0] and "error 2" in answers[0]
-    assert answers[1].startswith(f"{here}full <MNIST>: error 2")
-    assert answers[2].startswith("digits: error 0.1; here and there")
-    assert answers[2].endswith(f"the same numbers were {here}")
-    # without cases nothing was measured there
-    assert answers[3] == "digits: what would decide it: a GPU"
+    assert claims_listed(recorded) == ["C1", "C2", "C3"]
+    answers = [" ".join(text.split()) for text in listed.texts("section", class_="answer")]
+    assert answers[0].startswith("digits ✓ holds Error 0.1")
+    assert answers[1].startswith(f"digits ✗ does not hold R{here[1:]} Error 2.")
+    assert answers[2].startswith("full <MNIST> ✗ does not hold R")
+    assert answers[3].startswith(f"digits ✓ holds The same numbers were {here}.")
+    # without cases nothing was measured, here or there
+    assert answers[4].startswith("digits ? not decidable here Nothing was measured")
+    assert len(answers) == 5
     # what was recorded is not counted, and not among the data
-    assert "A paper201" in index.texts("table", class_="tally")[0].replace("\n", "")
+    index = elements(recorded, "index")
+    assert "A paper2001" in index.texts("table", class_="tally")[0].replace("\n", "")
     data = json.loads(read(recorded / "report/files/claims.json"))
     assert [answer["claim"] for answer in data["answers"]] == ["C1", "C2", "C3"]
-    assert here[1:] in "".join(index.texts("th", scope="row"))
 
 
 def test_a_page_shows_its_recording_with_files_of_the_report(recorded):
@@ -392,23 +502,6 @@ def test_a_page_shows_its_recording_with_files_of_the_report(recorded):
     assert read(kept) == show.svg_text(picture(2.0)) != read(made)
     runs = pd.read_csv(recorded / "report/files/recorded/far/runs.csv")
     assert runs.run.tolist() == ["abc"]
-
-
-def test_another_profile_or_expectation_is_another_question(recorded):
-    build.build(recorded, "gpu", (ONE,), {}, NO_RUNS)
-    same = elements(recorded, "index").all("th", **{"data-label": "Claim"})
-    assert [head.get("rowspan") for head in same] == ["2", None, None]
-    path = recorded / "kept/far/recording.json"
-    path.write_text(path.read_text().replace("below 1", "below 2"))
-    build.build(recorded, "gpu", (ONE,), {}, NO_RUNS)
-    other = elements(recorded, "index").all("th", **{"data-label": "Claim"})
-    assert [(head["text"], head.get("rowspan")) for head in other] == [
-        ("C1", None),
-        ("C1", "2"),
-        ("C2", None),
-        ("C2", None),
-        ("C3", None),
-    ]
 
 
 def test_a_new_recording_leaves_nothing_of_the_old_and_no_folder_of_a_user(recorded):

@@ -1,5 +1,6 @@
 """What notebooks show: figures with their cards, verdicts, tables, sliders."""
 
+import base64
 import io
 import json
 import re
@@ -20,6 +21,7 @@ from lsnc_core.claims import Case, Claim, Verdict
 from lsnc_core.errors import UsageError
 from lsnc_core.report import build
 from lsnc_core.show import slider
+from lsnc_core.show.figure import pdf_bytes
 
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
 CASES = {
@@ -71,6 +73,41 @@ def test_the_same_figure_gives_the_same_bytes_and_another_gives_others():
     assert show.svg_text(picture()) == show.svg_text(picture())
     assert show.svg_text(picture()) != show.svg_text(picture(2.0))
     assert "<dc:date>" not in show.svg_text(picture())
+
+
+def test_the_same_figure_gives_the_same_pdf_and_another_gives_another():
+    first = pdf_bytes(picture())
+    assert first.startswith(b"%PDF-") and first == pdf_bytes(picture())
+    assert first != pdf_bytes(picture(2.0)) and b"/CreationDate" not in first
+    data = a_figure().data
+    assert base64.b64decode(data["pdf"]) == first
+
+
+def test_a_caption_shows_a_sentence_and_folds_the_rest():
+    numbers = pd.DataFrame({"a <b>": [0.123456, 2.0], "n": [1000, 3]})
+    words = {"title": "T", "paper": "It falls, see eq. 4. Axes reach 1.", "alt": "x"}
+    made = show.Figure(
+        picture(),
+        name="f",
+        table=numbers,
+        ours="the line ends at 0.5, i.e. lower. 16 networks. All < 1.",
+        numbers=numbers,
+        **words,
+    )
+    page = Elements(bundle(made)["text/html"])
+    (fold,) = page.texts("details", class_="numbers")
+    (caption,) = page.texts("figcaption")
+    shown = caption.replace(fold, "")
+    assert "It falls, see eq. 4." in shown and "the line ends at 0.5, i.e. lower." in shown
+    assert "Axes reach 1." in fold and "16 networks. All < 1." in fold
+    assert "Axes" not in shown and "16 networks" not in shown
+    assert page.texts("th", scope="col") == ["a <b>", "n"]
+    assert page.texts("td") == ["0.1235", "1000", "2", "3"]
+    # recordings of an earlier version have no such numbers
+    del made.data["numbers"]
+    assert not Elements(show.figure_html(made.data, "f.svg")).all("table")
+    plain = a_figure(text="one sentence").data
+    assert not Elements(show.figure_html(plain, "f.svg")).all("details")
 
 
 def test_a_figure_by_address_does_not_carry_its_picture_twice():
@@ -191,6 +228,16 @@ def test_tables_leave_latex_and_show_markup_as_text():
     assert page.texts("th", scope="col") == ["a < b", "$M$"]
     assert page.texts("td") == ["<script>alert(1)</script>", r"$x < \log M$", "1", "2"]
     assert not page.all("script") and made["text/plain"].splitlines()[2] == "1 | 2"
+
+
+def test_a_table_of_pandas_is_in_a_box_and_has_no_empty_header_cell():
+    table = pd.DataFrame({"loss": ["CE", "LS"]}, index=pd.Index(["a", "b"]))
+    page = Elements(show.frame_html(table._repr_html_()))
+    assert page.texts("th", scope="col") == ["loss"] and page.texts("th", scope="row") == ["a", "b"]
+    assert len(page.all("th")) == 3 and page.texts("td") == ["", "CE", "LS"]
+    (box,) = page.all("div", class_="lsnc-scroll")
+    assert (box["tabindex"], box["role"]) == ("0", "region") and box["aria-label"]
+    assert not page.all("style")
 
 
 def test_a_cell_of_a_table_can_be_a_link():

@@ -120,6 +120,28 @@ EQUATIONS = (
     ),
 )
 
+CLAIM_NAMES = {
+    "C1": "Test loss is lowest where p equals a",
+    "C2": "The formula predicts the loss on clean labels",
+    "C3": "The formula predicts the loss on noisy labels",
+    "C4": "Noisy test labels call for more smoothing",
+    "C5": "With noisy test labels the best p tends to a²",
+    "C6": "With Bayesian test labels the best p jumps",
+    "C7": "Best p for accuracy lies below best p for loss",
+    "C8": "With early stopping accuracy ignores p",
+    "C9": "Test error has two minima in p",
+    "C10": "Weak smoothing helps accuracy from a = 0.9 on",
+    "C11": "Best smoothing has forward correction's loss",
+    "C12": "LS objective never above forward correction's",
+    "C13": "Under any noise the posterior smooths best",
+    "C14": "Forward correction never above logit smoothing",
+    "C15": "Smoothing logits works as smoothing labels does",
+    "C16": "Best p for loss and accuracy rise with a",
+    "C17": "Theory gamma predicts the minima best",
+    "C18": "On held-out images the best p is at least a",
+    "C19": "C7 holds at equal memorisation, too",
+}
+
 PAPER = Paper(
     name="Chen, Ziyin et al. 2020",
     short="Chen et al. 2020",
@@ -133,4 +155,7 @@ PAPER = Paper(
         "chen_5_beyond_uniform",
     ),
     equations=EQUATIONS,
+    claim_names=CLAIM_NAMES,
+    headline=("C1", "C2", "C7"),
+    figure="chen-figure-5",
 )

@@ -80,6 +80,27 @@ EQUATIONS = (
     ),
 )
 
+CLAIM_NAMES = {
+    "G1": "LS converges faster in error, NC1, NC2, NC3",
+    "G2": "LS ends with lower NC1",
+    "G3": "LS ends with lower NC2",
+    "G4": "LS reaches lower NC2 at equal NC1",
+    "G5": "Norms shrink as the strength grows",
+    "G6": "Best temperature falls with δ and crosses 1",
+    "G7": "LS is better calibrated, until both are scaled",
+    "G8": "Calibration worsens as CE collapses further",
+    "G9": "Networks reach the norms of Theorem 1",
+    "G10": "LS approaches its lowest loss faster",
+    "G11": "Theorem 1: minimisers are simplex ETFs",
+    "G12": "Theorem 2: LS lowers the condition number",
+    "G13": "NC1 contracts faster with LS (feature model)",
+    "G14": "NC1 is lowest at a strength between the ends",
+    "G15": "Lower NC2 at equal NC1 (feature model)",
+    "G16": "Lowest loss approached faster (feature model)",
+    "G17": "Minimisers with features after a ReLU",
+    "G18": "LS ends with higher NC3",
+}
+
 PAPER = Paper(
     name="Guo et al. 2025",
     short="Guo et al. 2025",
@@ -94,4 +115,7 @@ PAPER = Paper(
         "guo_6_speed",
     ),
     equations=EQUATIONS,
+    claim_names=CLAIM_NAMES,
+    headline=("G4", "G1", "G7"),
+    figure="guo-f2",
 )

@@ -9,6 +9,19 @@ from lsnc_core.papers.page import Equation, Paper
 _NETWORKS = ("zhou-z1", "zhou-gram", "zhou-z2", "zhou-z3", "zhou-z4", "zhou-z5")
 _ON_NETWORKS = ("Z-C1", "Z-C2", "Z-C10", "Z-C3", "Z-C4", "Z-C5")
 
+CLAIM_NAMES = {
+    "Z-C1": "Every loss reaches neural collapse",
+    "Z-C2": "All losses lead to one geometry of class means",
+    "Z-C3": "Test accuracies become equal with size, epochs",
+    "Z-C4": "Small or briefly trained networks differ",
+    "Z-C5": "Variance of accuracy falls with size, epochs",
+    "Z-C6": "Global minimisers are simplex ETFs",
+    "Z-C7": "All other critical points are strict saddles",
+    "Z-C8": "Focal loss is convex where p_k is large",
+    "Z-C9": "CE, LS and FL have the contrastive property",
+    "Z-C10": "Class means are as far apart as they can be",
+}
+
 PAPER = Paper(
     name="Zhou et al. 2022",
     short="Zhou et al. 2022",
@@ -100,4 +113,7 @@ PAPER = Paper(
             ("Z-C8",),
         ),
     ),
+    claim_names=CLAIM_NAMES,
+    headline=("Z-C2", "Z-C3", "Z-C1"),
+    figure="zhou-z1",
 )

