@@ -1,6 +1,7 @@
 """How large the networks behind a page are beside the paper's, for the table on its top."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lsnc_core import papers
@@ -59,6 +60,8 @@ def compare(page: NotebookPage, runs: "pd.DataFrame") -> list[Size]:
     for name, field, measure in ROWS:
         paper = _join(paper for paper, _ in scale.get(measure, []))
         setting = settings.get("seeds" if field == "seed" else field)
+        if field == "pool":  # the scale has one side of an image
+            paper = re.sub(r"\d+", r"\g<0> × \g<0>", paper)
         if not paper and setting is not None:
             paper = _pixels_of(settings["data"]) if field == "pool" else setting.paper
         sizes.append(Size(name, paper or NOT_KNOWN, _describe(behind, field)))
@@ -80,7 +83,7 @@ def _scale(verdicts: Sequence[dict]) -> dict[str, list[tuple[str, str]]]:
     return measures
 
 
-def _join(texts) -> str:
+def _join(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(filter(None, texts)))
 
 
