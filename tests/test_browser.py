@@ -173,7 +173,7 @@ def test_links_lead_somewhere(watched, report_smoke, pages):
         "() => [...document.querySelectorAll('a[href]')]"
         ".map(link => [link.href, link.textContent.trim()])"
     )
-    assert len(links) > len(PAGES)
+    assert len(links) > len(pages)
     for address, text in links:
         parts = urlsplit(address)
         assert text and parts.scheme in ("file", "https"), address

@@ -101,6 +101,7 @@ def files_of(folder):
 def test_a_run_leaves_everything_it_promises_and_nothing_half_done(report_smoke):
     expected = {"report/index.html", "report/assets/style.css", "report/assets/mathjax.js"}
     expected |= {f"report/files/{name}" for name in ("runs.csv", "claims.csv", "claims.json")}
+    expected |= {"report/claims.html", "report/assets/claims.js"}
     for name in NOTEBOOKS:
         expected |= {f"report/{name}.html", f"logs/{name}.log"}
         expected |= {f"notebooks/{name}.ipynb", f"notebooks/{name}.json"}
@@ -174,15 +175,20 @@ def test_a_notebook_shows_the_figures_and_decides_the_claims_of_its_module(repor
 
 
 def test_the_report_gathers_the_verdicts_of_its_notebooks(report_smoke):
-    index = (report_smoke.folder / "report/index.html").read_text(encoding="utf-8")
+    listed = (report_smoke.folder / "report/claims.html").read_text(encoding="utf-8")
+    by_claim = dict(re.findall(r'<li id="([\w-]+)"(.*?)\n</div></details></li>', listed, re.DOTALL))
     for page, ids in (
         ("chen_1_theory", ["C1", "C4", "C5", "C6", "C12"]),
         ("chen_2_landscape", ["C1", "C2"]),
     ):
         for claim in ids:
-            assert re.search(rf'data-label="Claim">{claim}</th>.*?href="{page}\.html"', index)
-    badges = len(re.findall(r'<td data-label="Verdict">', index))
-    assert badges >= len(carried(report_smoke)[1]) >= 40  # recorded ones stand beside
+            assert f'<h2><a href="{page}.html">' in by_claim[claim]
+    verdicts = carried(report_smoke)[1]
+    assert set(by_claim) == {verdict["id"] for verdict in verdicts}
+    # recorded ones stand beside
+    assert listed.count('<section class="answer"') >= len(verdicts) >= 40
+    index = (report_smoke.folder / "report/index.html").read_text(encoding="utf-8")
+    assert set(re.findall(r'href="claims\.html#([\w-]+)"', index)) == set(by_claim)
 
 
 def test_a_run_can_be_recorded(report_smoke):
@@ -359,7 +365,7 @@ def test_a_run_of_some_notebooks_does_not_take_the_others_networks_out_of_the_re
     code, _, errors = command("--profile", "smoke", "--outputs", copied, "--only", "start_here")
     assert (code, errors) == (0, [])
     index = (copied / "smoke/report/index.html").read_text(encoding="utf-8")
-    assert "chen_2_landscape.html" in index and "Networks" in index
+    assert "chen_2_landscape.html" in index and f"{NETWORKS:,} networks with" in index
     with open(copied / "smoke/report/files/runs.csv", newline="", encoding="utf-8") as opened:
         assert len(list(csv.DictReader(opened))) == NETWORKS
 

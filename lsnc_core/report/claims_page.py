@@ -46,9 +46,9 @@ def describe(result: ClaimResult) -> list[dict]:
     """
     shown, recorded = [], list(result.recorded)
     for answer in result.answers:
-        same = [other for other in recorded if _agree(answer, other)]
-        recorded = [other for other in recorded if not any(other is equal for equal in same)]
-        shown.append(_shown(answer) | {"same": [other["recorded"] for other in same]})
+        same = [other["recorded"] for other in recorded if _agree(answer, other)]
+        recorded = [other for other in recorded if not _agree(answer, other)]
+        shown.append(_shown(answer) | {"same": same})
     return shown + [_shown(answer) | {"same": []} for answer in recorded]
 
 

@@ -83,8 +83,14 @@ def say_whether_it_holds(headline: Sequence[ClaimResult], own: Sequence[ClaimRes
 
 
 def _reach(result: ClaimResult) -> str:
-    """How many answers decide a claim, where it is not all of them."""
-    return f" where decided, {result.share}" if result.open_elsewhere and result.share else ""
+    """On what a claim is decided, where other answers leave it open."""
+    if not result.open_elsewhere:
+        return ""
+    decided = [answer for answer in result.counted if answer["outcome"] != UNDECIDED]
+    if len(decided) > 2:
+        return f" where decided ({result.share})"
+    places = [words.place_within(answer) for answer in decided]
+    return f" on {' and on '.join(places)} ({result.share})"
 
 
 def say_how_strongly(headline: Sequence[ClaimResult]) -> str:
@@ -105,9 +111,10 @@ def say_how_strongly(headline: Sequence[ClaimResult]) -> str:
     case = deciding_case(answer)
     sizes = words.sizes(answer)
     return (
-        f"Deciding case of {result.id}: {words.effect(case)}, claimed {words.claimed(case)}, "
-        f"{words.distance(case)}; on {words.place_within(answer)}"
-        + (f", with {sizes}." if sizes else ".")
+        f"{result.id} on {words.place_within(answer)}"
+        + (f", with {sizes}" if sizes else "")
+        + f": {words.effect(case)}, claimed {words.claimed(case)}, {words.distance(case)}; "
+        f"this answer {words.SINGULAR[answer['outcome']]}."
     )
 
 

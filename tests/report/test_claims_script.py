@@ -34,10 +34,9 @@ def report(tmp_path_factory):
         an_answer(UNDECIDED, name="C10", tried_on="The formulas"),
         an_answer(HOLDS, name="D1", paper="Another paper", tried_on="digits"),
     ]
-    verdicts = [{name: one[name] for name in one if name != "page"} for one in given]
     entry = papers.Entry("one", paper, types.ModuleType("one"), Page("One"))
     folder = tmp_path_factory.mktemp("report")
-    page = NotebookPage(entry, "", "", [], verdicts, ())
+    page = NotebookPage(entry, "", "", [], given, ())
     site = Site(folder, "quick", [page], {}, [], pd.DataFrame())
     front.write(site)
     claims_page.write(site)

@@ -46,8 +46,7 @@ def claims_of(*given):
 
 def a_page(*verdicts, figures=(FIGURE,)):
     entry = papers.Entry("one", PAPER, types.ModuleType("one"), Page("One"))
-    kept = [{name: verdict[name] for name in verdict if name != "page"} for verdict in verdicts]
-    return NotebookPage(entry, "", "", list(figures), kept, ())
+    return NotebookPage(entry, "", "", list(figures), list(verdicts), ())
 
 
 def a_recording(*verdicts, profile="hour", accelerator=None, hardware="a chip"):
@@ -68,13 +67,13 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
     ]
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.holds == (
-        "“a short name” (C1) holds where decided, 1 of 2 answers; "
+        "“a short name” (C1) holds on digits (1 of 2 answers); "
         "of its 2 claims, 1 holds, 1 does not hold."
     )
     assert summary.strength == (
-        "Deciding case of C1: a = 0.5: error 1 [0.5, 1.5], claimed at most 2, 2.0 half-widths on "
-        "the claimed side of the bound; on digits, with training images 500 (paper 60,000), "
-        "seeds 4."
+        "C1 on digits, with training images 500 (paper 60,000), seeds 4: a = 0.5: error 1 "
+        "[0.5, 1.5], claimed at most 2, 2.0 half-widths on the claimed side of the bound; "
+        "this answer holds."
     )
     assert summary.limit == (
         "C3, “it holds”, does not hold on digits: a = 0.6: error 3 [2.5, 3.5], claimed at most 2."
@@ -104,16 +103,27 @@ def test_where_a_paper_stops(given, limit):
     assert summary.limit == limit
 
 
+def test_a_claim_names_where_it_is_decided():
+    places = ["The formulas", "digits", "mnist"]
+    given = [an_answer(HOLDS, tried_on=place) for place in places] + [an_answer(UNDECIDED)]
+    for number, text in (
+        (1, "“a short name” (C1) holds on digits and on mnist (2 of 3 answers); "),
+        (0, "“a short name” (C1) holds where decided (3 of 4 answers); "),
+    ):
+        own = claims_of(*given[number:])
+        assert summaries.say_whether_it_holds(own, own).startswith(text)
+
+
 def test_a_measured_effect_comes_before_a_computed_number():
     exact = Case.exact("", "violations", 0, at_most=0)
     computed = an_answer(exact, name="C2", tried_on="Formulas")
     measured = an_answer(HOLDS, name="C1")
     strength = summaries.say_how_strongly(claims_of(computed, measured))
-    assert strength.startswith("Deciding case of C1: a = 0.5: error 1 [0.5, 1.5]")
+    assert strength.startswith("C1 on digits: a = 0.5: error 1 [0.5, 1.5]")
     alone = summaries.say_how_strongly(claims_of(computed))
     assert alone == (
-        "Deciding case of C2: violations 0, claimed at most 0, without an interval, on the claimed "
-        "side of the bound; on formulas."
+        "C2 on formulas: violations 0, claimed at most 0, without an interval, on the claimed side "
+        "of the bound; this answer holds."
     )
     nothing = summaries.say_how_strongly(claims_of(an_answer()))
     assert nothing == "Nothing was measured for its main claims in this profile."
