@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lsnc_core import papers
 from lsnc_core.data_sources import SOURCES
-from lsnc_core.papers.page import Setting, describe_values
 from lsnc_core.report.pages import NotebookPage
 
 if TYPE_CHECKING:
@@ -95,15 +94,16 @@ def _describe(behind: "pd.DataFrame", field: str) -> str:
         return _join(_title(name) for name in behind.data.unique())
     texts = {}
     for data, part in behind.groupby("data", sort=False):
-        values = [_value(run, field) for run in part.to_dict("records")]
-        texts[_title(data)] = describe_values(values)
+        values = {_value(run, field) for run in part.to_dict("records")}
+        words = [f"{one:,}" if isinstance(one, int) else one for one in sorted(values)]
+        texts[_title(data)] = ", ".join(words)
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return "; ".join(f"{text} ({data})" for data, text in texts.items())
 
 
-def _value(run: dict, field: str) -> str | float:
-    """A network's value of a field, in words where it is not a number."""
+def _value(run: dict, field: str) -> str | int:
+    """A network's value of a field, in words where it is not a whole number."""
     if field == "pool":
         source = SOURCES.get(run["data"])
         return _square(source.shape, int(run["pool"])) if source else "as in your own file"
@@ -128,7 +128,7 @@ def _square(shape: tuple[int, ...], pool: int = 1) -> str:
     return f"{shape[1] // pool} × {shape[2] // pool}"
 
 
-def _pixels_of(setting: Setting) -> str:
+def _pixels_of(setting: papers.Setting) -> str:
     """The pixels of a paper's image sets."""
     sources = [SOURCES[name] for name in setting.grid[""] if name in SOURCES]
     return _join(_square(source.shape) for source in sources)
