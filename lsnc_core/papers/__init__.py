@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from lsnc_core.papers.page import Equation, Page, Paper, Setting
+from lsnc_core.papers.page import Comparison, Equation, Page, Paper, Problem, Setting
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,39 @@ def entries() -> list[Entry]:
             module = importlib.import_module(f"{package}.{name}")
             listed.append(Entry(name, paper, module, module.PAGE))
     return listed
+
+
+def errata() -> dict[Paper, list[Problem]]:
+    """Errors of the papers themselves, from the modules `errata`, and an open question each may
+    have; for the papers that have some.
+    """
+    listed = {}
+    for paper, module in _modules("errata"):
+        listed[paper] = [*module.list_errata(), module.OPEN_QUESTION]
+    return listed
+
+
+def problems() -> dict[Paper, list[Problem]]:
+    """Problems of what the authors released, from the modules `problems`; for the papers that have
+    some.
+    """
+    return {paper: module.list_problems() for paper, module in _modules("problems")}
+
+
+def comparisons(profile: str) -> dict[Paper, Comparison]:
+    """The settings of each paper's experiments beside a profile's, from the modules `deviations`.
+
+    Raises:
+        UsageError: for an unknown profile.
+    """
+    return {paper: module.compare(profile) for paper, module in _modules("deviations")}
+
+
+def _modules(name: str) -> Iterator[tuple[Paper, ModuleType]]:
+    """The modules of a name in the papers' folders, in reading order."""
+    for paper, package in _packages().items():
+        if importlib.util.find_spec(f"{package}.{name}") is not None:
+            yield paper, importlib.import_module(f"{package}.{name}")
 
 
 def equations() -> Iterator[Equation]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsnc_core.runs.spec import RunSpec
-    from lsnc_core.show import Table
+    from lsnc_core.show import Entries, Table
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,42 @@ class Deviation:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Problem:
+    """An error of a paper, or of what its authors released.
+
+    Attributes:
+        place: where it stands.
+        published: what is printed or released, in LaTeX or plain words.
+        right: what is right, or what is done here.
+        check: numbers computed here from both; "" where none are needed.
+        notebook: the notebook that shows it.
+    """
+
+    place: str
+    published: str
+    right: str
+    check: str = ""
+    notebook: str = ""
+
+
 def tabulate_deviations(listed: Sequence[Deviation]) -> "Table":
     """Deviations as a table, a row each."""
     from lsnc_core.show import Table
 
     rows = [(row.setting, row.paper, row.here, row.reason) for row in listed]
     return Table(["setting", "the paper", "here", "why"], rows)
+
+
+def list_released(problems: Sequence[Problem]) -> "Entries":
+    """Problems of what was released as a list, what is computed here behind what is done here."""
+    from lsnc_core.show import Entries
+
+    entries = []
+    for problem in problems:
+        here = " ".join(filter(None, [problem.right, problem.check]))
+        entries.append((problem.place, (problem.published, here)))
+    return Entries(["released", "here"], entries)
 
 
 @dataclass(frozen=True)
@@ -135,6 +165,13 @@ class Setting:
         deviates = bool(here) if self.fields else profile in self.profiles
         return Deviation(self.name, self.paper, here, self.reason, profile) if deviates else None
 
+    def is_tried(self, specs: "Sequence[RunSpec]") -> bool:
+        """Whether the paper states a value on any image set of these networks."""
+        if not self.fields:
+            return False
+        stated = self.grid or self.wanted
+        return any(stated.get(spec.data, stated[""]) is not ANY for spec in specs)
+
     def _describe(self, specs: "Sequence[RunSpec]") -> str:
         """The values that deviate, by image set where they are not the same; "" where none does."""
         by_data: dict[str, list] = {}
@@ -162,6 +199,33 @@ class Setting:
 
 ANY = object()
 _MANY = 8
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The settings of a paper's experiments beside those of a profile's networks.
+
+    Attributes:
+        deviations: where they differ.
+        alike: the paper's settings that the networks have.
+    """
+
+    deviations: tuple[Deviation, ...]
+    alike: tuple[Setting, ...]
+
+
+def compare_settings(
+    settings: "Sequence[Setting]", profile: str, specs: "Sequence[RunSpec]"
+) -> Comparison:
+    """Compare a profile's networks with a paper's settings, in the order of these."""
+    deviations, alike = [], []
+    for setting in settings:
+        deviation = setting.compare(profile, specs)
+        if deviation is not None:
+            deviations.append(deviation)
+        elif setting.is_tried(specs):
+            alike.append(setting)
+    return Comparison(tuple(deviations), tuple(alike))
 
 
 def describe_values(values: Sequence[Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsnc_core import papers
-from lsnc_core.report import claims_page, front, networks, pages, record, sizes
+from lsnc_core.report import claims_page, front, networks, pages, record, reference, sizes
 from lsnc_core.report.pages import TEMPLATES, NotebookPage
 from lsnc_core.report.site import Site, trusted
 
@@ -56,6 +56,7 @@ def build(
     _write_pages(site)
     front.write(site)
     claims_page.write(site)
+    reference.write(site)
     site.publish()
     pages.write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
     _assets(report / "assets")

@@ -47,6 +47,11 @@ def wanted_runs(entry: papers.Entry, parameters: Mapping[str, Any]) -> "list[Run
     return list(dict.fromkeys(plan(**given)))
 
 
+def has_networks(entry: papers.Entry) -> bool:
+    """Whether a notebook reads trained networks."""
+    return hasattr(entry.module, "plan_runs")
+
+
 def place(entry: papers.Entry) -> str:
     """A notebook's paper and section, e.g. "Chen et al. 2020, 5.1"."""
     return ", ".join(filter(None, [entry.paper.short, entry.page.section]))

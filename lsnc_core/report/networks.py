@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lsnc_core import provenance
 from lsnc_core.data_sources import SOURCES
-from lsnc_core.report import schedule
+from lsnc_core.errors import UsageError
+from lsnc_core.report import record, schedule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,3 +63,42 @@ def _origin(data: str) -> str:
     if data in SOURCES:
         return f"{SOURCES[data].title}, {SOURCES[data].origin}"
     return f"your own file {data}"
+
+
+def on_gpu(runs: "pd.DataFrame", recorded: Sequence[record.Recording]) -> list[str]:
+    """What was trained on a GPU, a phrase each: of this report's networks, and of each recording.
+
+    Args:
+        runs: the networks of this report.
+        recorded: the results kept with the project.
+
+    Raises:
+        UsageError: if a recording's list of networks cannot be read.
+    """
+    found = []
+    for where, table in [("this report", runs), *_recorded_runs(recorded)]:
+        there = table[table.device != "cpu"] if len(table) else table
+        if len(there):
+            hardware = ", ".join(sorted(set(there.hardware)))
+            found.append(f"{len(there):,} of {len(table):,} networks of {where}, on {hardware}")
+    return found
+
+
+def _recorded_runs(recorded: Sequence[record.Recording]) -> "list[tuple[str, pd.DataFrame]]":
+    """The networks of the recordings that have some."""
+    import pandas as pd
+
+    tables = []
+    for recording in recorded:
+        path = recording.folder / "runs.csv"
+        if not path.exists():
+            continue
+        try:
+            columns = pd.read_csv(path, dtype=str, usecols=["device", "hardware"])
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"the list of networks {path} is damaged ({type(error).__name__}): restore it from "
+                "git or delete the recording."
+            ) from error
+        tables.append((f"the results {recording.where}", columns))
+    return tables

@@ -212,7 +212,7 @@ def test_the_sidebar_has_the_pages_of_this_report_alone(two_pages):
     assert menu.index("Overview") < menu.index("A & B 2020") < menu.index("First <things>")
     assert menu.index("First <things>") < menu.index("C 2021") < menu.index("Second things")
     (turns,) = elements(folder, "two").texts("nav", class_="turns")
-    assert turns.split("\n") == ["", "Previous: First <things>", ""]
+    assert turns.split("\n") == ["", "Previous: First <things>", "Next: Errata", ""]
 
 
 def test_a_page_lists_its_headings_in_the_sidebar(tmp_path, quick_assets):
@@ -447,7 +447,9 @@ def recorded(tmp_path, quick_assets, monkeypatch):
     """Notebook "one" with a figure and verdicts, recorded; then run again with other results and
     the recording at hand.
     """
-    runs = pd.DataFrame({"run": ["abc"], "hardware": ["a chip"], "commit": ["123"]})
+    runs = pd.DataFrame(
+        {"run": ["abc"], "device": ["cpu"], "hardware": ["a chip"], "commit": ["123"]}
+    )
 
     def run_again(height, *rows):
         figure = a_figure(height, alt=AWKWARD)
@@ -509,6 +511,7 @@ def test_a_new_recording_leaves_nothing_of_the_old_and_no_folder_of_a_user(recor
         {
             "run": ["abc"],
             "data": ["/home/me/my files/own.py"],
+            "device": ["cpu"],
             "hardware": ["a chip"],
             "commit": ["123"],
         }

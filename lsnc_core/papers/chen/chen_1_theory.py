@@ -240,7 +240,7 @@ def draw_figure_4(table: "pd.DataFrame") -> Drawing:
 def show_errata() -> Entries:
     """The paper's errors and its open question, each as printed, right, computed."""
     entries = [*errata.list_errata(), errata.OPEN_QUESTION]
-    parts = [(entry.place, (entry.printed, entry.right, entry.check)) for entry in entries]
+    parts = [(entry.place, (entry.published, entry.right, entry.check)) for entry in entries]
     return Entries(["as printed", "right", "computed"], parts)
 
 

@@ -1,7 +1,15 @@
 """Chen, Ziyin et al. 2020: the paper's settings, and where the networks here differ from them."""
 
 from lsnc_core.papers.chen import networks
-from lsnc_core.papers.page import ANY, Deviation, Setting, name_schedule, plain_settings
+from lsnc_core.papers.page import (
+    ANY,
+    Comparison,
+    Deviation,
+    Setting,
+    compare_settings,
+    name_schedule,
+    plain_settings,
+)
 from lsnc_core.profiles import PROFILES
 
 EVERYWHERE = tuple(PROFILES)
@@ -119,12 +127,20 @@ SETTINGS = (
 )
 
 
+def compare(profile: str) -> Comparison:
+    """The paper's settings beside those of the networks of both landscapes.
+
+    Raises:
+        UsageError: for an unknown profile.
+    """
+    specs = networks.plan_landscape(profile) + networks.plan_cifar(profile)
+    return compare_settings(SETTINGS, profile, specs)
+
+
 def list_deviations(profile: str) -> list[Deviation]:
     """Where the networks of both landscapes differ from the paper.
 
     Raises:
         UsageError: for an unknown profile.
     """
-    specs = networks.plan_landscape(profile) + networks.plan_cifar(profile)
-    compared = [setting.compare(profile, specs) for setting in SETTINGS]
-    return [deviation for deviation in compared if deviation is not None]
+    return list(compare(profile).deviations)

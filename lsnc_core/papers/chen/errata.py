@@ -7,11 +7,11 @@ The printed formulas are in `lsnc_core.theory.label_noise_errata`, the right one
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from lsnc_core import labels
+from lsnc_core.papers.page import Problem
 from lsnc_core.theory import label_noise, label_noise_errata
 
 # Clean rate of gamma's transition by number of classes, and p* just above it; below it p* = 1/M.
@@ -35,32 +35,19 @@ JENSEN_CLASSES = (2, 3, 4, 5)
 JENSEN_CASES = 5000
 
 
-@dataclass(frozen=True)
-class Erratum:
-    """One error of the paper.
+# an error of the paper that chen_1_theory shows
+Erratum = functools.partial(Problem, notebook="chen_1_theory")
 
-    Attributes:
-        place: where it stands.
-        printed: what is printed, in LaTeX or plain words.
-        right: what is right.
-        check: numbers computed from both.
-    """
-
-    place: str
-    printed: str
-    right: str
-    check: str
-
-
-OPEN_QUESTION = Erratum(
+OPEN_QUESTION = Problem(
     "Open question: caption of Figure 9",
     "gamma's theory is the nearest to the measured minima",
     "open: the experiment is alpha's",
     "measured in chen_2_landscape (C17)",
+    notebook="chen_2_landscape",
 )
 
 
-def list_errata() -> list[Erratum]:
+def list_errata() -> list[Problem]:
     """The paper's errors in its own order of equations."""
     return [
         _after_eq9(),
@@ -89,7 +76,7 @@ def _skewed_noise() -> np.ndarray:
     return np.array([[0.8, 0.1, 0.0], [0.2, 0.6, 0.3], [0.0, 0.3, 0.7]])
 
 
-def _after_eq9() -> Erratum:
+def _after_eq9() -> Problem:
     best = [label_noise.optimum("gamma", a, 2) for a in (0.75, 0.8)]
     upper, lower = label_noise.loss("gamma", 0.9, np.array([0.9632, 0.0368]), 2)
     return Erratum(
@@ -102,7 +89,7 @@ def _after_eq9() -> Erratum:
     )
 
 
-def _eq10() -> Erratum:
+def _eq10() -> Problem:
     printed, right = label_noise_errata.printed_eq10, label_noise.optimal_smoothing_alpha
     loss, skewed = label_noise.alpha_loss, _skewed_noise()
     column_sums = ", ".join(f"{total:.1f}" for total in printed(skewed, by_rows=True).sum(0))
@@ -123,7 +110,7 @@ def _eq10() -> Erratum:
     )
 
 
-def _section_4_1() -> Erratum:
+def _section_4_1() -> Problem:
     # p* - 1/M above gamma's transition; a square root keeps a tenth of it, a jump all of it
     rises = {}
     for M in (2, 3):
@@ -139,7 +126,7 @@ def _section_4_1() -> Erratum:
     )
 
 
-def _eq12() -> Erratum:
+def _eq12() -> Problem:
     S, T = labels.smoothing_matrix(0.7, CLASSES), _uniform_noise()
     return Erratum(
         "Eq. 12 (beta, general T)",
@@ -151,7 +138,7 @@ def _eq12() -> Erratum:
     )
 
 
-def _before_eq13() -> Erratum:
+def _before_eq13() -> Problem:
     T = _uniform_noise()
     printed, right = label_noise_errata.printed_text_before_eq13(T), T @ T.T
     return Erratum(
@@ -164,7 +151,7 @@ def _before_eq13() -> Erratum:
     )
 
 
-def _eq13() -> Erratum:
+def _eq13() -> Problem:
     T, skewed = _uniform_noise(), _skewed_noise()
     printed, right = label_noise_errata.printed_eq13, label_noise.optimal_smoothing_beta
     return Erratum(
@@ -180,7 +167,7 @@ def _eq13() -> Erratum:
     )
 
 
-def _section_4_2() -> Erratum:
+def _section_4_2() -> Problem:
     skewed = _skewed_noise()
     beta = label_noise.optimal_smoothing_beta(skewed)
     alpha = label_noise.optimal_smoothing_alpha(skewed)
@@ -194,7 +181,7 @@ def _section_4_2() -> Erratum:
     )
 
 
-def _before_eq14() -> Erratum:
+def _before_eq14() -> Problem:
     printed = RATE + (CLASSES - 1) * RATE / (CLASSES - 1)
     right = RATE + (CLASSES - 1) * ((1 - RATE) / (CLASSES - 1))
     return Erratum(
@@ -205,7 +192,7 @@ def _before_eq14() -> Erratum:
     )
 
 
-def _large_M() -> Erratum:
+def _large_M() -> Problem:
     def rise(loss: Callable[..., np.ndarray]) -> float:
         return float(np.diff(loss(RATE, np.array([0.3, 0.9]), 10**6))[0])
 
@@ -220,7 +207,7 @@ def _large_M() -> Erratum:
     )
 
 
-def _section_4_4() -> Erratum:
+def _section_4_4() -> Problem:
     kept = np.linspace(0.1, 0.9, 9)
     changes = [labels.smoothing_matrix(p, CLASSES) - np.eye(CLASSES) for p in kept]
     rank = np.linalg.matrix_rank(np.reshape(changes, (len(kept), -1)))
@@ -238,7 +225,7 @@ def _searched_kept() -> float:
     return _search_kept(lambda p: label_noise.beta_loss(labels.smoothing_matrix(p, CLASSES), T))
 
 
-def _eq16() -> Erratum:
+def _eq16() -> Problem:
     T = _uniform_noise()
     printed = _search_kept(lambda p: label_noise_errata.printed_eq16_loss(p, T))
     return Erratum(
@@ -250,7 +237,7 @@ def _eq16() -> Erratum:
     )
 
 
-def _eq17() -> Erratum:
+def _eq17() -> Problem:
     T = _uniform_noise()
     first, second = label_noise_errata.printed_eq17(T)
     return Erratum(
@@ -262,7 +249,7 @@ def _eq17() -> Erratum:
     )
 
 
-def _eq18_19() -> Erratum:
+def _eq18_19() -> Problem:
     return Erratum(
         "Eqs 18 and 19 (forward correction, logit smoothing)",
         r"$\log(S_{ij} \sigma(h_j))$, and forward correction $\leq$ logit smoothing",
@@ -313,7 +300,7 @@ def random_jensen_terms(M: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, 
     return smoothing, forward, logit
 
 
-def _parameters() -> Erratum:
+def _parameters() -> Problem:
     return Erratum(
         "Appendix C (ResNet-18)",
         "1,000,000 parameters",

@@ -5,8 +5,10 @@ from lsnc_core.papers.guo.measured import strength
 from lsnc_core.papers.guo.networks import STRENGTHS
 from lsnc_core.papers.page import (
     ANY,
+    Comparison,
     Deviation,
     Setting,
+    compare_settings,
     name_network,
     name_pixels,
     name_schedule,
@@ -156,12 +158,21 @@ SETTINGS = (
 )
 
 
+def compare(profile: str) -> Comparison:
+    """The paper's settings beside those of the networks of `networks.plan_calibration` and their
+    measuring.
+
+    Raises:
+        UsageError: for an unknown profile.
+    """
+    specs = networks.plan_calibration(profile)
+    return compare_settings(SETTINGS, profile, specs)
+
+
 def list_deviations(profile: str) -> list[Deviation]:
     """Where the networks of `networks.plan_calibration` and their measuring differ from the paper.
 
     Raises:
         UsageError: for an unknown profile.
     """
-    specs = networks.plan_calibration(profile)
-    compared = [setting.compare(profile, specs) for setting in SETTINGS]
-    return [deviation for deviation in compared if deviation is not None]
+    return list(compare(profile).deviations)

@@ -53,7 +53,7 @@ from lsnc_core.papers.guo.networks import (
 from lsnc_core.papers.guo.premises import ONCE_ENDED, check_ended, decide_end
 from lsnc_core.papers.guo.problems import PROBLEMS
 from lsnc_core.papers.guo.scale import describe_scale
-from lsnc_core.papers.page import Page, tabulate_deviations
+from lsnc_core.papers.page import Page, list_released, tabulate_deviations
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure
 
@@ -117,8 +117,7 @@ def show_deviations(profile: str) -> Table:
 
 def list_problems() -> Entries:
     """Where the released material differs from the paper, and what is done here."""
-    entries = [(name, (released, here)) for name, released, here in PROBLEMS]
-    return Entries(["released", "here"], entries)
+    return list_released(PROBLEMS)
 
 
 # ---- figures

@@ -2,7 +2,14 @@
 
 from lsnc_core import labels
 from lsnc_core.data_sources import source_of
-from lsnc_core.papers.page import Deviation, Setting, name_pixels, plain_settings
+from lsnc_core.papers.page import (
+    Comparison,
+    Deviation,
+    Setting,
+    compare_settings,
+    name_pixels,
+    plain_settings,
+)
 from lsnc_core.papers.zhou import networks
 from lsnc_core.papers.zhou.networks import BASE, LOSSES, loss_name, lr_steps
 from lsnc_core.profiles import PROFILES
@@ -153,12 +160,20 @@ SETTINGS = (
 )
 
 
+def compare(profile: str) -> Comparison:
+    """The paper's settings beside those of the networks of all grids and their measuring.
+
+    Raises:
+        UsageError: for an unknown profile.
+    """
+    specs = networks.plan_grids(networks.grid_runs, profile)
+    return compare_settings(SETTINGS, profile, specs)
+
+
 def list_deviations(profile: str) -> list[Deviation]:
     """Where the networks of all grids and their measuring differ from the paper.
 
     Raises:
         UsageError: for an unknown profile.
     """
-    specs = networks.plan_grids(networks.grid_runs, profile)
-    compared = [setting.compare(profile, specs) for setting in SETTINGS]
-    return [deviation for deviation in compared if deviation is not None]
+    return list(compare(profile).deviations)

@@ -4,6 +4,7 @@ is done about each here.
 
 import numpy as np
 
+from lsnc_core.papers.page import Problem
 from lsnc_core.papers.zhou.networks import PIXEL_MEAN, PIXEL_STD
 from lsnc_core.theory import ufm, ufm_landscape
 
@@ -60,8 +61,8 @@ def aliased_scatter(features: np.ndarray, labels: np.ndarray, on_cpu: bool) -> f
     return scatter / len(labels)
 
 
-def list_problems() -> list[tuple[str, tuple[str, str]]]:
-    """The problems: for each a heading, and what is released beside what is done here."""
+def list_problems() -> list[Problem]:
+    """The problems of the released code and of the theory."""
     parts = []
     names = ("red", "green", "blue")
     for name, scale, shift in zip(names, *normalisation_mismatch(), strict=True):
@@ -71,57 +72,52 @@ def list_problems() -> list[tuple[str, tuple[str, str]]]:
     lost = 1 - aliased_scatter(*samples, on_cpu=True) / aliased_scatter(*samples, on_cpu=False)
     edge, tie = ufm.focal_convex_from(3.0), ufm_landscape.focal_tie(3, 100)
     return [
-        (
+        Problem(
             "Test images of CIFAR-100",
-            (
-                "The test loader normalises by ImageNet's mean and standard deviation, the "
-                "training and validation loaders by CIFAR-10's: a value x that training would have "
-                f"shown the network becomes {colours}. The loaders of CIFAR-10 agree.",
-                "One mean and standard deviation for every split.",
-            ),
+            "The test loader normalises by ImageNet's mean and standard deviation, the training "
+            "and validation loaders by CIFAR-10's. The loaders of CIFAR-10 agree.",
+            "One mean and standard deviation for every split.",
+            f"A value x that training would have shown the network becomes {colours}.",
+            notebook="zhou_1_losses_collapse",
         ),
-        (
+        Problem(
             "Collapse on augmented images",
-            (
-                "NC1 to NC3 are computed on randomly cropped and flipped training images, which "
-                "keeps NC1 away from 0.",
-                "NC1 to NC3 are computed on the training images as they are.",
-            ),
+            "NC1 to NC3 are computed on randomly cropped and flipped training images, which keeps "
+            "NC1 away from 0.",
+            "NC1 to NC3 are computed on the training images as they are.",
+            notebook="zhou_1_losses_collapse",
         ),
-        (
+        Problem(
             "Class sums share memory with features",
-            (
-                "The sum of a class begins as a view of the class's first feature and is added to "
-                "in place. On a GPU the features kept for Σ_W are copies, so nothing is lost. On a "
-                "CPU the first deviation of each class is lost (25 random features a class: "
-                f"{lost:.1%} of tr Σ_W).",
-                "Sums are arrays of their own.",
-            ),
+            "The sum of a class begins as a view of the class's first feature and is added to in "
+            "place. On a GPU the features kept for Σ_W are copies, so nothing is lost. On a CPU "
+            "the first deviation of each class is lost.",
+            "Sums are arrays of their own.",
+            f"Of 25 random features a class, {lost:.1%} of tr Σ_W is lost.",
+            notebook="zhou_1_losses_collapse",
         ),
-        (
+        Problem(
             "Strength of smoothing",
-            (
-                "0.05 is the default and stands in the legend of the CIFAR-100 plot, 0.1 in the "
-                "scripts that run CIFAR-10. The README's examples of evaluation pair folders with "
-                "other widths and epochs.",
-                "0.1; the parameter `smoothing` takes 0.05, and `paper` has both on CIFAR-100.",
-            ),
+            "0.05 is the default and stands in the legend of the CIFAR-100 plot, 0.1 in the "
+            "scripts that run CIFAR-10. The README's examples of evaluation pair folders with "
+            "other widths and epochs.",
+            "0.1; the parameter `smoothing` takes 0.05, and `paper` has both on CIFAR-100.",
+            notebook="zhou_1_losses_collapse",
         ),
-        (
+        Problem(
             "Uniqueness in the contrastive property",
-            (
-                "The property asks for uniqueness at every weight decay. Under focal loss it fails "
-                "at one weight decay where 1/K is below p*(γ).",
-                f"At γ = 3 and K = 100, p* = {edge:.4f}: ε = {tie:.6f} has two minimisers (drawn "
-                "in zhou_3_landscape). Outside that value the theorem stands.",
-            ),
+            "The property asks for uniqueness at every weight decay. Under focal loss it fails at "
+            "one weight decay where 1/K is below p*(γ).",
+            "Outside that value the theorem stands.",
+            f"At γ = 3 and K = 100, p* = {edge:.4f}: ε = {tie:.6f} has two minimisers (drawn in "
+            "zhou_3_landscape).",
+            notebook="zhou_3_landscape",
         ),
-        (
+        Problem(
             "Folders of the data",
-            (
-                "The loaders of one data set look for training and for test images in different "
-                "folders, ./data and ../data.",
-                "One reader serves both.",
-            ),
+            "The loaders of one data set look for training and for test images in different "
+            "folders, ./data and ../data.",
+            "One reader serves both.",
+            notebook="zhou_1_losses_collapse",
         ),
     ]

@@ -19,7 +19,7 @@ import numpy as np
 from lsnc_core import runs
 from lsnc_core.claims import MIN_SEEDS, Case, Claim, Scale, Verdict, decides, seed_case
 from lsnc_core.data_sources import source_of
-from lsnc_core.papers.page import Page, tabulate_deviations
+from lsnc_core.papers.page import Page, list_released, tabulate_deviations
 from lsnc_core.papers.zhou import PAPER, deviations, networks, problems
 from lsnc_core.papers.zhou.collapse import (
     METRICS,
@@ -114,7 +114,7 @@ def show_deviations(profile: str) -> Table:
 
 def show_problems() -> Entries:
     """Problems in what was released, and what is done about each here."""
-    return Entries(["released", "here"], problems.list_problems())
+    return list_released(problems.list_problems())
 
 
 # ---- figures

@@ -35,9 +35,9 @@ def numbers(text):
 def test_the_errata_are_complete_and_in_words(errata):
     assert len(errata) == 14
     for erratum in [*errata.values(), module.OPEN_QUESTION]:
-        assert all((erratum.place, erratum.printed, erratum.right, erratum.check))
+        assert all((erratum.place, erratum.published, erratum.right, erratum.check))
         assert "nan" not in erratum.check
-        for text in (erratum.printed, erratum.right):
+        for text in (erratum.published, erratum.right):
             assert text.count("$") % 2 == 0  # formulas are closed
 
 

@@ -38,6 +38,7 @@ def test_aliasing_loses_the_first_deviation_of_each_class_on_a_cpu():
 def test_each_problem_has_its_remedy():
     listed = problems.list_problems()
     assert len(listed) == 6
-    for heading, (released, here) in listed:
-        assert heading and released.endswith(".") and here.endswith(".")
-    assert "0.011752" in listed[4][1][1]
+    for problem in listed:
+        assert problem.place and problem.published.endswith(".") and problem.right.endswith(".")
+        assert not problem.check or problem.check.endswith(".")
+    assert "0.011752" in listed[4].check
