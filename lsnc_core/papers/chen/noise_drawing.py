@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core.papers.chen.drawing import MARKERS, draw_seed_means
 from lsnc_core.papers.chen.noise_networks import COMPARED
 from lsnc_core.papers.chen.noise_tables import SMOOTHED, ways_by_noise
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import style
+from lsnc_core.show.panels import draw_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,12 @@ OBJECTIVES = {
 GENERAL_WAYS = ("none", "mean field", "posterior", "forward")  # those of the first figure
 
 
+def way_look(way: str) -> dict[str, str]:
+    """The mark and the colour of a way to train, or of the objective of that name."""
+    key = style.method_key(way)
+    return {"fmt": style.MARKS[key], "color": style.METHODS[key]}
+
+
 def draw_ways(panel: "Axes", networks: "pd.DataFrame", column: str, noises: list[str]) -> None:
     """Losses at one clean rate against the noise, side by side for each way."""
     for number, way in enumerate(GENERAL_WAYS):
@@ -40,14 +46,11 @@ def draw_ways(panel: "Axes", networks: "pd.DataFrame", column: str, noises: list
         curves = curves[[noise for noise in noises if noise in curves]]
         predicted = part.groupby("noise").predicted.first()[list(curves)]
         curves.columns = [noises.index(noise) + 0.14 * (number - 1.5) for noise in curves]
-        look = {"fmt": MARKERS[number], "color": COLOURS[number], "ms": 6, "label": WAY_NAMES[way]}
-        draw_seed_means(panel, curves, **look)
+        draw_points(panel, curves, log=True, label=WAY_NAMES[way], **way_look(way))
         finite = np.isfinite(predicted.to_numpy())
-        panel.plot(curves.columns[finite], predicted[finite], "_", color="black", ms=12, mew=1.6)
+        panel.plot(curves.columns[finite], predicted[finite], "_", color=style.INK, ms=12, mew=1.6)
     panel.set_yscale("log")
     panel.set_xticks(range(len(noises)), [Path(noise).name for noise in noises])
-    panel.set_yticks([0.25, 0.5, 1, 2, 4, 8], ["0.25", "0.5", "1", "2", "4", "8"])
-    panel.minorticks_off()
 
 
 def draw_objectives(panel: "Axes", objectives: "pd.DataFrame") -> None:
@@ -56,14 +59,11 @@ def draw_objectives(panel: "Axes", objectives: "pd.DataFrame") -> None:
     for number, (name, label) in enumerate(OBJECTIVES.items()):
         curves = -objectives.pivot(index="seed", columns="way", values=name)[ways]
         curves.columns = [position + 0.16 * (number - 1) for position in range(len(ways))]
-        # an objective has the same colour on all networks, none of those that mark the ways
-        look = {"fmt": MARKERS[number + 4], "color": COLOURS[number + 4], "ms": 6, "label": label}
         # log-likelihoods near 0 need a logarithmic axis
-        draw_seed_means(panel, curves.clip(lower=1e-4), **look)
-    panel.set_xticks(range(len(ways)), ["none", "label\nsmoothing", "forward", "logit"])
+        draw_points(panel, curves.clip(lower=1e-4), log=True, label=label, **way_look(name))
+    panel.set_xticks(range(len(ways)), ["none", "label", "forward", "logit"])
     panel.set(yscale="log", ylim=(1e-4, None), xlabel="network trained by")
-    panel.set_ylabel("minus log-likelihood of noisy labels (nats)")
-    panel.legend(frameon=False, fontsize="small")
+    panel.set_ylabel("−log-likelihood (nats)")
 
 
 def describe_losses(networks: "pd.DataFrame") -> str:
