@@ -1,5 +1,6 @@
 """One smoke run of the whole command for all tests that look at what it leaves behind."""
 
+import importlib
 import json
 import os
 import signal
@@ -31,6 +32,39 @@ HIDDEN = {
 # A shell starts background jobs with Ctrl-C ignored, which every child inherits.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How wide the report shows a figure, in px: in the column of a page 1,280 px wide, and on a phone,
+# where the page scrolls it sideways; and the smallest text that can be read there.
+COLUMN, PHONE = 1000, 544
+READABLE = {COLUMN: 11, PHONE: 9}
+
+
+def text_px(canvas, shown):
+    """The smallest text of a matplotlib figure in px, where the page has `shown` px for it."""
+    from matplotlib.text import Text
+
+    points = 72 * canvas.get_size_inches()[0]  # its width
+    # an SVG is shown at its own size of 4/3 px a point, or smaller
+    scale = min(shown, points * 4 / 3) / points
+    texts = [text for text in canvas.findobj(Text) if text.get_visible() and text.get_text()]
+    return scale * min((text.get_fontsize() for text in texts), default=12)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _figures_can_be_read():
+    """Every figure that any test draws has text that can be read on a page and on a phone."""
+    figure = importlib.import_module("lsnc_core.show.figure")
+
+    class Checked(figure.Figure):
+        def __init__(self, drawing, **settings):
+            super().__init__(drawing, **settings)
+            for shown, least in READABLE.items():
+                assert text_px(drawing, shown) >= least, (settings["name"], shown)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figure, "Figure", Checked)
+        yield
 
 
 # The files whose tests look at the smoke run.

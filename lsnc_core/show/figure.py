@@ -163,6 +163,7 @@ def figure(
         def drawn(*arguments: Any, **settings: Any) -> Figure:
             with style.common():
                 drawing = draw(*arguments, **settings)
+                style.finish(drawing.figure)
             from matplotlib import pyplot
 
             pyplot.close(drawing.figure)  # or notebooks show it a second time

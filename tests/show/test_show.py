@@ -122,7 +122,7 @@ def test_a_card_and_a_drawing_make_a_figure_under_the_common_style():
 
     @show.figure("a-name", number="Figure 3", title="A title", paper="It falls.", alt="a line")
     def draw_line(value, title=""):
-        assert matplotlib.rcParams["axes.titlesize"] == 10.5
+        assert matplotlib.rcParams["axes.titlesize"] == 9.5
         canvas, axes = pyplot.subplots()
         axes.plot([0, value])
         return show.Drawing(canvas, f"it ends at {value}", table, title)
@@ -140,7 +140,7 @@ def test_a_card_and_a_drawing_make_a_figure_under_the_common_style():
     }
     assert made.table is table and len(made.drawing.axes) == 1
     assert draw_line(2, title="Another").data["title"] == "Another"
-    assert matplotlib.rcParams["axes.titlesize"] != 10.5
+    assert matplotlib.rcParams["axes.titlesize"] != 9.5
     module = types.SimpleNamespace(draw_line=draw_line, other=picture)
     card = show.FigureCard("a-name", "Figure 3", "A title", "It falls.", "a line")
     assert show.cards_in(module) == [card]

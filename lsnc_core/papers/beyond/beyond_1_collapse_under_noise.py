@@ -20,10 +20,10 @@ from lsnc_core.papers.chen.cases import difference_cases
 from lsnc_core.papers.chen.drawing import (
     CLEAN_RATE,
     KEPT,
-    MARKERS,
     cell_position,
     draw_heat,
     draw_minima,
+    label_landscape,
     loss_ceiling,
     mean_grid,
     rough_cells,
@@ -42,8 +42,8 @@ from lsnc_core.papers.chen.premises import case_premises, settings_of
 from lsnc_core.papers.chen.shared_claims import C1_RANGE
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import collapse_of_many, run_names
-from lsnc_core.show import Drawing, Table, Verdicts, figure
-from lsnc_core.show.style import COLOURS, LOSS_MAP
+from lsnc_core.show import Drawing, Table, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, make_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,34 +188,34 @@ def draw_grid(table: "pd.DataFrame") -> Drawing:
 
     Args: table, from `metric_table`.
     """
-    import matplotlib.pyplot as plt
+    from matplotlib.colors import LogNorm
 
-    layout = {"figsize": (12.6, 8), "sharex": True, "sharey": True, "layout": "constrained"}
-    drawing, panels = plt.subplots(2, 3, **layout)
+    drawing, panels = make_panels(1 + len(METRICS), 2, height=3, sharex=True, sharey=True)
     columns = {"test_loss": "test loss"} | METRICS
     rough = rough_cells(table)
-    for panel, (column, title) in zip(panels.flat, columns.items(), strict=True):
+    for panel, (column, title) in zip(panels, columns.items(), strict=True):
         grid = mean_grid(table, column)
         if column == "test_loss":
             limits, unit, extend = {"vmin": 0, "vmax": loss_ceiling(table)}, "nats", "max"
+        elif column.endswith("NC1"):  # spans decades
+            limits, unit, extend = {"norm": LogNorm()}, "", "neither"
         else:
             limits, unit, extend = {}, "", "neither"
-        if column.endswith("NC1"):  # spans decades
-            grid, unit = np.log10(grid), "decimal logarithm"
-        image = draw_heat(panel, grid, rough, cmap=LOSS_MAP, **limits)
+        image = draw_heat(panel, grid, rough, cmap=style.LOSS_MAP, **limits)
         minima = find_minima(table, column)
         rows = cell_position(grid.index.to_numpy(), minima.argmin)
-        mark = {"color": "white", "mec": "black", "ms": 9, "mew": 0.8}
+        mark = {"color": style.PAPER, "mec": style.INK, "ms": 9, "mew": 1}
         panel.plot(np.arange(len(minima)), rows, "P", **mark)
         panel.set_title(title)
         drawing.colorbar(image, ax=panel, label=unit, extend=extend)
-    for panel in panels[:, 0]:
+    for panel in panels:
         panel.set_ylabel(KEPT)
-    for panel in panels[0]:
-        panel.set_xlabel("")
+        panel.label_outer()
+    drawing.suptitle(label_landscape(table))
     caption = (
-        "dark is low, and low is more collapsed or better calibrated; a plus marks the least of "
-        "each a. NC1 on a logarithmic scale. Hatched: labels not memorised."
+        "Compare where the pluses lie: each marks the p of the least value at one a. Dark is low, "
+        "and low is more collapsed or better calibrated. NC1 on a logarithmic scale. Hatched: "
+        "labels not memorised."
     )
     return Drawing(drawing, caption, table)
 
@@ -232,25 +232,27 @@ def draw_best_kept(table: "pd.DataFrame") -> Drawing:
 
     Args: table, from `metric_table`.
     """
-    import matplotlib.pyplot as plt
-
-    layout = {"figsize": (9.8, 4.2), "sharey": True, "layout": "constrained"}
-    drawing, panels = plt.subplots(1, 2, **layout)
+    drawing, panels = make_panels(2, 2, height=3.4, sharey=True)
     lines = (
         {"test_loss": "loss", "test NC1": "NC1", "ECE": "ECE"},
         {"clean_train_loss": "loss", "train NC1": "NC1"},
     )
     for panel, title, columns in zip(panels, PROTOCOLS.values(), lines, strict=True):
-        panel.plot([0, 1], [0, 1], color="black", lw=1, ls=":", label="p = a")
+        panel.plot([0, 1], [0, 1], color=style.SOFT, lw=1, ls=":", label="p = a")
         for number, (column, name) in enumerate(columns.items()):
-            look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1}
+            look = style.series(number)
             minima, shift = find_minima(table, column), 0.006 * (number - 1)  # side by side
             draw_minima(panel, minima, shift=shift, label=f"least {name}", **look)
         panel.set(xlabel=CLEAN_RATE, title=title, ylim=(0, 1.04))
         panel.set_xlim(table.a.min() - 0.05, 1.03)
-        panel.legend(frameon=False, fontsize="small")
     panels[0].set_ylabel(KEPT)
-    return Drawing(drawing, describe_best_kept(table), table)
+    drawing.suptitle(label_landscape(table))
+    draw_legend(drawing, panels[:1], columns=4)
+    caption = (
+        "Where two lines meet, loss, collapse and calibration ask for the same p. "
+        f"{describe_best_kept(table)}"
+    )
+    return Drawing(drawing, caption, table)
 
 
 def describe_best_kept(table: "pd.DataFrame") -> str:
@@ -266,7 +268,7 @@ def describe_best_kept(table: "pd.DataFrame") -> str:
         places = ", ".join(f"{p:.2f}" for p in find_minima(table, column).argmin)
         phrases.append(f"{name} {places}")
     rates = ", ".join(f"{a:g}" for a in sorted(set(table.a)))
-    return f"the p at which each is least, for a = {rates}: {'; '.join(phrases)}."
+    return f"The p at which each is least, for a = {rates}: {'; '.join(phrases)}."
 
 
 # ---- claims

@@ -20,8 +20,8 @@ from lsnc_core.papers.chen import errata
 from lsnc_core.papers.chen.drawing import DASHES, NAMES, TOP, label_unit_axes
 from lsnc_core.papers.chen.shared_claims import C1, C1_TOLERANCE, C4, C12, PAPER
 from lsnc_core.papers.page import Page
-from lsnc_core.show import Drawing, Entries, Verdicts, figure
-from lsnc_core.show.style import COLOURS, LOSS_MAP
+from lsnc_core.show import Drawing, Entries, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, make_panels
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
@@ -109,10 +109,8 @@ def draw_figure_1(table: "pd.DataFrame") -> Drawing:
 
     Args: table, from `plane_table` for two classes.
     """
-    from matplotlib import pyplot as plt
-
-    drawing, panels = plt.subplots(1, 3, figsize=(10.5, 3.7), sharey=True, layout="constrained")
-    colours = {"cmap": LOSS_MAP, "vmin": 0, "vmax": TOP, "shading": "nearest"}
+    drawing, panels = make_panels(3, 3, height=2.9, sharey=True)
+    colours = {"cmap": style.LOSS_MAP, "vmin": 0, "vmax": TOP, "shading": "nearest"}
     for panel, kind in zip(panels, label_noise.KINDS, strict=True):
         grid = table.pivot(index="p", columns="a", values=kind)
         # pcolormesh leaves infinite cells blank; they belong above the top of the scale
@@ -120,17 +118,16 @@ def draw_figure_1(table: "pd.DataFrame") -> Drawing:
         image = panel.pcolormesh(grid.columns, grid.index, finite, rasterized=True, **colours)
         a = np.linspace(0, 1, 401)
         best = label_noise.optimum(kind, a, 2)
-        panel.plot(a, best, color="white", lw=2.2)
+        panel.plot(a, best, color=style.PAPER, lw=2.2)
         if kind == "gamma":
-            panel.plot(a, 1 - best, color="white", lw=1.6, ls="--")
+            panel.plot(a, 1 - best, color=style.PAPER, lw=1.6, ls="--")
         label_unit_axes(panel)
         panel.set_title(NAMES[kind])
-        panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-    for panel in panels[1:]:
-        panel.set_ylabel("")
-    drawing.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
+        panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        panel.label_outer()
+    drawing.colorbar(image, ax=list(panels), extend="max", label="test loss (nats)")
     caption = (
-        "the same three formulas. White: the best p of each a; dashed: gamma's second minimum "
+        "Each assumption has its own best p for each a (white). Dashed: gamma's second minimum "
         "1 - p, for its loss does not change when p and 1 - p are exchanged."
     )
     return Drawing(drawing, caption, table)
@@ -155,18 +152,18 @@ def draw_figure_2(table: "pd.DataFrame") -> Drawing:
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(5.2, 4), layout="constrained")
-    for colour, (kind, part) in zip(COLOURS, table.groupby("kind"), strict=False):
-        look = {"color": colour, "ls": DASHES[kind]}
+    for kind, part in table.groupby("kind"):
+        look = {"color": style.METHODS[kind], "ls": DASHES[kind]}
         axes.plot(part.a, part.p, lw=2.2, label=NAMES[kind], **look)
         if kind == "gamma":
             mirror = r"$\gamma$: its mirror minimum $1-p^*$"
             axes.plot(part.a, 1 - part.p, lw=1, label=mirror, **look)
     label_unit_axes(axes, ylabel="best kept mass p*")
     axes.set_xlim(0.5, 1)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend()
     caption = (
-        "the best p in closed form (alpha, beta) and to 1e-9 numerically (gamma). Gamma leaves "
-        "1/2 at a = 3/4 with a vertical tangent, yet without a jump."
+        "Cleaner labels ask for a p no smaller under each assumption. In closed form (alpha, beta) "
+        "and to 1e-9 numerically (gamma), which leaves 1/2 at a = 3/4 with a vertical tangent."
     )
     return Drawing(drawing, caption, table)
 
@@ -191,14 +188,15 @@ def draw_figure_3(table: "pd.DataFrame") -> Drawing:
     drawing, axes = plt.subplots(figsize=(5.6, 4), layout="constrained")
     alpha, beta = table[table.kind == "alpha"], table[table.kind == "beta"]
     first = alpha[min(alpha.M) == alpha.M]
-    axes.plot(first.a, first.p, color="black", lw=2, label=r"$\alpha$, every M")
-    for colour, (M, part) in zip(COLOURS, beta.groupby("M"), strict=False):
-        axes.plot(part.a, part.p, color=colour, lw=1.8, label=rf"$\beta$, M = {M}")
-    axes.plot(first.a, first.a**2, color="black", ls=":", lw=1.4, label=r"limit $a^2$")
+    axes.plot(first.a, first.p, color=style.METHODS["alpha"], lw=2, label=r"$\alpha$, every M")
+    for colour, (M, part) in zip(style.ordered(beta.M.nunique()), beta.groupby("M"), strict=True):
+        axes.plot(part.a, part.p, color=colour, label=rf"$\beta$, M = {M}")
+    axes.plot(first.a, first.a**2, color=style.INK, ls=":", lw=1.4, label=r"limit $a^2$")
     label_unit_axes(axes, ylabel="best kept mass p*")
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend()
     caption = (
-        "beta's best p is a squared plus (1-a) squared over M-1: the distance to the limit is "
+        "From 100 classes on beta's curves lie on their limit. "
+        "Beta's best p is a squared plus (1-a) squared over M-1: the distance to the limit is "
         "known exactly. Below a = 1/M beta's best p is above alpha's, a case that the paper leaves "
         "out."
     )
@@ -209,8 +207,8 @@ def draw_figure_3(table: "pd.DataFrame") -> Drawing:
     "chen-figure-4",
     number="Figure 4",
     title="Chen, Figure 4",
-    paper="the best kept mass for gamma and several numbers of classes: it sits at 1/M and jumps "
-    "at a critical clean rate.",
+    paper="the best kept mass for gamma and several numbers of classes: at 1/M up to a jump at a "
+    "critical clean rate.",
     alt="Best kept mass against clean rate for gamma: for each number of classes flat at 1/M, then "
     "a vertical jump for three classes and more, then a curve rising to one.",
 )
@@ -222,17 +220,19 @@ def draw_figure_4(table: "pd.DataFrame") -> Drawing:
     from matplotlib import pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(5.6, 4), layout="constrained")
-    for colour, (M, part) in zip(COLOURS, table.groupby("M"), strict=False):
+    counts = table.groupby("M")
+    for colour, (M, part) in zip(style.ordered(len(counts)), counts, strict=True):
         a_c, p_c = label_noise.gamma_transition(M)
         below, above = part[part.a < a_c], part[part.a > a_c]
         axes.plot(below.a, below.p, color=colour, lw=1.8, label=rf"M = {M}: $a_c$ = {a_c:.4f}")
         axes.plot([a_c, *above.a], [p_c, *above.p], color=colour, lw=1.8)
         axes.plot([a_c, a_c], [1 / M, p_c], color=colour, lw=0.9, ls=":")
     label_unit_axes(axes, ylabel="best kept mass p*")
-    axes.legend(frameon=False, fontsize="small", loc="upper left")
+    draw_legend(drawing, [axes], columns=2)
     caption = (
-        "dotted: the jump at the critical clean rate a_c of the legend, computed from equal losses "
-        "at p = 1/M and at the other minimum. For two classes there is no jump."
+        "Gamma's best p stays at 1/M and jumps at a clean rate that falls with M. Dotted: the "
+        "jump, at the a_c of the legend, computed from equal losses at p = 1/M and at the other "
+        "minimum. For two classes there is no jump."
     )
     return Drawing(drawing, caption, table)
 

@@ -15,14 +15,19 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import Claim, Verdict, decides
+from lsnc_core.data_sources import source_of
 from lsnc_core.papers.chen import deviations
 from lsnc_core.papers.chen.cases import formula_cases, minimum_case
 from lsnc_core.papers.chen.drawing import (
+    ALPHA,
+    IMAGES,
     KEPT,
+    THEORY,
     check_rates,
+    describe_panels,
     draw_heat,
     draw_landscape,
-    draw_seed_means,
+    label_landscape,
     loss_ceiling,
     mean_grid,
     nearest_rates,
@@ -37,7 +42,6 @@ from lsnc_core.papers.chen.grid import (
     NO_CIFAR,
     PROTOCOLS,
     class_count,
-    describe_landscape,
     landscape_table,
     place,
     rate_name,
@@ -61,8 +65,8 @@ from lsnc_core.papers.chen.premises import (
 from lsnc_core.papers.chen.shared_claims import C1, C1_RANGE, C1_STEP, C1_TOLERANCE, PAPER
 from lsnc_core.papers.page import Page, tabulate_deviations
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Table, Verdicts, figure
-from lsnc_core.show.style import COLOURS, RESIDUAL_MAP
+from lsnc_core.show import Drawing, Table, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, draw_points, make_panels
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
@@ -186,8 +190,7 @@ FIGURE_5 = (
 def draw_figure_5(table: "pd.DataFrame", recipe: str) -> Drawing:
     """The landscape. Args: table, from `landscape_table`; recipe, of its networks."""
     title = "Chen, Figure 5 (c, d)" if table.data.iloc[0] == "cifar10" else ""
-    caption = f"{recipe} {describe_landscape(table)}"
-    return Drawing(draw_landscape(table), caption, table, title)
+    return Drawing(draw_landscape(table), describe_panels(table, recipe), table, title)
 
 
 @figure(
@@ -200,7 +203,7 @@ def draw_figure_5(table: "pd.DataFrame", recipe: str) -> Drawing:
 )
 def draw_figure_5_cifar10(table: "pd.DataFrame", recipe: str) -> Drawing:
     """The landscape on CIFAR-10. Args: as `draw_figure_5`."""
-    return Drawing(draw_landscape(table), f"{recipe} {describe_landscape(table)}", table)
+    return Drawing(draw_landscape(table), describe_panels(table, recipe), table)
 
 
 @figure(
@@ -215,20 +218,20 @@ def draw_residual(table: "pd.DataFrame") -> Drawing:
 
     Args: table, from `landscape_table`.
     """
-    from matplotlib import pyplot as plt
-
-    drawing, panels = plt.subplots(1, 2, figsize=(8.6, 4.4), sharey=True, layout="constrained")
+    drawing, panels = make_panels(2, 2, height=3.8, sharey=True)
     finite = table[np.isfinite(table.predicted)]
     rough = rough_cells(finite)
     for panel, (column, images) in zip(panels, PROTOCOLS.items(), strict=True):
         grid = mean_grid(finite.assign(residual=finite[column] - finite.predicted), "residual")
         hatched = rough.reindex_like(grid)
-        image = draw_heat(panel, grid, hatched, cmap=RESIDUAL_MAP, vmin=-1, vmax=1)
+        image = draw_heat(panel, grid, hatched, cmap=style.RESIDUAL_MAP, vmin=-1, vmax=1)
         panel.set_title(images)
     panels[0].set_ylabel(KEPT)
-    drawing.colorbar(image, ax=panels, extend="both", label="measured - predicted (nats)")
+    drawing.suptitle(label_landscape(table))
+    label = "measured − predicted (nats)"
+    drawing.colorbar(image, ax=list(panels), extend="both", label=label)
     caption = (
-        "blue where the measured loss lies below the formula, red where above; p = 1 is blank "
+        "Blue is where the measured loss lies below the formula, red where above; p = 1 is blank "
         f"where the formula is infinite. {_describe_held_out(table)}"
     )
     return Drawing(drawing, caption, table)
@@ -261,26 +264,29 @@ def draw_sizes(table: "pd.DataFrame") -> Drawing:
     kept = sorted(set(table.p))
     drawing, panels = slice_panels(len(kept))
     looks = (
-        ("residual", "o-", "measured: held-out images"),
-        ("train_residual", "s-", "measured: training images, clean labels"),
-        ("accuracy_residual", "^:", "eq. 11 at the held-out accuracy instead of a"),
+        ("residual", ALPHA | style.HELD_OUT, "measured: held-out images"),
+        ("train_residual", ALPHA | style.TRAINING, "measured: training images, clean labels"),
+        ("accuracy_residual", THEORY, "eq. 11 at the held-out accuracy instead of a"),
     )
     sizes = sorted(set(table.train_size))
     for panel, p in zip(panels, kept, strict=True):
-        panel.axhline(0, color="black", lw=0.8)
+        panel.axhline(0, color=style.SOFT, lw=0.8)
         part = table[table.p == p]
-        for colour, (column, mark, label) in zip(COLOURS, looks, strict=False):
+        for column, look, label in looks:
             curves = part.pivot(index="seed", columns="train_size", values=column)
-            draw_seed_means(panel, curves, fmt=mark, color=colour, lw=1, ms=5, label=label)
+            draw_points(panel, curves, label=label, **look)
         title = f"a = {table.a.iloc[0]:g}, p = {p:g}"
         panel.set(xscale="log", xlabel="training images", title=title)
         panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
         panel.minorticks_off()
     panels[0].set_ylabel("measured minus predicted (nats)")
-    handles = panels[0].get_legend_handles_labels()
-    place_below = {"ncols": 3, "loc": "outside lower center"}
-    drawing.legend(*handles, frameon=False, fontsize="small", **place_below)
-    return Drawing(drawing, _describe_sizes(table), table)
+    drawing.suptitle(source_of(table.data.iloc[0]).title.split(" (")[0])
+    draw_legend(drawing, panels[:1], columns=2)
+    caption = (
+        "The distance of held-out images from the formula shrinks only as far as networks err as "
+        f"often as the labels do. {_describe_sizes(table)}"
+    )
+    return Drawing(drawing, caption, table)
 
 
 def _describe_sizes(table: "pd.DataFrame") -> str:
@@ -298,7 +304,7 @@ def _describe_sizes(table: "pd.DataFrame") -> str:
     rough = int((~table.memorised).sum())
     note = f" {rough} of {len(table)} networks have not memorised their labels." if rough else ""
     return (
-        "held-out images, measured minus predicted in nats at "
+        "Held-out images, measured minus predicted in nats at "
         f"a = {table.a.iloc[0]:g}: {'; '.join(parts)}.{note}"
     )
 
@@ -328,21 +334,24 @@ def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
     p = np.linspace(0.02, 0.999, 400)
     for panel, a in zip(panels, rates, strict=True):
         formula = label_noise.loss("alpha", a, p, M)
-        panel.plot(p, formula, color="black", lw=1.6, label="theory, eq. 11")
-        panel.axvline(a, color="grey", lw=0.8, ls=":", label="predicted best p = a")
+        panel.plot(p, formula, color=style.INK, label="theory, eq. 11")
+        panel.axvline(a, color=style.SOFT, lw=0.8, ls=":", label="predicted best p = a")
         part = table[table.a == a]
-        for (column, images), marker, colour in zip(PROTOCOLS.items(), "os", COLOURS, strict=False):
+        for column, images in PROTOCOLS.items():
             curves = part.pivot(index="seed", columns="p", values=column)
-            look = {"fmt": marker, "color": colour, "ms": 5}
-            draw_seed_means(panel, curves, label=f"measured: {images}", **look)
+            look = ALPHA | {"ls": "", "mfc": IMAGES[column].get("mfc", ALPHA["color"])}
+            draw_points(panel, curves, label=f"measured: {images}", **look)
         panel.set(xlabel=KEPT, title=slice_title(table, a))
         panel.set(xlim=(0, 1.02), ylim=(0, loss_ceiling(table) + 1))
-    panels[0].set_ylabel("test loss (nats); formula infinite at p = 1")
-    panels[-1].legend(frameon=False, fontsize="small", loc="upper left")
+    panels[0].set_ylabel("test loss (nats)")
+    drawing.suptitle(label_landscape(table))
+    draw_legend(drawing, panels[:1], columns=2)
     caption = (
-        "line: the formula; points: means over seeds with 95 % t-intervals. Even on the training "
-        "images seeds differ, for the share of labels that are hit is drawn: at the share as drawn "
-        "the formula is nearly exact (last verdict)."
+        "Filled marks (training images) follow the black line of the formula, open marks "
+        "(held-out images) leave it where networks are right more often than a. Points: means "
+        "over seeds with 95 % t-intervals. Even on the training images seeds differ, for the "
+        "share of labels that are hit is drawn: at the share as drawn the formula is nearly exact "
+        "(last verdict)."
     )
     return Drawing(drawing, caption, table[table.a.isin(rates)])
 

@@ -21,12 +21,15 @@ from lsnc_core.data_sources import source_of
 from lsnc_core.notebook import convert
 from lsnc_core.papers.chen.cases import difference_cases, formula_cases
 from lsnc_core.papers.chen.drawing import (
+    ALPHA,
+    BETA,
     CLEAN_RATE,
+    DASHES,
+    IMAGES,
     KEPT,
-    MARKERS,
     check_rates,
     draw_minima,
-    draw_seed_means,
+    label_landscape,
     loss_ceiling,
     slice_panels,
     slice_title,
@@ -48,8 +51,8 @@ from lsnc_core.papers.chen.premises import ENOUGH_IMAGES, settings_of
 from lsnc_core.papers.chen.shared_claims import C4, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, draw_points, make_panels
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
@@ -224,11 +227,11 @@ def describe_slices(table: "pd.DataFrame", drawn: "pd.DataFrame") -> str:
     both = table.merge(drawn, on=["a", "p", "seed"])
     both = both[both.p < 1]
     return (
-        "lines: equation 14; points: means over seeds with 95 % t-intervals, p = 1 where it fits "
-        f"the axis. Mean of measured minus predicted for p from {low} to {high} in nats; "
-        f"{'; '.join(parts)}. A drawn corruption of the test labels (crosses) lies "
-        f"{(both.drawn - both.test_beta).abs().mean():.3f} nats from its expectation on average "
-        "for p below 1."
+        "Marks that lie on the black line agree with equation 14. Points: means over seeds with "
+        "95 % t-intervals, p = 1 where it fits the axis. Mean of measured minus predicted for p "
+        f"from {low} to {high} in nats; {'; '.join(parts)}. A drawn corruption of the test labels "
+        f"(crosses) lies {(both.drawn - both.test_beta).abs().mean():.3f} nats from its "
+        "expectation on average for p below 1."
     )
 
 
@@ -242,20 +245,21 @@ def _draw_slices(table: "pd.DataFrame", drawn: "pd.DataFrame", rates: Sequence[f
     p = np.linspace(0.02, 0.999, 400)
     for panel, a in zip(panels, rates, strict=True):
         formula, best = label_noise.loss("beta", a, p, M), label_noise.optimum("beta", a, M)
-        panel.plot(p, formula, color="black", lw=1.6, label="theory, eq. 14")
-        panel.axvline(best, color="grey", lw=0.8, ls=":", label=r"predicted best $p^*_\beta$")
+        panel.plot(p, formula, color=style.INK, label="theory, eq. 14")
+        panel.axvline(best, color=style.SOFT, lw=0.8, ls=":", label=r"predicted best $p^*_\beta$")
         part = table[table.a == a]
-        for number, (column, images) in enumerate(NOISY_IMAGES.items()):
+        for column, images in NOISY_IMAGES.items():
             curves = part.pivot(index="seed", columns="p", values=column)
-            look = {"fmt": MARKERS[number], "color": COLOURS[number], "ms": 5}
-            draw_seed_means(panel, curves, label=f"expected: {images}", **look)
+            look = BETA | {"ls": "", "mfc": style.PAPER if column == "test_beta" else BETA["color"]}
+            draw_points(panel, curves, label=f"expected: {images}", **look)
         once = drawn[drawn.a == a].groupby("p").drawn.mean()
         label = "held-out images, one drawn corruption"
-        panel.plot(once.index, once, "x", color=COLOURS[4], ms=6, label=label)
+        panel.plot(once.index, once, "x", color=style.SOFT, ms=6, label=label)
         panel.set(xlabel=KEPT, title=slice_title(table, a))
         panel.set(xlim=(0, 1.02), ylim=(0, 2 * loss_ceiling(table)))
-    panels[0].set_ylabel("loss on noisy labels (nats); infinite at p = 1")
-    panels[-1].legend(frameon=False, fontsize="small", loc="upper left")
+    panels[0].set_ylabel("loss on noisy labels (nats)")
+    drawing.suptitle(label_landscape(table))
+    draw_legend(drawing, panels[:1], columns=2)
     shown = table[table.a.isin(rates)].merge(drawn, how="left", on=["a", "p", "seed"])
     return Drawing(drawing, describe_slices(table, drawn), shown)
 
@@ -305,28 +309,27 @@ def draw_beta_minima(table: "pd.DataFrame") -> Drawing:
 
     Args: table, from `beta_table`.
     """
-    from matplotlib import pyplot as plt
-
     M = class_count(table)
-    drawing, panels = plt.subplots(1, 2, figsize=(9.6, 4), sharey=True, layout="constrained")
+    drawing, panels = make_panels(2, 2, height=3.4, sharey=True)
     a = np.linspace(0, 1, 201)
     for panel, (clean, images) in zip(panels, PROTOCOLS.items(), strict=True):
-        curves = (("alpha", clean, "clean", "-"), ("beta", NOISY[clean], "noisy", "--"))
-        for number, (kind, column, kind_of_labels, line) in enumerate(curves):
-            colour = COLOURS[number]
-            panel.plot(a, label_noise.optimum(kind, a, M), line, color=colour, lw=1.4)
-            look = {"color": colour, "fmt": MARKERS[number]}
-            label = f"lowest loss on {kind_of_labels} labels"
-            draw_minima(panel, find_minima(table, column), label=label, **look)
-        lines = r"lines: $p^*_\alpha$, $p^*_\beta$ (dashed)"
-        panel.plot([], [], "-", color="black", lw=1.2, label=lines)
+        curves = (("alpha", clean, ALPHA), ("beta", NOISY[clean], BETA))
+        for kind, column, look in curves:
+            optimum = label_noise.optimum(kind, a, M)
+            formula = rf"$p^*_\{kind}$ by its formula"
+            panel.plot(a, optimum, DASHES[kind], color=look["color"], lw=1.4, label=formula)
+            label = f"lowest loss, {'clean' if kind == 'alpha' else 'noisy'} labels"
+            mark = look | {"ls": "", "mfc": IMAGES[clean].get("mfc", look["color"])}
+            draw_minima(panel, find_minima(table, column), label=label, **mark)
         panel.set(xlabel=CLEAN_RATE, title=images.replace(", clean labels", ""))
         panel.set(xlim=(table.a.min() - 0.05, 1.02), ylim=(0, 1.04))
     panels[0].set_ylabel("best kept mass")
-    panels[0].legend(frameon=False, fontsize="small", loc="upper left")
+    drawing.suptitle(label_landscape(table))
+    draw_legend(drawing, panels[1:], columns=2)
     caption = (
-        "the same networks, evaluated on clean and on noisy labels. The curves are for memorised "
-        "images, which the held-out ones are not."
+        "Marks on a curve have their lowest loss where its formula says. The same networks, "
+        "evaluated on clean and on noisy labels. The curves are for memorised images, which the "
+        "held-out ones are not."
     )
     return Drawing(drawing, caption, table)
 

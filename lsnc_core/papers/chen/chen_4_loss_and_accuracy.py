@@ -35,12 +35,11 @@ from lsnc_core.papers.chen.cases import difference_cases
 from lsnc_core.papers.chen.drawing import (
     CLEAN_RATE,
     KEPT,
-    MARKERS,
     cell_position,
     check_rates,
     draw_heat,
     draw_minima,
-    draw_seed_means,
+    label_landscape,
     loss_ceiling,
     mean_grid,
 )
@@ -62,8 +61,8 @@ from lsnc_core.papers.chen.premises import (
 )
 from lsnc_core.papers.chen.shared_claims import PAPER
 from lsnc_core.papers.page import Page
-from lsnc_core.show import Drawing, Table, Verdicts, figure
-from lsnc_core.show.style import COLOURS, LOSS_MAP
+from lsnc_core.show import Drawing, Table, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, draw_points, make_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,15 +144,16 @@ def draw_figure_8(table: "pd.DataFrame") -> Drawing:
     import matplotlib.pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(5.8, 4.2), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="black", lw=1, ls=":", label="p = a")
+    axes.plot([0, 1], [0, 1], color=style.SOFT, lw=1, ls=":", label="p = a")
     lowest = find_minima(table, "test_loss")
     highest = find_minima(learned(table), "test_error")
     lines = (lowest, "lowest test loss"), (highest, "highest test accuracy, last epoch")
     for number, (minima, label) in enumerate(lines):
-        look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1, "label": label}
+        look = style.series(number) | {"label": label}
         draw_minima(axes, minima, shift=0.004 * (2 * number - 1), **look)
     axes.set(xlabel=CLEAN_RATE, ylabel=KEPT, xlim=(table.a.min() - 0.05, 1.02), ylim=(0, 1.04))
-    axes.legend(frameon=False, fontsize="small", loc="upper left")
+    draw_legend(drawing, [axes], columns=2)
+    axes.set_title(label_landscape(table))
 
     both = lowest.merge(highest, on="a", suffixes=("_loss", "_accuracy"))
     places = ", ".join(
@@ -161,8 +161,9 @@ def draw_figure_8(table: "pd.DataFrame") -> Drawing:
         for row in both.itertuples()
     )
     caption = (
-        f"the best p for the loss and for the accuracy: {places}. "
-        "Intervals: from slopes and resamples of the seeds, never narrower than the grid."
+        "The lowest loss and the highest accuracy ask for the same p only where the two lines "
+        f"meet. Best p for the loss and for the accuracy: {places}. Intervals: from slopes and "
+        "resamples of the seeds, never narrower than the grid."
     )
     return Drawing(drawing, caption, table)
 
@@ -182,20 +183,17 @@ def draw_figure_9(table: "pd.DataFrame") -> Drawing:
 
     Args: table, from `accuracy_table`.
     """
-    import matplotlib.pyplot as plt
-
-    layout = {"figsize": (12.6, 4.6), "sharey": True, "layout": "constrained"}
-    drawing, panels = plt.subplots(1, 3, **layout)
+    drawing, panels = make_panels(3, 3, height=4.2, sharey=True)
     teaching = learned(table)
     grids = [mean_grid(teaching, column) for column in ("test_accuracy", "best_accuracy")]
     least = min(grid.min(axis=None) for grid in grids)
     # one scale for both accuracies, from the tenth below the lowest of the p that teach
-    accuracy = {"cmap": "cividis", "vmin": np.floor(least * 10) / 10, "vmax": 1.0}
-    loss = {"cmap": LOSS_MAP, "vmin": 0, "vmax": loss_ceiling(table)}
+    accuracy = {"cmap": style.ACCURACY_MAP, "vmin": np.floor(least * 10) / 10, "vmax": 1.0}
+    loss = {"cmap": style.LOSS_MAP, "vmin": 0, "vmax": loss_ceiling(table)}
     panes = (
         ("test_loss", "test_loss", "a: test loss"),
-        ("test_accuracy", "test_error", "b: test accuracy, last epoch"),
-        ("best_accuracy", "best_error", "c: test accuracy, best epoch (oracle)"),
+        ("test_accuracy", "test_error", "b: accuracy, last epoch"),
+        ("best_accuracy", "best_error", "c: accuracy, best (oracle)"),
     )
     for panel, (column, minimised, title) in zip(panels, panes, strict=True):
         of_loss = column == "test_loss"
@@ -203,12 +201,14 @@ def draw_figure_9(table: "pd.DataFrame") -> Drawing:
         image = draw_heat(panel, grid, grid.isna(), **(loss if of_loss else accuracy))
         minima = find_minima(table if of_loss else teaching, minimised)
         rows = cell_position(grid.index.to_numpy(), minima.argmin)
-        mark = {"color": "white" if of_loss else COLOURS[0], "mec": "black", "ms": 9, "mew": 0.8}
+        # white with a black rim is seen on the dark and on the light half of either scale
+        mark = {"color": style.PAPER, "mec": style.INK, "ms": 9, "mew": 1}
         panel.plot(np.arange(len(minima)), rows, "P", **mark)
         panel.set_title(title)
         bar = ("max", "nats") if of_loss else ("min", "share of test images")
-        drawing.colorbar(image, ax=panel, extend=bar[0], label=bar[1])
+        drawing.colorbar(image, ax=panel, extend=bar[0], label=bar[1], location="bottom")
     panels[0].set_ylabel(KEPT)
+    drawing.suptitle(label_landscape(table))
 
     names = ["test_accuracy", "best_accuracy"]
     deviation = noisy(teaching).groupby(["a", "seed"])[names].std().groupby("a").mean()
@@ -217,8 +217,9 @@ def draw_figure_9(table: "pd.DataFrame") -> Drawing:
         for row in deviation.itertuples()
     )
     caption = (
-        "a plus marks the best p of each a. Standard deviation of the accuracy over p, in points, "
-        f"at the last and at the best epoch: {numbers}."
+        "A plus marks the best p of each a: see how differently loss and accuracy place it. "
+        "Standard deviation of the accuracy over p, in points, at the last and at the best epoch: "
+        f"{numbers}."
     )
     return Drawing(drawing, caption, table)
 
@@ -242,18 +243,19 @@ def draw_figure_10(table: "pd.DataFrame", rates: Sequence[float] = ()) -> Drawin
     rates = convert(rates, [], "rates") or sorted(set(noisy(table).a))
     rates = check_rates(table, rates)
     teaching = learned(table)
-    drawing, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    drawing, axes = plt.subplots(figsize=(6.6, 4.6), layout="constrained")
     for number, a in enumerate(rates):
         curves = teaching[teaching.a == a].pivot(index="seed", columns="p", values="test_error")
-        mark, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
-        look = {"fmt": mark + "-", "color": colour, "lw": 1.2, "ms": 4.5, "label": rate_name(a)}
-        draw_seed_means(axes, curves, **look)
+        look = {"color": style.ordered(len(rates))[number], "marker": style.SHAPES[number % 8]}
+        draw_points(axes, curves, label=rate_name(a), lw=1.2, **look)
     axes.set(xlabel=KEPT, ylabel="test error, last epoch (share of images)", ylim=(0, None))
-    drawing.legend(frameon=False, fontsize="small", ncols=4, loc="outside lower center")
+    axes.set_title(label_landscape(table[table.a.isin(rates)]))
+    draw_legend(drawing, [axes], columns=4)
     caption = (
-        "means over seeds with 95 % t-intervals where there are four seeds, at the last epoch, for "
-        "p from 0.2 on. Whether a curve falls towards p = 1 and is lower still at a small p is "
-        "decided below, paired by seed."
+        "A curve with two minima falls towards both ends of the axis. Means over seeds with 95 % "
+        "t-intervals where there are four seeds, at the last epoch, for p from 0.2 on. Whether a "
+        "curve falls towards p = 1 and is lower still at a small p is decided below, paired by "
+        "seed."
     )
     return Drawing(drawing, caption, table[table.a.isin(rates)])
 
@@ -276,19 +278,23 @@ def draw_figure_11(table: "pd.DataFrame") -> Drawing:
 
     gains = gain_table(table, C10_WEAK)
     drawing, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    axes.axhline(0, color="black", lw=0.8)
+    axes.axhline(0, color=style.SOFT, lw=0.8)
+    kept = sorted(set(gains.p))
     for number, ((p, epoch), part) in enumerate(gains.groupby(["p", "epoch"], sort=False)):
         curves = 100 * part.pivot(index="seed", columns="a", values="gain")
         curves.columns = curves.columns + 0.006 * number  # side by side
-        look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1, "ms": 5}
-        draw_seed_means(axes, curves, **look, label=f"p = {p:g}, {epoch} epoch")
-    axes.axvline(C10_FROM, color="grey", lw=0.8, ls=":", label="claimed: helps from here on")
+        look = {"color": style.strength(1 - p), "marker": style.SHAPES[kept.index(p)]}
+        look |= {"ls": "-"} if epoch == "last" else {"ls": ":", "mfc": style.PAPER}
+        draw_points(axes, curves, **look, label=f"p = {p:g}, {epoch} epoch")
+    axes.axvline(C10_FROM, color=style.SOFT, lw=0.8, ls=":", label="claimed: helps from here on")
     axes.set(xlabel=CLEAN_RATE, ylabel="accuracy minus that at p = 1 (points)")
-    axes.legend(frameon=False, fontsize="small")
+    axes.set_title(label_landscape(table))
+    draw_legend(drawing, [axes], columns=3)
     caption = (
-        "differences paired by seed: same first weights, same noisy labels, same order. The claim "
-        "is about the last epoch; the best one stands beside it. Where the grid has neither "
-        "p = 0.95 nor 0.9, its weakest smoothing is drawn and C10 stays open."
+        "Above 0 weak smoothing raises the test accuracy. Differences are paired by seed: same "
+        "first weights, same noisy labels, same order. The claim is about the last epoch; the "
+        "best one stands beside it. Where the grid has neither p = 0.95 nor 0.9, its weakest "
+        "smoothing is drawn and C10 stays open."
     )
     return Drawing(drawing, caption, gains)
 

@@ -19,9 +19,10 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import OURS, Case, Claim, Premise, Verdict, decides
-from lsnc_core.papers.chen.drawing import MARKERS, draw_seed_means, slice_panels, slice_title
+from lsnc_core.papers.chen.drawing import label_landscape, slice_panels, slice_title
 from lsnc_core.papers.chen.grid import PROTOCOLS, place, rate_name
 from lsnc_core.papers.chen.noise_drawing import (
+    GENERAL_WAYS,
     WAY_NAMES,
     describe_gaps,
     describe_losses,
@@ -46,8 +47,8 @@ from lsnc_core.papers.chen.premises import scale_of, settings_of
 from lsnc_core.papers.chen.shared_claims import C12, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import run_names
-from lsnc_core.show import Drawing, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Verdicts, figure, style
+from lsnc_core.show.panels import draw_band, draw_legend, make_panels
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
     import matplotlib.pyplot as plt
 
     rates = sorted(set(networks.a))
-    size = {"figsize": (5.4 * len(rates) + 0.4, 6.6), "sharex": "col", "sharey": "row"}
+    size = {"figsize": (style.WIDTH, 6), "sharex": "col", "sharey": "row"}
     drawing, panels = plt.subplots(2, len(rates), squeeze=False, layout="constrained", **size)
     for row, (column, images) in zip(panels, PROTOCOLS.items(), strict=True):
         for panel, a in zip(row, rates, strict=True):
@@ -139,12 +140,15 @@ def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
         row[0].set_ylabel("loss on clean labels (nats)")
     for panel in panels[1]:
         panel.set_xlabel("noise")
-    label = "theory, labels memorised"
-    panels[0][0].plot([], [], "_", color="black", ms=12, mew=1.6, label=label)
-    legend = panels[0][0].get_legend_handles_labels()
-    drawing.legend(*legend, frameon=False, fontsize="small", ncols=3, loc="outside lower center")
-    caption = "means over four seeds with 95 % t-intervals, logarithmic scale. "
-    return Drawing(drawing, caption + describe_losses(networks), networks)
+    theory = ({"ls": "", "marker": "_", "ms": 12, "mew": 1.6}, "theory, labels memorised")
+    drawing.suptitle(label_landscape(networks))
+    draw_legend(drawing, [panels[0][0]], columns=3, extra=[theory])
+    caption = (
+        "Under each noise the lowest mark is the best way to train, and a dash is where theory "
+        "puts it. Means of logarithms over four seeds with 95 % t-intervals. "
+    )
+    drawn = networks[networks.way.isin(GENERAL_WAYS)]
+    return Drawing(drawing, caption + describe_losses(drawn), networks)
 
 
 @figure(
@@ -162,25 +166,29 @@ def draw_corrections(
 
     Args: as in `Tables`.
     """
-    import matplotlib.pyplot as plt
-
     a = objectives.a.max()
-    drawing, panels = plt.subplots(1, 3, figsize=(13.2, 4.1), layout="constrained")
+    drawing, panels = make_panels(3, 2, height=2.8)
     part = history[(history.noise == "symmetric") & (history.a == a)]
-    for number, way in enumerate(COMPARED["symmetric"]):
-        look = {"fmt": MARKERS[number] + "-", "color": COLOURS[number], "lw": 1, "ms": 4.5}
+    for way in COMPARED["symmetric"]:
+        key = style.method_key(way)
+        look = {"color": style.METHODS[key], "marker": style.MARKS[key]}
         for panel, column in zip(panels, ("test_loss", "test_accuracy"), strict=False):
             curves = part[part.way == way].pivot(index="seed", columns="epoch", values=column)
-            draw_seed_means(panel, curves, **look, label=WAY_NAMES[way])
+            draw_band(panel, curves, **look, label=WAY_NAMES[way])
     title = f"symmetric noise, a = {a:g}"
     panels[0].set(
         xscale="log", xlabel="epoch", ylabel="test loss of softmax(h) (nats)", title=title
     )
     panels[1].set(xscale="log", xlabel="epoch", ylabel="test accuracy (share)", title=title)
-    panels[0].legend(frameon=False, fontsize="small")
+    drawing.suptitle(label_landscape(networks[networks.noise == "symmetric"]))
     draw_objectives(panels[2], objectives[objectives.a == a])
     panels[2].set_title(f"objectives of eqs 18 and 19, a = {a:g}")
-    caption = "means over four seeds with 95 % t-intervals. " + describe_outputs(networks)
+    draw_legend(drawing, panels[:1], columns=3, seeds=part.seed.nunique())
+    caption = (
+        "Of the four ways to train, the one whose test loss stays lowest withstands the noise "
+        "best; an objective has the colour of the way that minimises it. Means over four seeds "
+        f"with 95 % t-intervals. {describe_outputs(networks)}"
+    )
     return Drawing(drawing, caption, objectives)
 
 
@@ -200,17 +208,13 @@ def draw_jensen_gap(gaps: "pd.DataFrame") -> Drawing:
     rates, epochs = sorted(set(gaps.a)), sorted(set(gaps.epoch))
     drawing, panels = slice_panels(len(rates))
     for panel, a in zip(panels, rates, strict=True):
-        # the colours and marks of `draw_corrections`, where no smoothing comes first
-        for number, (way, label) in enumerate(SMOOTHED.items(), start=1):
+        for way, label in SMOOTHED.items():
             part = gaps[(gaps.a == a) & (gaps.way == way)]
             curves = part.pivot(index="seed", columns="epoch", values="gap")
-            curves = curves.loc[:, np.isfinite(curves).all()]  # a diverged network has no mean
-            intervals = [claims.t_interval(curves[epoch]) for epoch in curves]
-            middle, low, high = np.reshape(intervals, (-1, 3)).T  # (epochs,) each
-            look = {"color": COLOURS[number], "lw": 1.4, "ms": 4.5, "label": label}
-            panel.plot(curves.columns, middle, MARKERS[number] + "-", **look)
-            panel.fill_between(curves.columns, low, high, color=COLOURS[number], alpha=0.2, lw=0)
-        panel.axhline(0, color="black", lw=0.8)
+            key = style.method_key(way)
+            look = {"color": style.METHODS[key], "marker": style.MARKS[key], "label": label}
+            draw_band(panel, curves, **look)
+        panel.axhline(0, color=style.SOFT, lw=0.8)
         panel.set(xscale="log", xlabel="epoch", title=slice_title(gaps, a))
         panel.set_xticks(epochs, [str(epoch) for epoch in epochs])
         # the gap spans four decades and its bound is 0, which a logarithmic axis cannot show; only
@@ -218,9 +222,12 @@ def draw_jensen_gap(gaps: "pd.DataFrame") -> Drawing:
         panel.set_yscale("symlog", linthresh=1e-3)
         panel.set_ylim(bottom=-3e-4)
         panel.minorticks_off()
-    panels[0].set_ylabel("Jensen gap of eq. 18 (nats), linear below 0.001")
-    panels[0].legend(frameon=False, fontsize="small", loc="upper left")
-    caption = "symmetric noise, means over seeds with 95 % t-bands. " + describe_gaps(gaps)
+    panels[0].set_ylabel("Jensen gap (nats)")
+    draw_legend(drawing, panels[:1], columns=3, seeds=gaps.seed.nunique())
+    caption = (
+        "The gap never falls below 0, as equation 18 says. Symmetric noise, means over seeds with "
+        f"95 % t-bands; the axis is linear below 0.001. {describe_gaps(gaps)}"
+    )
     return Drawing(drawing, caption, gaps)
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core import claims
+from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.notebook import convert
-from lsnc_core.papers.chen.grid import PROTOCOLS, class_count
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, describe_landscape, learned
 from lsnc_core.papers.chen.minima import find_minima
-from lsnc_core.show.style import LOSS_MAP
+from lsnc_core.show import style
+from lsnc_core.show.panels import label_data, make_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +27,12 @@ NAMES = {
     "beta": r"$\beta$: noisy test labels",
     "gamma": r"$\gamma$: Bayesian test labels",
 }
+# The looks of losses on clean and on noisy test labels, of formulas, and of the two kinds of image.
+ALPHA = {"color": style.METHODS["alpha"], "marker": style.MARKS["alpha"]}
+BETA = {"color": style.METHODS["beta"], "marker": style.MARKS["beta"]}
+THEORY = {"color": style.INK, "marker": "^", "ls": ":"}
+IMAGES = {"test_loss": style.HELD_OUT, "clean_train_loss": style.TRAINING}
 DASHES = {"alpha": "-", "beta": "--", "gamma": ":"}
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "d")
 CLEAN_RATE, KEPT = "clean rate a", "kept mass p"
 # Losses diverge at p = 1; the colour scale of heat maps ends here, in nats, and the bar says so.
 TOP = 3.0
@@ -62,9 +67,11 @@ def draw_heat(
     image = panel.pcolormesh(columns, rows, grid, rasterized=True, **colours)
     for row, column in np.argwhere(rough.to_numpy(bool)):
         corner = (column - 0.5, row - 0.5)
-        panel.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", lw=0, edgecolor="black"))
-    panel.set_xticks(range(len(grid.columns)), [f"{a:g}" for a in grid.columns], fontsize="small")
-    panel.set_yticks(range(len(grid.index)), [f"{p:g}" for p in grid.index], fontsize="small")
+        panel.add_patch(
+            Rectangle(corner, 1, 1, fill=False, hatch="////", lw=0, edgecolor=style.INK)
+        )
+    panel.set_xticks(range(len(grid.columns)), [f"{a:g}" for a in grid.columns], rotation=90)
+    panel.set_yticks(range(len(grid.index)), [f"{p:g}" for p in grid.index])
     panel.set(xlabel=CLEAN_RATE)
     return image
 
@@ -90,39 +97,43 @@ def draw_landscape(table: "pd.DataFrame") -> "Figure":
 
     Args: table, from `lsnc_core.papers.chen.grid.landscape_table`.
     """
-    from matplotlib import pyplot as plt
-
-    drawing, panels = plt.subplots(1, 3, figsize=(11, 4.6), sharey=True, layout="constrained")
+    drawing, panels = make_panels(3, 3, height=3.6, sharey=True)
     # pcolormesh leaves infinite cells blank; they belong above the top of the scale
     theory = np.minimum(mean_grid(table, "predicted"), 1e3)
     across, rates = np.arange(len(theory.columns)), theory.columns.to_numpy()
     kept, rough = theory.index.to_numpy(), rough_cells(table)
-    mark = {"color": "white", "mec": "black", "ms": 7}
-    colours = {"cmap": LOSS_MAP, "vmin": 0, "vmax": loss_ceiling(table)}
+    mark = {"color": style.PAPER, "mec": style.INK, "ms": 6}
+    colours = {"cmap": style.LOSS_MAP, "vmin": 0, "vmax": loss_ceiling(table)}
     image = draw_heat(panels[0], theory, rough & False, **colours)
     panels[0].plot(across, cell_position(kept, rates), "o", **mark)
-    panels[0].set(title="theory, equation 11, in these cells", ylabel=KEPT)
+    panels[0].set(title="theory, equation 11", ylabel=KEPT)
     for panel, (column, images) in zip(panels[1:], PROTOCOLS.items(), strict=True):
         draw_heat(panel, mean_grid(table, column), rough, **colours)
         lowest = find_minima(table, column)
         low, high = cell_position(kept, lowest.low), cell_position(kept, lowest.high)
-        panel.vlines(across, low, high, color="white", lw=2)
+        panel.vlines(across, low, high, color=style.PAPER, lw=2)
         panel.plot(across, cell_position(kept, lowest.argmin), "o", **mark)
-        panel.set_title(f"measured: {images}")
-    drawing.colorbar(image, ax=panels, extend="max", label="test loss (nats)")
+        panel.set_title(images)
+    drawing.suptitle(label_landscape(table))
+    drawing.colorbar(image, ax=list(panels), extend="max", label="test loss (nats)")
     return drawing
 
 
-def draw_seed_means(panel: "Axes", curves: "pd.DataFrame", **look: object) -> None:
-    """Means over seeds (rows of `curves`) against its columns, with 95 % t-intervals if there are
-    four seeds or more.
+def describe_panels(table: "pd.DataFrame", recipe: str) -> str:
+    """The caption of Figure 5; args table, from `landscape_table`; recipe, of its networks."""
+    return (
+        "Compare where the circles, the best p of each a, lie on held-out and on training images "
+        f"with where theory has them. {recipe} {describe_landscape(table)}"
+    )
+
+
+def label_landscape(table: "pd.DataFrame") -> str:
+    """The image set of a table of networks with its training images and, of the p that teach the
+    label, the mean test errors from the lowest to the highest over clean rates.
     """
-    error = None
-    if len(curves) >= claims.MIN_SEEDS:
-        curves = curves.loc[:, np.isfinite(curves).all()]  # a diverged network has no mean
-        ends = np.array([claims.t_interval(curves[value]) for value in curves]).reshape(-1, 3)
-        error = [ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 0]]
-    panel.errorbar(curves.columns, curves.mean(), yerr=error, capsize=2, **look)
+    first, taught = table.iloc[0], learned(table)
+    errors = 1 - taught.groupby("a").test_accuracy.mean()
+    return label_data(source_of(first.data).title, first.train_size, list(errors))
 
 
 def draw_minima(panel: "Axes", minima: "pd.DataFrame", shift: float = 0.0, **look: object) -> None:
@@ -132,7 +143,7 @@ def draw_minima(panel: "Axes", minima: "pd.DataFrame", shift: float = 0.0, **loo
     """
     error = np.abs(np.array([minima.argmin - minima.low, minima.high - minima.argmin]))
     yerr = np.nan_to_num(error)
-    panel.errorbar(minima.a + shift, minima.argmin, yerr=yerr, capsize=2, ms=5, **look)
+    panel.errorbar(minima.a + shift, minima.argmin, yerr=yerr, elinewidth=1.1, **look)
 
 
 def check_rates(table: "pd.DataFrame", rates: Sequence[float]) -> list[float]:
@@ -165,12 +176,10 @@ def nearest_rates(table: "pd.DataFrame", wanted: Sequence[float]) -> list[float]
 
 
 def slice_panels(count: int) -> "tuple[Figure, np.ndarray]":
-    """A figure with panels beside each other that share the axis of the loss: `count` of them."""
-    from matplotlib import pyplot as plt
-
-    settings = {"sharey": True, "layout": "constrained", "squeeze": False}
-    drawing, panels = plt.subplots(1, count, figsize=(4.6 * count + 0.4, 4), **settings)
-    return drawing, panels[0]
+    """A figure with panels two beside each other that share the axis of the loss: `count` of
+    them.
+    """
+    return make_panels(count, 2, height=3.2, sharey=True)
 
 
 def slice_title(table: "pd.DataFrame", a: float) -> str:

@@ -13,12 +13,12 @@ import numpy as np
 
 from lsnc_core.claims import OURS, Claim, Premise, Verdict, decides
 from lsnc_core.papers.chen.cases import difference_cases
-from lsnc_core.papers.chen.drawing import KEPT, MARKERS, draw_seed_means, slice_title
+from lsnc_core.papers.chen.drawing import KEPT, label_landscape, slice_title
 from lsnc_core.papers.chen.grid import landscape_table, learned, noisy, place
 from lsnc_core.papers.chen.minima import find_minima
 from lsnc_core.papers.chen.premises import RATES_FROM, settings_of
-from lsnc_core.show import Drawing, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, figure, style
+from lsnc_core.show.panels import draw_legend, draw_points, make_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,31 +91,28 @@ def draw_equal_memorisation(table: "pd.DataFrame", ends: "pd.DataFrame") -> Draw
 
     Args: table, from `memorisation_table`; ends, from `accuracy_table`, of the same networks.
     """
-    from matplotlib import pyplot as plt
-
     noise = noisy(table[table.a >= RATES_FROM])
     rates = sorted(set(noise.a))
-    rows, columns = -(-len(rates) // COLUMNS), min(len(rates), COLUMNS)
-    size = {"figsize": (3.6 * columns + 0.4, 3.2 * rows + 0.6), "sharex": True, "sharey": True}
-    drawing, panels = plt.subplots(rows, columns, squeeze=False, layout="constrained", **size)
+    drawing, panels = make_panels(len(rates), COLUMNS, height=2.5, sharex=True, sharey=True)
     lines = [("last epoch", learned(ends))]
     lines += [(f"{share:.0%} fitted", noise[noise.fitted == share]) for share in FITTED]
-    for panel, a in zip(panels.flat, rates, strict=False):
+    for panel, a in zip(panels, rates, strict=True):
         for number, (label, part) in enumerate(lines):
             curves = part[part.a == a].pivot(index="seed", columns="p", values="test_error")
-            colour = "black" if number == 0 else COLOURS[number - 1]
-            look = {"fmt": MARKERS[number] + "-", "color": colour, "lw": 1.2, "ms": 4.5}
-            draw_seed_means(panel, curves, **look, label=label)
+            colour = style.INK if number == 0 else style.ordered(len(FITTED) + 1)[number]
+            look = {"color": colour, "marker": style.SHAPES[number], "ls": style.DASHES[number]}
+            draw_points(panel, curves, label=label, lw=1.2, **look)
         panel.set(title=slice_title(noise, a), ylim=(0, None))
-    for panel in panels.flat[len(rates) :]:
-        panel.axis("off")
-    for panel in panels[-1]:
-        panel.set_xlabel(KEPT)
-    for panel in panels[:, 0]:
-        panel.set_ylabel("test error (share of images)")
-    handles = panels[0, 0].get_legend_handles_labels()
-    drawing.legend(*handles, frameon=False, fontsize="small", ncols=4, loc="outside lower center")
-    return Drawing(drawing, _describe_best(noise, learned(ends)), table)
+    for panel in panels:
+        panel.set(xlabel=KEPT, ylabel="test error")
+        panel.label_outer()
+    drawing.suptitle(label_landscape(noise))
+    draw_legend(drawing, panels[:1], columns=4)
+    caption = (
+        "Where the coloured curves are flat, the minimum of the black one comes from how much was "
+        f"memorised. {_describe_best(noise, learned(ends))}"
+    )
+    return Drawing(drawing, caption, table)
 
 
 def _describe_best(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
@@ -129,7 +126,7 @@ def _describe_best(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
         phrases.append(f"{', '.join(f'{p:.2f}' for p in lowest)} at a = {a:g}")
     shares = ", ".join(f"{share:.0%}" for share in FITTED)
     return (
-        f"the p of lowest error at the last epoch and when {shares} of the noisy labels are "
+        f"The p of lowest error at the last epoch and when {shares} of the noisy labels are "
         f"fitted: {'; '.join(phrases)}."
     )
 

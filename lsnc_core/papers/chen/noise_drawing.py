@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core.papers.chen.drawing import MARKERS, draw_seed_means
 from lsnc_core.papers.chen.grid import rate_name
 from lsnc_core.papers.chen.noise_networks import COMPARED, matrix_of
 from lsnc_core.papers.chen.noise_tables import SMOOTHED, losses_by_way, rates_of, ways_by_noise
-from lsnc_core.show import Drawing, figure
-from lsnc_core.show.style import COLOURS, LOSS_MAP
+from lsnc_core.show import Drawing, figure, style
+from lsnc_core.show.panels import draw_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +33,12 @@ OBJECTIVES = {
 GENERAL_WAYS = ("none", "mean field", "posterior", "forward")  # those of the first figure
 
 
+def way_look(way: str) -> dict[str, str]:
+    """The mark and the colour of a way to train, or of the objective of that name."""
+    key = style.method_key(way)
+    return {"fmt": style.MARKS[key], "color": style.METHODS[key]}
+
+
 def draw_ways(panel: "Axes", networks: "pd.DataFrame", column: str, noises: list[str]) -> None:
     """Losses at one clean rate against the noise, side by side for each way."""
     for number, way in enumerate(GENERAL_WAYS):
@@ -42,14 +47,11 @@ def draw_ways(panel: "Axes", networks: "pd.DataFrame", column: str, noises: list
         curves = curves[[noise for noise in noises if noise in curves]]
         predicted = part.groupby("noise").predicted.first()[list(curves)]
         curves.columns = [noises.index(noise) + 0.14 * (number - 1.5) for noise in curves]
-        look = {"fmt": MARKERS[number], "color": COLOURS[number], "ms": 6, "label": WAY_NAMES[way]}
-        draw_seed_means(panel, curves, **look)
+        draw_points(panel, curves, log=True, label=WAY_NAMES[way], **way_look(way))
         finite = np.isfinite(predicted.to_numpy())
-        panel.plot(curves.columns[finite], predicted[finite], "_", color="black", ms=12, mew=1.6)
+        panel.plot(curves.columns[finite], predicted[finite], "_", color=style.INK, ms=12, mew=1.6)
     panel.set_yscale("log")
     panel.set_xticks(range(len(noises)), [Path(noise).name for noise in noises])
-    panel.set_yticks([0.25, 0.5, 1, 2, 4, 8], ["0.25", "0.5", "1", "2", "4", "8"])
-    panel.minorticks_off()
 
 
 def draw_objectives(panel: "Axes", objectives: "pd.DataFrame") -> None:
@@ -58,14 +60,11 @@ def draw_objectives(panel: "Axes", objectives: "pd.DataFrame") -> None:
     for number, (name, label) in enumerate(OBJECTIVES.items()):
         curves = -objectives.pivot(index="seed", columns="way", values=name)[ways]
         curves.columns = [position + 0.16 * (number - 1) for position in range(len(ways))]
-        # an objective has the same colour on all networks, none of those that mark the ways
-        look = {"fmt": MARKERS[number + 4], "color": COLOURS[number + 4], "ms": 6, "label": label}
         # log-likelihoods near 0 need a logarithmic axis
-        draw_seed_means(panel, curves.clip(lower=1e-4), **look)
-    panel.set_xticks(range(len(ways)), ["none", "label\nsmoothing", "forward", "logit"])
+        draw_points(panel, curves.clip(lower=1e-4), log=True, label=label, **way_look(name))
+    panel.set_xticks(range(len(ways)), ["none", "label", "forward", "logit"])
     panel.set(yscale="log", ylim=(1e-4, None), xlabel="network trained by")
-    panel.set_ylabel("minus log-likelihood of noisy labels (nats)")
-    panel.legend(frameon=False, fontsize="small")
+    panel.set_ylabel("−log-likelihood (nats)")
 
 
 @figure(
@@ -84,13 +83,13 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
     from matplotlib.colors import LogNorm
 
     noises = list(networks.noise.unique())
-    size = {"figsize": (2.7 * len(noises) + 0.9, 3.2), "squeeze": False}
+    size = {"figsize": (style.WIDTH, 2.9), "squeeze": False, "sharey": True}
     drawing, (panels,) = plt.subplots(1, len(noises), layout="constrained", **size)
     tables, phrases = [], []
     for panel, noise in zip(panels, noises, strict=True):
         a = rates_of(networks, noise)[-1]
         T = matrix_of(noise, a, networks.data.iloc[0])
-        image = panel.imshow(np.ma.masked_equal(T, 0), cmap=LOSS_MAP, norm=LogNorm(1e-3, 1))
+        image = panel.imshow(np.ma.masked_equal(T, 0), cmap=style.LOSS_MAP, norm=LogNorm(1e-3, 1))
         panel.set(title=f"{Path(noise).name}\nnoise rate {1 - a:.1%}", xlabel="class")
         label, clean = (axis.ravel() for axis in np.indices(T.shape))
         cells = {"class": clean, "label": label, "probability": T.ravel()}
@@ -100,8 +99,11 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
         often = f"most often {start} as {to}, {away[to, start]:.1%}"
         phrases.append(f"{Path(noise).name}: {1 - a:.1%} of the labels wrong, {often}")
     panels[0].set_ylabel("label")
-    drawing.colorbar(image, ax=list(panels), label="probability")
-    caption = "columns sum to 1; white is 0, the colours are logarithmic. "
+    drawing.colorbar(image, ax=list(panels), label="probability", location="bottom", shrink=0.5)
+    caption = (
+        "A column shows how the labels of a class are distributed: off the diagonal are the wrong "
+        "ones. Columns sum to 1; white is 0, the colours are logarithmic. "
+    )
     return Drawing(drawing, f"{caption}{'; '.join(phrases)}.", pd.concat(tables))
 
 

@@ -46,9 +46,9 @@ def draw_smoothing(kind: str, M: int, p: float) -> "Figure":
     import matplotlib.pyplot as plt
 
     # fixed margins: fitting them anew would take most of the time of a slider's step
-    margins = {"left": 0.07, "right": 0.98, "bottom": 0.14, "top": 0.91, "wspace": 0.25}
+    margins = {"left": 0.08, "right": 0.98, "bottom": 0.15, "top": 0.91, "wspace": 0.27}
     with style.common():
-        drawing, (left, right) = plt.subplots(1, 2, figsize=(9, 3.7), gridspec_kw=margins)
+        drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.4), gridspec_kw=margins)
         image = _draw_landscape(left, kind, M, p)
         drawing.colorbar(image, ax=left, extend="max", label="test loss (nats)")
         _draw_cost(right, kind, M, p)
@@ -64,23 +64,23 @@ def _draw_landscape(panel: "Axes", kind: str, M: int, p: float) -> "QuadMesh":
     look = {"shading": "nearest", "rasterized": True}
     image = panel.pcolormesh(a, kept, np.minimum(losses, 1e3), **colours, **look)
     best = label_noise.optimum(kind, a, M)
-    panel.plot(a, best, color="white", lw=2, label="best p for each a")
-    panel.axhline(p, color=style.COLOURS[1], lw=2.5, label="chosen p")
+    panel.plot(a, best, color=style.PAPER, lw=2, label="best p for each a")
+    panel.axhline(p, color=style.METHODS["LS"], lw=2.5, label="chosen p")
     panel.set(xlabel=CLEAN_RATE, ylabel=KEPT, xlim=(0, 1), ylim=(0, 1.01))
     panel.set_title(f"{NAMES[kind]}, M = {M}")
-    panel.legend(loc="lower right", fontsize="small", facecolor="0.7")
+    panel.legend(loc="lower right", frameon=True, facecolor=style.PANE)
     return image
 
 
 def _draw_cost(panel: "Axes", kind: str, M: int, p: float) -> None:
     a = np.linspace(0, 1, 81)
     losses, best = label_noise.loss(kind, a, p, M), label_noise.best_loss(kind, a, M)
-    panel.plot(a, losses, color=style.COLOURS[1], lw=2.5, label="at the chosen p")
-    panel.plot(a, best, color="black", lw=1.5, ls="--", label="at the best p for each a")
+    panel.plot(a, losses, color=style.METHODS["LS"], lw=2.5, label="at the chosen p")
+    panel.plot(a, best, color=style.INK, lw=1.5, ls="--", label="at the best p for each a")
     top = max(TOP, 1.1 * np.log(M))
     panel.set(xlabel=CLEAN_RATE, ylabel="test loss (nats)", xlim=(0, 1), ylim=(0, top))
     panel.set_title("what this smoothing costs")
-    panel.legend(loc="upper right", fontsize="small")
+    panel.legend(loc="upper right")
 
 
 def describe_strength(p: float, M: int) -> str:

@@ -13,8 +13,8 @@ from lsnc_core.errors import UsageError
 from lsnc_core.labels import check_unit
 from lsnc_core.notebook import convert
 from lsnc_core.papers.page import Page
-from lsnc_core.show import Drawing, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, figure, style
+from lsnc_core.show.panels import draw_legend, make_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,23 +81,24 @@ def draw_collapse(table: "pd.DataFrame", images: str, delta: float) -> Drawing:
         images: title of the image set.
         delta: smoothing strength of LS.
     """
-    import matplotlib.pyplot as plt
-
     table = table[table.metric.isin(METRICS) & (table.part == "all")]
-    drawing, panels = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
+    drawing, panels = make_panels(len(METRICS), 2)
     for panel, (metric, title) in zip(panels, METRICS.items(), strict=True):
         losses = table[table.metric == metric].groupby("loss")
-        for colour, (loss, part) in zip(COLOURS, losses, strict=False):
+        for loss, part in losses:
             for dash, split in (("-", "train"), ("--", "test")):
                 line = part[part.split == split]
-                label = f"{loss}, {split}"
-                panel.plot(line.epoch, line.value, dash, color=colour, label=label)
+                look = {"color": style.method(loss), "label": f"{loss}, {split}"}
+                panel.plot(line.epoch, line.value, dash, **look)
         panel.set(xlabel="epoch", title=title)
         panel.xaxis.get_major_locator().set_params(integer=True)
     panels[0].set_yscale("log")
     panels[0].set_ylabel("value (no unit)")
-    panels[-1].legend(frameon=False, fontsize="small")
-    caption = f"{images}, one seed; CE against LS with delta = {delta}."
+    draw_legend(drawing, panels[:1], columns=4)
+    caption = (
+        "Lower NC1, NC2 and NC3 are more collapsed. "
+        f"{images}, one seed; CE against LS with delta = {delta}."
+    )
     return Drawing(drawing, caption, table)
 
 
@@ -121,7 +122,7 @@ def draw_reliability(diagrams: "Mapping[str, Reliability]", scores: "pd.DataFram
     drawing, panels = plt.subplots(
         2,
         len(diagrams),
-        figsize=(8.6, 5),
+        figsize=(style.WIDTH, 4.8),
         sharex=True,
         sharey="row",
         height_ratios=(3, 1),
@@ -129,23 +130,23 @@ def draw_reliability(diagrams: "Mapping[str, Reliability]", scores: "pd.DataFram
     )
     for (top, below), (title, diagram) in zip(panels.T, diagrams.items(), strict=True):
         lower, accuracy = np.asarray(diagram.lower), np.asarray(diagram.accuracy)
-        bars = {"width": 1 / len(lower), "align": "edge", "edgecolor": "white"}
+        bars = {"width": 1 / len(lower), "align": "edge", "edgecolor": style.PAPER}
         label = "accuracy in the bin"
-        top.bar(lower, accuracy, color=COLOURS[0], label=label, **bars)
-        top.plot([0, 1], [0, 1], "k:", lw=1.2, label="perfect calibration")
+        top.bar(lower, accuracy, color=style.method(title), label=label, **bars)
+        top.plot([0, 1], [0, 1], color=style.INK, ls=":", lw=1.2, label="perfect calibration")
         label = "at its mean confidence"
         confidence = np.asarray(diagram.confidence)
-        top.plot(confidence, accuracy, "o", color=COLOURS[1], ms=4, label=label)
+        look = {"color": style.INK, "mfc": style.PAPER, "ms": 4, "label": label}
+        top.plot(confidence, accuracy, "o", **look)
         share = np.asarray(100 * diagram.counts / diagram.counts.sum())
-        below.bar(lower, share, color="grey", **bars)
+        below.bar(lower, share, color=style.SOFT, **bars)
         top.set(title=title, xlim=(0, 1), ylim=(0, 1.03))
         below.set(xlabel="confidence")
     panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("% of images")
-    handles = panels[0, 0].get_legend_handles_labels()
-    drawing.legend(*handles, loc="outside lower center", ncols=len(handles[0]), frameon=False)
+    draw_legend(drawing, [panels[0, 0]], columns=3)
     caption = (
-        "accuracy of the test images in each bin of confidence, and how many there are; dots below "
-        "the dotted line: too sure, above: not sure enough."
+        "Dots below the dotted line are too sure, those above not sure enough. Accuracy of the "
+        "test images in each bin of confidence, and how many there are."
     )
     return Drawing(drawing, caption, scores)

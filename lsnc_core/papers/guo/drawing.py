@@ -1,17 +1,14 @@
 """Drawing helpers of Guo's figures of deep networks: curves over epochs, means over strengths.
 
-Curves are means over seeds with bands from the smallest to the largest seed; error bars are 95 %
-t-intervals. matplotlib and pandas are imported where they are used.
+Colours, dashes and bands are those of `lsnc_core.show.style` and `lsnc_core.show.panels`.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lsnc_core import claims
-from lsnc_core.papers.guo.measured import groups
-from lsnc_core.show.style import COLOURS
+from lsnc_core.data_sources import source_of
+from lsnc_core.papers.guo.measured import groups, last_epochs
+from lsnc_core.show import panels, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,73 +18,101 @@ if TYPE_CHECKING:
 STRENGTH = r"smoothing strength $\delta$"
 NAMES = {"train_error": "error rate", "nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
 NORMS = {"w_norm": r"$\|w_k\|$", "h_norm": r"$\|\mu_k - \mu_G\|$"}
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+LOGARITHMIC = ("nc1", "test_nc1", "nc1_all", "nc1_correct", "nc1_wrong", "gap")
+IMAGES = (({"ls": "-"}, "training images"), ({"ls": "--"}, "test images"))
 
 
 def titled_groups(table: "pd.DataFrame") -> "list[tuple[str, pd.DataFrame]]":
-    """The table's parts by image set and weight decay, each with its title, in order."""
+    """The table's parts by image set and weight decay, in order, each with its title: the image
+    set, training images, the losses' mean test errors, the weight decay.
+    """
     parts = []
     for part in groups(table):
-        first = part.iloc[0]
-        parts.append((f"{Path(first.data).name}, decay {first.weight_decay:g}", part))
+        parts.append((f"{label_images(part)}, weight decay {part.iloc[0].weight_decay:g}", part))
     return parts
+
+
+def label_images(part: "pd.DataFrame") -> str:
+    """The image set of a table with training images and the losses' mean test errors."""
+    first, errors = part.iloc[0], last_epochs(part).groupby(["loss", "delta"]).test_error.mean()
+    return panels.label_data(source_of(first.data).title, first.train_size, list(errors))
 
 
 def styled_losses(table: "pd.DataFrame") -> "list[tuple[str, pd.DataFrame, dict]]":
     """The table's losses in order of appearance, each with its name, rows and look."""
     parts = []
-    for number, name in enumerate(dict.fromkeys(table.arm)):
-        look = {"color": COLOURS[number % len(COLOURS)], "lw": 1.6}
-        parts.append((name, table[table.arm == name], look))
+    for name in dict.fromkeys(table.arm):
+        parts.append((name, table[table.arm == name], {"color": style.method(name)}))
     return parts
 
 
-def draw_curve(panel: "Axes", rows: "pd.DataFrame", column: str, **look: object) -> None:
-    """One loss's mean over seeds against the epoch, with a band from the smallest to the largest
-    seed.
+def draw_curve(panel: "Axes", rows: "pd.DataFrame", column: str, **look: Any) -> None:
+    """One loss's mean over seeds against the epoch, in the band of its interval."""
+    curves = rows.pivot(index="seed", columns="epoch", values=column)
+    panels.draw_band(panel, curves, log=column in LOGARITHMIC, **look)
+
+
+def draw_seed_means(panel: "Axes", ends: "pd.DataFrame", column: str, **look: Any) -> None:
+    """Means over seeds against the strength, with their intervals."""
+    curves = ends.pivot(index="seed", columns="delta", values=column)
+    panels.draw_points(panel, curves, log=column in LOGARITHMIC, **look)
+
+
+def make_rows(
+    titles: Sequence[str], count: int, columns: int = 2, height: float = 2.4
+) -> "tuple[Figure, list]":
+    """Panels for each of several image sets, under its title.
+
+    Args:
+        titles: of the image sets.
+        count: panels of each.
+        columns: panels beside each other.
+        height: of a row of panels, in inches.
+
+    Returns:
+        The figure and, for each image set, its panels, (count,).
     """
-    seeds = rows.groupby("epoch")[column]
-    (line,) = panel.plot(seeds.mean(), **look)
-    low, high = seeds.min(), seeds.max()
-    panel.fill_between(low.index, low, high, color=line.get_color(), alpha=0.15, lw=0)
-
-
-def draw_seed_means(panel: "Axes", ends: "pd.DataFrame", column: str, **look: object) -> None:
-    """Means over seeds against the strength, with 95 % t-intervals where there are four seeds or
-    more.
-    """
-    values = ends.groupby("delta")[column].agg(list)
-    halves = []
-    for seeds in values:
-        enough = len(seeds) >= claims.MIN_SEEDS and np.isfinite(seeds).all()
-        # half the width of Student's interval of the mean over seeds
-        halves.append(claims.t_interval(seeds)[2] - np.mean(seeds) if enough else np.nan)
-    panel.errorbar(values.index, values.map(np.mean), yerr=halves, capsize=2, lw=1.5, ms=5, **look)
-
-
-def make_panels(
-    rows: int, columns: int, size: tuple[float, float] | None = None
-) -> "tuple[Figure, np.ndarray]":
-    """A figure of panels in rows and columns; size is width and height in inches."""
     from matplotlib import pyplot
 
-    size = size or (2.9 * columns, 3.1 * rows + 0.3)
-    return pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    rows = -(-count // columns)
+    size = (style.WIDTH, len(titles) * (rows * height + 0.3) + 0.4)
+    drawing = pyplot.figure(figsize=size, layout="constrained")
+    sets = []
+    for title, block in zip(
+        titles, drawing.subfigures(len(titles), 1, squeeze=False).flat, strict=True
+    ):
+        block.suptitle(title)
+        grid = block.subplots(rows, columns, squeeze=False)
+        for panel in grid.flat[count:]:
+            panel.axis("off")
+        sets.append(grid.flat[:count])
+    return drawing, sets
 
 
-def label_dynamics(row: np.ndarray, title: str) -> None:
+def label_dynamics(row: "Sequence[Axes]", error: str = "error rate") -> None:
     """Name and scale the four panels error, NC1, NC2, NC3 against the epoch."""
-    for panel, name in zip(row, NAMES.values(), strict=True):
+    for panel, name in zip(row, (error, *list(NAMES.values())[1:]), strict=True):
         panel.set(xlabel="epoch", ylabel=name)
-    row[0].set(title=title, ylim=(0, None))
     row[1].set_yscale("log")
-    for panel in row[2:]:
+    for panel in (row[0], row[2], row[3]):
         panel.set_ylim(0, None)
 
 
-def draw_legend(panel: "Axes", other: "Axes", **look: object) -> None:
-    """One legend for a panel and its second axis."""
-    lines, names = panel.get_legend_handles_labels()
-    more_lines, more_names = other.get_legend_handles_labels()
-    look = {"frameon": False, "fontsize": "small"} | look
-    other.legend(lines + more_lines, names + more_names, **look)
+def count_seeds(table: "pd.DataFrame") -> int:
+    """Seeds of a table, for the legend of its bands."""
+    return int(table.seed.nunique())
+
+
+def draw_bins(above: "Axes", below: "Axes", part: "pd.DataFrame", colour: str) -> None:
+    """One reliability diagram, and the share of images in its bins."""
+    full = part[part.share > 0]
+    width = (full.upper - full.lower).to_numpy()
+    look = {"color": colour, "edgecolor": style.PAPER, "label": "accuracy (colour of the loss)"}
+    above.bar(full.lower, full.accuracy, width, align="edge", **look)
+    look = {"color": style.OPEN, "edgecolor": style.INK, "hatch": "////", "lw": 0.6}
+    look |= {"bottom": full.accuracy, "label": "gap to the mean confidence"}
+    above.bar(full.lower, full.confidence - full.accuracy, width, align="edge", **look)
+    above.plot([0, 1], [0, 1], color=style.SOFT, lw=0.9, ls="--")
+    above.set(xlim=(0, 1), ylim=(0, 1))
+    look = {"align": "edge", "color": style.SOFT, "edgecolor": style.PAPER}
+    below.bar(part.lower, 100 * part.share, part.upper - part.lower, **look)

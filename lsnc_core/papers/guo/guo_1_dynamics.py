@@ -1,6 +1,6 @@
 """Guo et al. 2025, training dynamics: does label smoothing collapse networks faster and further?
 
-Figures F1 (error and collapse), F2 (NC1 against NC2), F7 (over strengths), F9 (loss), F11 (first
+Figures F1 (error and collapse), F2 (NC2 at equal NC1), F7 (over strengths), F9 (loss), F11 (first
 epochs), F12 (test images). Claims G1 to G4 and G10. Expect G2, G3 and G4 as directions; how much
 faster collapse is depends on data and network. NC1, NC2, NC3 are Guo eq. 4 to 6.
 """
@@ -22,19 +22,20 @@ from lsnc_core.papers.guo.convergence import (
     slope_epochs,
 )
 from lsnc_core.papers.guo.drawing import (
-    DASHES,
+    IMAGES,
     NAMES,
+    count_seeds,
     draw_curve,
     label_dynamics,
-    make_panels,
+    make_rows,
     styled_losses,
     titled_groups,
 )
+from lsnc_core.papers.guo.equal_nc1 import draw_equal_nc1
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     METRICS,
     describe_ends,
-    describe_ranges,
     fetch_history,
     groups,
     has_learned,
@@ -55,7 +56,8 @@ from lsnc_core.papers.guo.problems import PROBLEMS
 from lsnc_core.papers.guo.scale import describe_scale
 from lsnc_core.papers.page import Page, list_released, tabulate_deviations
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure
+from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,21 +136,24 @@ def list_problems() -> Entries:
     "NC1 on a logarithmic axis, NC2 and NC3.",
 )
 def draw_f1(history: "pd.DataFrame", losses: Sequence[str] = LOSSES) -> Drawing:
-    """F1: error (training solid, test dashed), NC1, NC2, NC3 against the epoch, a row per image
-    set, a colour per loss.
+    """F1: error (training solid, test dashed), NC1, NC2, NC3 against the epoch, four panels for
+    each image set, a colour for each loss.
     """
     table = select_losses(history, losses)
     parts = titled_groups(table)
-    drawn, panels = make_panels(len(parts), 4)
-    for row, (title, part) in zip(panels, parts, strict=True):
+    drawn, sets = make_rows([title for title, _ in parts], 4)
+    for row, (_, part) in zip(sets, parts, strict=True):
         for name, run, look in styled_losses(part):
             for panel, column in zip(row, NAMES, strict=True):
                 draw_curve(panel, run, column, label=name, **look)
             draw_curve(row[0], run, "test_error", ls="--", **look)
-        label_dynamics(row, title)
-        row[0].set_ylabel("error rate, training solid, test dashed")
-    panels[0][1].legend(frameon=False, fontsize="small")
-    return Drawing(drawn, describe_ends(table), table)
+        label_dynamics(row)
+    draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table), extra=IMAGES)
+    caption = (
+        "Of two losses the one whose NC1, NC2 or NC3 ends lower has collapsed further in it. "
+        f"{describe_ends(table)}"
+    )
+    return Drawing(drawn, caption, table)
 
 
 @figure(
@@ -157,30 +162,28 @@ def draw_f1(history: "pd.DataFrame", losses: Sequence[str] = LOSSES) -> Drawing:
     title="Guo, the first epochs (F11)",
     paper="training and test error with an inset of the first 30 epochs: with smoothing they drop "
     "faster.",
-    alt="Error rate against the epoch with and without smoothing, training and test, with an inset "
-    "of the first fifth of the epochs.",
+    alt="Error rate against the epoch with and without smoothing, training and test: all epochs, "
+    "and the first fifth of them.",
 )
 def draw_f11(history: "pd.DataFrame") -> Drawing:
-    """F11: error against epoch, training solid, test dashed, with an inset of the first fifth of
-    the epochs.
-    """
+    """F11: error against epoch, training solid, test dashed: all epochs, and the first fifth."""
     table = main_pair(history)
     parts = titled_groups(table)
-    drawn, panels = make_panels(1, len(parts), (6.2 * len(parts), 4))
-    for panel, (title, part) in zip(panels[0], parts, strict=True):
-        inset = panel.inset_axes((0.38, 0.42, 0.58, 0.52))
+    drawn, sets = make_rows([title for title, _ in parts], 2, height=2.8)
+    for (whole, start), (_, part) in zip(sets, parts, strict=True):
         for name, run, look in styled_losses(part):
-            for axes in (panel, inset):
-                draw_curve(axes, run, "train_error", label=name, **look)
-                draw_curve(axes, run, "test_error", ls="--", **look)
-        inset.set_xlim(1, max(part.epochs.iloc[0] / 5, 4))
-        # epoch 1 would set the scale of the inset
+            for panel in (whole, start):
+                draw_curve(panel, run, "train_error", label=name, **look)
+                draw_curve(panel, run, "test_error", ls="--", **look)
+        whole.set(xlabel="epoch", ylabel="error rate", title="all epochs", ylim=(0, None))
+        start.set(xlabel="epoch", title="the first fifth")
+        start.set_xlim(1, max(part.epochs.iloc[0] / 5, 4))
+        # epoch 1 would set the scale of the first fifth
         later = part[part.epoch > 1].groupby(["arm", "epoch"]).test_error.mean()
-        inset.set_ylim(0, 1.02 * later.max())
-        panel.set(xlabel="epoch", ylabel="error rate, training solid, test dashed", title=title)
-        panel.set_ylim(0, None)
-        panel.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 0.1))
-    return Drawing(drawn, "the inset shows the first fifth of the epochs.", table)
+        start.set_ylim(0, 1.02 * later.max())
+    draw_legend(drawn, sets[0], columns=3, seeds=count_seeds(table), extra=IMAGES)
+    caption = "Compare how soon the orange and the blue line fall in the first fifth of the epochs."
+    return Drawing(drawn, caption, table)
 
 
 @figure(
@@ -195,18 +198,21 @@ def draw_f12(history: "pd.DataFrame") -> Drawing:
     """F12: NC1, NC2, NC3 of training (solid) and test images (dashed) against epoch."""
     table = main_pair(history)
     parts = titled_groups(table)
-    drawn, panels = make_panels(len(parts), 3)
-    for row, (title, part) in zip(panels, parts, strict=True):
+    drawn, sets = make_rows([title for title, _ in parts], 3, columns=3, height=2.6)
+    for row, (_, part) in zip(sets, parts, strict=True):
         for panel, metric in zip(row, METRICS, strict=True):
             for name, run, look in styled_losses(part):
                 draw_curve(panel, run, metric, label=name, **look)
                 draw_curve(panel, run, f"test_{metric}", ls="--", **look)
-            panel.set(xlabel="epoch", ylabel=f"{NAMES[metric]}, training solid, test dashed")
-        row[0].set(yscale="log", title=title)
+            panel.set(xlabel="epoch", ylabel=NAMES[metric])
+        row[0].set(yscale="log")
         for panel in row[1:]:
             panel.set_ylim(0, None)
-    panels[0][0].legend(frameon=False, fontsize="small")
-    caption = "equations 4 to 6, for test images with the class means of the test images."
+    draw_legend(drawn, sets[0], columns=3, seeds=count_seeds(table), extra=IMAGES)
+    caption = (
+        "The gap between dashed and solid lines is how much less test images collapse than "
+        "training images. For test images the class means are theirs too (Guo eq. 4 to 6)."
+    )
     return Drawing(drawn, caption, table)
 
 
@@ -220,65 +226,45 @@ def draw_f12(history: "pd.DataFrame") -> Drawing:
     "training error, NC1, NC2, NC3.",
 )
 def draw_f7(history: "pd.DataFrame") -> Drawing:
-    """F7: training error, NC1, NC2, NC3 against epoch, a colour from dark to light and a dash per
-    smoothing strength.
+    """F7: training error, NC1, NC2, NC3 against epoch, a colour and a dash for each smoothing
+    strength.
     """
-    from matplotlib import pyplot
-
     table = history[history.loss == "ce"]
     parts = titled_groups(table)
-    drawn, panels = make_panels(len(parts), 4)
-    for row, (title, part) in zip(panels, parts, strict=True):
-        deltas = sorted(set(part.delta))
-        for number, delta in enumerate(deltas):
-            shade = 0.92 * number / max(1, len(deltas) - 1)
-            look = {"color": pyplot.get_cmap("viridis")(shade), "lw": 1.4}
-            look |= {"ls": DASHES[number % len(DASHES)], "label": rf"$\delta$ = {delta:g}"}
+    drawn, sets = make_rows([title for title, _ in parts], 4)
+    for row, (_, part) in zip(sets, parts, strict=True):
+        for number, delta in enumerate(sorted(set(part.delta))):
+            look = {"color": style.strength(delta), "ls": style.DASHES[number % 6]}
+            look |= {"lw": 1.4, "label": rf"$\delta$ = {delta:g}"}
             for panel, column in zip(row, NAMES, strict=True):
                 draw_curve(panel, part[part.delta == delta], column, **look)
-        label_dynamics(row, title)
-        row[0].set_ylabel("training error rate")
-    panels[0][1].legend(frameon=False, fontsize="x-small", ncols=2)
-    return Drawing(drawn, describe_ends(table.sort_values("delta")), table)
+        label_dynamics(row, "training error rate")
+    draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table))
+    caption = (
+        "The darker the orange the stronger the smoothing; blue is cross-entropy. "
+        f"{describe_ends(table.sort_values('delta'))}"
+    )
+    return Drawing(drawn, caption, table)
 
 
 @figure(
     "guo-f2",
     number="F2",
-    title="Guo, NC1 against NC2 (F2)",
+    title="Guo, NC2 at equal NC1, networks (F2)",
     paper="NC1 against NC2, a point per logged epoch, coloured by test error: at equal NC1 the "
     "smoothed networks lie at smaller NC2. Ranges of axes and colours in the released script: "
     "CIFAR-10 test error 0.10 to 0.15, NC2 0 to 0.4, NC1 5e-5 to 1; CIFAR-100 0.36 to 0.40, NC2 "
     "0.25 to 1.08; STL-10 0.39 to 0.45, NC2 0 to 1, NC1 0.01 to 100; Tiny ImageNet 0.40 to 0.45, "
     "NC2 0.5 to 1.25, NC1 0.025 to 5 (NC1 divided by K as in equation 4; the script's is not).",
-    alt="NC1 on a logarithmic axis against NC2, crosses for cross-entropy and triangles for label "
-    "smoothing, coloured by test error.",
+    alt="Left: NC2 against falling NC1 with and without smoothing, a faint point per network and "
+    "measured epoch, lines at matched levels of NC1. Right: the difference of NC2 at each of these "
+    "levels with its interval, and a line at zero.",
 )
 def draw_f2(history: "pd.DataFrame") -> Drawing:
-    """F2: NC1 against NC2, a point per run and measured epoch, coloured by test error; CE crosses,
-    LS triangles.
+    """F2: NC2 at equal NC1. Left: NC2 against NC1, a point per run and measured epoch, means at
+    matched levels of NC1. Right: NC2(LS) - NC2(CE) at these levels.
     """
-    table = main_pair(history)
-    parts = titled_groups(table)
-    drawn, panels = make_panels(1, len(parts), (5.6 * len(parts), 4.2))
-    for panel, (title, part) in zip(panels[0], parts, strict=True):
-        # the first epochs' errors would leave no colours for the rest
-        colours = {"cmap": "viridis", "vmin": part.test_error.min()}
-        colours["vmax"] = part.test_error.quantile(0.8)
-        for (_, run), marker in zip(part.groupby("delta"), ("+", "^"), strict=True):
-            look = {"marker": marker, "s": 34, "label": run.arm.iloc[0]}
-            points = panel.scatter(run.nc2, run.nc1, c=run.test_error, **look, **colours)
-        panel.set(xlabel="NC2", ylabel="NC1", yscale="log", title=title)
-        legend = panel.legend(frameon=False, fontsize="small")
-        for handle in legend.legend_handles:
-            handle.set_array(None)
-            handle.set(facecolor="black", edgecolor="black")
-        drawn.colorbar(points, ax=panel, label="test error", extend="max")
-    caption = (
-        f"a point per network and measured epoch; {describe_ranges(table)}. "
-        "Colours end at the 80th percentile of the test error."
-    )
-    return Drawing(drawn, caption, table)
+    return draw_equal_nc1(main_pair(history))
 
 
 @figure(
@@ -295,19 +281,21 @@ def draw_f9(history: "pd.DataFrame") -> Drawing:
     """
     table = add_loss_gap(main_pair(history))
     parts = titled_groups(table)
-    drawn, panels = make_panels(len(parts), 2, (9, 3.5 * len(parts) + 0.3))
-    for row, (title, part) in zip(panels, parts, strict=True):
+    drawn, sets = make_rows([title for title, _ in parts], 2, height=2.8)
+    for (left, right), (_, part) in zip(sets, parts, strict=True):
         for name, run, look in styled_losses(part):
-            draw_curve(row[0], run, "train_loss", label=name, **look)
-            draw_curve(row[1], run, "gap", label=name, **look)
-        row[1].axvspan(*slope_epochs(part), color="grey", alpha=0.15, lw=0)
-        row[0].set(xlabel="epoch", ylabel="training loss (nats)", title=title)
+            draw_curve(left, run, "train_loss", label=name, **look)
+            draw_curve(right, run, "gap", label=name, **look)
+        shade = {"color": style.SOFT, "alpha": 0.15, "lw": 0}
+        right.axvspan(*slope_epochs(part), label="epochs of the slope (G10)", **shade)
+        left.set(xlabel="epoch", ylabel="training loss (nats)")
         distance = f"loss − lowest loss + {part.c.iloc[0]:g} (nats)"
-        row[1].set(xlabel="epoch", ylabel=distance, yscale="log")
-        row[0].legend(frameon=False, fontsize="small")
+        right.set(xlabel="epoch", ylabel=distance, yscale="log")
+    draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table))
     caption = (
-        "each loss against its own lowest measured value; the loss of smoothed labels does not go "
-        "below their entropy."
+        "Compare the slopes of the two lines in the grey epochs: the steeper one approaches its "
+        "lowest loss faster. Each loss is measured against its own lowest value; the loss of "
+        "smoothed labels does not go below their entropy."
     )
     return Drawing(drawn, caption, table)
 

@@ -17,9 +17,8 @@ from lsnc_core.papers.guo import PAPER, SMOOTHED
 from lsnc_core.papers.guo.drawing import (
     NORMS,
     STRENGTH,
-    draw_legend,
     draw_seed_means,
-    make_panels,
+    make_rows,
     titled_groups,
 )
 from lsnc_core.papers.guo.measured import (
@@ -36,8 +35,7 @@ from lsnc_core.papers.guo.premises import check_ended, decide_end
 from lsnc_core.papers.guo.scale import describe_scale
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Verdicts, figure, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,34 +81,35 @@ def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
     paper="at the end of training against the strength: NC1, NC2 and NC3, norms of classifier and "
     "features, test error. Norms fall; the direction of the rest at large strengths is not known "
     "to us.",
-    alt="Three panels against the smoothing strength: NC1, NC2 and NC3; norms of classifier and "
+    alt="Four panels against the smoothing strength: NC1; NC2 and NC3; norms of classifier and "
     "features; test error.",
 )
 def draw_f6(history: "pd.DataFrame") -> Drawing:
-    """F6: NC1 (left axis, log) with NC2 and NC3 (right axis), norms, and test error, at the end of
-    training against the strength.
-    """
+    """F6: NC1, NC2 with NC3, norms and test error at the end of training against the strength."""
     table = last_epochs(history)
     parts = titled_groups(table[table.loss == "ce"])
-    drawn, panels = make_panels(len(parts), 3, (12, 3.6 * len(parts) + 0.2))
-    for row, (title, ends) in zip(panels, parts, strict=True):
-        other = row[0].twinx()
-        draw_seed_means(row[0], ends, "nc1", fmt="o-", color=COLOURS[0], label="NC1 (left)")
-        draw_seed_means(other, ends, "nc2", fmt="s--", color=COLOURS[1], label="NC2 (right)")
-        draw_seed_means(other, ends, "nc3", fmt="^:", color=COLOURS[2], label="NC3 (right)")
-        row[0].set(yscale="log", ylabel="NC1", title=title)
-        other.set(ylabel="NC2, NC3", ylim=(0, None))
-        draw_legend(row[0], other)
-        for number, (column, name) in enumerate(NORMS.items()):
-            look = {"fmt": ("o-", "s--")[number], "color": COLOURS[number]}
-            draw_seed_means(row[1], ends, column, label=name, **look)
-        row[1].set(ylabel="mean norm over classes", ylim=(0, None))
-        row[1].legend(frameon=False, fontsize="small")
-        draw_seed_means(row[2], ends, "test_error", fmt="o-", color=COLOURS[0])
-        row[2].set_ylabel("test error rate")
-        for panel in row:
-            panel.set_xlabel(STRENGTH)
-    return Drawing(drawn, describe_ends(history.sort_values("delta")), table)
+    drawn, sets = make_rows([title for title, _ in parts], 4)
+    shown: dict[str, dict[str, str]] = {
+        "NC1": {"nc1": "NC1"},
+        "NC2, NC3": {"nc2": "NC2", "nc3": "NC3"},
+        "mean norm over classes": NORMS,
+        "test error rate": {"test_error": "test error"},
+    }
+    for row, (_, ends) in zip(sets, parts, strict=True):
+        for panel, (ylabel, columns) in zip(row, shown.items(), strict=True):
+            for number, (column, label) in enumerate(columns.items()):
+                draw_seed_means(panel, ends, column, label=label, **style.series(number))
+            panel.set(xlabel=STRENGTH, ylabel=ylabel, ylim=(0, None))
+            if len(columns) > 1:
+                panel.legend()
+        row[0].autoscale(axis="y")
+        row[0].set_yscale("log")
+    caption = (
+        "Follow each curve from cross-entropy at δ = 0 to the right: NC1, NC2 and NC3 are more "
+        "collapsed where they are lower. Error bars are 95 % intervals of the means over seeds. "
+        f"{describe_ends(history.sort_values('delta'))}"
+    )
+    return Drawing(drawn, caption, table)
 
 
 # ---- claims

@@ -24,13 +24,14 @@ from lsnc_core.papers.guo.calibration import (
     measure_reliability,
 )
 from lsnc_core.papers.guo.drawing import (
-    DASHES,
     NORMS,
     STRENGTH,
+    count_seeds,
+    draw_bins,
     draw_curve,
-    draw_legend,
     draw_seed_means,
-    make_panels,
+    make_rows,
+    styled_losses,
     titled_groups,
 )
 from lsnc_core.papers.guo.measured import (
@@ -49,8 +50,8 @@ from lsnc_core.papers.guo.premises import check_hard, check_overconfident
 from lsnc_core.papers.guo.scale import CALIBRATION_DECAY, describe_scale
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, make_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ def describe_temperatures(ends: "pd.DataFrame") -> str:
         first = group.iloc[0]
         name = f"{Path(first.data).name}, decay {first.weight_decay:g}"
         phrases.append(f"{name}: {', '.join(cells)}")
-    return f"temperatures from {HELD_OUT}, means over seeds; {'; '.join(phrases)}."
+    return f"Temperatures from {HELD_OUT}, means over seeds; {'; '.join(phrases)}."
 
 
 def describe_predictions(epochs: "pd.DataFrame") -> str:
@@ -129,7 +130,7 @@ def describe_predictions(epochs: "pd.DataFrame") -> str:
             f"{name}: loss {means.loss_correct:.3f} where right, {means.loss_wrong:.2f} nats where "
             f"wrong; NC1 {means.nc1_correct:.3f} and {means.nc1_wrong:.3f}"
         )
-    return f"at the end, means over seeds; {'; '.join(phrases)}."
+    return f"At the end, means over seeds; {'; '.join(phrases)}."
 
 
 # ---- figures
@@ -141,36 +142,42 @@ def describe_predictions(epochs: "pd.DataFrame") -> str:
     title="Guo, calibration against the strength (F3)",
     paper="ECE before and after temperature scaling against the strength, and beside it norms and "
     "optimal temperature, on CIFAR-10 and CIFAR-100. Norms and temperature fall with the strength.",
-    alt="Left: expected calibration error against the smoothing strength, before and after "
-    "temperature scaling. Right: norms and optimal temperature against the strength.",
+    alt="Four panels against the smoothing strength: expected calibration error before and after "
+    "temperature scaling, after it alone and enlarged, norms, optimal temperature.",
 )
 def draw_f3(ends: "pd.DataFrame") -> Drawing:
-    """F3: ECE before and after scaling (left), norms and optimal temperature (right) against the
-    strength.
+    """F3: ECE before and after scaling, ECE after it alone, norms and optimal temperature, each
+    against the strength.
     """
     parts = titled_groups(ends[ends.loss == "ce"])
-    drawn, panels = make_panels(len(parts), 2, (10.5, 3.8 * len(parts) + 0.2))
-    for (left, right), (title, part) in zip(panels, parts, strict=True):
+    drawn, sets = make_rows([title for title, _ in parts], 4)
+    before, after = style.series(0), (style.series(1), style.series(2))
+    for (both, scaled, norms, temperature), (_, part) in zip(sets, parts, strict=True):
         fits = [part[part.fit == how] for how in FITS]
-        label = "before scaling"
-        draw_seed_means(left, fits[0], "ece", fmt="o-", color=COLOURS[0], label=label)
-        temperature = right.twinx()
-        for number, (how, rows) in enumerate(zip(FITS, fits, strict=True)):
-            look = {"fmt": ("s--", "^:")[number], "color": COLOURS[1 + number]}
-            draw_seed_means(left, rows, "ece_scaled", label=f"after: T from {how}", **look)
-            draw_seed_means(temperature, rows, "T", label=f"T* from {how} (right)", **look)
+        draw_seed_means(both, fits[0], "ece", label="before scaling", **before)
+        for how, rows, look in zip(FITS, fits, after, strict=True):
+            label = f"T* from {how}"
+            for panel in (both, scaled):
+                draw_seed_means(panel, rows, "ece_scaled", label=label, **look)
+            draw_seed_means(temperature, rows, "T", label=label, **look)
         for number, (column, name) in enumerate(NORMS.items()):
-            look = {"fmt": ("D-", "v-")[number], "color": ("black", "grey")[number]}
-            draw_seed_means(right, fits[0], column, label=f"{name} (left)", **look)
-        temperature.axhline(1, color=COLOURS[1], lw=0.8)
-        left.set(xlabel=STRENGTH, ylabel="ECE on test images, 20 bins", title=title, ylim=(0, None))
-        # room for the legend above the curves
-        top, top_T = 1.7 * right.get_ylim()[1], 1.7 * temperature.get_ylim()[1]
-        right.set(xlabel=STRENGTH, ylabel="mean norm over classes", ylim=(0, top))
-        temperature.set(ylabel="optimal temperature T*", ylim=(0, top_T))
-        left.legend(frameon=False, fontsize="small")
-        draw_legend(right, temperature, fontsize="x-small", loc="upper right")
-    return Drawing(drawn, describe_temperatures(ends), ends)
+            look = style.series(3 + number)
+            draw_seed_means(norms, fits[0], column, label=name, **look)
+        temperature.axhline(1, color=style.SOFT, lw=0.8)
+        both.set(ylabel="ECE on test images, 20 bins", title="before and after scaling")
+        scaled.set(ylabel="ECE on test images, 20 bins", title="after scaling, enlarged")
+        norms.set(ylabel="mean norm over classes")
+        temperature.set(ylabel="optimal temperature T*")
+        for panel in (both, scaled, norms, temperature):
+            panel.set(xlabel=STRENGTH, ylim=(0, None))
+        norms.legend()
+    draw_legend(drawn, [sets[0][0], sets[0][3]], columns=3)
+    caption = (
+        "As trained, ECE changes with the strength of smoothing; after temperature scaling the "
+        f"enlarged panel shows what is left. Error bars are 95 % intervals over seeds. "
+        f"{describe_temperatures(ends)}"
+    )
+    return Drawing(drawn, caption, ends)
 
 
 @figure(
@@ -184,66 +191,54 @@ def draw_f3(ends: "pd.DataFrame") -> Drawing:
 )
 def draw_f4(bins: "pd.DataFrame") -> Drawing:
     """F4: accuracy of each bin with its gap to the confidence (above), share of the images in it
-    (below).
+    (below); two cases beside each other.
     """
     from matplotlib import pyplot
 
     cases = list(dict.fromkeys(zip(bins.arm, bins.scaled, strict=True)))
+    rows = -(-len(cases) // 2)
     drawn, panels = pyplot.subplots(
+        2 * rows,
         2,
-        len(cases),
-        figsize=(3 * len(cases), 4.6),
+        figsize=(style.WIDTH, 3.6 * rows + 0.4),
         layout="constrained",
         sharex=True,
         sharey="row",
-        height_ratios=(2.4, 1),
+        height_ratios=(2.4, 1) * rows,
         squeeze=False,
     )
-    for (above, below), (name, scaled) in zip(panels.T, cases, strict=True):
+    for number, (name, scaled) in enumerate(cases):
+        above, below = panels[2 * (number // 2) : 2 * (number // 2) + 2, number % 2]
         part = bins[(bins.arm == name) & (bins.scaled == scaled)]
-        full = part[part.share > 0]
-        width = (full.upper - full.lower).to_numpy()
-        look = {"color": COLOURS[0], "edgecolor": "white", "label": "accuracy"}
-        above.bar(full.lower, full.accuracy, width, align="edge", **look)
-        look = {"color": "none", "edgecolor": COLOURS[3], "hatch": "////", "lw": 0.6}
-        look |= {"bottom": full.accuracy, "label": "gap to the confidence"}
-        above.bar(full.lower, full.confidence - full.accuracy, width, align="edge", **look)
-        above.plot([0, 1], [0, 1], color="grey", lw=0.9, ls="--")
-        look = {"align": "edge", "color": "grey", "edgecolor": "white"}
-        below.bar(part.lower, 100 * part.share, part.upper - part.lower, **look)
+        draw_bins(above, below, part, style.method(name))
         how = "scaled" if scaled else "as trained"
-        above.set(title=f"{name}, {how}\nECE {part.ece.iloc[0]:.4f}", xlim=(0, 1), ylim=(0, 1))
-        below.set_xlabel("confidence")
-    panels[0][0].set_ylabel("accuracy in the bin")
-    panels[1][0].set_ylabel("% of test images")
-    panels[0][0].legend(frameon=False, fontsize="small", loc="upper left")
+        above.set_title(f"{name}, {how}: ECE {part.ece.iloc[0]:.4f}")
+    for panel in panels[:, 0]:
+        panel.set_ylabel("accuracy in the bin")
+    for panel in panels[1::2, 0]:
+        panel.set_ylabel("% of test images")
+    for panel in panels[-1]:
+        panel.set_xlabel("confidence")
+    draw_legend(drawn, [panels[0][0]], columns=2)
     caption = (
-        "bars: accuracy in the bin; hatched: the gap to the mean confidence; below: where the "
-        "images are."
+        "The hatched gap between accuracy and mean confidence is what temperature scaling can "
+        "close. Above: bars for each bin of confidence; below: where the images are."
     )
     return Drawing(drawn, caption, bins)
 
 
-_LOSSES = {
-    "loss_all": "loss, all",
-    "loss_correct": "loss, right",
-    "loss_wrong": "loss, wrong",
-    "entropy_correct": "entropy, right",
-    "entropy_wrong": "entropy, wrong",
-}
-_NC1 = {
-    "nc1": "training, by label",
-    "nc1_all": "test, by prediction",
-    "nc1_correct": "test, right",
-    "nc1_wrong": "test, wrong",
-}
-_ERRORS = {
-    "train_error": "training error",
-    "test_error": "test error",
-    "ece": "ECE as trained",
-    "ece_scaled": "ECE scaled",
-}
-_PANELS = {"loss, entropy (nats)": _LOSSES, "NC1": _NC1, "error rate, ECE": _ERRORS}
+# Panels of F5: title, axis, and the columns with what their dash means.
+_PANELS = (
+    ("Loss", "nats", {"loss_correct": "right", "loss_wrong": "wrong", "loss_all": "all"}),
+    ("Entropy", "nats", {"entropy_correct": "right", "entropy_wrong": "wrong"}),
+    ("NC1, test", "NC1", {"nc1_correct": "right", "nc1_wrong": "wrong", "nc1_all": "all"}),
+    ("NC1, training", "NC1", {"nc1": "all"}),
+    ("Error", "error rate", {"train_error": "training", "test_error": "test"}),
+    ("ECE", "ECE", {"ece": "as trained", "ece_scaled": "scaled"}),
+)
+_DASHES = {"right": "-", "wrong": "--", "all": ":", "training": "-", "test": "--"}
+_DASHES |= {"as trained": "-", "scaled": "--"}
+_DASH_NAMES = {"-": "solid", "--": "dashed", ":": "dotted"}
 
 
 @figure(
@@ -253,36 +248,37 @@ _PANELS = {"loss, entropy (nats)": _LOSSES, "NC1": _NC1, "error rate, ECE": _ERR
     paper="over training on CIFAR-10, with and without smoothing: loss and entropy of right and "
     "wrong predictions, NC1 of each, errors and ECE. What is read from it is not known to us; G8 "
     "is our reading.",
-    alt="Two rows, cross-entropy and label smoothing, against the epoch: loss and entropy of right "
-    "and wrong predictions; NC1 of training images, test images, right and wrong ones; errors and "
-    "calibration error.",
+    alt="Six panels against the epoch, cross-entropy and label smoothing in each: loss, entropy "
+    "and NC1 of right and of wrong predictions, NC1 of training images, errors, calibration error.",
 )
 def draw_f5(epochs: "pd.DataFrame") -> Drawing:
-    """F5: loss and entropy of right and wrong predictions, NC1 of each, errors and ECE against
-    epoch; a row per loss, scales shared.
+    """F5: loss, entropy and NC1 of right and wrong predictions, NC1 of training images, errors and
+    ECE against epoch; a colour for each loss.
     """
-    from matplotlib import pyplot
-
     table = select_section(epochs)
-    names = list(dict.fromkeys(main_pair(table).arm))
-    size = (12, 3.3 * len(names) + 0.2)
-    drawn, panels = pyplot.subplots(
-        len(names), 3, figsize=size, layout="constrained", sharey="col", squeeze=False
+    main = main_pair(table)
+    drawn, panels = make_panels(len(_PANELS), 2, height=2.4)
+    for panel, (title, ylabel, curves) in zip(panels, _PANELS, strict=True):
+        for name, run, look in styled_losses(main):
+            for column, what in curves.items():
+                label = name if column == "train_error" else ""
+                draw_curve(panel, run, column, ls=_DASHES[what], label=label, **look)
+        named = ", ".join(f"{what} {_DASH_NAMES[_DASHES[what]]}" for what in curves.values())
+        panel.set(xlabel="epoch", ylabel=ylabel, title=f"{title}: {named}")
+        if ylabel == "NC1":
+            panel.set_yscale("log")
+        else:
+            panel.set_ylim(0, None)
+    errors = table[["test_error", "ece", "ece_scaled"]].to_numpy()
+    for panel in panels[4:]:
+        # the first epochs would leave no room for the rest
+        panel.set_ylim(0, min(0.25, 1.1 * np.nanmax(errors)) if np.nanmax(errors) < 0.25 else None)
+    draw_legend(drawn, [panels[4]], columns=3, seeds=count_seeds(main))
+    caption = (
+        "Compare how the two losses treat wrong predictions (dashed) and right ones (solid) over "
+        f"training. {describe_predictions(table)}"
     )
-    for row, name in zip(panels, names, strict=True):
-        run = table[table.arm == name]
-        for panel, (ylabel, curves) in zip(row, _PANELS.items(), strict=True):
-            for number, (column, label) in enumerate(curves.items()):
-                look = {"color": COLOURS[number], "ls": DASHES[number], "lw": 1.6}
-                draw_curve(panel, run, column, label=label, **look)
-            panel.set(xlabel="epoch", ylabel=ylabel, title=name)
-        row[0].set_ylim(0, None)
-        row[1].set_yscale("log")
-        row[2].set_ylim(0, min(0.25, 1.1 * np.nanmax(table[[*_ERRORS]].to_numpy())))
-    for panel in panels[-1]:
-        look = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 2}
-        panel.legend(frameon=False, fontsize="small", **look)
-    return Drawing(drawn, describe_predictions(table), table)
+    return Drawing(drawn, caption, table)
 
 
 # ---- claims

@@ -13,14 +13,14 @@ import numpy as np
 from lsnc_core.claims import OURS, Case, Claim, Premise, Verdict, decides, seed_case
 from lsnc_core.data_sources import source_of
 from lsnc_core.papers.guo import PAPER, SMOOTHED
-from lsnc_core.papers.guo.drawing import DASHES, NORMS, STRENGTH, draw_curve
+from lsnc_core.papers.guo.drawing import NORMS, STRENGTH, count_seeds, draw_curve, label_images
 from lsnc_core.papers.guo.measured import fetch_history, last_epochs
 from lsnc_core.papers.guo.minimisers import (
     CLASSES,
     COMPARED,
     THRESHOLD_CLASSES,
+    draw_cells,
     limit_table,
-    predict_line,
     predict_nonnegative,
     solve_cells,
     solve_nonnegative,
@@ -33,8 +33,8 @@ from lsnc_core.papers.guo.scale import describe_theorem_scale
 from lsnc_core.papers.guo.theorem_networks import compare_norms, describe_norms, plan_theorem
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Table, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Table, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend
 from lsnc_core.theory import ufm
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
@@ -140,46 +140,36 @@ def draw_theorem_1(table: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    size = {"figsize": (11, 6.4), "sharex": "col", "sharey": "row", "layout": "constrained"}
-    drawing, panels = plt.subplots(2, 3, **size)
+    size = {"figsize": (style.WIDTH, 5.4), "sharex": "col", "sharey": "row"}
+    drawing, panels = plt.subplots(2, 3, layout="constrained", **size)
     for column, (varied, x) in enumerate((("strength", "strength"), ("K", "K"), ("decay", "eps"))):
         cells = table[table.varied == varied]
         rows = [(None, cells)] if varied == "strength" else cells.groupby("strength")
         for number, (delta, part) in enumerate(rows):
-            _draw_cells(panels[:, column], varied, delta, part.sort_values(x), x, number)
-    for delta, colour in ((0.05, COLOURS[1]), (0.2, COLOURS[2])):
-        panels[0, 2].axhline(ufm.margin(delta, 0.0, 10), color=colour, lw=0.9, ls=":")
-    panels[0, 0].set(ylabel="margin a", title="10 classes, the code's decays")
-    panels[0, 1].set(title="the code's decays", xscale="log")
-    panels[0, 2].set(title="10 classes; dotted: limit without decay", xscale="log")
-    panels[0, 1].legend(frameon=False, fontsize="small")
+            draw_cells(panels[:, column], varied, delta, part.sort_values(x), x, number)
+    for delta in (0.05, 0.2):
+        look = {"color": style.strength(delta), "lw": 0.9, "ls": ":"}
+        panels[0, 2].axhline(ufm.margin(delta, 0.0, 10), **look)
+    panels[0, 0].set(ylabel="margin a", title="10 classes, code's decays")
+    panels[0, 1].set(title="code's decays", xscale="log")
+    panels[0, 2].set(title="10 classes", xscale="log")
     panels[1, 0].set(xlabel=STRENGTH, ylabel=r"norms: $\|w_k\|$ filled, $\|h_k\|$ open")
     panels[1, 1].set(xlabel="classes K")
     show_integers(panels[1, 1], CLASSES)
     panels[1, 2].set(xlabel=r"decay $\varepsilon = \sqrt{n \lambda_W \lambda_H}$")
+    extra = (
+        ({"ls": "-", "marker": "o"}, r"all strengths; $\|w_k\|$"),
+        ({"ls": "--", "marker": "o", "mfc": style.PAPER}, r"$\|h_k\|$"),
+        ({"ls": ":", "lw": 0.9}, "limit without decay"),
+    )
+    draw_legend(drawing, [panels[0, 1]], columns=3, extra=extra)
     caption = (
-        "lines: the closed form; marks: L-BFGS from random starts. Margin and norms fall with "
-        "smoothing and with decay; as the decay vanishes cross-entropy's margin grows like "
-        "log(1/ε), that of smoothed labels stops at log(K/δ − K + 1), dotted."
+        "The marks, found by L-BFGS from random starts, lie on the lines of the closed form. "
+        "Margin and norms fall with smoothing and with decay; as the decay vanishes "
+        "cross-entropy's margin grows like log(1/ε), that of smoothed labels stops at "
+        "log(K/δ − K + 1), dotted."
     )
     return Drawing(drawing, caption, table)
-
-
-def _draw_cells(
-    panels: np.ndarray, varied: str, delta: float | None, part: "pd.DataFrame", x: str, number: int
-) -> None:
-    """One strength's marks and lines in a column of panels, margin above and norms below."""
-    margins, norms = panels
-    look = {"color": COLOURS[number], "ms": 5}
-    label = None if delta is None else label_strength(delta)
-    margins.plot(part[x], part.found_margin, MARKS[number], label=label, **look)
-    norms.plot(part[x], part.found_w, MARKS[number], **look)
-    norms.plot(part[x], part.found_h, MARKS[number], mfc="none", **look)
-    line = predict_line(varied, delta, part)
-    look = {"color": COLOURS[number], "lw": 1.2}
-    margins.plot(line.x, line.margin, ls="-", **look)
-    norms.plot(line.x, line.w_norm, ls="-", **look)
-    norms.plot(line.x, line.h_norm, ls="--", **look)
 
 
 @figure(
@@ -197,22 +187,23 @@ def draw_threshold(table: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    drawing, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
+    drawing, axes = plt.subplots(figsize=(5.4, 3.8), layout="constrained")
     level = np.linspace(table.level.min(), table.level.max(), 200)
     margin = ufm.margin(0.0, level / THRESHOLD_CLASSES, THRESHOLD_CLASSES)
-    axes.plot(level, margin, color="black", lw=1.2, label="closed form")
+    axes.plot(level, margin, color=style.INK, lw=1.2, label="closed form")
     # the margin depends on the sum alone, so both strengths share a curve: open and filled marks
     for number, (delta, part) in enumerate(table.groupby("strength")):
-        look = {"color": COLOURS[number], "marker": MARKS[number], "ms": 8 - 4 * number, "ls": ""}
-        look["mfc"] = "none" if number == 0 else COLOURS[1]
+        colour = style.strength(delta)
+        look = {"color": colour, "marker": MARKS[number], "ms": 8 - 4 * number, "ls": ""}
+        look["mfc"] = style.OPEN if number == 0 else colour
         label = f"found, {label_strength(delta)}"
         axes.plot(part.level, part.found_margin, label=label, **look)
-    axes.axvline(1, color="grey", lw=0.8, ls=":")
+    axes.axvline(1, color=style.SOFT, lw=0.8, ls=":")
     axes.set(xlabel=r"$\delta + K \varepsilon$", ylabel="margin a")
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend()
     caption = (
-        "the margin found on both sides of the threshold, four classes; it depends on δ + Kε alone "
-        "and reaches zero with a finite slope."
+        "The margin depends on δ + Kε alone and reaches zero at 1 with a finite slope. Four "
+        "classes; marks: found on both sides of the threshold."
     )
     return Drawing(drawing, caption, table)
 
@@ -233,32 +224,34 @@ def draw_nonnegative(table: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    drawing, panels = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    size = {"figsize": (style.WIDTH, 3.5), "layout": "constrained"}
+    drawing, panels = plt.subplots(1, 3, **size)
     kinds = (("strength", ""), ("strength", "change_"), ("K", "change_"))
     for panel, (varied, kind) in zip(panels, kinds, strict=True):
         cells = table[table.varied == varied]
         line = predict_nonnegative(varied, cells)
         for number, (name, label) in enumerate(COMPARED.items()):
-            look = {"color": COLOURS[number]}
-            panel.plot(line.x, line[kind + name], ls=DASHES[number], **look)
-            look |= {"marker": MARKS[number], "ms": 5, "ls": "", "label": label}
+            look = style.series(number)
+            panel.plot(line.x, line[kind + name], color=look["color"], ls=look["ls"], lw=1.1)
+            look |= {"ms": 5, "ls": "", "label": label}
             if name == "feature_norm":  # changes as ‖w_k‖ does
-                look |= {"ms": 9, "mfc": "none"}
+                look |= {"ms": 9, "mfc": style.OPEN}
             panel.plot(cells[varied], cells[f"found_{kind}{name}"], **look)
         if kind:
             tolerance = 100 * NORM_TOLERANCE
-            panel.axhspan(-tolerance, tolerance, color="grey", alpha=0.2, lw=0)
+            panel.axhspan(-tolerance, tolerance, color=style.SOFT, alpha=0.2, lw=0)
         else:
             any_sign = line.filter(like="any_")
-            panel.plot(line.x, any_sign, color="black", lw=0.8, zorder=0)
-    panels[0].set(xlabel=STRENGTH, ylabel="margin and norms", title="10 classes; black: any sign")
-    panels[1].set(xlabel=STRENGTH, ylabel="change from any sign, %", title="10 classes")
+            panel.plot(line.x, any_sign, color=style.SOFT, lw=0.9, ls=":", zorder=0)
+    panels[0].set(xlabel=STRENGTH, ylabel="margin and norms", title="10 classes")
+    panels[1].set(xlabel=STRENGTH, ylabel="change, %", title="10 classes")
     panels[2].set(xlabel="classes K", xscale="log", title=rf"$\delta$ = {SMOOTHED:g}")
-    panels[2].set_ylabel("change from any sign, %")
+    panels[2].set_ylabel("change, %")
     show_integers(panels[2], CLASSES)
-    panels[2].legend(frameon=False, fontsize="small")
+    extra = [({"lw": 0.9, "ls": ":", "color": style.SOFT}, "features of any sign")]
+    draw_legend(drawing, [panels[2]], columns=5, extra=extra)
     caption = (
-        "a ReLU before the classifier makes ‖w_k‖ and ‖h_k‖ larger and ‖h_k − h_G‖ smaller, at 10 "
+        "A ReLU before the classifier makes ‖w_k‖ and ‖h_k‖ larger and ‖h_k − h_G‖ smaller, at 10 "
         f"classes by more than the {NORM_TOLERANCE:.0%} of G9 (grey), at fewer by more still; "
         "lines: closed form, marks: bound-constrained L-BFGS."
     )
@@ -282,16 +275,22 @@ def draw_f10(table: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    drawing, panels = plt.subplots(1, 2, figsize=(9, 3.7), layout="constrained", sharey=True)
+    size = {"figsize": (style.WIDTH, 3.6), "layout": "constrained", "sharey": True}
+    drawing, panels = plt.subplots(1, 2, **size)
     for panel, norm in zip(panels, ("w", "h"), strict=True):
         for number, (delta, rows) in enumerate(table.groupby("delta")):
-            look = {"color": COLOURS[number], "ls": DASHES[number], "lw": 1.6}
+            look = {"color": style.strength(delta), "ls": style.DASHES[number]}
             draw_curve(panel, rows, f"error_{norm}", label=rf"$\delta$ = {delta:g}", **look)
-        panel.axhspan(-NORM_TOLERANCE, NORM_TOLERANCE, color="grey", alpha=0.25, lw=0)
+        shade = {"color": style.SOFT, "alpha": 0.25, "lw": 0}
+        panel.axhspan(-NORM_TOLERANCE, NORM_TOLERANCE, label="within 2 % (claim G9)", **shade)
         panel.set(xlabel="epoch", title=NORMS[f"{norm}_norm"], ylim=(-0.3, 0.5))
     panels[0].set_ylabel("measured by predicted − 1")
-    panels[0].legend(frameon=False, fontsize="small")
-    return Drawing(drawing, describe_norms(table), table)
+    drawing.suptitle(label_images(table))
+    draw_legend(drawing, panels[:1], columns=3, seeds=count_seeds(table))
+    caption = (
+        f"Norms that end in the grey band agree with Theorem 1 to 2 %. {describe_norms(table)}"
+    )
+    return Drawing(drawing, caption, table)
 
 
 # ---- claims

@@ -15,7 +15,6 @@ from lsnc_core.claims import Case, Claim, Verdict, decides
 from lsnc_core.papers.guo import PAPER, SMOOTHED
 from lsnc_core.papers.guo.drawing import STRENGTH
 from lsnc_core.papers.guo.model import (
-    DASHES,
     MARKS,
     STRENGTHS,
     TRIED_ON,
@@ -24,8 +23,8 @@ from lsnc_core.papers.guo.model import (
     show_integers,
 )
 from lsnc_core.papers.page import Page
-from lsnc_core.show import Drawing, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend
 from lsnc_core.theory import ufm, ufm_dynamics, ufm_objective, ufm_spectra
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
@@ -180,23 +179,24 @@ def draw_spectra(table: "pd.DataFrame") -> Drawing:
     import matplotlib.pyplot as plt
 
     titles = {"W": "in W", "H": "in H", "all": "in W, H and b"}
-    drawing, panels = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")
+    drawing, panels = plt.subplots(1, 3, figsize=(style.WIDTH, 3.5), layout="constrained")
     for panel, (block, title) in zip(panels, titles.items(), strict=True):
         positive = table[(table.block == block) & (table.predicted > 0)]
         for number, (delta, part) in enumerate(positive.groupby("delta")):
-            look = {"color": COLOURS[number], "lw": 1.2, "ls": DASHES[number]}
+            look = {"color": style.strength(delta), "lw": 1.2, "ls": style.DASHES[number]}
             panel.step(part.number, part.predicted, where="mid", **look)
             few = part.iloc[:: max(1, len(part) // 40)]
-            look = {"color": COLOURS[number], "ms": 4, "mfc": "none"}
+            look = {"color": style.strength(delta), "ms": 4, "mfc": style.OPEN}
             label = label_strength(delta)
             panel.plot(few.number, few.computed, MARKS[number], label=label, **look)
         panel.set(yscale="log", xlabel="eigenvalue number", title=f"Hessian {title}")
     panels[0].set_ylabel("eigenvalue")
-    panels[0].legend(frameon=False, fontsize="small", loc="upper left")
+    draw_legend(drawing, panels[:1], columns=3)
     caption = (
-        "five classes of three samples, D = 7. Lines: closed form with its multiplicities; marks "
-        "(some of many): eigenvalues of the Hessian where L-BFGS ended. The zeros of the last "
-        "panel, rotations of the feature space, are left out. Seen: "
+        "The computed eigenvalues (marks) lie on the steps of the closed form (lines). Five "
+        "classes of three samples, D = 7. Lines: closed form with its multiplicities; marks (some "
+        "of many): eigenvalues of the Hessian where L-BFGS ended. The zeros of the last panel, "
+        "rotations of the feature space, are left out; "
     )
     return Drawing(drawing, caption + describe_spectra(table), table)
 
@@ -236,7 +236,8 @@ def draw_conditions(table: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    drawing, panels = plt.subplots(1, 3, figsize=(11, 3.9), sharey=True, layout="constrained")
+    size = {"figsize": (style.WIDTH, 3.7), "sharey": True, "layout": "constrained"}
+    drawing, panels = plt.subplots(1, 3, **size)
     slices = []
     for K in SHOWN_CLASSES:
         slices.append((table[table.K == K], "delta", STRENGTH, f"{K} classes"))
@@ -245,15 +246,19 @@ def draw_conditions(table: "pd.DataFrame") -> Drawing:
     for panel, (part, x, name, title) in zip(panels, slices, strict=True):
         for number, definition in enumerate(ufm_spectra.DEFINITIONS):
             line = part[part.definition == definition]
-            look = {"color": COLOURS[number], "ls": DASHES[number], "lw": 1.8}
+            look = style.series(number) | {"markevery": max(1, len(line) // 6)}
             panel.plot(line[x], line.ratio, label=definition, **look)
-        panel.axhline(1, color="grey", lw=0.8)
+        panel.axhline(1, color=style.SOFT, lw=0.8)
         xscale = "log" if x == "K" else "linear"
         panel.set(xlabel=name, title=title, yscale="log", xscale=xscale)
     show_integers(panels[2], sorted(set(at.K)))
     panels[0].set_ylabel(r"condition number by that at $\delta = 0$")
-    panels[0].legend(frameon=False, fontsize="small")
-    return Drawing(drawing, describe_conditions(table), table)
+    draw_legend(drawing, panels[:1], columns=4)
+    caption = (
+        "Below the line at 1 the condition number is lower with smoothing than without. "
+        f"{describe_conditions(table)}"
+    )
+    return Drawing(drawing, caption, table)
 
 
 def describe_conditions(table: "pd.DataFrame") -> str:
@@ -268,7 +273,7 @@ def describe_conditions(table: "pd.DataFrame") -> str:
     ten = table[(table.K == 10) & (table.definition == "D1")]
     change = ten[np.isclose(ten.delta, SMOOTHED)].ratio.item() - 1
     lines.append(f"at δ = {SMOOTHED} and ten classes D1 changes by {change:+.1%}")
-    return f"lower with smoothing (below 1): {'; '.join(lines)}."
+    return f"Lower with smoothing (below 1): {'; '.join(lines)}."
 
 
 def describe_below_one(line: "pd.DataFrame") -> str:

@@ -31,7 +31,6 @@ from lsnc_core.papers.guo.descent import (
 )
 from lsnc_core.papers.guo.drawing import STRENGTH
 from lsnc_core.papers.guo.model import (
-    DASHES,
     MARKS,
     STRENGTHS,
     TRIED_ON,
@@ -39,8 +38,8 @@ from lsnc_core.papers.guo.model import (
     label_strength,
 )
 from lsnc_core.papers.page import Page
-from lsnc_core.show import Drawing, Table, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Table, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, draw_range, make_panels
 from lsnc_core.theory import ufm_spectra
 
 if TYPE_CHECKING:
@@ -157,14 +156,16 @@ def draw_rates(table: "pd.DataFrame") -> Drawing:
     import matplotlib.pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(5.6, 3.9), layout="constrained")
-    for number, ((K, eps), part) in enumerate(table.groupby(["K", "eps"])):
-        colour, label = COLOURS[number], rf"K = {K}, $\varepsilon$ = {eps:.2g}"
-        axes.plot(part.delta, part.predicted, color=colour, ls=DASHES[number], lw=1.4)
+    models = table.groupby(["K", "eps"])
+    for number, ((K, eps), part) in enumerate(models):
+        colour, label = style.ordered(len(models))[number], rf"K = {K}, $\varepsilon$ = {eps:.2g}"
+        axes.plot(part.delta, part.predicted, color=colour, ls=style.DASHES[number], lw=1.4)
         axes.plot(part.delta, part.measured, MARKS[number], color=colour, ms=5, label=label)
     axes.set(xlabel=STRENGTH, ylabel=r"rate of NC1, $e / \lambda_H$", yscale="log")
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend()
     caption = (
-        "lines join the formula's values; marks: measured from gradient descent that starts a "
+        "The measured rates (marks) lie on the formula (lines) and rise with smoothing. Marks: "
+        "measured from gradient descent that starts a "
         f"little off the minimiser. Rate {describe_rates(table)}"
     )
     return Drawing(drawing, caption, table)
@@ -192,31 +193,31 @@ def describe_rates(table: "pd.DataFrame") -> str:
     "NC1, NC2 and NC3.",
 )
 def draw_curves(curves: "pd.DataFrame", speeds: "pd.DataFrame") -> Drawing:
-    """Training curves of the model, one panel per metric: median over starts, band between the
+    """Training curves of the model, one panel per metric: median over starts, thin lines at the
     quartiles.
 
     Args:
         curves: from `run_curves`.
         speeds: from `speed_table`.
     """
-    import matplotlib.pyplot as plt
-
     table = summary_table(curves)
-    drawing, panels = plt.subplots(1, 5, figsize=(14, 3.6), layout="constrained")
+    drawing, panels = make_panels(len(METRICS), 2, height=2.4)
     for panel, (metric, name) in zip(panels, METRICS.items(), strict=True):
         for number, (delta, part) in enumerate(table[table.metric == metric].groupby("delta")):
-            colour = COLOURS[number]
-            look = {"color": colour, "ls": DASHES[number], "lw": 1.5}
+            look = {"color": style.strength(delta), "ls": style.DASHES[number]}
             panel.plot(part.iteration, part["median"], label=label_strength(delta), **look)
-            panel.fill_between(part.iteration, part.low, part.high, color=colour, alpha=0.15, lw=0)
+            draw_range(panel, part.iteration, part.low, part.high, color=look["color"])
         yscale = "linear" if metric == "error" else "log"
-        panel.set(xlabel="iteration", title=name, xscale="log", yscale=yscale)
+        panel.set(xlabel="iteration", ylabel=name, xscale="log", yscale=yscale)
     panels[0].set_ylim(bottom=1e-8)
-    panels[0].set_ylabel("value")
     panels[2].set_ylim(bottom=1e-10)
-    panels[1].legend(frameon=False, fontsize="small")
-    seen = describe_curves(curves, speeds)
-    return Drawing(drawing, f"median over starts, band between the quartiles; {seen}", table)
+    extra = [({"lw": 0.7}, "thin: quartiles over starts")]
+    draw_legend(drawing, panels[:1], columns=3, extra=extra)
+    caption = (
+        "The darker the orange the stronger the smoothing: a curve further to the left gets there "
+        f"sooner. Thick lines are medians over starts; {describe_curves(curves, speeds)}"
+    )
+    return Drawing(drawing, caption, table)
 
 
 def describe_curves(curves: "pd.DataFrame", speeds: "pd.DataFrame") -> str:
@@ -243,7 +244,7 @@ def describe_curves(curves: "pd.DataFrame", speeds: "pd.DataFrame") -> str:
 
 @figure(
     "guo-nc2-at-nc1",
-    title="NC2 at equal NC1 (F2 in the model)",
+    title="NC2 at equal NC1, feature model (F2)",
     paper="networks' NC1 against NC2 over epochs: at equal NC1 the points of label smoothing lie "
     "at smaller NC2.",
     alt="NC2 against falling NC1 for cross-entropy and label smoothing, three panels by spread of "
@@ -258,21 +259,24 @@ def draw_nc2_at_nc1(table: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    size = {"figsize": (11, 3.7), "sharey": True, "layout": "constrained"}
+    size = {"figsize": (style.WIDTH, 3.5), "sharey": True, "layout": "constrained"}
     drawing, panels = plt.subplots(1, table.spread.nunique(), **size)
     for panel, (spread, part) in zip(panels, table.groupby("spread"), strict=True):
         for number, (column, delta) in enumerate((("ce", 0.0), ("ls", SMOOTHED))):
-            look = {"color": COLOURS[number], "ls": DASHES[number], "marker": MARKS[number]}
+            look = {"color": style.strength(delta), "ls": style.DASHES[number]}
+            look["marker"] = MARKS[number]
             panel.plot(part.nc1, part[column], ms=5, label=label_strength(delta), **look)
         for row in part[part.low > 0].itertuples():
-            panel.axvspan(row.nc1 / 2, row.nc1 * 2, color="grey", alpha=0.25, lw=0)
-        title = f"starts of spread {spread:g}"
+            panel.axvspan(row.nc1 / 2, row.nc1 * 2, color=style.SOFT, alpha=0.25, lw=0)
+        title = f"spread {spread:g} of starts"
         panel.set(xscale="log", yscale="log", xlabel="NC1", title=title)
         panel.invert_xaxis()
     panels[0].set_ylabel("NC2 when NC1 passes")
-    panels[0].legend(frameon=False, fontsize="small")
+    extra = [({"color": style.SOFT, "alpha": 0.25, "lw": 8}, "NC2 higher with smoothing")]
+    draw_legend(drawing, panels[:1], columns=3, extra=extra)
     caption = (
-        "means over starts when NC1 first passes each level; time runs to the right; "
+        "In the grey ranges label smoothing has the larger NC2 at equal NC1. Means "
+        "over starts when NC1 first passes each level; time runs to the right; "
         f"{describe_nc2(table)}"
     )
     return Drawing(drawing, caption, table)

@@ -157,7 +157,7 @@ def describe_ends(table: "pd.DataFrame") -> str:
             f"training error {means.train_error:.2%}, test error {means.test_error:.2%}, "
             f"NC1 {means.nc1:.3g}, NC2 {means.nc2:.3f}, NC3 {means.nc3:.3f}"
         )
-    return f"at the end, means over seeds; {'; '.join(phrases)}."
+    return f"At the end, means over seeds; {'; '.join(phrases)}."
 
 
 def describe_ranges(table: "pd.DataFrame") -> str:

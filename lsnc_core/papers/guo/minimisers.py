@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsnc_core.papers.guo import SMOOTHED
-from lsnc_core.papers.guo.model import STRENGTHS, code_model, model_size
+from lsnc_core.papers.guo.model import MARKS, STRENGTHS, code_model, label_strength, model_size
+from lsnc_core.show import style
 from lsnc_core.theory import ufm, ufm_dynamics, ufm_nonnegative, ufm_objective
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
@@ -318,3 +319,21 @@ def predict_nonnegative(varied: str, part: "pd.DataFrame") -> "pd.DataFrame":
     x = np.arange(part.K.min(), part.K.max() + 1)
     rows = [closed_forms(code_model(int(K)), Loss("ls", np.array([SMOOTHED]))) for K in x]
     return pd.concat(rows, ignore_index=True).assign(x=x)
+
+
+def draw_cells(
+    panels: np.ndarray, varied: str, delta: float | None, part: "pd.DataFrame", x: str, number: int
+) -> None:
+    """One strength's marks and lines in a column of panels, margin above and norms below."""
+    margins, norms = panels
+    colour = style.INK if delta is None else style.strength(delta)
+    look = {"color": colour, "ms": 4.5}
+    label = None if delta is None else label_strength(delta)
+    margins.plot(part[x], part.found_margin, MARKS[number], label=label, **look)
+    norms.plot(part[x], part.found_w, MARKS[number], **look)
+    norms.plot(part[x], part.found_h, MARKS[number], mfc=style.PAPER, **look)
+    line = predict_line(varied, delta, part)
+    look = {"color": colour, "lw": 1.2}
+    margins.plot(line.x, line.margin, ls="-", **look)
+    norms.plot(line.x, line.w_norm, ls="-", **look)
+    norms.plot(line.x, line.h_norm, ls="--", **look)

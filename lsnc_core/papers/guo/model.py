@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 TRIED_ON = "The feature model"
 STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # those of the paper's feature-model curves
 
-# the look of every figure of the model: one mark and one dash per strength or definition
+# one mark per strength or definition in every figure of the model
 MARKS = ("o", "s", "^", "D", "v", "P")
-DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core.papers.zhou.networks import LOSSES
-from lsnc_core.show.style import COLOURS, LOSS_MAP
+from lsnc_core.papers.zhou import networks
+from lsnc_core.show import style
+from lsnc_core.show.panels import label_data, make_panels
 from lsnc_core.theory import ufm, ufm_landscape
 from lsnc_core.theory.ufm import Loss
 
@@ -25,10 +26,16 @@ NAMES = {
     "FL": "focal, γ = 3",
     "MSE": "MSE, rescaled by 15",
 }
-COLOUR = dict(zip(LOSSES, COLOURS, strict=False))
-DASH = dict(zip(LOSSES, ("-", "--", ":", "-."), strict=True))
-MARK = dict(zip(LOSSES, ("o", "s", "^", "D"), strict=True))
-DASHES = ("-", "--", ":", "-.", (0, (5, 1)))  # by number, for lines of the feature model
+
+
+def label_grid(table: "pd.DataFrame") -> str:
+    """`networks.grid_title` with training images and each loss's mean test error at the end.
+
+    Args: table, from `accuracy_table`.
+    """
+    ends = table[table.epoch == table.epochs]
+    errors = 1 - ends.groupby("loss").test_accuracy.mean() / 100
+    return label_data(networks.grid_title(table), table.iloc[0].train_size, list(errors))
 
 
 def draw_heat(
@@ -42,12 +49,12 @@ def draw_heat(
         form: format of the numbers, as in `format`.
     """
     columns, rows = np.arange(grid.shape[1] + 1) - 0.5, np.arange(grid.shape[0] + 1) - 0.5
-    image = panel.pcolormesh(columns, rows, grid, cmap=LOSS_MAP, vmin=low, vmax=high)
-    look = {"ha": "center", "va": "center", "fontsize": "small"}
+    image = panel.pcolormesh(columns, rows, grid, cmap=style.LOSS_MAP, vmin=low, vmax=high)
+    look = {"ha": "center", "va": "center", "fontsize": style.SMALLEST}
     for (row, column), value in np.ndenumerate(grid.to_numpy(float)):
         if np.isfinite(value):
             # white on the dark half of the scale
-            colour = "white" if value < (low + high) / 2 else "black"
+            colour = style.PAPER if value < (low + high) / 2 else style.INK
             panel.text(column, row, f"{value:{form}}", color=colour, **look)
     panel.set_xticks(range(grid.shape[1]), [_tick_name(name) for name in grid.columns])
     panel.set_yticks(range(grid.shape[0]), [str(name) for name in grid.index])
@@ -75,18 +82,13 @@ def draw_maps(
         low, high: its ends.
         form: format of the numbers, as in `format`.
     """
-    import matplotlib.pyplot as plt
-
-    size = (3.1 * len(columns) + 1.4, 3.4)
-    drawing, panels = plt.subplots(
-        1, len(columns), figsize=size, sharey=True, layout="constrained", squeeze=False
-    )
-    for panel, (column, title) in zip(panels[0], columns.items(), strict=True):
+    drawing, panels = make_panels(len(columns), 3 if len(columns) == 3 else 2, height=2.7)
+    for panel, (column, title) in zip(panels, columns.items(), strict=True):
         grid = cells.pivot(index="epochs", columns="width", values=column)
         image = draw_heat(panel, grid, low, high, form)
-        panel.set(title=title, xlabel="width")
-    panels[0, 0].set_ylabel("epochs of training")
-    drawing.colorbar(image, ax=panels, label=label)
+        panel.set(title=title, xlabel="width", ylabel="epochs of training")
+        panel.label_outer()
+    drawing.colorbar(image, ax=list(panels), label=label)
     return drawing
 
 
@@ -99,19 +101,19 @@ def draw_convex_region(panel: "Axes", table: "pd.DataFrame") -> None:
     """
     gamma = np.linspace(0.1, 6, 300)
     edge = ufm.focal_convex_from(gamma)
-    look = {"color": COLOURS[2], "alpha": 0.2, "lw": 0, "label": "convex: p at least p*(γ)"}
+    look = {"color": style.method("FL"), "alpha": 0.2, "lw": 0, "label": "convex: p at least p*(γ)"}
     panel.fill_between(gamma, edge, 1, **look)
-    panel.plot(gamma, edge, color="black", lw=1.4, label="p*(γ)")
+    panel.plot(gamma, edge, color=style.INK, lw=1.4, label="p*(γ)")
     few = table.iloc[:: max(1, len(table) // 400)]
     looks = (
-        (True, "o", COLOURS[0], "computed: convex"),
-        (False, "x", COLOURS[3], "computed: not convex"),
+        (True, "o", style.method("FL"), "computed: convex"),
+        (False, "x", style.INK, "computed: not convex"),
     )
     for convex, mark, colour, label in looks:
         part = few[(few.least >= 0) == convex]
         # spread sideways, or the points of one gamma hide each other
         aside = part.gamma + 0.03 * (part.K - 5)
-        panel.plot(aside, part.p, mark, color=colour, ms=3.5, mfc="none", ls="", label=label)
+        panel.plot(aside, part.p, mark, color=colour, ms=3.5, mfc=style.OPEN, ls="", label=label)
     panel.set(
         xlim=(0, 6),
         xlabel=r"focusing parameter $\gamma$",
@@ -120,7 +122,7 @@ def draw_convex_region(panel: "Axes", table: "pd.DataFrame") -> None:
         ylim=(1e-3, 1),
     )
     above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
-    panel.legend(frameon=False, fontsize="small", ncol=2, **above)
+    panel.legend(ncol=1, **above)
 
 
 def draw_focal_tie(panel: "Axes", K: int, gamma: float) -> None:
@@ -137,11 +139,11 @@ def draw_focal_tie(panel: "Axes", K: int, gamma: float) -> None:
     }
     for number, (factor, text) in enumerate(factors.items()):
         label = rf"$\varepsilon$ = {factor * tie:.4f}, {text}"
-        look = {"color": COLOURS[number], "ls": DASHES[number], "lw": 1.6, "label": label}
+        look = {"color": style.method("FL"), "ls": style.DASHES[number], "label": label}
         panel.plot(a, rise + (K - 1) * factor * tie * a, **look)
     panel.set(
         xlabel="margin a",
         ylabel=r"$\varphi(a) - \varphi(0) + (K-1)\varepsilon a$ (nats)",
         title=rf"K = {K}, $\gamma$ = {gamma:g}",
     )
-    panel.legend(frameon=False, fontsize="small")
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.08))

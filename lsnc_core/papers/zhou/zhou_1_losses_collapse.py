@@ -28,7 +28,7 @@ from lsnc_core.papers.zhou.collapse import (
     gram_distance_table,
     random_nc2,
 )
-from lsnc_core.papers.zhou.drawing import COLOUR, DASH, NAMES, draw_heat
+from lsnc_core.papers.zhou.drawing import NAMES, draw_heat, label_grid
 from lsnc_core.papers.zhou.networks import LOSSES, PARTS
 from lsnc_core.papers.zhou.premises import (
     check_ended,
@@ -37,7 +37,8 @@ from lsnc_core.papers.zhou.premises import (
     feature_width,
 )
 from lsnc_core.runs import RunSpec
-from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure
+from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure, style
+from lsnc_core.show.panels import draw_band, draw_legend, make_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,51 +164,36 @@ def draw_z1_cifar100(tables: Tables) -> Drawing:
 
 
 def _draw_z1(tables: Tables) -> Drawing:
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     table = tables.collapse
-    drawing, panels = plt.subplots(2, 4, figsize=(13.5, 6.2), layout="constrained")
-    for panel, metric in zip(panels[0], METRICS, strict=True):
-        _draw_curves(panel, table, metric)
+    drawing, panels = make_panels(len(METRICS) + len(PARTS), 2, height=2.3)
+    for panel, metric in zip(panels, METRICS, strict=False):
+        _draw_curves(panel, table, metric, log=True)
         panel.set(yscale="log", title=FORMULAS[metric])
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter(_plain)
-        panel.yaxis.set_minor_formatter(NullFormatter())
     accuracies = [f"{part}_accuracy" for part in PARTS]
     floor = max(0.0, table[accuracies].min().min() - 2)
-    titles = ("training accuracy", "validation accuracy", "test accuracy")
-    for panel, column, title in zip(panels[1], accuracies, titles, strict=False):
+    for panel, column, part in zip(panels[len(METRICS) :], accuracies, PARTS, strict=True):
         _draw_curves(panel, table, column)
-        panel.set(title=title, ylabel="percent", ylim=(floor, 100.5))
-    panels[1, 3].axis("off")
-    bands = f"mean of {table.seed.nunique()} seeds, band: lowest to highest"
-    panels[1, 3].legend(
-        *panels[0, 0].get_legend_handles_labels(),
-        title=f"{bands};\ndotted: the rate falls to a tenth",
-        frameon=False,
-        loc="center",
+        name = "training" if part == "train" else part
+        panel.set(title=f"{name} accuracy", ylabel="percent", ylim=(floor, 100.5))
+    falls = ({"color": style.SOFT, "lw": 0.8, "ls": ":"}, "the learning rate falls to a tenth")
+    draw_legend(drawing, panels[:1], columns=3, seeds=table.seed.nunique(), extra=[falls])
+    drawing.suptitle(label_grid(table))
+    caption = (
+        "The lower a loss's NC1, NC2 or NC3 ends, the further its network has collapsed in it. "
+        f"{tables.recipe} {describe_ends(table)}"
     )
-    return Drawing(drawing, f"{tables.recipe} {describe_ends(table)}", table)
+    return Drawing(drawing, caption, table)
 
 
-def _draw_curves(panel: "Axes", table: "pd.DataFrame", column: str) -> None:
-    """A line for each loss, the mean over seeds, in a band from the lowest to the highest seed."""
-    for loss in LOSSES:
-        seeds = table[table.loss == loss].pivot(index="epoch", columns="seed", values=column)
-        low, high, colour = seeds.min(axis=1), seeds.max(axis=1), COLOUR[loss]
-        panel.fill_between(seeds.index, low, high, color=colour, alpha=0.15, lw=0)
-        look = {"color": colour, "lw": 1.8, "label": NAMES[loss]}
-        panel.plot(seeds.index, seeds.mean(axis=1), DASH[loss], **look)
+def _draw_curves(panel: "Axes", table: "pd.DataFrame", column: str, log: bool = False) -> None:
+    """A line for each loss, the mean over seeds, in the band of its interval."""
+    for number, loss in enumerate(LOSSES):
+        curves = table[table.loss == loss].pivot(index="seed", columns="epoch", values=column)
+        look = {"color": style.method(loss), "ls": style.DASHES[number], "label": NAMES[loss]}
+        draw_band(panel, curves, log=log, **look)
     for step in table.lr_steps.iloc[0]:
-        panel.axvline(step, color="grey", lw=0.8, ls=":")
+        panel.axvline(step, color=style.SOFT, lw=0.8, ls=":")
     panel.set(xlabel="epoch", xscale="log")
-    panel.xaxis.set_major_formatter(_plain)
-
-
-def _plain(value: float, position: int) -> str:
-    """A tick's number without powers of ten."""
-    return f"{value:g}"
 
 
 def describe_ends(table: "pd.DataFrame") -> str:
@@ -237,7 +223,8 @@ def draw_gram_distances(distances: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    drawing, panels = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
+    size = {"figsize": (style.WIDTH, 3.6), "sharey": True, "layout": "constrained"}
+    drawing, panels = plt.subplots(1, 2, **size)
     top = max(distances.start.max(), distances.end.max())
     titles = {"start": "first measured epoch", "end": "end of training"}
     for panel, (column, title) in zip(panels, titles.items(), strict=True):
@@ -246,10 +233,11 @@ def draw_gram_distances(distances: "pd.DataFrame") -> Drawing:
         image = draw_heat(panel, means, 0, top, ".2f")
         panel.set(title=title, xlabel="loss")
     panels[0].set_ylabel("compared with")
-    drawing.colorbar(image, ax=panels, label="distance of Gram matrices at Frobenius norm 1")
+    drawing.colorbar(image, ax=panels, label="distance at Frobenius norm 1")
     caption = (
-        "left after the first measured epoch, right at the end; means over pairs of networks of "
-        "different seeds, in the last row over seeds."
+        "The smaller a number on the right, the more alike are the class means of two losses at "
+        "the end. Left after the first measured epoch, right at the end; means over pairs of "
+        "networks of different seeds, in the last row over seeds."
     )
     return Drawing(drawing, caption, distances)
 

@@ -6,6 +6,7 @@ of what 2,000 test images and four seeds resolve.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +26,7 @@ from lsnc_core.claims import (
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import run_names
 from lsnc_core.papers.zhou import PAPER, networks
-from lsnc_core.papers.zhou.drawing import MARK, NAMES, draw_maps
+from lsnc_core.papers.zhou.drawing import NAMES, draw_maps, label_grid
 from lsnc_core.papers.zhou.networks import LOSSES, select_epochs
 from lsnc_core.papers.zhou.premises import (
     SHORTEST,
@@ -35,12 +36,11 @@ from lsnc_core.papers.zhou.premises import (
 )
 from lsnc_core.papers.zhou.spread import compute_spread, corner_cell, select_cell
 from lsnc_core.runs import RunSpec
-from lsnc_core.show import Drawing, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, make_panels
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 PAGE = Page(title="Equal accuracy with width and time", minutes={"quick": 0.5})
 
@@ -153,8 +153,12 @@ def draw_z2(tables: Tables) -> Drawing:
     columns = {f"gap_{loss}": f"CE against {NAMES[loss]}" for loss in LOSSES[1:]}
     top = cells[list(columns)].max().max()
     drawing = draw_maps(cells, columns, "difference in test accuracy (points)", 0, top, ".2f")
-    ends = describe_corners(cells)
-    return Drawing(drawing, f"{tables.recipe} In the smallest and the largest cell: {ends}", cells)
+    drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
+    caption = (
+        "Dark cells are those in which a loss gives nearly the accuracy of cross-entropy. "
+        f"{tables.recipe} In the smallest and the largest cell: {describe_corners(cells)}"
+    )
+    return Drawing(drawing, caption, cells)
 
 
 def describe_corners(cells: "pd.DataFrame") -> str:
@@ -183,7 +187,12 @@ def draw_z3(tables: Tables) -> Drawing:
     columns = {f"accuracy_{loss}": NAMES[loss] for loss in LOSSES}
     low, high = cells[list(columns)].min().min(), cells[list(columns)].max().max()
     drawing = draw_maps(cells, columns, "mean test accuracy (percent)", low, high, ".1f")
-    return Drawing(drawing, "means over the seeds that all cells have.", cells)
+    drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
+    caption = (
+        "Compare one cell in the four maps: equal shades are equal accuracies. Means over the "
+        "seeds that all cells have."
+    )
+    return Drawing(drawing, caption, cells)
 
 
 @figure(
@@ -199,9 +208,10 @@ def draw_z4(tables: Tables) -> Drawing:
     cells = tables.cells
     columns = {"variance": "variance over losses and seeds"}
     drawing = draw_maps(cells, columns, "variance (points²)", 0, cells.variance.max(), ".2f")
+    drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
     caption = (
-        "sample variance over four losses and the seeds that all cells have; part of it is the "
-        "seeds', whatever the loss."
+        "The darker a cell the closer are its networks in test accuracy. Sample variance over four "
+        "losses and the seeds that all cells have; part of it is the seeds', whatever the loss."
     )
     return Drawing(drawing, caption, cells)
 
@@ -212,41 +222,40 @@ def draw_z4(tables: Tables) -> Drawing:
     title="Zhou, Z5: test accuracy against epochs",
     paper="test accuracy against epochs on a log axis, colour for the width, CE solid, other "
     "losses dashed; 70 to 80 percent on CIFAR-100.",
-    alt="Mean test accuracy against epochs of training: a colour for each width, solid for "
-    "cross-entropy, dashed with marks for the other losses.",
+    alt="Mean test accuracy against epochs of training, a panel for each width, a line for each of "
+    "four losses.",
 )
 def draw_z5(tables: Tables, further: Sequence[Tables] = ()) -> Drawing:
-    """Mean test accuracy against epochs, a panel for each grid: colour for the width, CE solid, the
-    other losses dashed with marks.
+    """Mean test accuracy against epochs: a panel for each grid and width, a colour for each
+    loss.
     """
-    import matplotlib.pyplot as plt
     import pandas as pd
 
     grids = [grid.cells for grid in (tables, *further)]
-    size = 7 * len(grids), 4.2
-    drawing, panels = plt.subplots(1, len(grids), figsize=size, layout="constrained", squeeze=False)
-    for axes, cells in zip(panels[0], grids, strict=True):
-        _draw_against_epochs(axes, cells)
-        axes.set_title(networks.grid_title(cells) if further else "")
-    return Drawing(drawing, "the numbers of Z3.", pd.concat(grids))
-
-
-def _draw_against_epochs(axes: "Axes", cells: "pd.DataFrame") -> None:
-    """The lines of one grid."""
-    lines = {loss: "-" if loss == "CE" else "--" for loss in LOSSES}
-    for colour, (width, part) in zip(COLOURS, cells.groupby("width"), strict=False):
-        for loss in LOSSES:
-            look = {"marker": MARK[loss], "lw": 2.2 if loss == "CE" else 1, "ms": 5}
-            axes.plot(part.epochs, part[f"accuracy_{loss}"], lines[loss], color=colour, **look)
-        axes.plot([], [], color=colour, lw=2.2, label=f"width {width:g}")
-    for loss in LOSSES:
-        look = {"marker": MARK[loss], "color": "black", "lw": 1, "label": NAMES[loss]}
-        axes.plot([], [], lines[loss], **look)
-    epochs = sorted(set(cells.epochs))
-    axes.set(xscale="log", xlabel="epochs of training", ylabel="mean test accuracy (percent)")
-    axes.set_xticks(epochs, [str(value) for value in epochs])
-    axes.minorticks_off()
-    axes.legend(frameon=False, fontsize="small", ncols=2)
+    cells = list(itertools.chain(*(grid.groupby("width") for grid in grids)))
+    columns = 3 if len(cells) % 3 == 0 else 2
+    drawing, panels = make_panels(len(cells), columns, height=2.6, sharey=len(grids) == 1)
+    for panel, (width, part) in zip(panels, cells, strict=True):
+        for number, loss in enumerate(LOSSES):
+            look = {"color": style.method(loss), "marker": style.MARKS[loss]}
+            look |= {"ls": style.DASHES[number], "label": NAMES[loss]}
+            panel.plot(part.epochs, part[f"accuracy_{loss}"], **look)
+        epochs = sorted(set(part.epochs))
+        panel.set(xscale="log", xlabel="epochs of training")
+        panel.set_xticks(epochs, [str(value) for value in epochs])
+        panel.minorticks_off()
+        grid = f"{networks.grid_title(part)}, " if further else ""
+        panel.set_title(f"{grid}width {width:g}")
+    for panel in panels[::columns]:
+        panel.set_ylabel("mean test accuracy (percent)")
+    if not further:
+        drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
+    draw_legend(drawing, panels[:1], columns=4)
+    caption = (
+        "From left to right networks grow wider: see whether the four lines come together, and "
+        "whether they do with more epochs. The numbers are those of Z3."
+    )
+    return Drawing(drawing, caption, pd.concat(grids))
 
 
 # ---- claims

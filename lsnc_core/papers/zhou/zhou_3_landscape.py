@@ -13,10 +13,10 @@ import numpy as np
 from lsnc_core.claims import Case, Claim, Verdict, decides
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.zhou import PAPER, model
-from lsnc_core.papers.zhou.drawing import DASHES, draw_convex_region, draw_focal_tie
+from lsnc_core.papers.zhou.drawing import draw_convex_region, draw_focal_tie
 from lsnc_core.papers.zhou.model import LOSSES, VALUE_TOLERANCE
-from lsnc_core.show import Drawing, Verdicts, figure
-from lsnc_core.show.style import COLOURS
+from lsnc_core.show import Drawing, Verdicts, figure, style
+from lsnc_core.show.panels import draw_legend, make_panels
 from lsnc_core.theory import ufm, ufm_landscape
 
 if TYPE_CHECKING:
@@ -68,30 +68,30 @@ FOCAL_TIE = (100, 3.0)  # K and gamma of the example with two equally good margi
     "start: all fall to rounding.",
 )
 def draw_all_starts(table: "pd.DataFrame") -> Drawing:
-    """Gap to the least value along every run of L-BFGS, a panel for each loss, a colour for each
+    """Gap to the least value along every run of L-BFGS, a panel for each loss, a dash for each
     spread of the starts.
 
     Args:
         table: from `model.run_all_starts`.
     """
-    import matplotlib.pyplot as plt
-
-    drawing, panels = plt.subplots(
-        1, len(LOSSES), figsize=(12, 3.5), sharey=True, layout="constrained"
-    )
+    drawing, panels = make_panels(len(LOSSES), 2, height=2.4, sharey=True)
     for panel, (loss, part) in zip(panels, table.groupby("loss", sort=False), strict=True):
-        for number, (spread, runs) in enumerate(part.groupby("spread")):
+        for number, (_, runs) in enumerate(part.groupby("spread")):
             gaps = runs.pivot(index="iteration", columns="start", values="gap")
             gaps = gaps.clip(lower=1e-16)  # rounding goes below 0
-            look = {"color": COLOURS[number], "ls": DASHES[number], "lw": 0.8, "alpha": 0.6}
-            lines = panel.plot(gaps.index, gaps, **look)
-            lines[0].set_label(f"{spread:g}")
+            look = {"color": style.method(loss), "ls": style.DASHES[number], "lw": 0.8}
+            look["alpha"] = 0.6
+            panel.plot(gaps.index, gaps, **look)
         panel.set(xscale="log", yscale="log", xlabel="iteration", title=loss)
-    panels[0].set_ylabel("gap to the least value, relative")
-    panels[0].legend(title="spread of the start", frameon=False, fontsize="small", loc="lower left")
+    for panel in panels[::2]:
+        panel.set_ylabel("gap to the least value, relative")
+    spreads = enumerate(sorted(set(table.spread)))
+    extra = [({"ls": style.DASHES[at]}, f"starts of spread {spread:g}") for at, spread in spreads]
+    draw_legend(drawing, [], columns=3, extra=extra)
     last = table[table.iteration == table.iteration.max()]
     caption = (
-        "L-BFGS from random starts of three spreads, four classes of two samples, D = 6. After "
+        "Every line falls to rounding: no start ends above the least value. L-BFGS from random "
+        "starts of three spreads, four classes of two samples, D = 6. After "
         f"{table.iteration.max()} iterations no run is further than {last.gap.max():.0e} above the "
         "closed form's value, relative."
     )
@@ -120,15 +120,16 @@ def draw_margins(table: "pd.DataFrame") -> Drawing:
     # eps = sqrt(n) lambda with lambda_W = lambda_H = lambda and n = 2
     models = [model.small_model(value / np.sqrt(2)) for value in eps]
     for number, (name, loss) in enumerate(LOSSES.items()):
-        part, colour = table[table.loss == name], COLOURS[number]
+        part, colour = table[table.loss == name], style.method(name)
         line = [ufm.minimiser(each, loss).margin for each in models]
-        axes.plot(eps, line, color=colour, ls=DASHES[number], lw=1.4)
+        axes.plot(eps, line, color=colour, ls=style.DASHES[number], lw=1.4)
         axes.plot(part.eps, part.found, MARKS[number], color=colour, ms=5, label=name)
     xlabel = r"decay $\varepsilon = \sqrt{n \lambda_W \lambda_H}$"
     axes.set(xlabel=xlabel, ylabel="margin a", xscale="log")
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend()
     caption = (
-        "lines: closed form (focal: a root in one dimension); marks: found, off by "
+        "Only the size of the margin depends on the loss: each mark lies on its line. Lines: "
+        "closed form (focal: a root in one dimension); marks: found, off by "
         f"{table.margin_error.max():.0e} at most. In closed form only cross-entropy's and focal "
         "loss's margins grow without limit as the decay vanishes."
     )
@@ -155,12 +156,13 @@ def draw_critical_points(table: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    size = {"figsize": (style.WIDTH, 3.7), "layout": "constrained"}
+    drawing, (left, right) = plt.subplots(1, 2, **size)
     losses = list(table.groupby("loss", sort=False))
     for number, (name, part) in enumerate(losses):
-        mark, colour = MARKS[number], COLOURS[number]
+        mark, colour = MARKS[number], _colour(name)
         x = part["rank"] + 0.12 * (number - (len(losses) - 1) / 2)  # side by side
-        look = {"color": colour, "mfc": "none", "label": name}
+        look = {"color": colour, "mfc": style.OPEN, "label": name}
         right.plot(x, part.data_gradient / part.bound, mark, ms=7, **look)
         x, part = x[~part.globally], part[~part.globally]
         left.plot(x, -part.least, mark, ms=8, **look)
@@ -168,18 +170,28 @@ def draw_critical_points(table: "pd.DataFrame") -> Drawing:
     xlabel, K = "rank of W and H at the critical point", model.small_model().K
     left.set(yscale="log", xlabel=xlabel, ylabel="downward curvature")
     left.set_xticks(range(K - 1))
-    right.axhline(1, color="grey", lw=0.8)
+    right.axhline(1, color=style.SOFT, lw=0.8)
     right.set(yscale="log", xlabel=xlabel, ylabel=r"$\|\nabla g\| / \sqrt{\lambda_W \lambda_H}$")
     right.set_xticks(range(K))
-    left.legend(frameon=False, fontsize="small")
+    extra = [({"ls": "", "marker": "x", "color": style.SOFT}, "constructed direction")]
+    draw_legend(drawing, [left], columns=3, extra=extra)
     apart, ratio = (table.least - table.escape).abs().max(), table.data_gradient / table.bound
     caption = (
-        "left, without the global minimisers: open marks, least eigenvalue of the whole Hessian, "
-        f"sign changed; crosses, the constructed direction; they differ by {apart:.0e} at most. "
-        f"Right: the gradient's norm by its bound, {ratio[table.globally].max():.6f} at most where "
-        f"f is least, {ratio[~table.globally].min():.2f} or more elsewhere."
+        "Every critical point but the global minimisers curves down, and only these keep the "
+        "bound at 1. Left, without the global minimisers: open marks, least eigenvalue of the "
+        "whole Hessian, sign changed; crosses, the constructed direction; they differ by "
+        f"{apart:.0e} at most. Right: the gradient's norm by its bound, "
+        f"{ratio[table.globally].max():.6f} at most where f is least, "
+        f"{ratio[~table.globally].min():.2f} or more elsewhere."
     )
     return Drawing(drawing, caption, table)
+
+
+def _colour(name: str) -> str:
+    """The colour of a loss of `model.SADDLE_LOSSES`, label smoothing's by its strength."""
+    loss = model.SADDLE_LOSSES[name]
+    stronger = loss.name == "ls" and loss.strength > 0.1
+    return style.strength(loss.strength) if stronger else style.method(name)
 
 
 @figure(
@@ -199,11 +211,13 @@ def draw_focal_region(table: "pd.DataFrame") -> Drawing:
     """
     import matplotlib.pyplot as plt
 
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    size = {"figsize": (style.WIDTH, 4.4), "layout": "constrained"}
+    drawing, (left, right) = plt.subplots(1, 2, **size)
     draw_convex_region(left, table)
     draw_focal_tie(right, *FOCAL_TIE)
     caption = (
-        "left: p*(γ) is the same for every K; random Hessians change sign there. Right: with many "
+        "Computed marks change their kind at the curve p*(γ), above which focal loss is convex. "
+        "Left: p*(γ) is the same for every K; random Hessians change sign there. Right: with many "
         "classes the zero solution and a far one can be equally good, at one decay only."
     )
     return Drawing(drawing, caption, table)

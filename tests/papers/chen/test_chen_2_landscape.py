@@ -299,7 +299,7 @@ def test_figure_5_says_which_panels_it_stands_for(grid):
     assert page.draw_figure_5(cifar, RECIPE).data["title"] == "Chen, Figure 5 (c, d)"
     figure = page.draw_figure_5_cifar10(cifar, RECIPE)
     assert figure.data["title"] == "Chen, Figure 5 (c, d)"
-    assert figure.data["ours"].startswith(f"{RECIPE} {len(grid)} networks on ")
+    assert f". {RECIPE} {len(grid)} networks on " in figure.data["ours"]
 
 
 def heat_map(panel):

@@ -257,15 +257,17 @@ def test_the_figures_show_the_tables_numbers():
         *maps, bar = figure.drawing.axes
         assert len(maps) == panels and bar.get_ylabel()
         for panel in maps:
-            assert panel.get_xlabel() == "width" and len(panel.texts) == 9
+            below = panel.get_subplotspec().is_last_row()
+            assert panel.get_xlabel() == ("width" if below else "") and len(panel.texts) == 9
     texts = page.draw_z4(tables).drawing.axes[0].texts
     written = {text.get_position(): text.get_text() for text in texts}
     first = grid[(grid.width == 0.5) & (grid.epochs == 10)]
     assert written[0, 0] == f"{first.variance.iloc[0]:.2f}"
     drawing = page.draw_z5(tables).drawing
     FigureCanvasAgg(drawing).draw()
-    lines = [line for line in drawing.axes[0].lines if len(line.get_xdata())]
-    assert len(lines) == 12
+    lines = drawing.axes[0].lines
+    assert len(drawing.axes) == 3 and len(lines) == 4
+    assert "test error" in drawing.get_suptitle()
     assert lines[0].get_ydata().tolist() == grid[grid.width == 0.5].accuracy_CE.tolist()
 
 
@@ -285,7 +287,8 @@ def test_further_grids_are_trained_drawn_and_decided_beside_the_first(monkeypatc
     figure = page.draw_z5(one, [two])
     FigureCanvasAgg(figure.drawing).draw()
     titles = [panel.get_title() for panel in figure.drawing.axes]
-    assert titles[1] == f"{titles[0]} with LS at 0.05" and len(figure.table) == 18
+    assert titles[3] == titles[0].replace(", width", " with LS at 0.05, width")
+    assert len(titles) == 6 and len(figure.table) == 18
     answers = page.verdicts(one, [two]).verdicts
     assert [answer.claim.id for answer in answers] == ["Z-C3"] * 2 + ["Z-C4"] * 2 + ["Z-C5"] * 2
     assert ["LS at 0.05" in answer.tried_on for answer in answers] == [False, True] * 3

@@ -1,0 +1,126 @@
+"""Guo et al. 2025, F2: NC2 with and without smoothing where NC1 is equal, and the panels of it."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lsnc_core import claims
+from lsnc_core.papers.guo import SMOOTHED
+from lsnc_core.papers.guo.convergence import compare_nc2, nc1_range
+from lsnc_core.papers.guo.drawing import count_seeds, make_rows, styled_losses, titled_groups
+from lsnc_core.papers.guo.measured import describe_ranges
+from lsnc_core.show import Drawing, panels, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+LEVELS = 8  # of NC1 that are matched
+
+
+def match_nc2(part: "pd.DataFrame", within: tuple[float, float]) -> "pd.DataFrame":
+    """NC2 of every network at levels of NC1 that all networks have passed.
+
+    Args:
+        part: rows of cross-entropy and label smoothing on one image set, from
+            `measured.main_pair`.
+        within: between which values of NC1.
+
+    Returns:
+        pandas.DataFrame, one row per (level, network): nc1 (the level), seed, delta, arm and nc2,
+        linear in log NC1 between measurements; without rows where the networks' NC1 do not overlap.
+    """
+    import pandas as pd
+
+    runs = dict(list(part.groupby(["arm", "delta", "seed"], sort=False)))
+    low = max(within[0], *(run.nc1.min() for run in runs.values()))
+    high = min(within[1], *(run.nc1.max() for run in runs.values()))
+    rows = []
+    if low < high:
+        # even in log NC1: each level of collapse weighs alike
+        levels = np.geomspace(low, high, LEVELS)
+        for (arm, delta, seed), run in runs.items():
+            run = run.sort_values("nc1")
+            nc2 = np.interp(np.log(levels), np.log(run.nc1), run.nc2)
+            columns = {"nc1": levels, "seed": seed, "delta": delta, "arm": arm, "nc2": nc2}
+            rows.append(pd.DataFrame(columns))
+    names = ["nc1", "seed", "delta", "arm", "nc2"]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=names)
+
+
+def subtract_nc2(matched: "pd.DataFrame") -> "pd.DataFrame":
+    """NC2 with smoothing minus that without at each level, paired by seed.
+
+    Args:
+        matched: from `match_nc2`.
+
+    Returns:
+        pandas.DataFrame, a row for each seed, a column for each level of NC1.
+    """
+    wide = matched.pivot(index="seed", columns=["delta", "nc1"], values="nc2")
+    both = {0.0, SMOOTHED} <= set(matched.delta)
+    return (wide[SMOOTHED] - wide[0.0]).dropna() if both else wide.iloc[:0, :0]
+
+
+def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
+    """F2 for each image set, see `draw_matched`; args: table, from `measured.main_pair`."""
+    import pandas as pd
+
+    parts = titled_groups(table)
+    drawn, sets = make_rows([title for title, _ in parts], 2, height=3)
+    seen, levels = [], []
+    for (left, right), (title, part) in zip(sets, parts, strict=True):
+        matched = match_nc2(part, nc1_range(part.data.iloc[0]))
+        draw_matched(left, right, part, matched)
+        seen.append(f"{title.split(',')[0]}: {describe_matched(part, matched)}")
+        keys = {"data": part.data.iloc[0], "weight_decay": part.weight_decay.iloc[0]}
+        levels.append(matched.assign(**keys, matched=True))
+    panels.draw_legend(drawn, [*sets[0]], columns=3, seeds=count_seeds(table))
+    caption = (
+        "Where the differences on the right lie below 0, label smoothing has the smaller NC2 at "
+        f"equal NC1. Mean over the levels, {'; '.join(seen)}. A faint point is a network at a "
+        f"measured epoch; {describe_ranges(table)}."
+    )
+    return Drawing(drawn, caption, pd.concat([table.assign(matched=False), *levels]))
+
+
+def draw_matched(
+    left: "Axes", right: "Axes", part: "pd.DataFrame", matched: "pd.DataFrame"
+) -> None:
+    """NC2 against NC1 with the matched levels, and the differences at these.
+
+    Args:
+        left, right: the panels.
+        part, matched: as in `match_nc2`, whose result is the second.
+    """
+    for name, run, look in styled_losses(part):
+        mark = style.MARKS[style.method_key(name)]
+        faint = {"ls": "", "marker": mark, "ms": 3.5, "alpha": 0.3, "mew": 0}
+        left.plot(run.nc1, run.nc2, **look, **faint)
+        here = matched[matched.arm == name]
+        curves = here.pivot(index="seed", columns="nc1", values="nc2")
+        panels.draw_band(left, curves, marker=mark, label=f"{name} at equal NC1", **look)
+    for level in matched.nc1.unique():
+        left.axvline(level, color=style.SOFT, lw=0.5, ls=":", zorder=0)
+    left.set(xscale="log", xlabel="NC1 (collapse runs to the right)", ylabel="NC2", ylim=(0, None))
+    right.axhline(0, color=style.SOFT, lw=0.9)
+    panels.draw_points(
+        right, subtract_nc2(matched), fmt="d", color=style.INK, label="difference, paired by seed"
+    )
+    right.set(xscale="log", xlabel="NC1 (matched levels)", ylabel="NC2 of LS − NC2 of CE")
+    for panel in (left, right):
+        panel.invert_xaxis()
+
+
+def describe_matched(part: "pd.DataFrame", matched: "pd.DataFrame") -> str:
+    """The mean difference of G4 with its interval, in words; args as for `draw_matched`."""
+    within = nc1_range(part.data.iloc[0])
+    runs = dict(list(part.groupby(["delta", "seed"])))
+    seeds = [seed for delta, seed in runs if delta == 0 and (SMOOTHED, seed) in runs]
+    values = [compare_nc2(runs[0.0, seed], runs[SMOOTHED, seed], within) for seed in seeds]
+    if len(values) < claims.MIN_SEEDS or not np.isfinite(values).all():
+        return f"not decided by {len(values)} seeds"
+    mean, low, high = claims.t_interval(values)
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] from NC1 {matched.nc1.max():.2g} down to " + (
+        f"{matched.nc1.min():.2g}"
+    )

@@ -1,0 +1,158 @@
+"""Panels of figures: means over seeds with their intervals, panels in rows, one legend below.
+
+A filled band and an error bar mean the same everywhere: the 95 % t-interval of the mean over seeds,
+none for fewer than four. On a logarithmic axis it is that of the mean logarithm, whose ends stay
+above 0. matplotlib is imported where it is used.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lsnc_core import claims
+from lsnc_core.show import style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BAND = 0.22  # opacity
+
+
+def seed_intervals(curves: "pd.DataFrame", log: bool = False) -> "pd.DataFrame":
+    """Mean over seeds with its 95 % t-interval at each x.
+
+    Args:
+        curves: a row for each seed, a column for each x.
+        log: take both of the logarithms, and back.
+
+    Returns:
+        pandas.DataFrame with mean, low, high, indexed by x; low and high are NaN for fewer than
+        `claims.MIN_SEEDS` seeds. An x at which a seed is missing or infinite (for logarithms: not
+        above 0) is left out.
+    """
+    import pandas as pd
+
+    values = curves.where(curves > 0) if log else curves
+    values = values.loc[:, np.isfinite(values.astype(float)).all()]
+    values = np.log(values) if log else values
+    rows = []
+    for x in values:
+        enough = len(values) >= claims.MIN_SEEDS
+        rows.append(claims.t_interval(values[x]) if enough else (values[x].mean(), np.nan, np.nan))
+    ends = np.reshape(np.array(rows, float), (-1, 3))
+    table = pd.DataFrame(ends, index=values.columns, columns=["mean", "low", "high"])
+    return np.exp(table) if log else table
+
+
+def draw_band(panel: "Axes", curves: "pd.DataFrame", log: bool = False, **look: Any) -> None:
+    """The mean over seeds as a line in the band of its interval.
+
+    Args: as `seed_intervals`; look, of the line.
+    """
+    table = seed_intervals(curves, log)
+    (line,) = panel.plot(table.index, table["mean"], **look)
+    shade = {"color": line.get_color(), "alpha": BAND, "lw": 0}
+    panel.fill_between(table.index, table.low, table.high, **shade)
+
+
+def draw_points(panel: "Axes", curves: "pd.DataFrame", log: bool = False, **look: Any) -> None:
+    """Means over seeds as marks with their intervals as error bars; args as `draw_band`."""
+    table = seed_intervals(curves, log)
+    error = None
+    if np.isfinite(table.low).any():
+        ends = [table["mean"] - table.low, table.high - table["mean"]]
+        error = np.nan_to_num(np.array(ends, float))
+    panel.errorbar(table.index, table["mean"], yerr=error, elinewidth=1.1, **look)
+
+
+def draw_range(panel: "Axes", x: Any, low: Any, high: Any, **look: Any) -> None:
+    """The ends of a range or of quartiles, as thin lines."""
+    look = {"lw": 0.7} | look
+    panel.plot(x, low, **look)
+    panel.plot(x, high, **look)
+
+
+def make_panels(
+    count: int, columns: int = 2, height: float = 2.5, width: float = style.WIDTH, **settings: Any
+) -> "tuple[Figure, np.ndarray]":
+    """Panels that wrap into rows.
+
+    Args:
+        count: of panels.
+        columns: beside each other.
+        height: of a row, in inches.
+        width: of the figure, in inches; less in proportion where there are fewer panels.
+        settings: passed on to `subplots`.
+
+    Returns:
+        The figure and its panels, (count,).
+    """
+    from matplotlib import pyplot
+
+    across, rows = min(count, columns), -(-count // columns)
+    size = (max(width * across / columns, min(width, 4.6)), height * rows + 0.3)
+    settings = {"layout": "constrained", "squeeze": False, "figsize": size} | settings
+    drawing, panels = pyplot.subplots(rows, across, **settings)
+    for panel in panels.flat[count:]:
+        panel.axis("off")
+    return drawing, panels.flat[:count]
+
+
+def draw_legend(
+    drawing: "Figure",
+    panels: Sequence["Axes"],
+    columns: int = 3,
+    seeds: int = 0,
+    extra: Sequence[tuple[dict[str, Any], str]] = (),
+) -> None:
+    """One legend below a figure: what its panels name, each once.
+
+    Args:
+        drawing: the figure.
+        panels: whose labels are shown.
+        columns: of the legend.
+        seeds: how many seeds its bands are over; 0 without bands.
+        extra: looks of further lines with what they mean.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    named: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    for look, label in extra:
+        named[label] = Line2D([], [], **{"color": style.INK} | look)
+    if seeds >= claims.MIN_SEEDS:
+        shade = Patch(color=style.SOFT, alpha=BAND, lw=0)
+        named[f"95 % interval of the mean, {seeds} seeds"] = shade
+    place = {"loc": "outside lower center", "ncols": columns}
+    drawing.legend(list(named.values()), list(named), **place)
+
+
+def label_data(title: str, images: int, errors: Sequence[float] = ()) -> str:
+    """An image set as figures name it: with the number of training images and the test errors.
+
+    Args:
+        title: e.g. "CIFAR-10".
+        images: training images of a network.
+        errors: test errors, shares in [0, 1]; their smallest and largest are named.
+
+    >>> label_data("CIFAR-10", 1000, [0.688, 0.694])
+    'CIFAR-10, n = 1,000, test error 69 %'
+    >>> label_data("MNIST", 5000, [0.012, 0.3])
+    'MNIST, n = 5,000, test error 1.2 to 30 %'
+    """
+    text = f"{title.split(' (')[0]}, n = {images:,}"
+    shares = [100 * error for error in errors if np.isfinite(error)]
+    if not shares:
+        return text
+    low, high = (f"{share:.0f}" if share >= 10 else f"{share:.1f}" for share in _ends(shares))
+    return f"{text}, test error {low} %" if low == high else f"{text}, test error {low} to {high} %"
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
