@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import COLUMN, PHONE, READABLE, ROOT, text_px
+from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from scipy import stats
@@ -193,6 +194,7 @@ def test_the_legend_names_each_line_once_and_its_bands_where_there_are_some():
         for panel in axes:
             panels.draw_band(panel, curves, label="CE")
         panels.draw_legend(drawing, axes, seeds=seeds)
+        pyplot.close(drawing)  # other tests count the open ones
         texts = [text.get_text() for text in drawing.legends[0].get_texts()]
         assert texts == ["CE", "95 % interval of the mean, 4 seeds"][: 1 + explained]
         assert drawing.get_size_inches()[0] == style.WIDTH and not drawing.axes[3].axison
