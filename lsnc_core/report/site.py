@@ -139,8 +139,9 @@ def _environment():
 def contents(body: str) -> list[tuple[str, str]]:
     """The second-level headings of a page that have an id: the id, and the text as HTML.
 
-    >>> contents('<h2 id="how">How <em>far</em></h2><h2>Why</h2>')
-    [('how', 'How far')]
+    >>> ((name, text),) = contents('<h2 id="how">How <em>far</em></h2><h2>Why</h2>')
+    >>> name, str(text)
+    ('how', 'How far')
     """
     found = re.findall(r'<h2[^>]*\bid="([^"]+)"[^>]*>(.*?)</h2>', body, re.DOTALL)
     return [(name, trusted(re.sub(r"<[^>]+>", "", text))) for name, text in found]

@@ -18,7 +18,7 @@ from lsnc_core.papers.chen.grid import (
     rate_name,
     with_seeds,
 )
-from lsnc_core.papers.chen.minima import argmin_differences, find_minima
+from lsnc_core.papers.chen.minima import argmin_differences, find_minima, paired_argmin_differences
 from lsnc_core.papers.chen.premises import case_premises, in_range
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def difference_cases(
     columns: tuple[str, str],
     quantity: str,
     other: "pd.DataFrame | None" = None,
+    paired: bool = False,
     **settings: float | str,
 ) -> list[Case]:
     """A case at each clean rate of four seeds or more: argmin over p of one column minus that of
@@ -110,14 +111,15 @@ def difference_cases(
         table, other: as for `minima.argmin_differences`.
         columns: both columns, the first of `table`, the second of `other` if there is one.
         quantity: what the difference is.
+        paired: whether differences are taken seed by seed, as curves of accuracy need.
         settings: at_least, at_most and further fields of `Case`.
     """
-    cases = []
+    cases, find = [], paired_argmin_differences if paired else argmin_differences
     for a, part in with_seeds(table).groupby("a"):
         partner = None if other is None else other[other.a == a]
 
         def interval(level: float, part=part, partner=partner) -> tuple[float, float, float]:
-            (row,) = argmin_differences(part, *columns, partner, level).itertuples()
+            (row,) = find(part, *columns, partner, level).itertuples()
             return row.difference, row.low, row.high
 
         premises = case_premises(part if partner is None else partner, columns[1])

@@ -326,7 +326,7 @@ def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
     with_noise = noisy(table)
     teaching, columns = noisy(learned(table)), ("test_error", "test_loss")
     quantity = "p of accuracy − p of loss"
-    cases = difference_cases(teaching, columns, quantity, with_noise, at_most=0.0)
+    cases = difference_cases(teaching, columns, quantity, with_noise, paired=True, at_most=0.0)
     return Verdict(claim, place(table, HELD_OUT), cases, rule="most", **about(table))
 
 

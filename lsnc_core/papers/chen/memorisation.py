@@ -152,7 +152,7 @@ def decide_c19(claim: Claim, table: "pd.DataFrame") -> Verdict:
     got_there = float(part.test_error.notna().mean())
     premise = Premise("networks that fit so many labels", got_there, at_least=1.0, form=".0%")
     cases = difference_cases(
-        part, ("test_error", "test_loss"), "p of accuracy − p of loss", at_most=0.0
+        part, ("test_error", "test_loss"), "p of accuracy − p of loss", paired=True, at_most=0.0
     )
     return Verdict(
         claim,

@@ -155,6 +155,42 @@ def argmin_differences(
     return pd.DataFrame(rows, columns=["a", "difference", "low", "high", "memorised"])
 
 
+def paired_argmin_differences(
+    table: "pd.DataFrame",
+    first: str,
+    second: str,
+    other: "pd.DataFrame | None" = None,
+    level: float = LEVEL,
+) -> "pd.DataFrame":
+    """As `argmin_differences`, with the difference of each seed's argmins, for curves that may jump
+    from one p to the next, as those of accuracy do: such a curve has no slopes to test.
+
+    Returns:
+        As `argmin_differences`. The interval is a t-interval over seeds, wider by what the grid
+        leaves open of both argmins, see `seed_argmins`.
+    """
+    import pandas as pd
+
+    rows = []
+    for a, part in table.groupby("a"):
+        partner = part if other is None else other[other.a == a]
+        one, two = _curves(part, first), _curves(partner, second)
+        if len(one) < claims.MIN_SEEDS:
+            continue
+        difference = low = high = np.nan
+        if np.isfinite(one).all(axis=None) and np.isfinite(two).all(axis=None):
+            argmin_one, below_one, above_one = seed_argmins(one)
+            argmin_two, below_two, above_two = seed_argmins(two)
+            # paired by seed: both curves share initial weights, label noise and batch order
+            difference, low, high = claims.t_interval(argmin_one - argmin_two, level)
+            low -= (below_one + above_two).mean()
+            high += (above_one + below_two).mean()
+        memorised = bool(part.memorised.all() and partner.memorised.all())
+        row = {"a": a, "difference": difference, "low": low, "high": high, "memorised": memorised}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["a", "difference", "low", "high", "memorised"])
+
+
 def _argmin_interval(curves: "pd.DataFrame", level: float) -> tuple[float, float, float]:
     """Argmin of the mean of curves, a row for each seed, and its interval."""
     kept = curves.columns.to_numpy(dtype=float)

@@ -229,7 +229,9 @@ def test_few_training_images_leave_held_out_claims_open(claim, decide):
         if held_out:
             words = "premise not met: training images 9,999, needed at least 10,000; observed: "
             assert verdict.measured.startswith(words)
-            premise = verdict.to_dict()["premises"][0]
+            premises = {premise["name"]: premise for premise in verdict.to_dict()["premises"]}
+            assert premises["least clean rate a that decides"]["met"]
+            premise = premises["training images"]
             assert (premise["met"], premise["value"]) == (False, 9_999)
             assert premise["needed"] == "at least 10,000"
         assert decide(wrong, size=10_000).outcome == decided
