@@ -26,7 +26,7 @@ PAGES = {path.stem for path in NOTEBOOKS}
 
 # A room may import the rooms of the lines above its own, and itself.
 LAYERS = (
-    ("errors", "bootstrap"),
+    ("errors", "bootstrap", "defaults"),
     ("files",),
     ("provenance", "custom", "label_files"),
     ("labels", "losses", "models", "images", "data_sources"),
@@ -40,7 +40,7 @@ LAYERS = (
 )
 # These rooms may import only the ones named here.
 ONLY = {
-    "metrics": {"errors", "labels"},
+    "metrics": {"defaults", "errors", "labels"},
     "theory": {"errors", "labels"},
     "claims": {"errors"},
     "show": {"errors", "claims"},

@@ -102,6 +102,8 @@ def test_a_run_leaves_everything_it_promises_and_nothing_half_done(report_smoke)
     expected = {"report/index.html", "report/assets/style.css", "report/assets/mathjax.js"}
     expected |= {f"report/files/{name}" for name in ("runs.csv", "claims.csv", "claims.json")}
     expected |= {"report/claims.html", "report/assets/claims.js"}
+    reference = ("figures", "errata", "deviations", "trust", "bibliography", "runs")
+    expected |= {f"report/{name}.html" for name in reference}
     for name in NOTEBOOKS:
         expected |= {f"report/{name}.html", f"logs/{name}.log"}
         expected |= {f"notebooks/{name}.ipynb", f"notebooks/{name}.json"}

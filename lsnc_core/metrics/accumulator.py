@@ -5,16 +5,17 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
+from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import check_classes
 from lsnc_core.metrics.collapse import Values, collapse_values
-from lsnc_core.metrics.settings import one_thread, usual_defaults
 from lsnc_core.metrics.statistics import (
     Statistics,
     check_samples,
     refuse_not_finite,
     span_of_means,
 )
+from lsnc_core.metrics.threads import one_thread
 
 STATES = ("counts", "means", "scatter", "class_scatter", "misplaced")
 # Samples are collected until there are so many, or their features so many numbers, and then

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics.degenerate import warn_of_undefined
 from lsnc_core.metrics.geometry import (
@@ -48,8 +49,8 @@ from lsnc_core.metrics.geometry import (
     simplex_distance_of_product,
     without_rounding,
 )
-from lsnc_core.metrics.settings import one_thread, usual_defaults
 from lsnc_core.metrics.statistics import GLOBAL_MEANS, Statistics, check_samples, describe
+from lsnc_core.metrics.threads import one_thread
 from lsnc_core.metrics.two_passes import FirstPass, SecondPass
 
 # Metrics that depend on mu_G; each also exists with the suffix for the mean of all samples.

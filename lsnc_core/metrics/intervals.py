@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics.calibration import SCORES
 from lsnc_core.metrics.collapse import FORMULAS, SAMPLE_MEAN, SECOND_PASS
@@ -36,7 +37,6 @@ from lsnc_core.metrics.replicates import (
     nearest_mean_hits,
     score_replicates,
 )
-from lsnc_core.metrics.settings import usual_defaults
 from lsnc_core.metrics.statistics import Statistics, check_samples
 
 EXACT = ("nc2_W", "nc2_W_centred", "nc2_W_equinorm", "nc2_W_equiangular", "W_norm")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import torch
 
+from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.settings import usual_defaults
 from lsnc_core.metrics.statistics import (
     CHUNK,
     Statistics,

@@ -94,7 +94,7 @@ def collapse_of_many(epochs: Sequence[Tensors], part: str = "train") -> "list[Va
         part: "train", "validation" or "test".
     """
     from lsnc_core.metrics.collapse import Values
-    from lsnc_core.metrics.settings import one_thread
+    from lsnc_core.metrics.threads import one_thread
 
     measured = [Values() for _ in epochs]
     groups: dict[tuple[int, ...], list[int]] = {}

@@ -317,11 +317,29 @@ SOURCES = (
         arxiv="2403.14715",
     ),
     Source(
+        "Hendrycks and Gimpel 2017",
+        "Hendrycks, Gimpel",
+        2017,
+        "The area under the ROC curve as the score of out-of-distribution detection.",
+        ("metrics.ood",),
+        title="A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural "
+        "Networks",
+        venue="ICLR 2017",
+    ),
+    Source(
+        "Newcombe 1998",
+        "Newcombe",
+        1998,
+        "Limits of the difference of two paired shares.",
+        ("metrics.intervals",),
+        venue="Statistics in Medicine 17(22)",
+    ),
+    Source(
         "Zou and Donner 2008",
         "Zou, Donner",
         2008,
         "Limits of differences from the limits of both parts.",
-        ("metrics.intervals",),
+        ("papers.chen.minima",),
         venue="Statistics in Medicine 27(10)",
     ),
 )

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsnc_core import files
+from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.settings import usual_defaults
 from lsnc_core.runs import cost
 from lsnc_core.runs.progress import Progress
 from lsnc_core.runs.spec import RunSpec

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from lsnc_core import losses
+from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.settings import usual_defaults
 
 
 @usual_defaults()

@@ -8,7 +8,7 @@ import torch
 from helpers import a_resnet_spec, a_spec
 
 from lsnc_core import labels
-from lsnc_core.metrics.settings import usual_defaults
+from lsnc_core.defaults import usual_defaults
 from lsnc_core.runs import execute
 from lsnc_core.runs.probe import probe_loss
 from lsnc_core.runs.store import Store

@@ -324,11 +324,10 @@ SLICES = (0.5, 0.8)  # clean rates of Figure 6, if no others are asked for
 def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
     """Slices at fixed a: the formula as a line, measured means with 95 % intervals over seeds.
 
-    Args: table, from `landscape_table`; rates, a panel each, none for those nearest to
-    `SLICES`.
+    Args: table, from `landscape_table`; rates, a panel each, none for those nearest to `SLICES`.
     Raises: UsageError, for a clean rate that the table does not have.
     """
-    rates = check_rates(table, rates or nearest_rates(table, SLICES))
+    rates = check_rates(table, nearest_rates(table, SLICES) if rates in ([], ()) else rates)
     M = class_count(table)
     drawing, panels = slice_panels(len(rates))
     p = np.linspace(0.02, 0.999, 400)
