@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lsnc_core.data_sources import SOURCES
-from lsnc_core.report import answers, forest, outcomes, summaries, words
+from lsnc_core.report import answers, forest, networks, outcomes, summaries, words
 from lsnc_core.report.record import Recording
 from lsnc_core.report.site import Site
 
@@ -63,16 +63,7 @@ def describe_runs(runs: "pd.DataFrame") -> str:
 
 def describe_gpu(runs: "pd.DataFrame", recordings: Sequence[Recording]) -> str:
     """What was computed on a GPU, in a sentence."""
-    here = len(runs) > 0 and (runs.device == "cuda").any()
-    recorded = []
-    for recording in recordings:
-        if recording.provenance.get("accelerator") in recording.trained["hardware"]:
-            recorded.append(recording.where)
-    if not here and not recorded:
+    found = networks.on_gpu(runs, recordings)
+    if not found:
         return "Nothing here was trained or recorded on a GPU."
-    sentences = [
-        "Some networks of this run were trained on a GPU." if here else "This run used no GPU."
-    ]
-    for where in recorded:
-        sentences.append(f"Results were {where}.")
-    return " ".join(sentences)
+    return f"On a GPU were trained: {'; '.join(found)}."

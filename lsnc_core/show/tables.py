@@ -37,9 +37,7 @@ def verdicts_html(rows: Sequence[dict]) -> str:
     """Verdicts as an HTML table, those on one claim under each other.
 
     Args:
-        rows: as in `Verdicts.data`. With `page`, what a claim was tried on links there. `recorded`
-            names the place of a row that is not of this run. `elsewhere` are rows from other places
-            with the same claim tried on the same.
+        rows: as in `Verdicts.data`.
     """
     bodies = ""
     for _, same in itertools.groupby(rows, _question):
@@ -103,27 +101,9 @@ def badge(outcome: str) -> str:
 
 
 def _measured_html(row: dict, scale: Sequence[dict]) -> str:
-    """What was measured, on what, its cases, and the answers from other places."""
+    """What was measured, on what, the experiment's size and its cases."""
     tried_on, measured = html.escape(row["tried_on"]), html.escape(row["measured"])
-    if "page" in row:
-        tried_on = f'<a href="{row["page"]}">{tried_on}</a>'
-    text = ""
-    if "recorded" in row:
-        text = f'<small class="origin">{html.escape(row["recorded"])}</small>'
-    text += f"<strong>{tried_on}:</strong> {measured}{_scale_html(scale)}{_details_html(row)}"
-    for other in row.get("elsewhere", []):
-        text += _elsewhere_html(other, row)
-    return text
-
-
-def _elsewhere_html(other: dict, row: dict) -> str:
-    """The answer from another place, folded away; a remark if it equals the one here."""
-    where, measured = html.escape(other["recorded"]), html.escape(other["measured"])
-    if all(other[name] == row[name] for name in ("measured", "cases", "outcome")):
-        return f'<small class="origin">the same numbers were {where}</small>'
-    summary = f"{where}: {SIGNS[other['outcome']]} {other['outcome']}"
-    content = measured + _scale_html(other["scale"]) + _details_html(other)
-    return f"<details><summary>{summary}</summary>{content}</details>"
+    return f"<strong>{tried_on}:</strong> {measured}{_scale_html(scale)}{_details_html(row)}"
 
 
 def _scale_html(scale: Sequence[dict]) -> str:

@@ -8,31 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metric_samples import D, K, samples, values
 from torch import nn
 from torch.nn.functional import linear, normalize
 
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics import calibration_scores, measure, neural_collapse, predict
 
-N, D, K = 60, 8, 4
-
-
-def samples(seed=0):
-    """Inputs with class means of their own, and labels."""
-    draw = torch.Generator().manual_seed(seed)
-    y = torch.arange(N) % K
-    means = torch.randn(K, D, generator=draw)
-    return means[y] + torch.randn(N, D, generator=draw), y
-
 
 def loader(seed=0):
     x, y = samples(seed)
     return list(zip(x.split(25), y.split(25), strict=True))
-
-
-def values(measured, part="all"):
-    rows = measured.table[measured.table.part == part]
-    return dict(zip(rows.metric, rows.value, strict=True))
 
 
 class Net(nn.Module):

@@ -7,6 +7,7 @@ from collections import UserDict
 import numpy as np
 import pytest
 import torch
+from metric_samples import D, K, N, samples, values
 from torch import nn
 
 from lsnc_core.errors import UsageError
@@ -24,17 +25,6 @@ from lsnc_core.metrics import (
     reliability,
 )
 from lsnc_core.metrics.intervals import Samples, metric_intervals
-
-N, D, K = 60, 8, 4
-
-
-def samples(seed=0):
-    """Inputs with class means of their own, and labels."""
-    draw = torch.Generator().manual_seed(seed)
-    y = torch.arange(N) % K
-    means = torch.randn(K, D, generator=draw)
-    return means[y] + torch.randn(N, D, generator=draw), y
-
 
 X, Y = samples()
 
@@ -67,13 +57,6 @@ class Bundle:
 class OfBundles(Net):
     def forward(self, bundle):
         return super().forward(bundle.x)
-
-
-def values(measured, layer=None):
-    rows = measured.table[measured.table.part == "all"]
-    rows = rows if layer is None else rows[rows.layer == layer]
-    assert rows.metric.is_unique
-    return dict(zip(rows.metric, rows.value, strict=True))
 
 
 PLAIN = values(measure(Net(), [(X, Y)]))
@@ -164,16 +147,6 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(sentence, loader):
 # tokens and pixels
 
 
-class Tokens(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.body, self.fc = nn.Linear(D, 6), nn.Linear(6, K)
-
-    def forward(self, x):
-        return self.fc(self.body(x).relu())
-
-
 class Pixels(nn.Module):
     def __init__(self):
         super().__init__()
@@ -187,11 +160,11 @@ class Pixels(nn.Module):
 def test_every_token_counts_as_a_sample():
     x, y = X.reshape(12, 5, D), Y.reshape(12, 5)
     expected = values(measure(Net(), [(X, Y)]))
-    assert values(measure(Tokens(), [(x, y)], tokens=True)) == pytest.approx(expected, rel=1e-5)
+    assert values(measure(Net(), [(x, y)], tokens=True)) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(UsageError, match="with tokens=True each of them counts"):
-        measure(Tokens(), [(x, y)])
+        measure(Net(), [(x, y)])
     with pytest.raises(UsageError, match=r"\(12, 5, 4\) and the labels \(12,\)"):
-        measure(Tokens(), [(x, y[:, 0])], tokens=True)
+        measure(Net(), [(x, y[:, 0])], tokens=True)
 
 
 def test_padding_is_left_out():
@@ -208,9 +181,9 @@ def test_padding_is_left_out():
             ],
         )
     )
-    found = measure(Tokens(), [(x, y)], tokens=True)
+    found = measure(Net(), [(x, y)], tokens=True)
     assert values(found) == pytest.approx(expected, rel=1e-5)
-    logits, labels = predict(Tokens(), [(x, y)], tokens=True)
+    logits, labels = predict(Net(), [(x, y)], tokens=True)
     assert logits.shape == (36, K) and labels.min() == 0
 
 

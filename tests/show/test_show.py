@@ -186,16 +186,6 @@ def test_the_cases_of_a_verdict_are_folded_away_with_their_signs():
     assert "<details>" not in show.verdicts_html(nothing.data)
 
 
-def test_verdicts_of_a_report_link_to_their_pages():
-    rows = show.Verdicts([verdict(1, claims.HOLDS), verdict(2, claims.FAILS)]).data
-    linked = [rows[0] | {"page": "one.html"}, rows[1] | {"page": "two.html"}]
-    links = Elements(show.verdicts_html(linked)).all("a")
-    assert [(link["href"], link["text"]) for link in links] == [
-        ("one.html", "digits"),
-        ("two.html", "digits"),
-    ]
-
-
 def test_answers_to_one_claim_stand_under_each_other():
     answers = [verdict(1, outcome) for outcome in claims.OUTCOMES]
     rows = show.Verdicts([*answers, verdict(2, claims.HOLDS)]).data

@@ -18,7 +18,7 @@ from lsnc_core.papers.chen.grid import (
     rate_name,
     with_seeds,
 )
-from lsnc_core.papers.chen.minima import argmin_differences, find_minima, paired_argmin_differences
+from lsnc_core.papers.chen.minima import argmin_differences, find_minima
 from lsnc_core.papers.chen.premises import case_premises, in_range
 
 if TYPE_CHECKING:
@@ -114,12 +114,12 @@ def difference_cases(
         paired: whether differences are taken seed by seed, as curves of accuracy need.
         settings: at_least, at_most and further fields of `Case`.
     """
-    cases, find = [], paired_argmin_differences if paired else argmin_differences
+    cases = []
     for a, part in with_seeds(table).groupby("a"):
         partner = None if other is None else other[other.a == a]
 
         def interval(level: float, part=part, partner=partner) -> tuple[float, float, float]:
-            (row,) = find(part, *columns, partner, level).itertuples()
+            (row,) = argmin_differences(part, *columns, partner, level, paired).itertuples()
             return row.difference, row.low, row.high
 
         premises = case_premises(part if partner is None else partner, columns[1])

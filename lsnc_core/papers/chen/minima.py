@@ -116,6 +116,7 @@ def argmin_differences(
     second: str,
     other: "pd.DataFrame | None" = None,
     level: float = LEVEL,
+    paired: bool = False,
 ) -> "pd.DataFrame":
     """Argmin over p of one column minus that of another, at each clean rate of four seeds or more.
 
@@ -124,19 +125,17 @@ def argmin_differences(
         first, second: columns.
         other: the table of the second column if it is not `table`; it has the same seeds.
         level: coverage of the intervals.
+        paired: whether to take the differences seed by seed, for curves that may jump from one p to
+            the next, as those of accuracy do: such a curve has no slopes to test.
 
     Returns:
         pandas.DataFrame with a, difference, low, high and memorised. The interval follows from
-        those of both argmins, see `claims.argmin_interval`: each limit lies as far from the
-        difference as the root of the sum of their squared lengths on that side, as if they were
-        independent. The minima of both curves mostly move together, so it rather covers more. NaN
-        where a value is not finite.
-
-    Source: Zou and Donner 2008 (recovery of variances from intervals).
+        those of both argmins or, if paired, is a t-interval over seeds, wider by what the grid
+        leaves open of both argmins, see `seed_argmins`. NaN where a value is not finite.
     """
     import pandas as pd
 
-    rows = []
+    find, rows = _paired_difference if paired else _difference, []
     for a, part in table.groupby("a"):
         partner = part if other is None else other[other.a == a]
         one, two = _curves(part, first), _curves(partner, second)
@@ -144,57 +143,44 @@ def argmin_differences(
             continue
         difference = low = high = np.nan
         if np.isfinite(one).all(axis=None) and np.isfinite(two).all(axis=None):
-            argmin_one, low_one, high_one = _argmin_interval(one, level)
-            argmin_two, low_two, high_two = _argmin_interval(two, level)
-            difference = argmin_one - argmin_two
-            low = difference - np.hypot(argmin_one - low_one, high_two - argmin_two)
-            high = difference + np.hypot(high_one - argmin_one, argmin_two - low_two)
+            difference, low, high = find(one, two, level)
         memorised = bool(part.memorised.all() and partner.memorised.all())
         row = {"a": a, "difference": difference, "low": low, "high": high, "memorised": memorised}
         rows.append(row)
     return pd.DataFrame(rows, columns=["a", "difference", "low", "high", "memorised"])
 
 
-def paired_argmin_differences(
-    table: "pd.DataFrame",
-    first: str,
-    second: str,
-    other: "pd.DataFrame | None" = None,
-    level: float = LEVEL,
-) -> "pd.DataFrame":
-    """As `argmin_differences`, with the difference of each seed's argmins, for curves that may jump
-    from one p to the next, as those of accuracy do: such a curve has no slopes to test.
+def _difference(
+    one: "pd.DataFrame", two: "pd.DataFrame", level: float
+) -> tuple[float, float, float]:
+    """Difference of the argmins of two mean curves, from the intervals of both.
 
-    Returns:
-        As `argmin_differences`. The interval is a t-interval over seeds, wider by what the grid
-        leaves open of both argmins, see `seed_argmins`.
+    Each limit lies as far from the difference as the root of the sum of their squared lengths on
+    that side, as if they were independent. The minima mostly move together, so it rather covers
+    more. Source: Zou and Donner 2008 (recovery of variances from intervals).
     """
-    import pandas as pd
-
-    rows = []
-    for a, part in table.groupby("a"):
-        partner = part if other is None else other[other.a == a]
-        one, two = _curves(part, first), _curves(partner, second)
-        if len(one) < claims.MIN_SEEDS:
-            continue
-        difference = low = high = np.nan
-        if np.isfinite(one).all(axis=None) and np.isfinite(two).all(axis=None):
-            argmin_one, below_one, above_one = seed_argmins(one)
-            argmin_two, below_two, above_two = seed_argmins(two)
-            # paired by seed: both curves share initial weights, label noise and batch order
-            difference, low, high = claims.t_interval(argmin_one - argmin_two, level)
-            low -= (below_one + above_two).mean()
-            high += (above_one + below_two).mean()
-        memorised = bool(part.memorised.all() and partner.memorised.all())
-        row = {"a": a, "difference": difference, "low": low, "high": high, "memorised": memorised}
-        rows.append(row)
-    return pd.DataFrame(rows, columns=["a", "difference", "low", "high", "memorised"])
+    argmin_one, low_one, high_one = _argmin_interval(one, level)
+    argmin_two, low_two, high_two = _argmin_interval(two, level)
+    difference = argmin_one - argmin_two
+    low = difference - np.hypot(argmin_one - low_one, high_two - argmin_two)
+    return difference, low, difference + np.hypot(high_one - argmin_one, argmin_two - low_two)
 
 
 def _argmin_interval(curves: "pd.DataFrame", level: float) -> tuple[float, float, float]:
     """Argmin of the mean of curves, a row for each seed, and its interval."""
     kept = curves.columns.to_numpy(dtype=float)
     return claims.argmin_interval(kept, curves.to_numpy(), level, loss_cells(kept))
+
+
+def _paired_difference(
+    one: "pd.DataFrame", two: "pd.DataFrame", level: float
+) -> tuple[float, float, float]:
+    """Mean difference of the seeds' argmins and its interval."""
+    argmin_one, below_one, above_one = seed_argmins(one)
+    argmin_two, below_two, above_two = seed_argmins(two)
+    # both curves share initial weights, label noise and batch order
+    mean, low, high = claims.t_interval(argmin_one - argmin_two, level)
+    return mean, low - (below_one + above_two).mean(), high + (above_one + below_two).mean()
 
 
 def argmin_slope(
