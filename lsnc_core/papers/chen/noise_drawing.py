@@ -83,7 +83,7 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
     from matplotlib.colors import LogNorm
 
     noises = list(networks.noise.unique())
-    size = {"figsize": (style.WIDTH, 2.9), "squeeze": False, "sharey": True}
+    size = {"figsize": (style.WIDTH, 3.5), "squeeze": False, "sharey": True}
     drawing, (panels,) = plt.subplots(1, len(noises), layout="constrained", **size)
     tables, phrases = [], []
     for panel, noise in zip(panels, noises, strict=True):
