@@ -48,7 +48,7 @@ def test_any_batches_agree_with_the_dense_reference(problem, cuts):
     expected, _, condition = dense(*problem)
     values = accumulate(features, labels, len(W), *sorted(cuts)).compute(W, b)
     assert set(values) == set(FORMULAS) - set(SECOND_PASS)
-    allowed = tolerances(problem, condition)
+    allowed = tolerances(problem, condition, expected)
     for name, value in values.items():
         assert value == pytest.approx(expected[name], **allowed(name), nan_ok=True), name
 
