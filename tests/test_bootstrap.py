@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -67,15 +66,13 @@ def executable(path, text):
 
 
 def test_the_environment_of_the_tests_is_used_as_it_is():
-    began = time.monotonic()
     answer = subprocess.run(
         [sys.executable, str(SCRIPT)], capture_output=True, text=True, cwd="/", check=True
     )
-    seconds = time.monotonic() - began
     found = Path(answer.stdout.strip())
     assert answer.stdout.count("\n") == 1
     assert found.parent == Path(sys.executable).parent and os.path.samefile(found, sys.executable)
-    assert seconds < 2
+    assert "installing" not in answer.stderr
 
 
 def test_a_python_with_everything_is_printed_with_one_line_of_comment(project, capsys):

@@ -25,7 +25,7 @@ EXTRAS = {}
 for extra, listed in PROJECT["optional-dependencies"].items():
     asked = [Requirement(line) for line in listed]
     EXTRAS[extra] = [requirement for requirement in asked if requirement.name != PROJECT["name"]]
-COMPANION, TEST = EXTRAS["companion"], EXTRAS["test"]
+COMPANION, CLUSTER, TEST = EXTRAS["companion"], EXTRAS["cluster"], EXTRAS["test"]
 CONDA_NAMES = {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",
@@ -57,7 +57,8 @@ def test_environment_yml_asks_for_what_pyproject_asks_for():
     asked = {requirement.name: requirement.specifier for requirement in listed}
     assert len(asked) == len(listed)
     expected = {"python": Requirement(f"python{PROJECT['requires-python']}").specifier}
-    for requirement in BASE + COMPANION + TEST:  # the companion narrows the range of torch
+    for requirement in BASE + COMPANION + CLUSTER + TEST:
+        # the companion narrows the range of torch
         name = CONDA_NAMES.get(requirement.name, requirement.name)
         expected[name] = requirement.specifier
     assert asked == expected
@@ -70,7 +71,7 @@ def test_the_companion_narrows_ranges_of_the_base_and_the_tests_build_on_it():
     for minor in range(40):
         version = f"2.{minor}.0"
         assert version not in twice["torch"] or version in base["torch"]
-    assert f"{PROJECT['name']}[companion]" in PROJECT["optional-dependencies"]["test"]
+    assert f"{PROJECT['name']}[companion,cluster]" in PROJECT["optional-dependencies"]["test"]
 
 
 def test_scripts_and_readme_name_the_pythons_that_the_lock_covers():
@@ -114,7 +115,7 @@ def test_the_lock_satisfies_pyproject_on_every_python():
     pins = locked()
     for python in PYTHONS:
         assert python in Requirement(f"python{PROJECT['requires-python']}").specifier
-        for requirement in BASE + COMPANION + TEST:
+        for requirement in BASE + COMPANION + CLUSTER + TEST:
             version = pins.get((canonicalize_name(requirement.name), python))
             assert version is not None, f"{requirement.name} is not locked for Python {python}"
             assert version in requirement.specifier, f"{requirement.name} is locked at {version}"
