@@ -189,10 +189,11 @@ def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]
 
 
 def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[dict]:
-    """What a notebook's page shows of each recording that has it: `where`, `versions`, `runs` (the
-    address of its list of networks) and `html`, its figures and verdicts.
+    """What a notebook's page shows of each recording that has it: `where`, `versions`, `folder` (its
+    name), `runs` (the address of its list of networks) and `html`, its figures and verdicts.
 
-    The files that it shows are copied into the report.
+    The pictures that it shows are copied into the report. The tables behind them stay in the
+    project, or a tenth of the report would be tables that few open.
     """
     parts = []
     for recording in recorded:
@@ -201,19 +202,18 @@ def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[d
         content, place = recording.notebooks[name], f"files/recorded/{recording.folder.name}"
         html = ""
         for figure in content["figures"]:
-            for ending in ("svg", "csv"):
-                _copy(recording.folder / f"{figure['name']}.{ending}", report / place)
+            _copy(recording.folder / f"{figure['name']}.svg", report / place)
             address = f"{place}/{figure['name']}"
             named = figure | {"name": f"{recording.folder.name}-{figure['name']}"}
-            html += figure_html(named, f"{address}.svg", downloads(address))
+            html += figure_html(named, f"{address}.svg", downloads(address, ("svg",)))
         if content["verdicts"]:
             html += verdicts_html(content["verdicts"])
         runs = ""
         if (recording.folder / "runs.csv").exists():
             _copy(recording.folder / "runs.csv", report / place)
             runs = f"{place}/runs.csv"
-        part = {"where": recording.where, "versions": recording.versions, "runs": runs}
-        parts.append(part | {"html": html})
+        part = {"where": recording.where, "versions": recording.versions, "html": html}
+        parts.append(part | {"folder": recording.folder.name, "runs": runs})
     return parts
 
 

@@ -504,6 +504,8 @@ def test_a_page_shows_its_recording_with_files_of_the_report(recorded):
     assert read(kept) == show.svg_text(picture(2.0)) != read(made)
     runs = pd.read_csv(recorded / "report/files/recorded/far/runs.csv")
     assert runs.run.tolist() == ["abc"]
+    # the tables stay in the project
+    assert "outputs/recorded/far" in part and not (kept.with_suffix(".csv")).exists()
 
 
 def test_a_new_recording_leaves_nothing_of_the_old_and_no_folder_of_a_user(recorded):
@@ -564,6 +566,6 @@ def test_a_damaged_or_outdated_recording_is_named(recorded, damage):
 
 
 def test_a_recording_that_lacks_a_file_is_named(recorded):
-    (recorded / "kept/far/fig-1.csv").unlink()
-    with pytest.raises(UsageError, match=r"lacks fig-1\.csv: restore it from git or delete it\.$"):
+    (recorded / "kept/far/fig-1.svg").unlink()
+    with pytest.raises(UsageError, match=r"lacks fig-1\.svg: restore it from git or delete it\.$"):
         build.build(recorded, "smoke", (ONE,), {}, NO_RUNS)

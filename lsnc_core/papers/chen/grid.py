@@ -4,7 +4,6 @@ a is the clean-label rate of the training labels, p the kept mass of the smoothe
 number of classes. Losses are in nats.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,9 +144,10 @@ def agreement(table: "pd.DataFrame", column: str, predicted: str = "predicted") 
 
 
 def place(table: "pd.DataFrame", images: str) -> str:
-    """On what a verdict was tried: "Held-out images of digits, mlp"; your own file by its name."""
+    """On what a verdict was tried: "Held-out images of MNIST, mlp"."""
     first = table.iloc[0]
-    return f"{images[0].upper()}{images[1:]} of {Path(first.data).name}, {first.model}"
+    title = source_of(first.data).title
+    return f"{images[0].upper()}{images[1:]} of {title}, {first.model}"
 
 
 def rate_name(a: float) -> str:

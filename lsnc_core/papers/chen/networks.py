@@ -94,8 +94,8 @@ LANDSCAPE = {
         seeds=4,
         lr=0.1,
         batch=64,
-        epochs=120,
-        evaluate_at=(1, 2, 4, 8, 16, 32, 64, 90, 120),
+        epochs=150,
+        evaluate_at=(1, 2, 4, 8, 16, 32, 64, 100, 150),
         cosine=True,
     ),
     # The paper's recipe and tenths of p. The 151,226 parameters do not memorise that many noisy
