@@ -102,19 +102,19 @@ class Tables(NamedTuple):
         landscape: from `landscape_table`.
         sizes: from `size_table`.
         cifar: from `landscape_table`, on CIFAR-10; None if the profile does not train it.
-        course: from `measure_course`, of the landscape's networks.
         memorised: from `landscape_table`, of networks that memorise; None where the landscape's own
             do.
         recipe, cifar_recipe: how the networks of the landscapes were trained.
+        course: from `measure_course`, of the landscape's networks.
     """
 
     landscape: "pd.DataFrame"
     sizes: "pd.DataFrame"
     cifar: "pd.DataFrame | None"
-    course: "pd.DataFrame"
     memorised: "pd.DataFrame | None"
     recipe: str
     cifar_recipe: str
+    course: "pd.DataFrame"
 
 
 def load(profile: str, device: str, data_set: str = "") -> Tables:
@@ -135,7 +135,7 @@ def load(profile: str, device: str, data_set: str = "") -> Tables:
     if plan_memorised(profile):
         memorised = landscape_table(runs.results(plan_memorised(profile), device))
     recipe = describe_recipe(specs)
-    return Tables(landscape, sizes, cifar, course, memorised, recipe, cifar_recipe)
+    return Tables(landscape, sizes, cifar, memorised, recipe, cifar_recipe, course)
 
 
 def show_nearest(table: "pd.DataFrame") -> Table:

@@ -17,6 +17,7 @@ from lsnc_core.papers.chen.drawing import CLEAN_RATE, KEPT, loss_ceiling
 from lsnc_core.papers.chen.grid import class_count, learned, unlearned_share
 from lsnc_core.papers.stored import KEYS, collapse_table, run_names
 from lsnc_core.show import Explorer, style
+from lsnc_core.show.inline import inline_table
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ MEAN = "mean"  # the seed of rows that are means over seeds
 CELL = ["epoch", "seed", "a", "p"]
 LOWEST_KEPT, POINTS = 0.02, 120  # of the formula's curve
 HEIGHT = 230  # px of a panel
-DIGITS = 4  # of a value in the page
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def explore_cells(
     table = tabulate_cells(course)
     theory = tabulate_theory(sorted(set(table.a)), class_count(course))
     panels = _draw_map(table), _draw_curve(theory), _draw_course(table)
-    chart = alt.hconcat(*panels, data=carry(table, "landscape"), spacing=18)
+    chart = alt.hconcat(*panels, data=inline_table(table, "landscape"), spacing=18)
     for parameter in chart.params:
         parameter.views = ["cells_0"]  # Altair selects in all layers of the map, which Vega refuses
     chart = chart.add_params(*_make_parameters(course, table, first))
@@ -227,23 +227,13 @@ def explore_cells(
     )
 
 
-def carry(table: "pd.DataFrame", name: str) -> "altair.InlineData":
-    """A table as comma-separated text, a third as long as Vega's usual rows with their keys."""
-    import altair as alt
-
-    kinds = {column: "string" if column == "seed" else "number" for column in table}
-    text = table.to_csv(index=False, float_format=f"%.{DIGITS}g")
-    layout = alt.DataFormat(type="csv", parse=kinds)  # type: ignore[call-arg]
-    return alt.InlineData(values=text, format=layout, name=name)
-
-
 def _label_places(table: "pd.DataFrame") -> dict[str, list[str]]:
     """What the sliders over places show: the values that stand there."""
     columns = {"at_epoch": "epoch", "cell_at_a": "a", "cell_at_p": "p"}
-    return {
-        name: [f"{value:g}" for value in sorted(set(table[column]))]
-        for name, column in columns.items()
-    }
+    labels = {}
+    for name, column in columns.items():
+        labels[name] = [f"{value:g}" for value in table[column].unique()]
+    return labels
 
 
 # The row of the table that is chosen: rows stand in the order of epoch, seed, a, p.
@@ -408,7 +398,7 @@ def _draw_curve(theory: "pd.DataFrame") -> "altair.LayerChart":
     import altair as alt
 
     across = alt.X("p:Q", title=KEPT, scale=alt.Scale(domain=[0, 1], padding=7))
-    formula = alt.Chart(carry(theory, "theory")).transform_filter(
+    formula = alt.Chart(inline_table(theory, "theory")).transform_filter(
         "shown.predicted && datum.a === rates[cell_at_a]"
     )
     curve = formula.transform_calculate(drawn="datum.loss").mark_line(clip=True, color=style.INK)
@@ -422,7 +412,7 @@ def _draw_curve(theory: "pd.DataFrame") -> "altair.LayerChart":
 
 
 def _draw_course(table: "pd.DataFrame") -> "altair.LayerChart":
-    """The quantity against the epoch at the chosen cell, for a loss with what eq. 11 predicts."""
+    """The quantity against the epoch at the chosen cell; for a loss, Chen eq. 11."""
     import altair as alt
 
     epochs = _list_values(table)["epochs"]
