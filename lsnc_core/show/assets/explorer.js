@@ -12,6 +12,50 @@
     for (const part of spec.vconcat || spec.concat || []) stack(part);
   }
 
+  // sliders through listed values show and say the value instead of its number; some can play
+  function addSliders(view, controls, sliders) {
+    for (const [signal, {values, pause}] of Object.entries(sliders)) {
+      const input = controls.querySelector(`input[name="${signal}"]`);
+      const say = () => {
+        const value = values[view.signal(signal)];
+        input.setAttribute("aria-valuetext", value);
+        input.nextElementSibling.textContent = value;
+      };
+      view.addSignalListener(signal, say);
+      say();
+      if (pause) addPlay(view, input, signal, values.length - 1, pause);
+    }
+  }
+
+  function addPlay(view, input, signal, last, pause) {
+    const button = document.createElement("button");
+    // who asked for less motion moves one value a press
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const reading = input.closest("figure").querySelector("output");
+    let timer = null;
+    const step = () => view.signal(signal, Math.min(last, view.signal(signal) + 1)).runAsync();
+    const run = on => {
+      clearTimeout(timer);
+      timer = on ? setTimeout(next, 1000 * pause) : null;
+      button.textContent = still ? "Next" : on ? "Pause" : "Play";
+      // a screen reader hears where it stops, not all on the way
+      reading.ariaLive = on ? "off" : null;
+    };
+    const next = async () => {
+      await step();
+      if (timer !== null) run(view.signal(signal) < last);
+    };
+    const start = () => {
+      if (view.signal(signal) >= last) view.signal(signal, 0);
+      if (still) step();
+      else run(true);
+    };
+    button.type = "button";
+    button.addEventListener("click", () => (timer === null ? start() : run(false)));
+    run(false);
+    input.closest(".vega-bind").append(button);
+  }
+
   async function show(figure) {
     figure.dataset.shown = "true";
     const [controls, chart] = [".controls", ".chart"].map(name => figure.querySelector(name));
@@ -27,6 +71,7 @@
       view.addSignalListener("reading", say);
       say();
     }
+    addSliders(view, controls, (spec.usermeta || {}).sliders || {});
     figure.vegaView = view;
   }
 
