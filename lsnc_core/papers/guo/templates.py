@@ -239,7 +239,7 @@ def _columns(name: str, points: np.ndarray) -> dict[str, np.ndarray]:
 
 # ---- the explorer
 
-SIDE, EDGE = 262, 2.0  # of a panel in px, and its ends in units of the plane
+SIDE, EDGE = 360, 2.0  # of a panel in px, and its ends in units of the plane
 MARKS = {  # of points, in the legend
     "mean": "circle",
     "template": "diamond",
@@ -341,12 +341,12 @@ def _draw_plane(frames: "pd.DataFrame", images: "pd.DataFrame", part: str) -> "a
         _draw_points(others, "other_", OTHER, size=30, color=style.SOFT),
         triangle.encode(**_axes("mean_"), order="number:O"),
         _draw_points(corners, "template_", TEMPLATE, size=70, color=style.INK, filled=False),
-        _draw_points(corners, "mean_", MEAN, size=90, filled=True).encode(fill=colour),
+        _draw_points(corners, "mean_", MEAN, size=90, filled=True, opacity=1).encode(fill=colour),
         corners.mark_text(dx=14, dy=-12).encode(**_axes("mean_"), text="name:N"),
     ]
     if part == "test":
         points = alt.Chart(images).transform_filter(_CHOSEN).transform_flatten(["x", "y"])
-        marks = _draw_points(points, "", IMAGE, size=12, filled=True, opacity=0.5)
+        marks = _draw_points(points, "", IMAGE, size=18, filled=True, opacity=0.5)
         layers.insert(1, marks.encode(fill=colour))
     return alt.layer(*layers).properties(width=SIDE, height=SIDE, title=PARTS[part])
 

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = {"NC1": "NC1", "NC2": "NC2", "NC3": "NC3"}
-ACCURACY = {"test_accuracy": "test accuracy (percent)"}
+ACCURACY = {
+    "train_accuracy": "training accuracy (percent)",
+    "test_accuracy": "test accuracy (percent)",
+}
 MEAN = "mean"
 
 
 def tabulate_losses(collapse: "pd.DataFrame") -> "pd.DataFrame":
-    """NC1 to NC3 and test accuracy by loss and measured epoch, of each seed and over all.
+    """NC1 to NC3 and accuracies by loss and measured epoch, of each seed and over all.
 
     Means over seeds are those of Z1: of logarithms for NC1 to NC3, and none where a seed has no
     value.
@@ -30,7 +33,7 @@ def tabulate_losses(collapse: "pd.DataFrame") -> "pd.DataFrame":
     Returns:
         pandas.DataFrame with loss, curve (the loss's name), setting (0 for the mean, then the
         number of the seed from 1 on), now (the number of the epoch), time (the epoch), NC1, NC2,
-        NC3 and test_accuracy; NaN where there is none.
+        NC3, train_accuracy and test_accuracy; NaN where there is none.
     """
     import pandas as pd
 
@@ -69,6 +72,7 @@ def explore_losses(collapse: "pd.DataFrame") -> Explorer:
         "epoch",
         chosen="datum.setting == seed",
         linear=tuple(ACCURACY),
+        path=("NC1", "NC2"),
     )
     names = [MEAN, *map(str, seeds)]
     bind = alt.binding_select(options=list(range(len(names))), labels=names, name="seed")
@@ -80,8 +84,8 @@ def explore_losses(collapse: "pd.DataFrame") -> Explorer:
         "Four losses collapse, played",
         "Press Play, or move the epoch, and see how NC1 falls under every loss before NC2 and NC3 "
         "do, if they do; choose one seed to see how much single networks differ.",
-        "Four panels against the epoch, NC1, NC2 and NC3 of training images and test accuracy, a "
-        "curve for each of four losses, with a mark at the chosen epoch.",
+        "Panels of NC1, NC2 and NC3 of training images and of training and test accuracy against "
+        "the epoch and of NC2 against NC1, a curve for each of four losses.",
         with_sliders(chart, [epochs]),
     )
 
@@ -95,8 +99,8 @@ def _describe(table: "pd.DataFrame") -> str:
         for now, time in enumerate(sorted(set(table.time))):
             parts = []
             for metric in METRICS:
-                values = [f"{by.loc[(setting, now, loss), metric]:.2g}" for loss in LOSSES]
+                values = [f"{by.loc[(setting, now, loss), metric]:.2g} ({loss})" for loss in LOSSES]
                 parts.append(f"{metric} {', '.join(values)}")
-            texts.append(f"Epoch {time}, {', '.join(LOSSES)}: {'; '.join(parts)}.")
+            texts.append(f"Epoch {time}: {'; '.join(parts)}.")
         nested.append(texts)
     return json.dumps(nested, ensure_ascii=False)

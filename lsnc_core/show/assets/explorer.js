@@ -3,23 +3,32 @@
   // panels side by side need at least this many px
   const NARROW = 620;
 
-  function stack(spec) {
+  // beside a panel of such a page: its axis
+  const BESIDE = 62;
+
+  function stack(spec, room) {
     if (spec.hconcat) {
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }
     if (spec.concat) spec.columns = 1;
-    for (const part of spec.vconcat || spec.concat || []) stack(part);
+    if (spec.width > room) {
+      spec.height *= room / spec.width;
+      spec.width = room;
+    }
+    for (const part of spec.vconcat || spec.concat || []) stack(part, room);
   }
 
   // sliders through listed values show and say the value instead of its number; some can play
   function addSliders(view, controls, sliders) {
     for (const [signal, {values, pause}] of Object.entries(sliders)) {
       const input = controls.querySelector(`input[name="${signal}"]`);
+      const shown = document.createElement("span");
+      input.nextElementSibling.replaceWith(shown);  // Vega's own, which has the number
       const say = () => {
         const value = values[view.signal(signal)];
         input.setAttribute("aria-valuetext", value);
-        input.nextElementSibling.textContent = value;
+        shown.textContent = value;
       };
       view.addSignalListener(signal, say);
       say();
@@ -60,7 +69,7 @@
     figure.dataset.shown = "true";
     const [controls, chart] = [".controls", ".chart"].map(name => figure.querySelector(name));
     const spec = JSON.parse(figure.querySelector("script").textContent);
-    if (chart.clientWidth < NARROW) stack(spec);
+    if (chart.clientWidth < NARROW) stack(spec, chart.clientWidth - BESIDE);
     const drawing = document.createElement("div");
     const options = {renderer: "svg", actions: false, defaultStyle: false, bind: controls};
     chart.replaceChildren(drawing);

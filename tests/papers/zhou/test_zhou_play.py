@@ -20,7 +20,7 @@ def collapse():
         for seed in SEEDS:
             for epoch in EPOCHS:
                 values = dict(zip(play.METRICS, draws.uniform(0.1, 2, 3), strict=True))
-                values["test_accuracy"] = draws.uniform(50, 90)
+                values |= {name: draws.uniform(50, 90) for name in play.ACCURACY}
                 rows.append({"loss": loss, "seed": seed, "epoch": epoch} | values)
     return pd.DataFrame(rows).sample(frac=1, random_state=0)  # by key, never by order
 
@@ -53,5 +53,6 @@ def test_the_numbers_in_words_are_those_of_the_table(collapse):
     texts = json.loads(play._describe(table))
     assert len(texts) == 1 + len(SEEDS)
     at = table[(table.setting == 2) & (table.time == 4)].set_index("loss").NC3
-    assert texts[2][1].startswith("Epoch 4, CE, LS, FL, MSE: ")
-    assert f"NC3 {', '.join(f'{at[loss]:.2g}' for loss in LOSSES)}" in texts[2][1]
+    words = [f"{at[loss]:.2g} ({loss})" for loss in LOSSES]
+    assert texts[2][1].startswith("Epoch 4: NC1 ")
+    assert texts[2][1].endswith(f"NC3 {', '.join(words)}.")
