@@ -265,7 +265,9 @@ def check_plane(page, planes, classes, delta, epoch):
             datum = point["datum"]
             away = np.array([datum["x"] - datum["mean_x"], datum["y"] - datum["mean_y"]])
             assert away @ inverse @ away == pytest.approx(datum["deviations"] ** 2, rel=1e-3)
-        assert f"{templates.PARTS[part]}: side ratio {row.side_ratio:.2f}" in reading(page)
+        assert f"{templates.PARTS[part].capitalize()}: side ratio {row.side_ratio:.2f}" in reading(
+            page
+        )
     assert {point["datum"]["deviations"] for point in ellipses} == {1, 2}
     return sum(point["datum"]["mark"] == templates.IMAGE for point in found)
 

@@ -104,7 +104,7 @@ def choose_classes(confusions: np.ndarray) -> tuple[tuple[int, ...], tuple[int, 
         confusions: float (K, K), K >= 3, images of a class (row) predicted as another (column).
 
     >>> choose_classes(np.array([[9, 0, 0, 0], [0, 5, 4, 0], [0, 1, 5, 0], [0, 1, 0, 6]]))
-    ((1, 2, 3), (0, 1, 2))
+    ((1, 2, 3), (0, 1, 3))
     """
     K = len(confusions)
     both = (confusions + confusions.T).astype(float)
@@ -240,6 +240,7 @@ def _columns(name: str, points: np.ndarray) -> dict[str, np.ndarray]:
 # ---- the explorer
 
 SIDE, EDGE = 360, 2.0  # of a panel in px, and its ends in units of the plane
+OUTSIDE = 1.8  # where the classes' names stand
 MARKS = {  # of points, in the legend
     "mean": "circle",
     "template": "diamond",
@@ -307,11 +308,11 @@ def _readings(planes: Planes, keys: Mapping[str, list]) -> str:
         for part, name in PARTS.items():
             row = rows.loc[(*place, part)]
             texts.append(
-                f"{name}: side ratio {row.side_ratio:.2f}, other classes {row.others:.2f}, "
-                f"spread {row.spread:.2f}"
+                f"{name.capitalize()}: side ratio {row.side_ratio:.2f}, "
+                f"other classes {row.others:.2f}, spread {row.spread:.2f}"
             )
         images = f"{SHOWN} images a class" if place in shown else "single images are not stored"
-        return f"{'; '.join(texts)} ({images})."
+        return f"{'. '.join(texts)} ({images})."
 
     nested = []
     for classes in keys["classes"]:
@@ -342,7 +343,7 @@ def _draw_plane(frames: "pd.DataFrame", images: "pd.DataFrame", part: str) -> "a
         triangle.encode(**_axes("mean_"), order="number:O"),
         _draw_points(corners, "template_", TEMPLATE, size=70, color=style.INK, filled=False),
         _draw_points(corners, "mean_", MEAN, size=90, filled=True, opacity=1).encode(fill=colour),
-        corners.mark_text(dx=14, dy=-12).encode(**_axes("mean_"), text="name:N"),
+        _draw_names(corners, colour),
     ]
     if part == "test":
         points = alt.Chart(images).transform_filter(_CHOSEN).transform_flatten(["x", "y"])
@@ -393,6 +394,16 @@ def _draw_ellipses(corners: "altair.Chart", colour: "altair.Color") -> "altair.C
         .mark_line(clip=True, strokeWidth=1.5, interpolate="linear-closed")
         .encode(**_axes(""), stroke=colour, order="angle:Q", detail=alt.Detail("deviations:O"))
     )
+
+
+def _draw_names(corners: "altair.Chart", colour: "altair.Color") -> "altair.Chart":
+    """The names of the classes outside the triangle, each on its side."""
+    direction = "(PI * (3 - 4 * datum.number) / 6)"
+    placed = corners.transform_calculate(
+        x=f"{OUTSIDE} * cos{direction}", y=f"{OUTSIDE} * sin{direction}"
+    )
+    names = placed.mark_text(fontSize=14, fontWeight="bold")
+    return names.encode(**_axes(""), text="name:N", color=colour)
 
 
 def _draw_simplex() -> "altair.Chart":
