@@ -301,4 +301,4 @@ def test_panels_fit_a_phone(show, descent):
 def test_controls_are_called_by_their_labels(show, descent):
     page = show(descent[0]).page
     for label, name in (("smoothing strength δ", "strength"), ("iteration", "time")):
-        assert page.get_by_label(label).get_attribute("name") == name
+        assert page.get_by_role("slider", name=label).get_attribute("name") == name
