@@ -1,6 +1,6 @@
 """What a reader sees: figures, tables, verdicts, explorers, in JupyterLab and in the report."""
 
-from lsnc_core.show.explorer import EXPLORER_TYPE, Explorer, explorer_html
+from lsnc_core.show.explorer import EXPLORER_TYPE, Explorer, explorer_html, of_row
 from lsnc_core.show.figure import (
     FIGURE_TYPE,
     Drawing,
@@ -48,6 +48,7 @@ __all__ = [
     "figure",
     "figure_html",
     "frame_html",
+    "of_row",
     "scroll_box",
     "svg_image",
     "svg_text",

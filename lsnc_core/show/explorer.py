@@ -8,7 +8,8 @@ vl-convert-python as one script, which a notebook carries once and a report keep
 import functools
 import html
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +35,9 @@ class Explorer:
     """A chart with controls.
 
     A parameter of the chart called `reading`, a text, is shown below the controls and read out by
-    screen readers. Side-by-side panels stand under each other where the page is narrow.
+    screen readers. `usermeta={"labels": {parameter: texts}}` of the chart makes a slider over
+    places in a list show the text of its place. Side-by-side panels stand under each other where
+    the page is narrow.
 
     Attributes:
         name: its id on the page, e.g. "chen-landscape-explorer".
@@ -97,6 +100,17 @@ def specification(chart: "altair.TopLevelMixin", alt: str) -> dict[str, Any]:
 
 def _rounded(value: object) -> object:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def of_row(expression: str, names: Collection[str]) -> str:
+    """A Vega expression over parameters as one in which some of them are fields of a row; texts in
+    it must not contain their names.
+
+    >>> of_row("exp(p) + q", ["p"])
+    'exp(datum.p) + q'
+    """
+    fields = "|".join(map(re.escape, names))
+    return re.sub(rf"\b({fields})\b", r"datum.\1", expression)
 
 
 def explorer_html(data: dict[str, Any]) -> str:
