@@ -181,6 +181,9 @@ def test_who_asked_for_less_motion_moves_one_value_a_press(show, descent):
     page.wait_for_function(f"() => ({READY})().signal('time') == 1")
     page.wait_for_timeout(1000)
     assert now(page) == 1
+    press(page, "time", "End")
+    page.get_by_role("button", name="Next").click()
+    page.wait_for_function(f"() => ({READY})().signal('time') == 0")
 
 
 def test_a_seed_and_an_epoch_of_four_losses_are_chosen_by_keyboard(show):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 SHOWN = 60  # features of single images, of each class
-RANK = 1e-10  # singular values of the class means below this share of the largest are rounding
+RANK = 1e-10  # differences of class means below this share of the largest are rounding
 PARTS = {"train": "training images", "test": "test images"}
 
 
@@ -227,9 +227,13 @@ class _Frame:
 
 
 def _standardise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Points (3, 2) about their centroid at root mean square distance 1, centroid and distance."""
+    """Points (3, 2) about their centroid at root mean square distance 1, centroid and distance;
+    NaN for points that differ by rounding alone.
+    """
     centroid = points.mean(0)
     unit = float(np.sqrt(np.square(points - centroid).sum(1).mean()))
+    if unit <= RANK * np.abs(points).max():
+        unit = np.nan
     return (points - centroid) / unit, centroid, unit
 
 
@@ -295,7 +299,8 @@ def _number(table: "pd.DataFrame", keys: Mapping[str, list]) -> "pd.DataFrame":
     numbered = table.assign(**{name: table[name].map(keys[name].index) for name in keys})
     for name in table.columns.intersection([*_FLAT, "x", "y"]):
         numbered[name] = [np.round(values, 3).tolist() for values in table[name]]
-    return numbered
+    # a page cannot hold what is not a number
+    return numbered[np.isfinite(table.spread)] if "spread" in table else numbered
 
 
 def _readings(planes: Planes, keys: Mapping[str, list]) -> str:
@@ -307,10 +312,14 @@ def _readings(planes: Planes, keys: Mapping[str, list]) -> str:
         texts = []
         for part, name in PARTS.items():
             row = rows.loc[(*place, part)]
-            texts.append(
-                f"{name.capitalize()}: side ratio {row.side_ratio:.2f}, "
-                f"other classes {row.others:.2f}, spread {row.spread:.2f}"
-            )
+            numbers = {
+                "side ratio": row.side_ratio,
+                "other classes": row.others,
+                "spread": row.spread,
+            }
+            # of three classes none is another
+            words = [f"{what} {value:.2f}" for what, value in numbers.items() if value == value]
+            texts.append(f"{name.capitalize()}: {', '.join(words) or 'one point'}")
         images = f"{SHOWN} images a class" if place in shown else "single images are not stored"
         return f"{'. '.join(texts)} ({images})."
 
