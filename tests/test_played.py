@@ -181,6 +181,9 @@ def test_who_asked_for_less_motion_moves_one_value_a_press(show, descent):
     page.wait_for_function(f"() => ({READY})().signal('time') == 1")
     page.wait_for_timeout(1000)
     assert now(page) == 1
+    press(page, "time", "End")
+    page.get_by_role("button", name="Next").click()
+    page.wait_for_function(f"() => ({READY})().signal('time') == 0")
 
 
 def test_a_seed_and_an_epoch_of_four_losses_are_chosen_by_keyboard(show):
@@ -265,7 +268,9 @@ def check_plane(page, planes, classes, delta, epoch):
             datum = point["datum"]
             away = np.array([datum["x"] - datum["mean_x"], datum["y"] - datum["mean_y"]])
             assert away @ inverse @ away == pytest.approx(datum["deviations"] ** 2, rel=1e-3)
-        assert f"{templates.PARTS[part]}: side ratio {row.side_ratio:.2f}" in reading(page)
+        assert f"{templates.PARTS[part].capitalize()}: side ratio {row.side_ratio:.2f}" in reading(
+            page
+        )
     assert {point["datum"]["deviations"] for point in ellipses} == {1, 2}
     return sum(point["datum"]["mark"] == templates.IMAGE for point in found)
 
@@ -299,4 +304,4 @@ def test_panels_fit_a_phone(show, descent):
 def test_controls_are_called_by_their_labels(show, descent):
     page = show(descent[0]).page
     for label, name in (("smoothing strength δ", "strength"), ("iteration", "time")):
-        assert page.get_by_label(label).get_attribute("name") == name
+        assert page.get_by_role("slider", name=label).get_attribute("name") == name

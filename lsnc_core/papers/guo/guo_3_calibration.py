@@ -82,8 +82,8 @@ class Tables(NamedTuple):
 
 
 def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
-    """Calibration of all networks at the end and over training; the reliability diagrams and the
-    planes are those of the section's own networks.
+    """Calibration of all networks at the end and over training; reliability diagrams and planes of
+    the section's own networks.
     """
     from lsnc_core import runs
 
@@ -91,10 +91,11 @@ def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
     history = fetch_history(specs, device, parts=("train",))
     tensors = runs.tensors(specs, device)
     epochs = measure_epochs(history, tensors)
-    shown = set(select_section(epochs).run)
-    names = stored.run_names(tensors)
-    chosen = {spec: arrays for spec, arrays in tensors.items() if names[spec] in shown}
-    bins, planes = measure_reliability(chosen), templates.project_networks(chosen)
+    names, sections = stored.run_names(tensors), []
+    for table in (epochs, history):  # of the networks whose logits are kept, and of all
+        shown = set(select_section(table).run)
+        sections.append({spec: tensors[spec] for spec in tensors if names[spec] in shown})
+    bins, planes = measure_reliability(sections[0]), templates.project_networks(sections[1])
     return Tables(measure_ends(history, tensors), epochs, bins, planes)
 
 

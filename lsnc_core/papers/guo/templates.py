@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 SHOWN = 60  # features of single images, of each class
-RANK = 1e-10  # singular values of the class means below this share of the largest are rounding
+RANK = 1e-10  # differences of class means below this share of the largest are rounding
 PARTS = {"train": "training images", "test": "test images"}
 
 
@@ -104,7 +104,7 @@ def choose_classes(confusions: np.ndarray) -> tuple[tuple[int, ...], tuple[int, 
         confusions: float (K, K), K >= 3, images of a class (row) predicted as another (column).
 
     >>> choose_classes(np.array([[9, 0, 0, 0], [0, 5, 4, 0], [0, 1, 5, 0], [0, 1, 0, 6]]))
-    ((1, 2, 3), (0, 1, 2))
+    ((1, 2, 3), (0, 1, 3))
     """
     K = len(confusions)
     both = (confusions + confusions.T).astype(float)
@@ -227,9 +227,13 @@ class _Frame:
 
 
 def _standardise(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Points (3, 2) about their centroid at root mean square distance 1, centroid and distance."""
+    """Points (3, 2) about their centroid at root mean square distance 1, centroid and distance;
+    NaN for points that differ by rounding alone.
+    """
     centroid = points.mean(0)
     unit = float(np.sqrt(np.square(points - centroid).sum(1).mean()))
+    if unit <= RANK * np.abs(points).max():
+        unit = np.nan
     return (points - centroid) / unit, centroid, unit
 
 
@@ -240,6 +244,7 @@ def _columns(name: str, points: np.ndarray) -> dict[str, np.ndarray]:
 # ---- the explorer
 
 SIDE, EDGE = 360, 2.0  # of a panel in px, and its ends in units of the plane
+OUTSIDE = 1.8  # where the classes' names stand
 MARKS = {  # of points, in the legend
     "mean": "circle",
     "template": "diamond",
@@ -294,7 +299,8 @@ def _number(table: "pd.DataFrame", keys: Mapping[str, list]) -> "pd.DataFrame":
     numbered = table.assign(**{name: table[name].map(keys[name].index) for name in keys})
     for name in table.columns.intersection([*_FLAT, "x", "y"]):
         numbered[name] = [np.round(values, 3).tolist() for values in table[name]]
-    return numbered
+    # a page cannot hold what is not a number
+    return numbered[np.isfinite(table.spread)] if "spread" in table else numbered
 
 
 def _readings(planes: Planes, keys: Mapping[str, list]) -> str:
@@ -306,12 +312,16 @@ def _readings(planes: Planes, keys: Mapping[str, list]) -> str:
         texts = []
         for part, name in PARTS.items():
             row = rows.loc[(*place, part)]
-            texts.append(
-                f"{name}: side ratio {row.side_ratio:.2f}, other classes {row.others:.2f}, "
-                f"spread {row.spread:.2f}"
-            )
+            numbers = {
+                "side ratio": row.side_ratio,
+                "other classes": row.others,
+                "spread": row.spread,
+            }
+            # of three classes none is another
+            words = [f"{what} {value:.2f}" for what, value in numbers.items() if value == value]
+            texts.append(f"{name.capitalize()}: {', '.join(words) or 'one point'}")
         images = f"{SHOWN} images a class" if place in shown else "single images are not stored"
-        return f"{'; '.join(texts)} ({images})."
+        return f"{'. '.join(texts)} ({images})."
 
     nested = []
     for classes in keys["classes"]:
@@ -342,7 +352,7 @@ def _draw_plane(frames: "pd.DataFrame", images: "pd.DataFrame", part: str) -> "a
         triangle.encode(**_axes("mean_"), order="number:O"),
         _draw_points(corners, "template_", TEMPLATE, size=70, color=style.INK, filled=False),
         _draw_points(corners, "mean_", MEAN, size=90, filled=True, opacity=1).encode(fill=colour),
-        corners.mark_text(dx=14, dy=-12).encode(**_axes("mean_"), text="name:N"),
+        _draw_names(corners, colour),
     ]
     if part == "test":
         points = alt.Chart(images).transform_filter(_CHOSEN).transform_flatten(["x", "y"])
@@ -393,6 +403,16 @@ def _draw_ellipses(corners: "altair.Chart", colour: "altair.Color") -> "altair.C
         .mark_line(clip=True, strokeWidth=1.5, interpolate="linear-closed")
         .encode(**_axes(""), stroke=colour, order="angle:Q", detail=alt.Detail("deviations:O"))
     )
+
+
+def _draw_names(corners: "altair.Chart", colour: "altair.Color") -> "altair.Chart":
+    """The names of the classes outside the triangle, each on its side."""
+    direction = "(PI * (3 - 4 * datum.number) / 6)"
+    placed = corners.transform_calculate(
+        x=f"{OUTSIDE} * cos{direction}", y=f"{OUTSIDE} * sin{direction}"
+    )
+    names = placed.mark_text(fontSize=14, fontWeight="bold")
+    return names.encode(**_axes(""), text="name:N", color=colour)
 
 
 def _draw_simplex() -> "altair.Chart":

@@ -55,9 +55,9 @@
       if (timer !== null) run(view.signal(signal) < last);
     };
     const start = () => {
-      if (view.signal(signal) >= last) view.signal(signal, 0);
-      if (still) step();
-      else run(true);
+      if (view.signal(signal) >= last) view.signal(signal, 0).runAsync();
+      else if (still) step();
+      if (!still) run(true);
     };
     button.type = "button";
     button.addEventListener("click", () => (timer === null ? start() : run(false)));

@@ -4,6 +4,7 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -148,6 +149,15 @@ def test_a_class_without_images_is_left_out(network):
     row = _Frame(fewer, CHOSEN).project(fewer, "train")
     assert pair(row, "mean") == pytest.approx(pair(whole, "mean"))
     assert pair(row, "other") == pytest.approx(pair(whole, "other")[1:])
+
+
+def test_means_that_coincide_leave_no_numbers_but_no_errors(network):
+    _, labels, arrays = network
+    arrays = measure(np.ones((len(labels), D)), labels, arrays["weight"])
+    row = _Frame(arrays, CHOSEN).project(arrays, "train")
+    assert np.isnan([row["side_ratio"], row["others"], row["spread"]]).all()
+    shown = templates._number(pd.DataFrame([row]), {})
+    assert shown.empty
 
 
 def test_classes_are_chosen_by_confusions():
