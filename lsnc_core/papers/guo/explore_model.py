@@ -43,7 +43,7 @@ CONDITION = {
 # `ufm_spectra.spectrum`, of W and in units of lambda_W: eigenvalue and multiplicity
 GAIN = "p_off*margin/(ratio*K*lambda_W)"
 EIGENSPACES = {
-    "outside the span": ("1", f"K*({D} - K + 1)"),
+    "outside": ("1", f"K*({D} - K + 1)"),
     "left": ("1", "K - 1"),
     "antisymmetric": (f"1 + {GAIN}", "(K-1)*(K-2)/2"),
     "symmetric": (f"1 + {GAIN}", "max(K*(K-3)/2, 0)"),
