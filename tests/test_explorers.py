@@ -48,6 +48,16 @@ def compute(page, expressions, rows):
     return pd.DataFrame(values, columns=list(expressions), index=rows.index).astype(float)
 
 
+def test_a_chart_is_one_picture_and_its_controls_have_names(show):
+    """As the keyboard and a screen reader meet it."""
+    page = show(guo.explore_minimiser()).page
+    picture = page.get_by_role("img", name=guo.explore_minimiser().alt)
+    assert picture.count() == 1
+    for name in ("strength δ", "classes K", "log₁₀ n", "log₁₀ λ_W", "log₁₀ λ_H"):
+        assert page.get_by_role("slider", name=name).count() == 1
+    assert page.get_by_role("checkbox", name="non-negative features").count() == 1
+
+
 # ---- Chen's landscape
 
 
@@ -117,7 +127,6 @@ def test_each_control_moves_chens_landscape(show):
 # ---- Guo's feature model
 
 MODEL = guo.SIZES | guo.MINIMISER | guo.CONDITION
-NAMES = {"outside the span": "outside"}  # in the spectrum of `ufm_spectra`
 
 
 def test_the_feature_models_formulas_are_those_of_python(show):
@@ -158,7 +167,7 @@ def check_conditioning(at, model, delta):
     assert at.rate == pytest.approx(rate, rel=1e-9)
     known = {one.name: one for one in ufm_spectra.spectrum(model, delta, "W")}
     for number, name in enumerate(guo.EIGENSPACES):
-        eigenvalue = known.get(NAMES.get(name, name))
+        eigenvalue = known.get(name)
         multiplicity = eigenvalue.multiplicity if eigenvalue else 0
         assert getattr(at, f"count{number}") == multiplicity
         if eigenvalue:

@@ -92,12 +92,17 @@ def specification(chart: "altair.TopLevelMixin", alt: str) -> dict[str, Any]:
     spec["config"] = style.chart_config()
     tables = {}
     for name, rows in spec.get("datasets", {}).items():
-        tables[name] = [{key: _rounded(value) for key, value in row.items()} for row in rows]
+        tables[name] = list(map(_rounded, rows))
     return spec | ({"datasets": tables} if tables else {})
 
 
-def _rounded(value: object) -> object:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """A table's row with `DIGITS` digits of its numbers."""
+    short = dict(row)
+    for name, value in row.items():
+        if isinstance(value, float):
+            short[name] = float(f"{value:.{DIGITS}g}")
+    return short
 
 
 def of_row(expression: str, names: Collection[str]) -> str:
@@ -122,8 +127,9 @@ def explorer_html(data: dict[str, Any]) -> str:
     # "</" would end the script element early
     spec = json.dumps(data["spec"], separators=(",", ":")).replace("</", "<\\/")
     label = html.escape(f"Chart: {data['title']}", quote=True)
+    # JupyterLab would take a slider's arrow keys for its own shortcuts
     return (
-        f'<figure class="lsnc-explorer" id="{data["name"]}">'
+        f'<figure class="lsnc-explorer" id="{data["name"]}" data-lm-suppress-shortcuts="true">'
         f"<figcaption><strong>{title}.</strong> {text}</figcaption>"
         '<div class="controls"></div><output></output>'
         f'<div class="chart" tabindex="0" role="region" aria-label="{label}"><p>{alt}</p></div>'

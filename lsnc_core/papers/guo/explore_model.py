@@ -43,7 +43,7 @@ CONDITION = {
 # `ufm_spectra.spectrum`, of W and in units of lambda_W: eigenvalue and multiplicity
 GAIN = "p_off*margin/(ratio*K*lambda_W)"
 EIGENSPACES = {
-    "outside the span": ("1", f"K*({D} - K + 1)"),
+    "outside": ("1", f"K*({D} - K + 1)"),
     "left": ("1", "K - 1"),
     "antisymmetric": (f"1 + {GAIN}", "(K-1)*(K-2)/2"),
     "symmetric": (f"1 + {GAIN}", "max(K*(K-3)/2, 0)"),
@@ -179,7 +179,7 @@ def _curves(names: dict[str, str], title: str, log: bool) -> "altair.LayerChart"
     chart = chart.transform_calculate(curve=f"{labels}[datum.key]")
     scale = alt.Scale(type="log", domainMin=1) if log else alt.Scale(domainMin=0)
     legend = alt.Legend(orient="top", title=None, columns=1) if len(names) > 1 else None
-    looks = alt.Scale(domain=list(names.values()), range=[style.INK, style.SOFT, "#b0b0b0"])
+    looks = alt.Scale(domain=list(names.values()), range=[style.INK, style.SOFT, style.INK])
     dashes = alt.Scale(domain=list(names.values()), range=[[1, 0], [6, 3], [2, 2]])
     line = chart.mark_line().encode(
         alt.X("delta:Q", title="smoothing strength δ"),

@@ -72,7 +72,13 @@
     if (chart.clientWidth < NARROW) stack(spec, chart.clientWidth - BESIDE);
     const drawing = document.createElement("div");
     const options = {renderer: "svg", actions: false, defaultStyle: false, bind: controls};
-    chart.replaceChildren(drawing);
+    // one picture with one text alternative: Vega gives marks roles but, here, no names
+    const picture = document.createElement("div");
+    picture.role = "img";
+    picture.ariaLabel = spec.description;
+    drawing.ariaHidden = "true";
+    picture.append(drawing);
+    chart.replaceChildren(picture);
     const {view} = await window.vegaEmbed(drawing, spec, options);
     const reading = figure.querySelector("output");
     if ("reading" in view.getState().signals) {
