@@ -34,13 +34,19 @@ class ValueSlider:
     plays: bool = False
 
     @property
+    def binding(self) -> "altair.BindRange":
+        """The slider itself."""
+        import altair
+
+        last = len(self.values) - 1
+        return altair.binding_range(min=0, max=last, step=1, name=self.label)
+
+    @property
     def parameter(self) -> "altair.Parameter":
         """The parameter of the chart, bound to the slider."""
         import altair
 
-        last = len(self.values) - 1
-        bind = altair.binding_range(min=0, max=last, step=1, name=self.label)
-        return altair.param(name=self.name, value=self.start, bind=bind)
+        return altair.param(name=self.name, value=self.start, bind=self.binding)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -35,9 +35,7 @@ class Explorer:
     """A chart with controls.
 
     A parameter of the chart called `reading`, a text, is shown below the controls and read out by
-    screen readers. `usermeta={"labels": {parameter: texts}}` of the chart makes a slider over
-    places in a list show the text of its place. Side-by-side panels stand under each other where
-    the page is narrow.
+    screen readers. Side-by-side panels stand under each other where the page is narrow.
 
     Attributes:
         name: its id on the page, e.g. "chen-landscape-explorer".

@@ -17,6 +17,7 @@ from lsnc_core.papers.chen.drawing import CLEAN_RATE, KEPT, loss_ceiling
 from lsnc_core.papers.chen.grid import class_count, learned, unlearned_share
 from lsnc_core.papers.stored import KEYS, collapse_table, run_names
 from lsnc_core.show import Explorer, style
+from lsnc_core.show.controls import ValueSlider, with_sliders
 from lsnc_core.show.inline import inline_table
 from lsnc_core.theory import label_noise
 
@@ -211,7 +212,10 @@ def explore_cells(
         parameter.views = ["cells_0"]  # Altair selects in all layers of the map, which Vega refuses
     chart = chart.add_params(*_make_parameters(course, table, first))
     chart = chart.resolve_legend(color="independent")  # beside the map
-    chart = chart.properties(usermeta={"labels": _label_places(table)})
+    sliders = _make_sliders(table)
+    chart = with_sliders(chart, [sliders["epoch"]])
+    for field, slider in (("at_a", sliders["a"]), ("at_p", sliders["p"])):
+        chart.usermeta["sliders"][f"cell_{field}"] = slider.settings
     one = course.iloc[0]
     images = f"{source_of(one.data).title.split(' (')[0]}, {one.train_size:,} training images"
     return Explorer(
@@ -225,15 +229,6 @@ def explore_cells(
         "p = a where a loss is shown, and the course over epochs at the chosen cell.",
         chart=chart,
     )
-
-
-def _label_places(table: "pd.DataFrame") -> dict[str, list[str]]:
-    """What the sliders over places show: the values that stand there."""
-    columns = {"at_epoch": "epoch", "cell_at_a": "a", "cell_at_p": "p"}
-    labels = {}
-    for name, column in columns.items():
-        labels[name] = [f"{value:g}" for value in table[column].unique()]
-    return labels
 
 
 # The row of the table that is chosen: rows stand in the order of epoch, seed, a, p.
@@ -264,13 +259,11 @@ def _make_parameters(
     names = [quantity.name for quantity in QUANTITIES]
     by_quantity = alt.binding_select(options=list(shown), labels=names, name="quantity")
     lists = _list_values(table)
-    last, seeds = len(lists["epochs"]) - 1, lists["seeds"]
-    by_epoch = alt.binding_range(min=0, max=last, step=1, name="measured epoch")
+    seeds = lists["seeds"]
     named = ["mean over seeds", *(f"seed {seed}" for seed in seeds[1:])]
     by_seed = alt.binding_select(options=seeds, labels=named, name="seed")
     return [
         alt.param(name="quantity", value=first, bind=by_quantity),
-        alt.param(name="at_epoch", value=last, bind=by_epoch),
         alt.param(name="seed", value=MEAN, bind=by_seed),
         *(alt.param(name=name, value=values) for name, values in lists.items()),
         alt.param(name="shown", expr=f"({json.dumps(shown, ensure_ascii=False)})[quantity]"),
@@ -285,20 +278,34 @@ def _list_values(table: "pd.DataFrame") -> dict[str, list]:
     return {name: table[column].unique().tolist() for name, column in names.items()}
 
 
+def _make_sliders(table: "pd.DataFrame") -> dict[str, ValueSlider]:
+    """The sliders through the values of a, p and epoch; the epoch plays."""
+    sliders = {}
+    for column, name, label in (
+        ("a", "at_a", CLEAN_RATE),
+        ("p", "at_p", KEPT),
+        ("epoch", "at_epoch", "measured epoch"),
+    ):
+        values, plays = table[column].unique(), column == "epoch"
+        texts = [f"{value:g}" for value in values]
+        start = len(texts) - 1 if plays else int(np.abs(values - 0.8).argmin())
+        sliders[column] = ValueSlider(name, label, texts, start, plays)
+    return sliders
+
+
 def _select_cell(table: "pd.DataFrame") -> "altair.Parameter":
     """The chosen cell: two sliders, and a click on the map."""
     import altair as alt
 
-    sliders, start = {}, {}
-    for field, column, label in (("at_a", "a", CLEAN_RATE), ("at_p", "p", KEPT)):
-        values = table[column].unique()
-        sliders[field] = alt.binding_range(min=0, max=len(values) - 1, step=1, name=label)
-        start[field] = int(np.abs(values - 0.8).argmin())
-    # a click beside the marks would leave no cell chosen
-    # Altair numbers the names
+    binds, start = {}, {}
+    sliders = _make_sliders(table)
+    for slider in (sliders["a"], sliders["p"]):
+        binds[slider.name] = slider.binding
+        start[slider.name] = slider.start
+    # a click beside the marks would leave no cell chosen; Altair numbers the names
     marks = ", ".join(f"@{name}_0_marks:click" for name in ("cells", "best", "outline"))
     return alt.selection_point(
-        name="cell", fields=list(sliders), bind=sliders, value=[start], on=marks, clear=False
+        name="cell", fields=list(binds), bind=binds, value=[start], on=marks, clear=False
     )
 
 

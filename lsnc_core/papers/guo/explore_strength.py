@@ -17,6 +17,7 @@ from lsnc_core.papers.guo.measured import strength
 from lsnc_core.papers.stored import KEYS, run_names
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.show import Explorer, style
+from lsnc_core.show.controls import ValueSlider, with_sliders
 from lsnc_core.show.inline import inline_table
 from lsnc_core.show.panels import BAND, seed_intervals
 
@@ -235,20 +236,19 @@ def _draw_panels(table: "pd.DataFrame", bins: "pd.DataFrame", across: str) -> "a
         panels.append(panel.properties(width=WIDTH, height=HEIGHT))
     panels.append(_draw_reliability(bins, strengths))
     chart = alt.concat(*panels, columns=COLUMNS, data=inline_table(table, "strengths"), spacing=14)
-    slide = {"min": 0, "step": 1}
-    by_delta = alt.binding_range(max=len(strengths) - 1, name="smoothing strength δ", **slide)
-    by_epoch = alt.binding_range(max=len(epochs) - 1, name="measured epoch", **slide)
     start = strengths.index(SMOOTHED) if SMOOTHED in strengths else len(strengths) - 1
+    named = [f"{delta:g}" for delta in strengths]
+    by_delta = ValueSlider("at_delta", "smoothing strength δ", named, start)
+    by_epoch = ValueSlider(
+        "at_epoch", "measured epoch", list(map(str, epochs)), len(epochs) - 1, plays=True
+    )
     chart = chart.add_params(
-        alt.param(name="at_delta", value=start, bind=by_delta),
-        alt.param(name="at_epoch", value=len(epochs) - 1, bind=by_epoch),
         alt.param(name="strengths", value=strengths),
         alt.param(name="epochs", value=epochs),
         alt.param(name="quantities", value=list(QUANTITIES)),
         alt.param(name="reading", expr=_read_out()),
     )
-    labels = {"at_delta": [f"{delta:g}" for delta in strengths], "at_epoch": list(map(str, epochs))}
-    return chart.properties(usermeta={"labels": labels})
+    return with_sliders(chart, [by_delta, by_epoch])
 
 
 def _start(column: str) -> "altair.Chart":

@@ -65,19 +65,6 @@
     input.closest(".vega-bind").append(button);
   }
 
-  // a slider over places in a list shows what stands there, not the number of the place
-  function label(controls, view, labels) {
-    for (const [signal, texts] of Object.entries(labels)) {
-      const slider = controls.querySelector(`input[name="${signal}"]`);
-      const say = () => {
-        slider.nextElementSibling.textContent = texts[slider.value];
-        slider.setAttribute("aria-valuetext", texts[slider.value]);
-      };
-      view.addSignalListener(signal, say);
-      say();
-    }
-  }
-
   async function show(figure) {
     figure.dataset.shown = "true";
     const [controls, chart] = [".controls", ".chart"].map(name => figure.querySelector(name));
@@ -87,7 +74,6 @@
     const options = {renderer: "svg", actions: false, defaultStyle: false, bind: controls};
     chart.replaceChildren(drawing);
     const {view} = await window.vegaEmbed(drawing, spec, options);
-    label(controls, view, (spec.usermeta || {}).labels || {});
     const reading = figure.querySelector("output");
     if ("reading" in view.getState().signals) {
       const say = () => { reading.textContent = view.signal("reading"); };

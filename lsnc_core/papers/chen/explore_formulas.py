@@ -70,13 +70,13 @@ READING = (
 )
 
 
-def explore_landscape() -> Explorer:
+def explore_formulas() -> Explorer:
     """The landscape of a loss over (a, p), and its slice at one a.
 
     Raises: UsageError, without the extra `companion`.
     """
     return Explorer(
-        name="chen-landscape-explorer",
+        name="chen-1-explorer",
         title="The loss over clean rate and kept mass",
         text=(
             "Move a and p: the slice on the right shows what this p costs against the best one; "
@@ -162,7 +162,7 @@ def _slice() -> "altair.LayerChart":
     import altair as alt
 
     masses = alt.Chart(alt.sequence(0.002, 0.999, 0.996 / STEPS, as_="p"))
-    scale = alt.Scale(domainMin=0, domainMax=alt.ExprRef("top"))
+    scale = alt.Scale(domainMin=0, domainMax=alt.ExprRef("top"), nice=False)
     line = _computed(masses, LOSS, "p").mark_line(color=style.INK, clip=True)
     line = line.encode(
         alt.X(**_axis("p", KEPT)), alt.Y("loss:Q", title="test loss (nats)", scale=scale)

@@ -92,7 +92,7 @@ def explore_minimiser() -> Explorer:
         _softmax(),
     ]
     return Explorer(
-        name="guo-minimiser-explorer",
+        name="guo-4-explorer",
         title="The minimiser of the feature model",
         text=(
             "Move δ and the weight decays: margin and norms shrink until δ + Kε reaches 1; "
@@ -122,7 +122,7 @@ def explore_conditioning() -> Explorer:
         _spectrum(),
     ]
     return Explorer(
-        name="guo-conditioning-explorer",
+        name="guo-5-explorer",
         title="The Hessian at the minimiser",
         text=(
             "Move δ and the weight decays: D1 always falls with δ, D3 and D4 often rise first; "
