@@ -56,6 +56,8 @@ def test_a_chart_is_one_picture_and_its_controls_have_names(show):
     for name in ("strength δ", "classes K", "log₁₀ n", "log₁₀ λ_W", "log₁₀ λ_H"):
         assert page.get_by_role("slider", name=name).count() == 1
     assert page.get_by_role("checkbox", name="non-negative features").count() == 1
+    # else JupyterLab takes their arrow keys; it asks the focused element itself
+    assert page.locator("figure input:not([data-lm-suppress-shortcuts])").count() == 0
 
 
 # ---- Chen's landscape

@@ -127,9 +127,8 @@ def explorer_html(data: dict[str, Any]) -> str:
     # "</" would end the script element early
     spec = json.dumps(data["spec"], separators=(",", ":")).replace("</", "<\\/")
     label = html.escape(f"Chart: {data['title']}", quote=True)
-    # JupyterLab would take a slider's arrow keys for its own shortcuts
     return (
-        f'<figure class="lsnc-explorer" id="{data["name"]}" data-lm-suppress-shortcuts="true">'
+        f'<figure class="lsnc-explorer" id="{data["name"]}">'
         f"<figcaption><strong>{title}.</strong> {text}</figcaption>"
         '<div class="controls"></div><output></output>'
         f'<div class="chart" tabindex="0" role="region" aria-label="{label}"><p>{alt}</p></div>'

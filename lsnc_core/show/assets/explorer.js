@@ -87,6 +87,10 @@
       say();
     }
     addSliders(view, controls, (spec.usermeta || {}).sliders || {});
+    // JupyterLab would take the arrow keys of a slider for its own shortcuts
+    for (const one of figure.querySelectorAll("input, select, button, [tabindex]")) {
+      one.dataset.lmSuppressShortcuts = "true";
+    }
     figure.vegaView = view;
   }
 
