@@ -12,7 +12,15 @@ from pathlib import Path
 
 from lsnc_core import files, papers
 from lsnc_core.report import catalog, executed, parameters, schedule
-from lsnc_core.show import FIGURE_TYPE, VERDICTS_TYPE, downloads, figure_html, frame_html
+from lsnc_core.show import (
+    FIGURE_TYPE,
+    VERDICTS_TYPE,
+    carried_figure,
+    downloads,
+    figure_html,
+    frame_html,
+    unstyled,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
@@ -152,8 +160,11 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str]) -> None:
     Args: bundle, the output by type; report, its folder; command, what runs this notebook.
     """
     bundle.pop(VERDICTS_TYPE, None)
-    if FIGURE_TYPE in bundle:
-        data = bundle.pop(FIGURE_TYPE)
+    if "text/html" in bundle:
+        bundle["text/html"] = unstyled(bundle["text/html"])
+    data = carried_figure(bundle)
+    if data is not None:
+        del bundle[FIGURE_TYPE]
         address = f"files/{data['name']}"
         endings = write_figure(data, report / "files")
         line = shlex.join([*command, "--figure", data["name"]])

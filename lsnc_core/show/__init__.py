@@ -2,16 +2,19 @@
 
 from lsnc_core.show.figure import (
     FIGURE_TYPE,
+    FOR_REPORT,
     Drawing,
     Figure,
     FigureCard,
     cards_in,
+    carried_figure,
     downloads,
     figure,
     figure_html,
     svg_image,
     svg_text,
 )
+from lsnc_core.show.outputs import styled, unstyled
 from lsnc_core.show.tables import (
     CLASSES,
     SIGNS,
@@ -29,6 +32,7 @@ from lsnc_core.show.tables import (
 __all__ = [
     "CLASSES",
     "FIGURE_TYPE",
+    "FOR_REPORT",
     "SIGNS",
     "VERDICTS_TYPE",
     "Drawing",
@@ -40,12 +44,15 @@ __all__ = [
     "Verdicts",
     "badge",
     "cards_in",
+    "carried_figure",
     "downloads",
     "figure",
     "figure_html",
     "frame_html",
     "scroll_box",
+    "styled",
     "svg_image",
     "svg_text",
+    "unstyled",
     "verdicts_html",
 ]
