@@ -139,7 +139,7 @@ def draw_collapse() -> Drawing:
 
     points, metrics = follow_collapse()
     drawing, panels = plt.subplots(
-        1, len(metrics), figsize=(style.WIDTH, 3.1), layout="constrained"
+        1, len(metrics), figsize=(style.WIDTH, 3.7), layout="constrained"
     )
     for panel, row in zip(panels, metrics.to_dict("records"), strict=True):
         _draw_frame(panel, points[points.frame == row["frame"]])
