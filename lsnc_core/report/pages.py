@@ -13,10 +13,12 @@ from pathlib import Path
 from lsnc_core import files, papers
 from lsnc_core.report import catalog, executed, parameters, schedule
 from lsnc_core.show import (
+    EXPLORER_TYPE,
     FIGURE_TYPE,
     VERDICTS_TYPE,
     carried_figure,
     downloads,
+    explorer_html,
     figure_html,
     frame_html,
     unstyled,
@@ -68,6 +70,11 @@ class NotebookPage:
     def description(self) -> str:
         """Its paper and section, and what it shows."""
         return ": ".join(filter(None, [catalog.place(self.entry), self.entry.shows]))
+
+    @property
+    def has_explorers(self) -> bool:
+        """Whether a chart with controls is on it."""
+        return 'class="lsnc-explorer"' in self.body
 
     @property
     def answers(self) -> list[dict]:
@@ -171,6 +178,9 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str]) -> None:
         links = downloads(address, endings)
         links += f'<span class="rebuild">Rebuild: <code>{html.escape(line)}</code></span>'
         bundle["text/html"] = figure_html(data, f"{address}.svg", links)
+    elif EXPLORER_TYPE in bundle:
+        # the report keeps the scripts and styles once for all pages
+        bundle["text/html"] = explorer_html(bundle.pop(EXPLORER_TYPE))
     elif 'class="dataframe"' in bundle.get("text/html", ""):
         bundle["text/html"] = frame_html(bundle["text/html"])
     if WIDGET_TYPE in bundle and "text/html" in bundle:

@@ -1,8 +1,8 @@
-"""What a reader sees: figures, tables, verdicts, sliders, in JupyterLab and in the report."""
+"""What a reader sees: figures, tables, verdicts, explorers, in JupyterLab and in the report."""
 
+from lsnc_core.show.explorer import EXPLORER_TYPE, Explorer, explorer_html, of_row
 from lsnc_core.show.figure import (
     FIGURE_TYPE,
-    FOR_REPORT,
     Drawing,
     Figure,
     FigureCard,
@@ -14,7 +14,7 @@ from lsnc_core.show.figure import (
     svg_image,
     svg_text,
 )
-from lsnc_core.show.outputs import styled, unstyled
+from lsnc_core.show.outputs import FOR_REPORT, styled, unstyled
 from lsnc_core.show.tables import (
     CLASSES,
     SIGNS,
@@ -31,12 +31,14 @@ from lsnc_core.show.tables import (
 
 __all__ = [
     "CLASSES",
+    "EXPLORER_TYPE",
     "FIGURE_TYPE",
     "FOR_REPORT",
     "SIGNS",
     "VERDICTS_TYPE",
     "Drawing",
     "Entries",
+    "Explorer",
     "Figure",
     "FigureCard",
     "Link",
@@ -46,9 +48,11 @@ __all__ = [
     "cards_in",
     "carried_figure",
     "downloads",
+    "explorer_html",
     "figure",
     "figure_html",
     "frame_html",
+    "of_row",
     "scroll_box",
     "styled",
     "svg_image",

@@ -4,7 +4,6 @@ import base64
 import functools
 import html
 import io
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lsnc_core.show import style
-from lsnc_core.show.outputs import styled
+from lsnc_core.show.outputs import for_report, styled
 from lsnc_core.show.tables import scroll_box
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from matplotlib import figure as mpl
 
 FIGURE_TYPE = "application/vnd.lsnc.figure+json"
-# set for the kernels of the report, which alone reads the table and the PDF of a figure: a notebook
-# that you save in JupyterLab holds its picture once and nothing that it does not show
-FOR_REPORT = "LSNC_FOR_REPORT"
 DOWNLOADS = {"svg": "figure (SVG)", "pdf": "figure (PDF)", "csv": "table (CSV)"}
 
 
@@ -87,7 +83,7 @@ class Figure:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         shown = {"text/plain": self.data["alt"], "text/html": styled(figure_html(self.data))}
-        if os.environ.get(FOR_REPORT):
+        if for_report():
             shown[FIGURE_TYPE] = self.carried()
             del shown[FIGURE_TYPE]["svg"]  # it is in the HTML
         return shown

@@ -1,14 +1,23 @@
-"""The style of what notebooks show.
+"""The style of what notebooks show, and what they carry for the report.
 
-It travels inside each output, for JupyterLab has no style sheet of ours; the report, which has one,
-takes it out again.
+The style travels inside each output, for JupyterLab has no style sheet of ours; the report, which
+has one, takes it out again.
 """
 
 import functools
+import os
 import re
 from pathlib import Path
 
-SHEET = Path(__file__).with_name("outputs.css")
+SHEET = Path(__file__).parent / "assets" / "outputs.css"
+# Set for the kernels of the report. It alone reads tables, PDFs and specifications: a notebook that
+# you save in JupyterLab holds each picture once, and nothing that it does not show.
+FOR_REPORT = "LSNC_FOR_REPORT"
+
+
+def for_report() -> bool:
+    """Whether this is a kernel of the report."""
+    return bool(os.environ.get(FOR_REPORT))
 
 
 @functools.cache

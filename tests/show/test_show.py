@@ -220,6 +220,15 @@ def test_outside_the_report_a_figure_is_its_picture_once(monkeypatch):
     assert show.carried_figure(shown) is None
 
 
+def test_an_explorer_carries_its_specification_twice_for_the_report_alone(monkeypatch):
+    altair = pytest.importorskip("altair")
+    monkeypatch.delenv(show.FOR_REPORT, raising=False)
+    chart = altair.Chart(altair.InlineData([{"x": 1}])).mark_point().encode(x="x:Q")
+    made = show.Explorer("an-explorer", "Title", "Move it.", "a point", chart)
+    assert set(made._repr_mimebundle_()) == {"text/plain", "text/html"}
+    assert bundle(made)[show.EXPLORER_TYPE]["name"] == "an-explorer"
+
+
 def test_the_report_reads_back_what_a_figure_carries():
     made = a_figure()
     shown = json.loads(json.dumps(bundle(made)))
@@ -252,7 +261,7 @@ def test_outcomes_have_the_same_colours_in_jupyterlab_and_in_the_report():
         return re.findall(r"--((?:holds|fails|undecided)(?:-bg)?): (#\w+);", text)
 
     # light, then dark; the report's sheet ends with the light ones again, for print
-    shown = colours(ROOT / "lsnc_core" / "show" / "outputs.css")
+    shown = colours(ROOT / "lsnc_core" / "show" / "assets" / "outputs.css")
     assert len(shown) == 12 and shown == colours(build.TEMPLATES / "style.css")[:12]
 
 

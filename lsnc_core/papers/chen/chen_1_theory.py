@@ -1,9 +1,8 @@
 """Chen, Ziyin et al. 2020, sections 3 and 4: the best smoothing in closed form.
 
 Figures 1 to 4; C1, C4, C5, C6 and C12 on the formulas; the paper's errata. Expected: every claim
-holds. Nothing is trained.
-
-a is the clean rate, p the kept mass, M the number of classes. Losses are in nats.
+holds. Nothing is trained. a is the clean rate, p the kept mass, M the number of classes; losses are
+in nats.
 """
 
 import itertools
@@ -18,6 +17,7 @@ from lsnc_core.errors import UsageError
 from lsnc_core.notebook import convert
 from lsnc_core.papers.chen import errata
 from lsnc_core.papers.chen.drawing import DASHES, NAMES, TOP, label_unit_axes
+from lsnc_core.papers.chen.explore_formulas import explore_formulas as explore_formulas
 from lsnc_core.papers.chen.shared_claims import C1, C1_TOLERANCE, C4, C12, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.show import Drawing, Entries, Verdicts, figure, style

@@ -14,6 +14,7 @@ from lsnc_core.claims import OURS, Case, Claim, Premise, Verdict, decides, seed_
 from lsnc_core.data_sources import source_of
 from lsnc_core.papers.guo import PAPER, SMOOTHED
 from lsnc_core.papers.guo.drawing import NORMS, STRENGTH, count_seeds, draw_curve, label_images
+from lsnc_core.papers.guo.explore_model import explore_minimiser as explore_minimiser
 from lsnc_core.papers.guo.measured import fetch_history, last_epochs
 from lsnc_core.papers.guo.minimisers import (
     CLASSES,

@@ -14,6 +14,7 @@ import numpy as np
 from lsnc_core.claims import Case, Claim, Verdict, decides
 from lsnc_core.papers.guo import PAPER, SMOOTHED
 from lsnc_core.papers.guo.drawing import STRENGTH
+from lsnc_core.papers.guo.explore_model import explore_conditioning as explore_conditioning
 from lsnc_core.papers.guo.model import (
     MARKS,
     STRENGTHS,
