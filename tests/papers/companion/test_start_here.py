@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from lsnc_core import metrics, papers, profiles
+from lsnc_core import cli, metrics, papers, profiles
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.companion import start_here
 from lsnc_core.papers.page import Page, Paper
@@ -134,3 +134,10 @@ def test_the_ece_in_the_sketch_is_that_of_predictions_with_its_numbers():
     assert axes.get_title().startswith(f"ECE = {scores.expected_error():.3f};")
     np.testing.assert_allclose(made.table.gap, scores.gaps, atol=1e-3)
     assert start_here.SHARE.sum() == pytest.approx(1)
+
+
+def test_start_here_is_the_first_of_every_list(capsys):
+    assert papers.entries()[0].name == start_here.draw_map("smoke").rows[0][0].text == "start_here"
+    assert "`notebooks/start_here.ipynb`" in papers.readme_table().splitlines()[2]
+    cli.list_notebooks()
+    assert capsys.readouterr().out.splitlines()[1].startswith("start_here ")
