@@ -19,6 +19,7 @@ import psutil
 import pytest
 from conftest import ROOT, report_environment
 from jupyter_client.kernelspec import KernelSpecManager
+from test_browser import ARGUMENTS, CHROMIUM
 from traitlets.config import Config
 
 from lsnc_core import cli
@@ -241,6 +242,22 @@ def test_start_here_runs_and_keeps_each_picture_once(kernel):
     assert len(bundles) == 4  # the map, two sketches, strengths
     assert sum("data:image/svg+xml" in one["text/html"] for one in bundles) == 2
     assert not any(FIGURE_TYPE in one for one in bundles)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+@pytest.mark.filterwarnings("default::DeprecationWarning", "default::ResourceWarning")
+def test_a_browser_shows_start_here_without_a_dialog_or_a_toast(server):
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page()
+        page.goto(f"{server.address}{server.place}?token={server.token}")
+        expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=180_000)
+        expect(page.locator(".jp-Notebook h1").first).to_contain_text("Start here")
+        assert page.locator(".jp-Dialog").count() == 0
+        assert page.locator(".Toastify__toast").count() == 0
+        browser.close()
 
 
 def test_ctrl_c_ends_it_with_its_kernels_and_leaves_the_home_as_it_was(server, kernel):
