@@ -14,6 +14,8 @@ from lsnc_core.errors import UsageError
 from lsnc_core.report import catalog
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+# what JupyterLab's notebooks read from the environment; everything else is set in a notebook
+WITH_LAB = ("data", "outputs", "offline", "deterministic")
 
 DESCRIPTION = """\
 Recompute every figure, table and verdict of the companion and collect them in one HTML report.
@@ -26,9 +28,11 @@ examples:
   ./run_all.sh --only chen_2_landscape -p data_set=digits
   ./run_all.sh --only guo_1_dynamics --figure guo-f2
   ./run_all.sh --list                          list the notebooks, their figures and minutes
+  ./run_all.sh --lab                           open the notebooks in JupyterLab
 
 The report is outputs/PROFILE/report/index.html. Exit status: 0 everything finished, 1 something
-failed, 2 the request cannot be carried out, 130 interrupted. Finished work is always kept."""
+failed, 2 the request cannot be carried out, 130 interrupted (--lab: 0, for it runs until then).
+Finished work is always kept."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--list", action="store_true", help="list the notebooks and exit")
     command.add_argument(
+        "--lab",
+        action="store_true",
+        help="open the notebooks in JupyterLab, for this computer alone, until Ctrl-C; your own "
+        "Jupyter settings stay as they are",
+    )
+    command.add_argument(
         "--force",
         action="store_true",
         help="run unchanged notebooks again; stored networks are kept",
@@ -82,6 +92,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="auto|cpu|cuda",
         help="where to train; auto is CUDA if torch finds it",
     )
+    _add_surroundings(command)
+    return command
+
+
+def _add_surroundings(command: argparse.ArgumentParser) -> None:
+    """The options about folders and the machine, but for the device."""
     command.add_argument(
         "--deterministic",
         action="store_true",
@@ -104,7 +120,6 @@ def parser() -> argparse.ArgumentParser:
         "the recordings in outputs/recorded/",
     )
     command.add_argument("--offline", action="store_true", help="never download anything")
-    return command
 
 
 def list_notebooks() -> None:
@@ -148,6 +163,21 @@ def apply_settings(arguments: argparse.Namespace) -> None:
             os.environ[name] = "1"
 
 
+def check_lab(arguments: argparse.Namespace) -> None:
+    """Refuse what says nothing about JupyterLab. Raises: UsageError."""
+    usual = vars(parser().parse_args([]))
+    given = []
+    for name, value in vars(arguments).items():
+        if value != usual[name] and name not in ("lab", *WITH_LAB):
+            given.append("-p" if name == "parameters" else f"--{name}")
+    if given:
+        allowed = ", ".join(f"--{name}" for name in WITH_LAB)
+        raise UsageError(
+            f"--lab opens the notebooks and goes with {allowed} alone, got {', '.join(given)}: "
+            "choose notebooks, profiles and parameters in JupyterLab."
+        )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the request.
 
@@ -160,6 +190,11 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     entries = catalog.choose(arguments.only)
     apply_settings(arguments)
+    if arguments.lab:
+        from lsnc_core.report import lab
+
+        lab.start()
+        return OK
     from lsnc_core.report import pipeline, redraw
 
     if arguments.figure is not None:
@@ -186,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; every way it can end has its exit status and one sentence."""
     given = parser().parse_args(arguments)
     try:
+        if given.lab:
+            check_lab(given)
         if given.list:
             list_notebooks()
             return OK

@@ -2,6 +2,10 @@
 
 import html.parser
 
+import pytest
+
+from lsnc_core.show import FOR_REPORT
+
 
 class Elements(html.parser.HTMLParser):
     """Every start tag with its attributes and the text inside it; all tags must be closed in
@@ -44,5 +48,7 @@ class Elements(html.parser.HTMLParser):
 
 
 def bundle(shown):
-    """What an object of `lsnc_core.show` displays."""
-    return shown._repr_mimebundle_()
+    """What an object of `lsnc_core.show` displays in a kernel of the report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOR_REPORT, "1")
+        return shown._repr_mimebundle_()

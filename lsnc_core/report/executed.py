@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lsnc_core.claims import Case, Claim, Verdict
 from lsnc_core.errors import UsageError
-from lsnc_core.show import FIGURE_TYPE, VERDICTS_TYPE
+from lsnc_core.show import VERDICTS_TYPE, carried_figure
 
 VERDICT_FIELDS = tuple(Verdict(Claim("", "", "", "", ""), "").to_dict())
 CASE_FIELDS = tuple(Case("", "").to_dict())
@@ -47,14 +47,15 @@ def outputs(notebook) -> list:
 
 
 def carried(notebook) -> tuple[list[dict], list[dict]]:
-    """The figures and the verdicts that an executed notebook shows, as `Figure.data` and
+    """The figures and the verdicts that an executed notebook shows, as `Figure.carried` and
     `Verdicts.data` have them.
     """
     figures, verdicts = [], []
     for output in outputs(notebook):
         bundle = output.get("data", {})
-        if FIGURE_TYPE in bundle:
-            figures.append(bundle[FIGURE_TYPE])
+        figure = carried_figure(bundle)
+        if figure is not None:
+            figures.append(figure)
         verdicts += bundle.get(VERDICTS_TYPE, [])
     return figures, verdicts
 

@@ -14,6 +14,8 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.provisioning import LocalProvisioner
 
+from lsnc_core.show import FOR_REPORT
+
 LAUNCHER = "ipykernel_launcher"
 
 
@@ -106,6 +108,7 @@ class Provisioner(LocalProvisioner):
     waiting: WaitingKernel | None = None
 
     async def launch_kernel(self, cmd: list[str], **kwargs):
+        kwargs["env"] = kwargs["env"] | {FOR_REPORT: "1"}
         if self.waiting is None:
             return await super().launch_kernel(cmd, **kwargs)
         self.process, self.waiting = self.waiting, None
@@ -115,9 +118,19 @@ class Provisioner(LocalProvisioner):
         return self.connection_info
 
 
+class OwnSpecification(KernelSpecManager):
+    """Knows one kernel: "python3", which is this interpreter, whatever Jupyter's search path and
+    settings call so.
+    """
+
+    def __init__(self, **settings):
+        # without folders to search, jupyter_client makes the specification from sys.executable
+        own = {"kernel_dirs": [], "allowed_kernelspecs": set(), "ensure_native_kernel": True}
+        super().__init__(**settings | own)
+
+
 def manager_class(waiting: WaitingKernel | None) -> type[AsyncKernelManager]:
-    """The class of managers for a notebook's kernel, which is of this interpreter, whatever
-    Jupyter's search path calls "python3".
+    """The class of managers for a notebook's kernel, which is of this interpreter.
 
     Args:
         waiting: a process forked ahead for it, or None.
@@ -125,8 +138,7 @@ def manager_class(waiting: WaitingKernel | None) -> type[AsyncKernelManager]:
 
     class Manager(AsyncKernelManager):
         def __init__(self, **settings):
-            # without folders to search, jupyter_client makes the specification from sys.executable
-            super().__init__(**settings, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+            super().__init__(**settings, kernel_spec_manager=OwnSpecification())
             self.provisioner = Provisioner(kernel_spec=self.kernel_spec, parent=self)
             self.provisioner.waiting = waiting
 

@@ -16,10 +16,12 @@ from lsnc_core.show import (
     EXPLORER_TYPE,
     FIGURE_TYPE,
     VERDICTS_TYPE,
+    carried_figure,
     downloads,
     explorer_html,
     figure_html,
     frame_html,
+    unstyled,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -165,8 +167,11 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str]) -> None:
     Args: bundle, the output by type; report, its folder; command, what runs this notebook.
     """
     bundle.pop(VERDICTS_TYPE, None)
-    if FIGURE_TYPE in bundle:
-        data = bundle.pop(FIGURE_TYPE)
+    if "text/html" in bundle:
+        bundle["text/html"] = unstyled(bundle["text/html"])
+    data = carried_figure(bundle)
+    if data is not None:
+        del bundle[FIGURE_TYPE]
         address = f"files/{data['name']}"
         endings = write_figure(data, report / "files")
         line = shlex.join([*command, "--figure", data["name"]])

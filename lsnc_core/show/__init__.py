@@ -7,12 +7,14 @@ from lsnc_core.show.figure import (
     Figure,
     FigureCard,
     cards_in,
+    carried_figure,
     downloads,
     figure,
     figure_html,
     svg_image,
     svg_text,
 )
+from lsnc_core.show.outputs import FOR_REPORT, styled, unstyled
 from lsnc_core.show.tables import (
     CLASSES,
     SIGNS,
@@ -31,6 +33,7 @@ __all__ = [
     "CLASSES",
     "EXPLORER_TYPE",
     "FIGURE_TYPE",
+    "FOR_REPORT",
     "SIGNS",
     "VERDICTS_TYPE",
     "Drawing",
@@ -43,6 +46,7 @@ __all__ = [
     "Verdicts",
     "badge",
     "cards_in",
+    "carried_figure",
     "downloads",
     "explorer_html",
     "figure",
@@ -50,7 +54,9 @@ __all__ = [
     "frame_html",
     "of_row",
     "scroll_box",
+    "styled",
     "svg_image",
     "svg_text",
+    "unstyled",
     "verdicts_html",
 ]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lsnc_core import files
 from lsnc_core.errors import needs_companion
 from lsnc_core.show import style
+from lsnc_core.show.outputs import for_report
 
 if TYPE_CHECKING:
     import altair
@@ -66,11 +67,8 @@ class Explorer:
         scripts.append(asset("explorer.js"))
         parts = [explorer_html(self.data), f"<style>{asset('explorer.css')}</style>"]
         parts += [f"<script>{script}</script>" for script in scripts]
-        return {
-            "text/plain": self.alt,
-            "text/html": "\n".join(parts),
-            EXPLORER_TYPE: self.data,
-        }
+        shown = {"text/plain": self.alt, "text/html": "\n".join(parts)}
+        return shown | ({EXPLORER_TYPE: self.data} if for_report() else {})
 
 
 def specification(chart: "altair.TopLevelMixin", alt: str) -> dict[str, Any]:

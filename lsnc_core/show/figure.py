@@ -5,12 +5,13 @@ import functools
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lsnc_core.show import style
+from lsnc_core.show.outputs import for_report, styled
 from lsnc_core.show.tables import scroll_box
 
 if TYPE_CHECKING:
@@ -81,11 +82,29 @@ class Figure:
         return self.data | {"pdf": base64.b64encode(pdf_bytes(self.drawing)).decode()}
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            "text/plain": self.data["alt"],
-            "text/html": figure_html(self.data),
-            FIGURE_TYPE: self.carried(),
-        }
+        shown = {"text/plain": self.data["alt"], "text/html": styled(figure_html(self.data))}
+        if for_report():
+            shown[FIGURE_TYPE] = self.carried()
+            del shown[FIGURE_TYPE]["svg"]  # it is in the HTML
+        return shown
+
+
+def carried_figure(bundle: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The data that a figure carries for the report, as `Figure.carried` has it; None where an
+    output is no figure.
+
+    Args:
+        bundle: the output by type.
+
+    Raises:
+        ValueError: if its HTML shows no picture.
+    """
+    if FIGURE_TYPE not in bundle:
+        return None
+    picture = re.search(r"data:image/svg\+xml;base64,([\w+/=]+)", bundle["text/html"], re.ASCII)
+    if picture is None:
+        raise ValueError("a figure without a picture")
+    return bundle[FIGURE_TYPE] | {"svg": base64.b64decode(picture[1]).decode()}
 
 
 def _rows(table: "pd.DataFrame") -> list[list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Scale, Verdict
+from lsnc_core.show.outputs import styled
 
 VERDICTS_TYPE = "application/vnd.lsnc.verdicts+json"
 # a sign beside the word, so that no verdict depends on colour alone
@@ -28,7 +29,7 @@ class Verdicts:
             lines.append(f"{row['id']} ({row['tried_on']}): {row['outcome']}. {row['measured']}")
         return {
             "text/plain": "\n".join(lines),
-            "text/html": verdicts_html(self.data),
+            "text/html": styled(verdicts_html(self.data)),
             VERDICTS_TYPE: self.data,
         }
 
@@ -159,7 +160,7 @@ class Table:
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return {
             "text/plain": "\n".join(lines),
-            "text/html": scroll_box(table, "Table"),
+            "text/html": styled(scroll_box(table, "Table")),
         }
 
 
@@ -192,5 +193,5 @@ class Entries:
             body += f"<h3>{html.escape(heading)}</h3><dl>{items}</dl>"
         return {
             "text/plain": "\n".join(plain),
-            "text/html": f'<div class="lsnc-entries">{body}</div>',
+            "text/html": styled(f'<div class="lsnc-entries">{body}</div>'),
         }

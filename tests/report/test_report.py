@@ -91,7 +91,7 @@ def claims_listed(folder):
 @pytest.fixture
 def quick_assets(monkeypatch):
     """The smoke run looks at the style sheet, at MathJax and at this checkout's recordings."""
-    monkeypatch.setattr(build, "_assets", lambda folder: None)
+    monkeypatch.setattr(build, "_assets", lambda *arguments: None)
     monkeypatch.setattr(record, "FOLDER", Path("nowhere"))
 
 

@@ -207,6 +207,64 @@ def test_every_outcome_has_its_sign_and_its_colour():
     assert all(f".verdict.{name} " in style for name in show.CLASSES.values())
 
 
+# outputs
+
+
+def test_outside_the_report_a_figure_is_its_picture_once(monkeypatch):
+    monkeypatch.delenv(show.FOR_REPORT, raising=False)
+    made = a_figure()
+    shown = made._repr_mimebundle_()
+    assert set(shown) == {"text/plain", "text/html"}
+    assert shown["text/html"].count("data:image/svg+xml") == 1
+    assert len(json.dumps(shown)) < 1.5 * len(made.data["svg"]) + 6000
+    assert show.carried_figure(shown) is None
+
+
+def test_an_explorer_carries_its_specification_twice_for_the_report_alone(monkeypatch):
+    altair = pytest.importorskip("altair")
+    monkeypatch.delenv(show.FOR_REPORT, raising=False)
+    chart = altair.Chart(altair.InlineData([{"x": 1}])).mark_point().encode(x="x:Q")
+    made = show.Explorer("an-explorer", "Title", "Move it.", "a point", chart)
+    assert set(made._repr_mimebundle_()) == {"text/plain", "text/html"}
+    assert bundle(made)[show.EXPLORER_TYPE]["name"] == "an-explorer"
+
+
+def test_the_report_reads_back_what_a_figure_carries():
+    made = a_figure()
+    shown = json.loads(json.dumps(bundle(made)))
+    assert "svg" not in shown[show.FIGURE_TYPE]  # the picture is in the HTML, once
+    assert show.carried_figure(shown) == made.carried()
+    with pytest.raises(ValueError, match="without a picture"):
+        show.carried_figure(shown | {"text/html": "<p>"})
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        a_figure(),
+        show.Verdicts([verdict(1, claims.HOLDS)]),
+        show.Table(["a"], [["b"]]),
+        show.Entries(["a"], [("b", ("c",))]),
+    ],
+    ids=lambda shown: type(shown).__name__,
+)
+def test_an_output_has_its_style_which_the_report_takes_out(shown):
+    html = bundle(shown)["text/html"]
+    assert html.startswith("<style>") and html.count("<style>") == 1 and "\n" not in html[:200]
+    assert not show.unstyled(html).startswith("<style") and show.unstyled(html) in html
+    assert show.unstyled(show.unstyled(html)) == show.unstyled(html)
+
+
+def test_outcomes_have_the_same_colours_in_jupyterlab_and_in_the_report():
+    def colours(path):
+        text = path.read_text(encoding="utf-8")
+        return re.findall(r"--((?:holds|fails|undecided)(?:-bg)?): (#\w+);", text)
+
+    # light, then dark; the report's sheet ends with the light ones again, for print
+    shown = colours(ROOT / "lsnc_core" / "show" / "assets" / "outputs.css")
+    assert len(shown) == 12 and shown == colours(build.TEMPLATES / "style.css")[:12]
+
+
 # tables and entries
 
 

@@ -1,16 +1,19 @@
-"""The map of notebooks, made from the cards."""
+"""The map of notebooks, made from the cards, and the two sketches."""
 
 import types
 
+import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
-from lsnc_core import papers, profiles
+from lsnc_core import cli, metrics, papers, profiles
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.companion import start_here
 from lsnc_core.papers.page import Page, Paper
 from lsnc_core.papers.zhou import zhou_1_losses_collapse
 from lsnc_core.report import catalog
+from lsnc_core.theory import ufm
 
 PAPER = Paper("A paper", "A. et al. 2020", 1, ("one", "two"))
 
@@ -79,3 +82,62 @@ def test_kept_masses_convert_to_strengths():
     by_mass = {row[0]: row[1:] for row in made.rows}
     # delta = (1 - p) K / (K - 1)
     assert by_mass["0.9"] == ["0.2000", "0.1111", "0.1010"]
+
+
+def test_three_classes_collapse_to_the_minimiser_s_geometry():
+    points, table = start_here.follow_collapse()
+    table = table.set_index("frame")
+    assert list(table.index) == list(start_here.FRAMES)
+    for name in ("NC1", "NC2", "NC3"):
+        assert table[name].is_monotonic_decreasing and table[name]["end"] < 1e-3
+    assert table.NC1["start"] > 1
+    for frame, part in points.groupby("frame"):
+        # NC1 to NC3 again, from the plotted points and torch's pseudo-inverse
+        H = part[part.kind == "feature"][["x", "y"]].to_numpy()
+        W = part[part.kind == "classifier"][["x", "y"]].to_numpy()
+        own = part[part.kind == "feature"]["class"].to_numpy()
+        values = metrics_of(H, own, W).preset("guo")
+        np.testing.assert_allclose(
+            list(values.values()), table.loc[frame, list(values)], rtol=1e-6, atol=1e-8
+        )
+    end = points[(points.frame == "end") & (points.kind == "feature")]
+    means = end.groupby("class")[["x", "y"]].mean().to_numpy()
+    lengths = np.linalg.norm(means, axis=1)
+    cosines = (means @ means.T / np.outer(lengths, lengths))[np.triu_indices(3, 1)]
+    np.testing.assert_allclose(cosines, -1 / 2, atol=1e-3)
+    least = ufm.minimiser(start_here.MODEL, ufm.Loss("ls", start_here.DELTA))
+    np.testing.assert_allclose(lengths, least.h_norm, rtol=1e-3)
+
+
+def metrics_of(features, own, W):
+    """Collapse metrics of the package, in torch."""
+    made = [torch.tensor(array) for array in (features, own, W)]
+    return metrics.neural_collapse(*made, torch.zeros(len(W), dtype=torch.float64)).values
+
+
+def test_the_ece_in_the_sketch_is_that_of_predictions_with_its_numbers():
+    N = 10_000
+    logits, labels = [], []
+    numbers = zip(start_here.CONFIDENCE, start_here.ACCURACY, start_here.SHARE, strict=True)
+    classes = 20  # so that a confidence of 0.1 can be the largest probability
+    for confidence, accuracy, share in numbers:
+        count = round(share * N)
+        rest = (1 - confidence) / (classes - 1)
+        row = torch.full((count, classes), rest, dtype=torch.float64)
+        row[:, 0] = confidence
+        logits.append(row.log())
+        right = torch.arange(count) < round(accuracy * count)
+        labels.append((~right).long())
+    scores = metrics.reliability(torch.cat(logits), torch.cat(labels), bins=5)
+    made = start_here.draw_calibration()
+    (axes,) = made.drawing.axes
+    assert axes.get_title().startswith(f"ECE = {scores.expected_error():.3f};")
+    np.testing.assert_allclose(made.table.gap, scores.gaps, atol=1e-3)
+    assert start_here.SHARE.sum() == pytest.approx(1)
+
+
+def test_start_here_is_the_first_of_every_list(capsys):
+    assert papers.entries()[0].name == start_here.draw_map("smoke").rows[0][0].text == "start_here"
+    assert "`notebooks/start_here.ipynb`" in papers.readme_table().splitlines()[2]
+    cli.list_notebooks()
+    assert capsys.readouterr().out.splitlines()[1].startswith("start_here ")
