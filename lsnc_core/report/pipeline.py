@@ -182,7 +182,8 @@ def draw_figure(request: Request, name: str) -> list[Path]:
 
 def check_folders(request: Request) -> None:
     """Refuse before training what could not be written or read after it. Raises: UsageError."""
-    _check_writable(files.outputs_root(), "--outputs")
+    for folder in (files.outputs_root(), runs.Store().folder):
+        _check_writable(folder, "--outputs")
     record.recordings()
     if request.target:
         _check_writable(request.target, "--record")

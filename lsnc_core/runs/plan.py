@@ -222,27 +222,34 @@ def block_bytes(block: Sequence[RunSpec]) -> int:
 
 def describe(plan: Plan, device: str) -> str:
     """The plan as two tables of text."""
-    kinds, worker = plan.kinds, "one CPU core" if device == "cpu" else "one GPU"
-    lines = [
-        f"{kinds.networks.sum():,} networks in {kinds.blocks.sum():,} blocks, "
-        f"{kinds.pflop.sum():,.4g} PFLOP; a worker is {worker}",
-        "",
-        f"{'images':<14}{'network':<22}{'networks':>9}{'blocks':>8}{'PFLOP':>12}"
-        f"{'GFLOP/s':>9}{'hours':>12}{'GB memory':>11}{'GB disk':>9}",
-    ]
+    worker = "one CPU core" if device == "cpu" else "one GPU"
+    kinds, whole = plan.kinds, plan.kinds.sum(numeric_only=True)
+    lines = [f"a worker is {worker}; hours are those of one worker"]
+    heads = ("networks", "blocks", "PFLOP", "GFLOP/s", "hours", "GB memory", "GB disk")
+    lines.append(f"{'images':<15}{'network':<17}" + "".join(f"{head:>11}" for head in heads))
     for row in kinds.itertuples():
+        numbers = row.networks, row.blocks, row.pflop, row.gflops, row.hours, row.memory_gb
         lines.append(
-            f"{row.data:<14}{row.model + ' ' + row.widths:<22}{row.networks:>9,}{row.blocks:>8,}"
-            f"{row.pflop:>12,.4g}{row.gflops:>9,.0f}{row.hours:>12,.4g}{row.memory_gb:>11.1f}"
-            f"{row.disk_gb:>9.1f}"
+            f"{row.data:<15}{row.model + ' ' + row.widths:<17}" + _cells(*numbers, row.disk_gb)
         )
-    lines += [
-        f"{'together':<14}{'':<22}{kinds.networks.sum():>9,}{kinds.blocks.sum():>8,}"
-        f"{kinds.pflop.sum():>12,.4g}{'':>9}{kinds.hours.sum():>12,.4g}"
-        f"{kinds.memory_gb.max():>11.1f}{kinds.disk_gb.sum():>9.1f}",
-        "",
-        f"{'workers':>7}{'hours':>12}{'largest block':>15}{'busy':>7}",
-    ]
+    speed = whole.pflop * 1e6 / (whole.hours * 3600)
+    totals = whole.networks, whole.blocks, whole.pflop, speed, whole.hours, kinds.memory_gb.max()
+    lines += [f"{'together':<32}" + _cells(*totals, whole.disk_gb), ""]
+    lines.append(f"{'workers':<15}{'hours':>17}{'largest block':>15}{'busy':>7}")
     for row in plan.workers.itertuples():
-        lines.append(f"{row.workers:>7}{row.hours:>12,.4g}{row.largest:>15,.4g}{row.busy:>7.0%}")
+        hours = f"{_short(row.hours):>17}{_short(row.largest):>15}"
+        lines.append(f"{row.workers:<15}{hours}{row.busy:>7.0%}")
     return "\n".join(lines)
+
+
+def _cells(*numbers: float) -> str:
+    return "".join(f"{_short(number):>11}" for number in numbers)
+
+
+def _short(number: float) -> str:
+    """A number with three digits, or whole.
+
+    >>> _short(770912.4), _short(85.49), _short(16), _short(0.0123)
+    ('770,912', '85.5', '16', '0.0123')
+    """
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -50,7 +50,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """Which file lies at a path, None without one; a file that is written anew is another."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_mtime_ns
 

@@ -80,3 +80,12 @@ def test_a_shard_and_a_plan_exclude_each_other(command, capsys):
     with pytest.raises(SystemExit) as caught:
         command("--plan", "--shard", "1/2")
     assert caught.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
+def test_a_store_that_is_no_folder_is_named_before_training(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(preemptible, "train", None)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "runs").touch()
+    code, _, errors = command()
+    assert code == 2 and one_sentence(errors.strip())
+    assert errors.startswith("run_all.sh: cannot write ") and "another folder with" in errors

@@ -45,9 +45,11 @@ def test_hours_follow_from_images_and_seconds():
 def test_a_plan_is_two_tables_that_fit_a_terminal():
     specs = [a_spec(), a_resnet_spec(), a_cnn_spec()]
     lines = plan.describe(plan.estimate(specs, "cpu", lambda *_: 1e6), "cpu").splitlines()
-    assert lines[0].startswith("3 networks in 3 blocks") and max(map(len, lines)) <= 110
-    assert [line.split()[0] for line in lines if line][2:-5] == ["digits"] * 3
-    assert [line.split()[0] for line in lines[-4:]] == ["workers", "1", "8", "64"]
+    assert lines[0] == "a worker is one CPU core; hours are those of one worker"
+    assert max(map(len, lines)) <= 110
+    first = [line.split()[0] for line in lines[1:] if line]
+    assert first == ["images", *["digits"] * 3, "together", "workers", "1", "8", "64"]
+    assert lines[5].split()[1:3] == ["3", "3"]  # networks and blocks
 
 
 @pytest.mark.parametrize(
