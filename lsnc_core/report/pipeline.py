@@ -214,7 +214,7 @@ def train_shard(request: Request, shard: shards.Shard) -> None:
         UsageError: if the request cannot be carried out.
     """
     specs = union_of(plan(request))
-    part = shards.deal(specs, request.device, shard.count)[shard.number - 1]
+    part = shards.deal(specs, request.device, shard.total)[shard.number - 1]
     print(f"{shard}: {len(part)} of {len(specs)} networks; no notebooks are run", flush=True)
     train(request, {str(shard): part})
     print(

@@ -19,13 +19,13 @@ _SLURM = "SLURM_ARRAY_TASK_"
 
 
 class Shard(NamedTuple):
-    """One of `count` parts of a request; `number` counts from 1."""
+    """One of `total` parts of a request; `number` counts from 1."""
 
     number: int
-    count: int
+    total: int
 
     def __str__(self) -> str:
-        return f"shard {self.number}/{self.count}"
+        return f"shard {self.number}/{self.total}"
 
 
 def shard_of(given: str, environment: Mapping[str, str] = os.environ) -> Shard:
@@ -39,7 +39,7 @@ def shard_of(given: str, environment: Mapping[str, str] = os.environ) -> Shard:
         UsageError: for anything else, and for a Slurm array whose numbers leave gaps.
 
     >>> shard_of("3/16")
-    Shard(number=3, count=16)
+    Shard(number=3, total=16)
     """
     if not given:
         return _of_slurm(environment)
