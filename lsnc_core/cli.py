@@ -86,23 +86,42 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run unchanged notebooks again; stored networks are kept",
     )
+    _add_training(command)
+    _add_folders(command)
+    return command
+
+
+def _add_training(command: argparse.ArgumentParser) -> None:
+    """The options on where networks are trained, and which share of them."""
     command.add_argument(
         "--device",
         default="auto",
         metavar="auto|cpu|cuda",
         help="where to train; auto is CUDA if torch finds it",
     )
-    _add_surroundings(command)
-    return command
-
-
-def _add_surroundings(command: argparse.ArgumentParser) -> None:
-    """The options about folders and the machine, but for the device."""
     command.add_argument(
         "--deterministic",
         action="store_true",
         help="on a GPU, give the same bits in every run; slower (one CPU machine always does)",
     )
+    shares = command.add_mutually_exclusive_group()
+    shares.add_argument(
+        "--shard",
+        nargs="?",
+        const="",
+        metavar="I/N",
+        help="train part I of N of the networks and end without running notebooks; without a value "
+        "the task of this Slurm array",
+    )
+    shares.add_argument(
+        "--plan",
+        action="store_true",
+        help="print what the networks cost on 1, 8 and 64 such machines, and train nothing",
+    )
+
+
+def _add_folders(command: argparse.ArgumentParser) -> None:
+    """The options on where files lie."""
     command.add_argument(
         "--data",
         metavar="DIR",
@@ -141,10 +160,16 @@ def apply_settings(arguments: argparse.Namespace) -> None:
     """Put folders and switches into the environment, for this process and those it starts.
 
     Raises:
-        UsageError: for a folder without a name, or a data folder that does not exist.
+        UsageError: for options that exclude each other, a folder without a name, or a data folder
+            that does not exist.
     """
     if arguments.figure is not None and arguments.record is not None:
         raise UsageError("--record keeps whole notebooks, so it does not go with --figure.")
+    whole = arguments.figure is not None or arguments.record is not None
+    if whole and (arguments.plan or arguments.shard is not None):
+        raise UsageError(
+            "--plan and --shard run no notebooks, so they do not go with --figure or --record."
+        )
     if "" in (arguments.outputs, arguments.data, arguments.record):
         raise UsageError("--outputs, --data and --record take the name of a folder, got nothing.")
     for name, folder in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
@@ -196,7 +221,9 @@ def run(arguments: argparse.Namespace) -> int:
         lab.start()
         return OK
     from lsnc_core.report import pipeline, redraw
+    from lsnc_core.runs import shards
 
+    shard = None if arguments.shard is None else shards.shard_of(arguments.shard)
     if arguments.figure is not None:
         entries = [redraw.choose(entries, arguments.figure)]
     target = Path(arguments.record).expanduser().absolute() if arguments.record else None
@@ -208,6 +235,12 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.force,
         target,
     )
+    if arguments.plan:
+        pipeline.print_plan(request)
+        return OK
+    if shard:
+        pipeline.train_shard(request, shard)
+        return OK
     if arguments.figure is not None:
         for path in pipeline.draw_figure(request, arguments.figure):
             print(path)

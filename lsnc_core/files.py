@@ -72,9 +72,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         remedy = (
             "free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose"
         )
+        # pyarrow's text is another than the system's
+        reason = os.strerror(error.errno) if error.errno else error
         raise UsageError(
-            f"cannot write {path}: {error.strerror or error}; "
-            f"{remedy} another folder with --outputs."
+            f"cannot write {path}: {reason}; {remedy} another folder with --outputs."
         ) from error
     finally:
         if temporary is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lsnc_core import files, papers, profiles, runs
 from lsnc_core.errors import UsageError, needs_companion
 from lsnc_core.report import build, catalog, pages, parameters, record, redraw, schedule
+from lsnc_core.runs import shards
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +182,8 @@ def draw_figure(request: Request, name: str) -> list[Path]:
 
 def check_folders(request: Request) -> None:
     """Refuse before training what could not be written or read after it. Raises: UsageError."""
-    _check_writable(files.outputs_root(), "--outputs")
+    for folder in (files.outputs_root(), runs.Store().folder):
+        _check_writable(folder, "--outputs")
     record.recordings()
     if request.target:
         _check_writable(request.target, "--record")
@@ -197,14 +199,47 @@ def _check_writable(folder: Path, option: str) -> None:
     probe.unlink(missing_ok=True)
 
 
-def train(request: Request, planned: dict[str, list[runs.RunSpec]]) -> Networks:
-    """Train the union of all planned networks that the store lacks, once, over all cores."""
-    start, store = time.perf_counter(), runs.Store()
+def union_of(planned: dict[str, list[runs.RunSpec]]) -> list[runs.RunSpec]:
+    """All networks that notebooks need, each once."""
     union: dict[runs.RunSpec, None] = {}
     for specs in planned.values():
         union |= dict.fromkeys(specs)
+    return list(union)
+
+
+def train_shard(request: Request, shard: shards.Shard) -> None:
+    """Train one part of the networks of a request, and say how to go on.
+
+    Raises:
+        UsageError: if the request cannot be carried out.
+    """
+    specs = union_of(plan(request))
+    part = shards.deal(specs, request.device, shard.total)[shard.number - 1]
+    print(f"{shard}: {len(part)} of {len(specs)} networks; no notebooks are run", flush=True)
+    train(request, {str(shard): part})
+    print(
+        f"{shard} is done. When all are, `python -m lsnc_core.runs merge DIR ...` joins their "
+        "outputs, unless they share one folder; then start again without --shard."
+    )
+
+
+def print_plan(request: Request) -> None:
+    """Print what a request costs on machines like this one. Raises: UsageError."""
+    from lsnc_core.runs import plan as costs
+
+    specs = union_of(plan(request))
+    if not specs:
+        print("these notebooks need no trained networks")
+        return
+    print(costs.describe(costs.estimate(specs, request.device), request.device))
+
+
+def train(request: Request, planned: dict[str, list[runs.RunSpec]]) -> Networks:
+    """Train the union of all planned networks that the store lacks, once, over all cores."""
+    start, store = time.perf_counter(), runs.Store()
+    union = union_of(planned)
     stored = {spec for spec in union if store.path(spec).exists()}
-    table = runs.results(list(union), request.device, store)
+    table = runs.results(union, request.device, store)
     if union:
         counts = f"{len(union) - len(stored)} trained, {len(stored)} from the store"
         print(f"networks: {counts}, {time.perf_counter() - start:.0f} s", flush=True)

@@ -1,9 +1,11 @@
 """What training costs: operations, memory, and a sentence to print before it starts."""
 
+import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lsnc_core.data_sources import source_of
 from lsnc_core.runs.spec import RunSpec
@@ -15,6 +17,27 @@ if TYPE_CHECKING:
     from lsnc_core import models
 
 
+def architecture(spec: RunSpec) -> RunSpec:
+    """A spec with all settings neutral that leave operations and memory of a step as they are."""
+    return dataclasses.replace(
+        spec.shared,
+        train_size=2 * spec.batch,
+        test_size=1,
+        validation_size=0,
+        epochs=1,
+        evaluate_at=(1,),
+        keep_at=(),
+        order_seed=0,
+        schedule="constant",
+        lr_steps=(),
+        lr_factor=0.1,
+        pixel_mean=(),
+        pixel_std=(),
+        init="torch",
+        best_checkpoint=False,
+    )
+
+
 def forward_operations(spec: RunSpec) -> int:
     """Multiplications and additions, counted apart, of one image's forward pass.
 
@@ -22,6 +45,11 @@ def forward_operations(spec: RunSpec) -> int:
 
     Raises: UsageError, for an unknown image set.
     """
+    return _forward_operations(architecture(spec))
+
+
+@functools.cache
+def _forward_operations(spec: RunSpec) -> int:
     import torch
 
     network, shape = _network_and_shape(spec)
@@ -44,12 +72,16 @@ def epoch_operations(spec: RunSpec) -> int:
     return 3 * spec.train_size * forward_operations(spec)
 
 
-@functools.cache
 def kept_bytes(spec: RunSpec) -> int:
     """Bytes that one network keeps from a forward pass for the backward pass, weights left out.
 
     Raises: UsageError, for an unknown image set.
     """
+    return _kept_bytes(architecture(spec))
+
+
+@functools.cache
+def _kept_bytes(spec: RunSpec) -> int:
     import torch
 
     network, shape = _network_and_shape(spec)
@@ -69,6 +101,40 @@ def kept_bytes(spec: RunSpec) -> int:
         if storage not in weights
     )
     return total // 2 if spec.precision == "bfloat16" else total
+
+
+class Sizes(NamedTuple):
+    """Of a spec's network: parameters; D, its feature width; K, its classes; pixels of an image."""
+
+    parameters: int
+    width: int
+    classes: int
+    pixels: int
+
+
+def sizes(spec: RunSpec) -> Sizes:
+    """The sizes of a spec's network. Raises: UsageError, for an unknown image set."""
+    return _sizes(architecture(spec))
+
+
+@functools.cache
+def _sizes(spec: RunSpec) -> Sizes:
+    network, shape = _network_and_shape(spec)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    classifier = network.classifier
+    return Sizes(parameters, classifier.in_features, classifier.out_features, math.prod(shape))
+
+
+def image_passes(spec: RunSpec) -> float:
+    """Images that one network is trained on, passes counted, one that is measured as a third.
+
+    A training step counts as three forward passes, measuring as one. Test images where an epoch is
+    the best so far are not counted.
+    """
+    measured = (spec.train_size + spec.test_size + spec.validation_size) * len(spec.evaluate_at)
+    if spec.best_checkpoint:
+        measured += spec.validation_size * spec.epochs
+    return spec.train_size * spec.epochs + measured / 3
 
 
 def _network_and_shape(spec: RunSpec) -> tuple["models.Network", tuple[int, int, int]]:
@@ -94,23 +160,15 @@ def cost_table(specs: Sequence[RunSpec]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    forward: dict[tuple, int] = {}
     rows: dict[tuple, dict] = {}
     for spec in dict.fromkeys(specs):
-        shape = spec.data, spec.pool, spec.model, spec.widths
-        if shape not in forward:
-            forward[shape] = forward_operations(spec)
-        passes = spec.train_size * spec.epochs
-        measured = (spec.train_size + spec.test_size + spec.validation_size) * len(spec.evaluate_at)
-        if spec.best_checkpoint:  # test images where an epoch is the best so far are not counted
-            measured += spec.validation_size * spec.epochs
         group = {"data": spec.data, "model": spec.model, "epochs": spec.epochs}
         row = rows.setdefault(
             tuple(group.values()), group | {"networks": 0, "image_passes": 0, "pflop": 0.0}
         )
         row["networks"] += 1
-        row["image_passes"] += passes
-        row["pflop"] += (3 * passes + measured) * forward[shape] / 1e15
+        row["image_passes"] += spec.train_size * spec.epochs
+        row["pflop"] += 3 * image_passes(spec) * forward_operations(spec) / 1e15
     return pd.DataFrame(list(rows.values()))
 
 

@@ -280,7 +280,7 @@ def _train_together(
     import torch
 
     from lsnc_core import data
-    from lsnc_core.runs import fleet
+    from lsnc_core.runs import preemptible
 
     work = cost.epoch_operations(block[0])  # blocks of very different size share one bar
     # the first report of a resumed training is about the epochs before
@@ -292,9 +292,9 @@ def _train_together(
         resumes = False
 
     try:
-        with _settled(device):
+        with settled(device):
             # not held here: the fleet lets go of the pixels as they were read
-            return fleet.train(
+            return preemptible.train(
                 block, data.load(block[0].data), torch.device(device), report, checkpoint, routes
             )
     except torch.OutOfMemoryError as error:
@@ -306,7 +306,7 @@ def _train_together(
 
 
 @contextlib.contextmanager
-def _settled(device: str) -> Iterator[None]:
+def settled(device: str) -> Iterator[None]:
     """Fix what numbers depend on beside the program, for as long as networks train.
 
     One thread; on a GPU float32 means float32 and, if asked for, no algorithm may vary.

@@ -50,7 +50,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """Which file lies at a path, None without one; a file that is written anew is another."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_mtime_ns
 
@@ -259,11 +259,11 @@ class Store:
         earlier = set(self.earlier_files())
         entries = []
         for path in sorted(self.folder.glob("*.parquet")):
-            content = self._read(path)
+            content = self.read_file(path)
             spec = None if content is None else self._spec_of(content[1])
             if path in earlier:
                 state = OUTDATED
-            elif content is None or self._read_tensors(path, content[1]) is None:
+            elif content is None:
                 state = DAMAGED
             else:
                 state = CURRENT if spec is not None and self._is_current(spec, path) else OUTDATED
@@ -311,6 +311,14 @@ class Store:
                 raise UsageError(f"cannot delete {path}: {error.strerror}.") from error
         return unused
 
+    @classmethod
+    def read_file(cls, path: Path) -> tuple[History, dict[str, Any]] | None:
+        """History and metadata of any store's file; None where it or its tensors are damaged."""
+        content = cls._read(path)
+        if content is None or cls._read_tensors(path, content[1]) is None:
+            return None
+        return content
+
     @staticmethod
     def _read(path: Path) -> tuple[History, dict[str, Any]] | None:
         """History and metadata of one file, without its tensors; None where it is damaged."""
@@ -334,11 +342,11 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = list(meta["tensors"])
         try:
+            names = list(meta["tensors"])
             with pq.ParquetFile(path, page_checksum_verification=True) as opened:
                 table = opened.read(columns=[_TENSOR + name for name in names])
             columns = {name: table.column(_TENSOR + name).to_pylist() for name in names}
             return columns if _tensor_sum(columns) == meta["tensors_sha256"] else None
-        except (pa.ArrowException, OSError, KeyError):
+        except (pa.ArrowException, OSError, KeyError, TypeError):
             return None

@@ -8,7 +8,7 @@ import torch
 from helpers import a_spec, in_this_process, numbers, one_sentence
 
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import cost, execute, fleet, store
+from lsnc_core.runs import cost, execute, preemptible, store
 from lsnc_core.runs.spec import RunSpec
 
 SPEC = a_spec()
@@ -17,9 +17,11 @@ SPEC = a_spec()
 def test_results_trains_what_is_missing_and_nothing_twice(shelf, monkeypatch, capsys):
     asked = [a_spec(seed=1), a_spec(a=0.2), a_spec(seed=1), SPEC]
     trained = []
-    train = fleet.train
+    train = preemptible.train
     monkeypatch.setattr(
-        fleet, "train", lambda specs, *rest: trained.append(list(specs)) or train(specs, *rest)
+        preemptible,
+        "train",
+        lambda specs, *rest: trained.append(list(specs)) or train(specs, *rest),
     )
     first = execute.results(asked[:1], "cpu", shelf)
     assert (
@@ -136,7 +138,7 @@ def test_too_little_memory_on_a_gpu_is_reported_in_a_sentence(shelf, monkeypatch
     def train(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr(fleet, "train", train)
+    monkeypatch.setattr(preemptible, "train", train)
     with pytest.raises(
         UsageError, match=r"the GPU's memory is too small for 2 networks \(mlp, batch 20\)"
     ) as caught:
@@ -152,7 +154,7 @@ def test_training_leaves_torch_as_it_was(shelf, monkeypatch):
     )
     monkeypatch.setenv("LSNC_DETERMINISTIC", "1")
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with execute._settled("cuda"):
+    with execute.settled("cuda"):
         within = (
             torch.get_num_threads(),
             torch.backends.cudnn.allow_tf32,

@@ -20,7 +20,7 @@ from helpers import a_spec, in_this_process, numbers, one_sentence
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import execute, fleet, store
+from lsnc_core.runs import execute, preemptible, store
 
 SPEC = a_spec()
 
@@ -45,7 +45,7 @@ def in_a_process(action):
 def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint_is_reported_in_a_sentence(
     shelf, monkeypatch
 ):
-    monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(preemptible, "SECONDS", 0)
     spec = a_spec(widths=(200,), epochs=4, evaluate_at=(4,))  # 130 kB of weights and velocities
 
     def fill():
@@ -93,7 +93,7 @@ def test_a_damaged_file_that_another_process_has_dealt_with_is_left_to_it(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
 def test_two_processes_on_one_store_end_with_the_same_answer(shelf, tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 2)
-    monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(preemptible, "SECONDS", 0)
     specs = [a_spec(seed=seed, epochs=40, evaluate_at=(20, 40)) for seed in range(2)]
     alone = execute.results(specs, "cpu", store.Store(tmp_path / "alone"))
     execute.results(specs[:1], "cpu", shelf)
@@ -228,7 +228,7 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
     """
     monkeypatch.setattr(execute, "BLOCK", 2)
     monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
-    monkeypatch.setattr(fleet, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(preemptible, "SECONDS", 0)
     specs = [a_spec(seed=seed, epochs=60, evaluate_at=(20, 40, 60)) for seed in range(4)]
     for name in ("first", "undisturbed"):  # the first loads libraries and takes longer
         start = time.monotonic()

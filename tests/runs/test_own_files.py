@@ -12,7 +12,7 @@ from helpers import a_spec, one_sentence
 
 from lsnc_core import custom, data, files
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import execute, fleet, key, prepare, store
+from lsnc_core.runs import execute, key, preemptible, prepare, store
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("own_outputs")
@@ -264,8 +264,8 @@ def test_a_file_that_is_edited_while_networks_train_changes_nothing_and_is_repor
     path.write_text(LOSS)
     specs = [a_spec(loss=loss.format(path)) for loss in names]
     with execute._settled("cpu"):
-        undisturbed = fleet.train(specs, data.load("digits"), CPU)
-    train, found = fleet.train, []
+        undisturbed = preemptible.train(specs, data.load("digits"), CPU)
+    train, found = preemptible.train, []
 
     def edited(specs, images, device, progress, *others):
         def edit(done):
@@ -275,7 +275,7 @@ def test_a_file_that_is_edited_while_networks_train_changes_nothing_and_is_repor
         found.append(train(specs, images, device, edit, *others))
         return found[-1]
 
-    monkeypatch.setattr(fleet, "train", edited)
+    monkeypatch.setattr(preemptible, "train", edited)
     with pytest.raises(
         UsageError, match="a file of your own was changed while networks were trained with it"
     ) as caught:

@@ -6,7 +6,7 @@ from helpers import a_spec, one_sentence
 
 from lsnc_core import custom
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import execute, fleet
+from lsnc_core.runs import execute, preemptible
 from lsnc_core.runs.probe import probe_loss
 
 GOOD = "-(y * z.log_softmax(-1)).sum(-1)"
@@ -74,7 +74,7 @@ def test_losses_of_many_kinds_are_accepted(tmp_path, body):
 def test_a_loss_that_does_not_do_is_refused_in_a_sentence_before_training(
     shelf, tmp_path, monkeypatch, body, sentence
 ):
-    monkeypatch.setattr(fleet, "train", None)
+    monkeypatch.setattr(preemptible, "train", None)
     path = write(tmp_path, body)
     with pytest.raises(UsageError, match=sentence) as caught:
         probe_loss(path, 5)

@@ -12,7 +12,7 @@ from helpers import a_spec, in_this_process, one_sentence
 
 from lsnc_core import data
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import execute, fleet, key, store
+from lsnc_core.runs import execute, key, preemptible, store
 from lsnc_core.runs.__main__ import main
 from lsnc_core.runs.spec import RunSpec
 
@@ -115,7 +115,7 @@ def test_tensors_are_trained_where_missing_and_again_where_damaged(shelf, monkey
     shelf.path(SPEC).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     again = execute.tensors(specs, "cpu", shelf)
     assert all(arrays(again[spec]) == arrays(first[spec]) for spec in specs)
-    monkeypatch.setattr(fleet, "train", None)
+    monkeypatch.setattr(preemptible, "train", None)
     assert arrays(execute.tensors([SPEC], "cpu", shelf)[SPEC]) == arrays(first[SPEC])
 
 
