@@ -88,6 +88,18 @@ def parser() -> argparse.ArgumentParser:
         help="on a GPU, give the same bits in every run; slower (one CPU machine always does)",
     )
     command.add_argument(
+        "--scheduler",
+        default="",
+        metavar="ADDRESS",
+        help="train on the workers of a Dask scheduler, such as tcp://HOST:8786",
+    )
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="train in N processes that Dask starts here, on GPUs one for each",
+    )
+    command.add_argument(
         "--data",
         metavar="DIR",
         help="folder of downloaded image sets (default: LSNC_DATA, else outputs/data)",
@@ -172,6 +184,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parameters,
         arguments.force,
         target,
+        arguments.scheduler,
+        arguments.workers,
     )
     if arguments.figure is not None:
         for path in pipeline.draw_figure(request, arguments.figure):
