@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # Seconds until a scheduler must have answered, workers have joined, been checked, and ended. A
 # worker that is still busy with an earlier request is checked with its first block.
 ANSWER_SECONDS, JOIN_SECONDS, CHECK_SECONDS, END_SECONDS = 20, 120, 180, 10
+NANNY = str(Path(__file__).with_name("nanny.py"))
 WORKER = "dask worker ADDRESS --nthreads 1 --memory-limit 0"
 
 
@@ -195,8 +197,8 @@ def _start(stack: contextlib.ExitStack, workers: int, device: str) -> str:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number]
         command = [sys.executable, "-P", "-m", "distributed.cli.dask_worker"]
         command += [cluster.scheduler_address, "--nthreads", "1", "--memory-limit", "0"]
-        command += ["--no-dashboard", "--death-timeout", "20", "--name", f"worker-{number}"]
-        processes.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
+        command += ["--no-dashboard", "--name", f"worker-{number}", "--preload-nanny", NANNY]
+        processes.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE))
     return str(cluster.scheduler_address)
 
 
@@ -211,7 +213,8 @@ def _gpus() -> list[str]:
 def _end(processes: Sequence[subprocess.Popen]) -> None:
     """End workers, and soon: what they do is not wanted any more."""
     for process in processes:
-        process.terminate()
+        if process.stdin:
+            process.stdin.close()  # see `nanny`
     end = time.monotonic() + END_SECONDS
     for process in processes:
         try:
