@@ -76,6 +76,29 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run unchanged notebooks again; stored networks are kept",
     )
+    _add_training(command)
+    command.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder of downloaded image sets (default: LSNC_DATA, else outputs/data)",
+    )
+    command.add_argument(
+        "--outputs",
+        metavar="DIR",
+        help="folder for everything generated (default: LSNC_OUTPUTS, else outputs/)",
+    )
+    command.add_argument(
+        "--record",
+        metavar="DIR",
+        help="keep the figures, tables and verdicts of this run in a folder; every report shows "
+        "the recordings in outputs/recorded/",
+    )
+    command.add_argument("--offline", action="store_true", help="never download anything")
+    return command
+
+
+def _add_training(command: argparse.ArgumentParser) -> None:
+    """The options that say where networks are trained."""
     command.add_argument(
         "--device",
         default="auto",
@@ -99,24 +122,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="train in N processes that Dask starts here, on GPUs one for each",
     )
-    command.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder of downloaded image sets (default: LSNC_DATA, else outputs/data)",
-    )
-    command.add_argument(
-        "--outputs",
-        metavar="DIR",
-        help="folder for everything generated (default: LSNC_OUTPUTS, else outputs/)",
-    )
-    command.add_argument(
-        "--record",
-        metavar="DIR",
-        help="keep the figures, tables and verdicts of this run in a folder; every report shows "
-        "the recordings in outputs/recorded/",
-    )
-    command.add_argument("--offline", action="store_true", help="never download anything")
-    return command
 
 
 def list_notebooks() -> None:

@@ -1,6 +1,7 @@
 """Blocks as tasks: any executor gives the same bits, and a task brings what it needs or refuses."""
 
 import dataclasses
+import itertools
 import multiprocessing
 import pickle
 import platform
@@ -18,7 +19,7 @@ from lsnc_core.runs import execute, products, progress, store, task
 
 pytestmark = pytest.mark.usefixtures("own_outputs")
 
-SPECS = [a_spec(seed=seed, a=a) for seed in range(2) for a in (0.4, 0.7)]
+SPECS = [a_spec(seed=seed, a=a) for seed, a in itertools.product(range(2), (0.4, 0.7))]
 SPECS += [a_spec(model="cnn", widths=(3, 4, 8), seed=seed) for seed in range(2)]
 
 
