@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lsnc_core import data, files, labels, losses, models
 from lsnc_core.images import standardise
-from lsnc_core.runs import RunSpec, execute, fleet, graphs, prepare, products
+from lsnc_core.runs import RunSpec, fleet, graphs, pool, prepare, products
 
 _barrier = None  # of the fleet's processes on a CPU
 
@@ -204,7 +204,7 @@ def _join(barrier, threads: int) -> None:
     """Make this process one of the fleet's on a CPU."""
     global _barrier
     _barrier = barrier
-    execute.keep_memory()
+    pool.keep_memory()
     torch.set_num_threads(threads)
 
 
@@ -233,11 +233,11 @@ def in_processes(
     """
     routes_on(torch.device("cpu"))  # chosen once, before all processes read the choice
     context = multiprocessing.get_context("spawn")
-    cores = execute.cores()
+    cores = pool.cores()
     processes = processes or cores
     joining = (context.Barrier(processes), cores // processes)
-    with ProcessPoolExecutor(processes, context, _join, joining) as pool:
-        members = [pool.submit(_member, spec, count, seconds, kind) for _ in range(processes)]
+    with ProcessPoolExecutor(processes, context, _join, joining) as workers:
+        members = [workers.submit(_member, spec, count, seconds, kind) for _ in range(processes)]
     errors = [member.exception() for member in members if member.exception()]
     if errors:  # a broken barrier is a consequence of another's error
         causes = [each for each in errors if not isinstance(each, threading.BrokenBarrierError)]

@@ -104,6 +104,18 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="on a GPU, give the same bits in every run; slower (one CPU machine always does)",
     )
+    command.add_argument(
+        "--scheduler",
+        default="",
+        metavar="ADDRESS",
+        help="train on the workers of a Dask scheduler, such as tcp://HOST:8786",
+    )
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="train in N processes that Dask starts here, on GPUs one for each",
+    )
     shares = command.add_mutually_exclusive_group()
     shares.add_argument(
         "--shard",
@@ -234,6 +246,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parameters,
         arguments.force,
         target,
+        arguments.scheduler,
+        arguments.workers,
     )
     if arguments.plan:
         pipeline.print_plan(request)

@@ -11,7 +11,7 @@ class UsageError(ValueError):
     """
 
 
-def needs_companion(what: str, *packages: str) -> None:
+def needs_companion(what: str, *packages: str, extra: str = "companion") -> None:
     """Refuse in one sentence what needs the extra `companion` where that is not installed.
 
     It stands before the imports of these packages, so that no traceback ends in one of them.
@@ -19,6 +19,7 @@ def needs_companion(what: str, *packages: str) -> None:
     Args:
         what: the subject of the sentence, e.g. "the image set digits".
         packages: names under which packages of the extra are imported, e.g. "sklearn".
+        extra: another one, where these packages come with that.
 
     Raises:
         UsageError: if one of the packages is not installed.
@@ -26,6 +27,6 @@ def needs_companion(what: str, *packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise UsageError(
-                f"{what} needs {package}, which comes with the extra `companion`: "
-                "pip install 'lsnc-core[companion]'."
+                f"{what} needs {package}, which comes with the extra `{extra}`: "
+                f"pip install 'lsnc-core[{extra}]'."
             )

@@ -82,10 +82,10 @@ def run_jobs(*arguments):
         return run()
 
 
-def in_this_process(todo, missing, store, routes, progress):
+def in_this_process(tasks, store, progress):
     """Stands for `execute._train_in_processes`: one block after the other, here."""
-    for block in todo:
-        execute._train_block(block, missing, "cpu", store, routes, progress.advance)
+    for task in tasks:
+        execute._keep(task, execute.carry_out(task, progress.advance), store)
 
 
 # sizes of the parts of image sets that tests make

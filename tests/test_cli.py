@@ -3,6 +3,7 @@ bad request ends.
 """
 
 import csv
+import importlib.util
 import itertools
 import json
 import math
@@ -22,6 +23,7 @@ from conftest import ROOT, report_environment
 
 from lsnc_core import claims, cli, files, papers, profiles
 from lsnc_core.data_sources import SOURCES
+from lsnc_core.errors import UsageError
 from lsnc_core.report import catalog, executed, record
 from lsnc_core.runs import Store
 from lsnc_core.show import cards_in
@@ -496,6 +498,11 @@ MISTAKES = {
     "device by -p": (["-p", "device=cpu"], ["--device"]),
     "unknown data set": (["-p", "data_set=minst"], ["'minst'", "mnist-subset"]),
     "unknown device": (["--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
+    "no workers": (["--workers", "0"], ["--workers", "at least 1", "got 0"]),
+    "workers here and there": (
+        ["--workers", "2", "--scheduler", "tcp://host:8786"],
+        ["--workers", "--scheduler"],
+    ),
     "no data folder": (["--data", "/nowhere/data"], ["/nowhere/data", "--data"]),
 }
 
@@ -509,6 +516,41 @@ def test_a_mistake_is_named_in_one_sentence(command, tmp_path, arguments, words)
         words=words,
     )
     assert not (tmp_path / "outputs").exists()
+
+
+WORKERS = {
+    ("--workers", "2"): ("", 2, "cpu"),
+    # the workers of a scheduler say what they train on
+    ("--scheduler", "tcp://host:8786"): ("tcp://host:8786", 0, "auto"),
+}
+
+
+@pytest.mark.parametrize("arguments", WORKERS)
+def test_workers_are_asked_for_what_is_missing(command, monkeypatch, arguments):
+    asked = []
+
+    def connect(*given):
+        asked.append(given)
+        raise UsageError("no worker.")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("lsnc_core.runs.cluster.connect", connect)
+    monkeypatch.setattr("lsnc_core.runs.results", lambda *arguments: pytest.fail("it trained"))
+    page = ["--profile", "smoke", "--only", "chen_2_landscape"]
+    refused(command, *page, *arguments, words=["no worker"])
+    ((*where, specs, _),) = asked
+    assert tuple(where) == WORKERS[arguments] and set(specs) == set(SMOKE["chen_2_landscape"])
+
+
+def test_workers_need_an_extra(command, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "distributed" else find(name, *rest),
+    )
+    words = ["needs distributed", "the extra `cluster`: pip install 'lsnc-core[cluster]'"]
+    refused(command, "--profile", "smoke", "--workers", "2", words=words)
 
 
 def test_cuda_without_cuda(command, monkeypatch):

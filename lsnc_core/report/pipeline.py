@@ -1,8 +1,9 @@
 """From a request to the report: plan, train, execute, build, sum up."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from lsnc_core.runs import shards
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lsnc_core.runs.cluster import Cluster
 
 # what the run, the notebooks and the report import of the extra `companion`
 NEEDED = ("papermill", "nbconvert", "jinja2", "mathjax", "ipykernel", "ipywidgets", "pyarrow")
@@ -32,6 +35,9 @@ class Request:
         settings: by notebook name, all its parameters with their values.
         force: run unchanged notebooks too.
         target: the folder of the recording to write, or None.
+        scheduler: the address of a Dask scheduler whose workers train, or "".
+        workers: how many processes to start that train by Dask, or None.
+        worker_device: where they train, "auto", "cpu" or "cuda".
     """
 
     entries: Sequence[papers.Entry]
@@ -42,6 +48,9 @@ class Request:
     settings: dict[str, parameters.Values]
     force: bool
     target: Path | None
+    scheduler: str
+    workers: int | None
+    worker_device: str
 
     @property
     def folder(self) -> Path:
@@ -77,6 +86,8 @@ def resolve(
     given: Sequence[str],
     force: bool,
     target: Path | None,
+    scheduler: str = "",
+    workers: int | None = None,
 ) -> Request:
     """Check a request and fill in what it leaves open.
 
@@ -93,6 +104,7 @@ def resolve(
     needs_companion("the companion", *NEEDED)
     if target:
         record.check_name(target)
+    _check_workers(scheduler, workers)
     chosen = runs.choose_device(device)
     profile, reason = profiles.resolve(profile, device)
     defaults = {entry.name: parameters.defaults(source_of(entry.name)) for entry in entries}
@@ -101,7 +113,31 @@ def resolve(
         for name, value in (("profile", profile), ("device", chosen)):
             if name in values:
                 values[name] = value
-    return Request(entries, profile, chosen, reason, given, settings, force, target)
+    # the GPUs of a scheduler's workers need not be here
+    worker_device = device if scheduler else chosen
+    return Request(
+        entries,
+        profile,
+        chosen,
+        reason,
+        given,
+        settings,
+        force,
+        target,
+        scheduler,
+        workers,
+        worker_device,
+    )
+
+
+def _check_workers(scheduler: str, workers: int | None) -> None:
+    """Refuse workers that cannot be. Raises: UsageError."""
+    if scheduler and workers is not None:
+        raise UsageError("--workers starts processes here, so it does not go with --scheduler.")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers must be at least 1, got {workers}.")
+    if scheduler or workers:
+        needs_companion("training on a cluster", "dask", "distributed", extra="cluster")
 
 
 def source_of(name: str) -> Path:
@@ -235,16 +271,34 @@ def print_plan(request: Request) -> None:
 
 
 def train(request: Request, planned: dict[str, list[runs.RunSpec]]) -> Networks:
-    """Train the union of all planned networks that the store lacks, once, over all cores."""
+    """Train the union of all planned networks that the store lacks, once, over all workers."""
     start, store = time.perf_counter(), runs.Store()
     union = union_of(planned)
     stored = {spec for spec in union if store.path(spec).exists()}
-    table = runs.results(union, request.device, store)
+    with _cluster(request, [spec for spec in union if spec not in stored], store) as cluster:
+        device = cluster.device if cluster else request.device
+        table = runs.results(union, device, store, cluster)
     if union:
         counts = f"{len(union) - len(stored)} trained, {len(stored)} from the store"
         print(f"networks: {counts}, {time.perf_counter() - start:.0f} s", flush=True)
     last = table[table.epoch == table.epochs] if len(table) else table
     return Networks(planned, stored, last)
+
+
+@contextlib.contextmanager
+def _cluster(
+    request: Request, missing: list[runs.RunSpec], store: runs.Store
+) -> Iterator["Cluster | None"]:
+    """What trains the missing specs if it was asked for, else None. Raises: UsageError."""
+    if not missing or not (request.scheduler or request.workers):
+        yield None
+        return
+    from lsnc_core.runs import cluster
+
+    with cluster.connect(
+        request.scheduler, request.workers or 0, request.worker_device, missing, store
+    ) as connected:
+        yield connected
 
 
 def jobs_of(request: Request, planned: dict[str, list[runs.RunSpec]]) -> list[schedule.Job]:

@@ -189,8 +189,8 @@ def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]
 
 
 def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[dict]:
-    """What a notebook's page shows of each recording that has it: `where`, `versions`, `folder` (its
-    name), `runs` (the address of its list of networks) and `html`, its figures and verdicts.
+    """What a notebook's page shows of each recording that has it: `where`, `versions`, `folder`
+    (its name), `runs` (the address of its list of networks) and `html`, its figures and verdicts.
 
     The pictures that it shows are copied into the report. The tables behind them stay in the
     project, or a tenth of the report would be tables that few open.

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from lsnc_core import files
 from lsnc_core.data_sources import source_of
 from lsnc_core.runs import cost
-from lsnc_core.runs.execute import block_size, blocks, settled
+from lsnc_core.runs.execute import block_size, blocks
 from lsnc_core.runs.shards import spread
 from lsnc_core.runs.spec import RunSpec
+from lsnc_core.runs.task import settled
 
 if TYPE_CHECKING:
     import pandas as pd

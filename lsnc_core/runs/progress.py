@@ -1,5 +1,8 @@
-"""A progress bar for training, whose remaining time counts what this start has done."""
+"""A progress bar for training, whose remaining time counts what this start has done; and a watch
+that notices when training goes on no more.
+"""
 
+import time
 from types import TracebackType
 
 
@@ -51,3 +54,45 @@ class Progress:
     def finish(self) -> None:
         """Fill the bar."""
         self.bar.update(self.bar.total - self.bar.n)
+
+
+# So long may training processes start, read images and measure without a report.
+QUIET_SECONDS = 900
+# Where nothing has finished yet, no process is slower, in operations per second by device; later
+# none is that many times slower than the slowest so far.
+LEAST_SPEED = {"cpu": 1e8, "cuda": 1e10}
+TIMES_SLOWER = 20
+
+
+class Watch:
+    """Notices that nothing was reported for longer than the largest piece of work can take.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, device: str):
+        self.least_speed, self.measured = LEAST_SPEED[device], False
+        self.heard = time.monotonic()
+
+    def hear(self) -> None:
+        """Note that something was reported."""
+        self.heard = time.monotonic()
+
+    def measure(self, work: int, seconds: float) -> None:
+        """Note how long one process took for some operations."""
+        speed = work / max(seconds, 1e-3) / TIMES_SLOWER
+        self.least_speed = min(speed, self.least_speed) if self.measured else speed
+        self.measured = True
+
+    def quiet_seconds(self) -> float:
+        """How long nothing was reported."""
+        return time.monotonic() - self.heard
+
+    def waits_in_vain(self, piece: int) -> bool:
+        """Whether nothing was reported for too long.
+
+        Args:
+            piece: operations of the largest piece of work that is reported at once.
+        """
+        return self.quiet_seconds() > QUIET_SECONDS + piece / self.least_speed

@@ -8,7 +8,7 @@ import torch
 from helpers import a_spec, in_this_process, numbers, one_sentence
 
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import cost, execute, preemptible, store
+from lsnc_core.runs import cost, execute, preemptible, store, task
 from lsnc_core.runs.spec import RunSpec
 
 SPEC = a_spec()
@@ -154,7 +154,7 @@ def test_training_leaves_torch_as_it_was(shelf, monkeypatch):
     )
     monkeypatch.setenv("LSNC_DETERMINISTIC", "1")
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with execute.settled("cuda"):
+    with task.settled("cuda"):
         within = (
             torch.get_num_threads(),
             torch.backends.cudnn.allow_tf32,

@@ -12,7 +12,7 @@ from helpers import a_spec, in_this_process, one_sentence
 
 from lsnc_core import data, label_files
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import execute, key, prepare, store
+from lsnc_core.runs import execute, key, prepare, store, task
 
 pytestmark = pytest.mark.usefixtures("own_outputs")
 K, N = 10, 1200
@@ -136,8 +136,8 @@ def test_a_file_that_changes_while_networks_train_keeps_nothing(shelf, human, mo
         np.savez(label_files.split(name)[0], human=changed)
         return trained(*arguments)
 
-    trained = execute._train_together
-    monkeypatch.setattr(execute, "_train_together", change)
+    trained = task._train_together
+    monkeypatch.setattr(task, "_train_together", change)
     with pytest.raises(UsageError, match="was changed while networks were trained"):
         execute.results([from_file(name)], "cpu", shelf)
     assert not list(shelf.folder.glob("*.parquet"))

@@ -180,18 +180,17 @@ def session(leader):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
 def test_training_processes_end_when_their_parent_is_killed(tmp_path):
     script = """
-    import multiprocessing, time
-    from concurrent.futures import ProcessPoolExecutor
-    from lsnc_core.runs import execute
+    import time
+    from lsnc_core.runs.pool import LocalPool
+
+    def sleep(seconds, report):
+        time.sleep(seconds)
 
     if __name__ == "__main__":
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(
-            2, context, initializer=execute._start_worker, initargs=(context.Queue(),)
-        )
-        futures = [pool.submit(time.sleep, 0.01) for _ in range(2)]
+        pool = LocalPool(2)
+        futures = [pool.submit(sleep, 0.01) for _ in range(2)]
         [future.result() for future in futures]
-        futures = [pool.submit(time.sleep, 60) for _ in range(2)]
+        futures = [pool.submit(sleep, 60) for _ in range(2)]
         print("ready", flush=True)
         time.sleep(60)
     """

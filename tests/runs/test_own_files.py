@@ -12,7 +12,7 @@ from helpers import a_spec, one_sentence
 
 from lsnc_core import custom, data, files
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import execute, key, preemptible, prepare, store
+from lsnc_core.runs import execute, key, preemptible, prepare, store, task
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("own_outputs")
@@ -263,7 +263,7 @@ def test_a_file_that_is_edited_while_networks_train_changes_nothing_and_is_repor
     path = tmp_path / "my_loss.py"
     path.write_text(LOSS)
     specs = [a_spec(loss=loss.format(path)) for loss in names]
-    with execute._settled("cpu"):
+    with task.settled("cpu"):
         undisturbed = preemptible.train(specs, data.load("digits"), CPU)
     train, found = preemptible.train, []
 
