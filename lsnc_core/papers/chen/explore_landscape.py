@@ -381,9 +381,9 @@ def _height() -> "altair.Y":
     """The axis of the chosen quantity; its name is the panel's title."""
     import altair as alt
 
-    ends = {"domainMin": alt.ExprRef("shown.low"), "domainMax": alt.ExprRef("shown.high")}
+    ends = [alt.ExprRef("shown.low"), alt.ExprRef("shown.high")]
     axis = alt.Axis(labelExpr=TICK.format("datum.value"), tickCount=5)
-    scale = alt.Scale(**ends, nice=False, zero=False)
+    scale = alt.Scale(domain=ends, nice=False, zero=False)
     return alt.Y("drawn:Q", title=None, scale=scale, axis=axis)
 
 

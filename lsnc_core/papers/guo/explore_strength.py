@@ -210,14 +210,14 @@ VALUE = "data('strengths')[({0} * epochs.length + at_epoch) * quantities.length 
 
 
 def _read_out() -> str:
-    """An expression: the chosen strength against cross-entropy in a sentence."""
+    """An expression: the chosen strength against cross-entropy (CE) in a sentence."""
     parts = []
     for column, label in (("test_error", "test error"), ("nc1", "NC1"), ("ece", "ECE")):
         pair = []
         for place in ("at_delta", "0"):
             value = VALUE.format(place, list(QUANTITIES).index(column))
             pair.append(f"(isValid({value}) ? format({value}, '.3~g') : 'not kept')")
-        parts.append(f"'{label} ' + {pair[0]} + ' (cross-entropy ' + {pair[1]} + ')'")
+        parts.append(f"'{label} ' + {pair[0]} + ' (CE ' + {pair[1]} + ')'")
     return "'δ = ' + strengths[at_delta] + ', epoch ' + epochs[at_epoch] + ': ' + " + (
         " + ', ' + ".join(parts)
     )
@@ -267,21 +267,35 @@ def _colour(strengths: Sequence[float]) -> "altair.Color":
 
 
 def _height(rows: "pd.DataFrame", column: str) -> dict[str, Any]:
-    """The y axis of one quantity, the same for all strengths and epochs: settings of its scale.
+    """The y axis of one quantity, the same for all strengths and epochs: settings of a channel.
 
     The first quarter of the measured epochs does not count: it would leave no room for the rest.
     """
+    import altair as alt
+
     epochs = sorted(set(rows.epoch))
     late = rows[rows.epoch >= epochs[len(epochs) // 4]]
-    top = float(np.nanmax(late[["mean", "high"]].to_numpy(), initial=0)) or 1.0
+    kind, ends = "linear", [0.0, 1.1 * np.nanmax(late[["mean", "high"]], initial=1e-3)]
     if column in LOGARITHMIC:
-        low = float(np.nanmin(rows[["mean", "low"]].to_numpy()))
-        return {"type": "log", "domain": [low, float(rows["mean"].max())], "nice": False}
-    return {"domain": [0, 1.1 * top], "nice": False}
+        kind, ends = "log", [np.nanmin(rows[["mean", "low"]]), rows["mean"].max()]
+    scale = alt.Scale(type=kind, domain=[float(end) for end in ends], nice=False)
+    return {"title": None, "scale": scale, "axis": _axis(column, ends)}
 
 
-def _axis(column: str) -> dict[str, Any]:
-    return {"format": ".2~g", "tickCount": 3 if column in LOGARITHMIC else 5}
+def _axis(column: str, ends: Sequence[float]) -> "altair.Axis":
+    """The ticks of a quantity whose scale has these ends; three or more on a logarithmic one."""
+    import altair as alt
+
+    if column not in LOGARITHMIC:
+        return alt.Axis(format=".2~g", tickCount=5)
+    powers = 10.0 ** np.arange(np.floor(np.log10(ends[0])), np.ceil(np.log10(ends[1])) + 1)
+    ticks: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        every = np.outer(powers, digits).ravel().round(12)
+        ticks = every[(every >= ends[0]) & (every <= ends[1])].tolist()
+        if len(ticks) >= 3:
+            break
+    return alt.Axis(format=".2~g", values=ticks)
 
 
 def _draw_over_epochs(
@@ -297,8 +311,7 @@ def _draw_over_epochs(
         x=alt.X("epoch:Q", title="epoch", scale=scale, axis=axis),
         color=_colour(rows.delta.unique().tolist()),
     )
-    scale = alt.Scale(**_height(rows, column))
-    height = {"title": None, "scale": scale, "axis": alt.Axis(**_axis(column))}
+    height = _height(rows, column)
     drawn = alt.Y("mean:Q", **height)
     band = pair.mark_area(opacity=BAND, clip=True).encode(y=alt.Y("low:Q", **height), y2="high:Q")
     line = pair.mark_line(clip=True, point=column == "ece").encode(y=drawn)
@@ -330,8 +343,7 @@ def _draw_over_strengths(
             axis=alt.Axis(format="~g"),
         ),
     )
-    scale = alt.Scale(**_height(rows, column))
-    height = {"title": None, "scale": scale, "axis": alt.Axis(**_axis(column))}
+    height = _height(rows, column)
     drawn = alt.Y("mean:Q", **height)
     plain = alt.value(style.strength(0))
     level = start.transform_filter(f"{NOW} && datum.delta === 0").mark_rule(clip=True)
