@@ -281,6 +281,7 @@ def test_strength_epoch_and_classes_move_the_plane_by_keyboard(show):
     page = watched.page
     first, second = planes.names
     assert check_plane(page, planes, first, 0.0, 7) == 12
+    assert "4 images a class" in reading(page)
     press(page, "strength", "ArrowRight")
     assert check_plane(page, planes, first, 0.05, 7) == 0
     assert "not stored" in reading(page)

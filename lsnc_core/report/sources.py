@@ -317,6 +317,16 @@ SOURCES = (
         arxiv="2403.14715",
     ),
     Source(
+        "Müller et al. 2019",
+        "Müller, Kornblith, Hinton",
+        2019,
+        "Penultimate features in the plane through three templates.",
+        ("papers.guo.templates", "notebooks.guo_3_calibration"),
+        title="When Does Label Smoothing Help?",
+        venue="NeurIPS 2019",
+        arxiv="1906.02629",
+    ),
+    Source(
         "Hendrycks and Gimpel 2017",
         "Hendrycks, Gimpel",
         2017,

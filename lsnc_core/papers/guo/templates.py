@@ -306,7 +306,8 @@ def _number(table: "pd.DataFrame", keys: Mapping[str, list]) -> "pd.DataFrame":
 def _readings(planes: Planes, keys: Mapping[str, list]) -> str:
     """The numbers of each plane in words, as a nested array by classes, strength and epoch."""
     rows = planes.frames.set_index(["classes", "delta", "epoch", "part"]).sort_index()
-    shown = set(zip(planes.images.classes, planes.images.delta, planes.images.epoch, strict=True))
+    counts = planes.images.assign(count=planes.images.x.map(len))
+    counts = counts.groupby(["classes", "delta", "epoch"])["count"].max().to_dict()
 
     def describe(*place: object) -> str:
         texts = []
@@ -320,7 +321,8 @@ def _readings(planes: Planes, keys: Mapping[str, list]) -> str:
             # of three classes none is another
             words = [f"{what} {value:.2f}" for what, value in numbers.items() if value == value]
             texts.append(f"{name.capitalize()}: {', '.join(words) or 'one point'}")
-        images = f"{SHOWN} images a class" if place in shown else "single images are not stored"
+        count = counts.get(place, 0)
+        images = f"{count} images a class" if count else "single images are not stored"
         return f"{'. '.join(texts)} ({images})."
 
     nested = []
