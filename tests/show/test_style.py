@@ -110,7 +110,7 @@ def own_looks(tree):
             given = list(zip(keys, node.values, strict=True))
         values = [value for name, value in given if name in LOOKS]
         # names of methods, columns and parts of a look are no colours
-        known = {*style.METHODS, "color", "mfc", "test_beta"}
+        known = {*style.METHODS, "color", "mfc", "test_beta", "independent", "shared"}
         yield from (text for text in literals(*values) if text not in known)
 
 

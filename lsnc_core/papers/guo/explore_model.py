@@ -25,8 +25,8 @@ SIZES = {
 MINIMISER = {
     "effective_H": "lambda_H*(one_sign ? K/(K-1) : 1)",
     "eps": "sqrt(n*lambda_W*effective_H)",
-    "c": "delta + K*eps",
-    "margin": "c < 1 ? log(K/c - K + 1) : 0",
+    "total": "delta + K*eps",
+    "margin": "total < 1 ? log(K/total - K + 1) : 0",
     "ratio": "sqrt(n*effective_H/lambda_W)",
     "W_norm": "sqrt(margin*ratio*(K-1)/K)",
     "h_norm": "sqrt(margin/ratio*(K-1)/K)",
@@ -58,17 +58,17 @@ DEFINITIONS = {
 }
 SETTING = (
     "'With n = ' + n + ' samples per class, λ_W = ' + format(lambda_W, '.1e') + ' and λ_H = '"
-    " + format(lambda_H, '.1e') + ', δ + Kε = ' + format(c, '.3f')"
+    " + format(lambda_H, '.1e') + ', δ + Kε = ' + format(total, '.3f')"
 )
 AT_ZERO = " ≥ 1: the minimiser is zero."
 MINIMISER_READING = (
-    f"{SETTING} + (c < 1 ? '. Margin ' + format(margin, '.3f') + ', norm of wₖ '"
+    f"{SETTING} + (total < 1 ? '. Margin ' + format(margin, '.3f') + ', norm of wₖ '"
     " + format(W_norm, '.3f') + ', of hₖ − h_G ' + format(h_norm, '.3f') + '; softmax of the"
     " own class ' + format(p_on, '.4f') + ', of each other ' + format(p_off, '.2e') + '.'"
     f" : '{AT_ZERO}')"
 )
 CONDITION_READING = (
-    f"{SETTING} + (c < 1 ? '. Condition numbers: D1 ' + format(D1, '.2f') + ', D3 '"
+    f"{SETTING} + (total < 1 ? '. Condition numbers: D1 ' + format(D1, '.2f') + ', D3 '"
     " + format(D3, '.2f') + ', D4 ' + format(D4, '.2f') + '. NC1 contracts at '"
     f" + format(rate, '.2f') + ' times λ_H.' : '{AT_ZERO}')"
 )
@@ -174,7 +174,9 @@ def _curves(names: dict[str, str], title: str, log: bool) -> "altair.LayerChart"
             continue
         chart = chart.transform_calculate(**{name: of_row(expression, rows)})
         rows.append(name)
-    chart = chart.transform_filter("datum.c < 1").transform_fold(list(names), as_=["key", "value"])
+    chart = chart.transform_filter("datum.total < 1").transform_fold(
+        list(names), as_=["key", "value"]
+    )
     labels = "{" + ", ".join(f"{key}: '{label}'" for key, label in names.items()) + "}"
     chart = chart.transform_calculate(curve=f"{labels}[datum.key]")
     scale = alt.Scale(type="log", domainMin=1) if log else alt.Scale(domainMin=0)
@@ -228,7 +230,7 @@ def _spectrum() -> "altair.Chart":
         choices[kind] = f"[{listed}][datum.number]"
     rows = [{"number": number, "space": name} for number, name in enumerate(names)]
     chart = alt.Chart(alt.InlineData(values=rows)).transform_calculate(**choices)
-    chart = chart.transform_filter("c < 1 && datum.count > 0")
+    chart = chart.transform_filter("total < 1 && datum.count > 0")
     size = alt.Size("count:Q", scale=alt.Scale(type="log", range=[40, 300]), legend=None)
     chart = chart.mark_point(filled=True, opacity=1, color=style.METHODS["LS"]).encode(
         alt.X("value:Q", title="eigenvalue in W (λ_W)", scale=alt.Scale(type="log", domainMin=0.9)),
