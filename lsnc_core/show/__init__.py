@@ -13,6 +13,7 @@ from lsnc_core.show.figure import (
     svg_image,
     svg_text,
 )
+from lsnc_core.show.live import Live
 from lsnc_core.show.tables import (
     CLASSES,
     SIGNS,
@@ -39,6 +40,7 @@ __all__ = [
     "Figure",
     "FigureCard",
     "Link",
+    "Live",
     "Table",
     "Verdicts",
     "badge",

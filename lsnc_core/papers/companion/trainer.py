@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lsnc_core.errors import UsageError
 from lsnc_core.show import style
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -26,7 +27,7 @@ PERCENT = 100  # label noise moves in whole percent
 # what the sliders offer, each with its name for readers and the value it starts at
 CONTROLS: dict[str, tuple[str, tuple[float, ...], float]] = {
     "delta": ("smoothing strength δ of LS", tuple(n / 20 for n in range(19)), 0.1),
-    "noise": ("label noise (share of labels moved)", tuple(n / 20 for n in range(13)), 0.0),
+    "noise": ("share of wrong labels", tuple(n / 20 for n in range(13)), 0.0),
     "lr": ("learning rate", (0.005, 0.01, 0.02, 0.05, 0.1, 0.2), 0.05),
     "decay": ("weight decay", (0.0, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2), 5e-4),
 }
@@ -50,7 +51,8 @@ def setup() -> dict[str, Any]:
         0..99, a label stays while its draw is below the percentage of clean labels, as in
         `labels.corrupt`; mean, deviation: of the training pixels in 0..255; weights: the numbers of
         W and b of each layer; batch, momentum, epochs, seed (of the batch order), widths, controls,
-        settings: as the constants above; colours of the classes, and of the axes.
+        settings: as the constants above; colours of the classes; ink and soft,
+        of digits and axes.
 
     Raises:
         UsageError: without the extra `companion`.
@@ -79,6 +81,7 @@ def setup() -> dict[str, Any]:
         "controls": {name: values for name, (_, values, _) in CONTROLS.items()},
         "settings": {name: start for name, (_, _, start) in CONTROLS.items()},
         "colours": style.CLASS_COLOURS,
+        "ink": style.INK,
         "soft": "#c8d0d8",
     }
 
@@ -113,12 +116,22 @@ def _weights() -> list[list[float]]:
 class Trainer:
     """The trainer as an output of a notebook: it runs in JupyterLab and on the report's page.
 
+    Args:
+        strength: the smoothing strength delta to start with.
+
     Raises:
-        UsageError: as `setup`.
+        UsageError: for a strength that the slider does not offer; as `setup`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strength: float = CONTROLS["delta"][2]) -> None:
+        offered = CONTROLS["delta"][1]
+        if strength not in offered:
+            raise UsageError(
+                f"the strength must be one that the slider offers: {', '.join(map(str, offered))}; "
+                f"got {strength!r}."
+            )
         self.setup = setup()
+        self.setup["settings"]["delta"] = strength
 
     def _repr_mimebundle_(
         self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
@@ -128,7 +141,7 @@ class Trainer:
             title=html.escape(TITLE, quote=True),
             ce=style.METHODS["CE"],
             ls=style.METHODS["LS"],
-            settings="".join(map(_slider, CONTROLS)),
+            settings="".join(map(_slider, self.setup["settings"].items())),
             features="".join(map(_pane, METHODS)),
             charts="".join(map(_chart, METRICS)),
             setup=json.dumps(self.setup, separators=(",", ":")),
@@ -137,8 +150,9 @@ class Trainer:
         return {"text/plain": TITLE, "text/html": page}
 
 
-def _slider(name: str) -> str:
-    title, values, start = CONTROLS[name]
+def _slider(setting: tuple[str, float]) -> str:
+    name, start = setting
+    title, values, _ = CONTROLS[name]
     return (
         f'<label><span>{title}</span><input type="range" name="{name}" min="0" '
         f'max="{len(values) - 1}" value="{values.index(start)}" aria-valuetext="{start:g}">'

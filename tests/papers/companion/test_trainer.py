@@ -52,6 +52,7 @@ def open_page(browser, shown, tmp_path):
         html = bundle(shown)["text/html"] * copies
         path.write_text(PAGE.substitute(copies=html), encoding="utf-8")
         context = browser.new_context(offline=True, **settings)
+        context.set_default_timeout(90_000)  # the machine may be busy
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -106,7 +107,7 @@ def train_here(setup, orders, settings, dtype):
     return curves
 
 
-# --------------------------------------------------------------------------------- what it starts from
+# ------------------------------------------------------------ what it starts from
 
 
 def test_the_page_has_the_image_set_and_its_start(shown):
@@ -148,7 +149,7 @@ def test_the_program_is_short_and_plain():
     assert "import" not in text.replace("important", "") and "http" not in text
 
 
-# --------------------------------------------------------------------------------- what it computes
+# ------------------------------------------------------------ what it computes
 
 
 @needs_chromium
@@ -218,21 +219,19 @@ def test_the_page_measures_as_the_package_does(open_page):
 
 
 @needs_chromium
-def test_thirty_epochs_take_seconds(open_page):
-    seconds = open_page().evaluate(
-        """() => Math.min(...[1, 2].map(() => {
-            const { trainer } = document.querySelector('.lsnc-trainer');
-            trainer.reset();
-            const start = performance.now();
-            trainer.train(30);
-            return (performance.now() - start) / 1000;
-        }))"""
-    )
-    print(f"30 epochs take {seconds:.2f} s")
-    assert seconds < 5
+def test_thirty_epochs_take_seconds(open_page, browser):
+    page, session = open_page(), browser.new_browser_cdp_session()
+
+    def processor_seconds():  # unlike the clock's they do not depend on what else is running
+        found = session.send("SystemInfo.getProcessInfo")["processInfo"]
+        return sum(one["cpuTime"] for one in found)
+
+    before = processor_seconds()
+    page.evaluate("document.querySelector('.lsnc-trainer').trainer.train(30)")
+    assert 0.01 < processor_seconds() - before < 5
 
 
-# --------------------------------------------------------------------------------- how it is used
+# ------------------------------------------------------------ how it is used
 
 
 @needs_chromium

@@ -305,11 +305,10 @@
     }
     const means = classMeans(features, labels, count, setup.colours.length);
     Object.assign(pen, { font: "bold 15px sans-serif", textAlign: "center", lineWidth: 4 });
-    Object.assign(pen, { textBaseline: "middle", strokeStyle: "white" });
-    setup.colours.forEach((colour, k) => {
+    Object.assign(pen, { textBaseline: "middle", strokeStyle: "white", fillStyle: setup.ink });
+    setup.colours.forEach((_, k) => {
       const [x, y] = place(means[2 * k], means[2 * k + 1]);
       pen.strokeText(k, x, y);
-      pen.fillStyle = colour;
       pen.fillText(k, x, y);
     });
     return furthest;
