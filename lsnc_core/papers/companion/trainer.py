@@ -107,10 +107,8 @@ def _weights() -> list[list[float]]:
     features = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, width))
     network = models.Network(features, nn.Linear(width, classes))
     models.initialise(network, labels.generator(SEED, "weights"))
-    return [
-        [round(number, 6) for number in parameter.flatten().tolist()]
-        for parameter in network.parameters()
-    ]
+    flat = [parameter.detach().flatten().double() for parameter in network.parameters()]
+    return [numbers.round(decimals=6).tolist() for numbers in flat]
 
 
 class Trainer:

@@ -97,16 +97,20 @@ def test_the_browser_shows_the_group_and_the_epoch_that_are_chosen():
     assert shown[0] == f"{alone[alone.epoch == 1]['train loss'].item():.4g}"
 
 
+def values_of(control):
+    return [value for _, value in control.options]
+
+
 def test_each_control_of_the_browser_offers_what_those_above_it_leave():
     live = explorer.StoreBrowser("smoke")
-    offered = {name: [one[1] for one in it.options] for name, it in live.controls.items()}
+    offered = {name: values_of(control) for name, control in live.controls.items()}
     assert offered["delta"] == [0.0, 0.2] and offered["noise"] == [0.0, 0.2]
     assert offered["loss"] == ["ce", "focal"] and len(offered["recipe"]) == 2
     live.controls["recipe"].value = offered["recipe"][1]
-    assert [one[1] for one in live.controls["loss"].options] == ["ce"]
+    assert values_of(live.controls["loss"]) == ["ce"]
     live.controls["recipe"].value = offered["recipe"][0]
     live.controls["loss"].value = "focal"
-    assert [one[1] for one in live.controls["delta"].options] == [0.0]
+    assert values_of(live.controls["delta"]) == [0.0]
 
 
 def test_without_a_kernel_the_browser_leaves_a_table():
