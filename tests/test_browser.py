@@ -503,7 +503,7 @@ def test_the_explorer_is_live_in_jupyterlab_and_readable_when_opened_again(
     page.wait_for_function("() => document.querySelector('.lsnc-trainer').trainer.epoch >= 1")
     page.locator(".lsnc-trainer .play").click()
 
-    widgets = page.locator(".jp-OutputArea-output.jupyter-widgets")
+    widgets = page.locator(".jp-OutputArea-output > .widget-vbox")
     expect(widgets).to_have_count(2)
     expect(page.locator(".lsnc-without-kernel").first).to_be_hidden()
     handle = widgets.last.locator(".noUi-handle").first  # the strength

@@ -17,7 +17,7 @@ from lsnc_core.errors import UsageError, needs_companion
 from lsnc_core.papers import stored
 from lsnc_core.papers.chen.networks import plan_landscape
 from lsnc_core.papers.companion.trainer import Trainer
-from lsnc_core.papers.guo.networks import plan_strengths
+from lsnc_core.papers.guo.networks import loss_label, plan_strengths
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.zhou.networks import collapse_runs
 from lsnc_core.runs.spec import RunSpec
@@ -180,7 +180,7 @@ def compare_strengths(groups: Mapping[Group, Sequence[RunSpec]]) -> Table:
     for group, specs in groups.items():
         if group.data == next(iter(groups)).data and not group.noise:
             means = measure_networks(specs, last=True)[list(METRICS)].mean()
-            name = f"{LOSSES.get(group.loss, group.loss)}, δ = {group.delta:g}"
+            name = loss_label(group.loss, group.delta)
             rows.append([name, group.recipe, *map(_number, means)])
     return Table(["loss", "networks", *METRICS], rows)
 
@@ -274,17 +274,21 @@ class TrainNow(Live):
     A new seed draws weights, label noise and order. The network is not stored. Training runs in a
     thread of its own and stops after the epoch in which the button is pressed.
 
+    Args:
+        profile: whose stored networks to start with, smoke's on digits or else quick's.
+
     Raises:
         UsageError: without the extra `companion`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, profile: str = "quick") -> None:
         needs_companion("the explorer", "ipywidgets")
         import ipywidgets as widgets
 
         look = {"style": {"description_width": "7em"}, "layout": {"width": "min(100%, 40em)"}}
         titles = [(source_of(name).title, name) for name in EMBEDDED]
         self.data = widgets.Dropdown(options=titles, description="image set", **look)
+        self.data.value = "digits" if profile == EMBEDDED["digits"] else "mnist-subset"
         self.noise = widgets.SelectionSlider(options=[0], description="label noise", **look)
         self.strength = widgets.SelectionSlider(options=[0], description="strength δ", **look)
         self.start = widgets.Button(description="Train", button_style="primary")
@@ -380,11 +384,12 @@ class TrainNow(Live):
         now = {row["epoch"]: row for row in trained}
         means = self.reference.groupby("epoch")[list(shown)].mean()
         rows = []
-        for epoch in self.spec.evaluate_at:
+        for epoch in sorted({*now, *means.index}):
             here = [_number(now[epoch][one]) if epoch in now else "" for one in shown]
             there = [""] * len(shown)
             if epoch in means.index:
                 there = [_number(means.loc[epoch, one]) for one in shown]
             pairs = [" | ".join(filter(None, pair)) for pair in zip(here, there, strict=True)]
             rows.append([str(epoch), *pairs])
-        self.table.value = _html(Table(["epoch", *(f"{one}: now | stored" for one in shown)], rows))
+        header = ["epoch", *(f"{one}: now | stored" for one in shown)]
+        self.table.value = _html(Table(header, rows)) if rows else ""

@@ -26,7 +26,7 @@ BATCH, MOMENTUM, EPOCHS, SEED = 50, 0.9, 200, 0
 PERCENT = 100  # label noise moves in whole percent
 # what the sliders offer, each with its name for readers and the value it starts at
 CONTROLS: dict[str, tuple[str, tuple[float, ...], float]] = {
-    "delta": ("smoothing strength δ of LS", tuple(n / 20 for n in range(19)), 0.1),
+    "delta": ("strength δ of LS", tuple(n / 20 for n in range(19)), 0.1),
     "noise": ("share of wrong labels", tuple(n / 20 for n in range(13)), 0.0),
     "lr": ("learning rate", (0.005, 0.01, 0.02, 0.05, 0.1, 0.2), 0.05),
     "decay": ("weight decay", (0.0, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2), 5e-4),

@@ -129,7 +129,7 @@ def test_an_empty_store_says_what_to_run(monkeypatch):
 
 
 def test_training_ends_with_what_the_package_trains():
-    live = explorer.TrainNow()
+    live = explorer.TrainNow("smoke")
     assert "Stored networks of these settings: 3" in live.text.value
     live.strength.value = 0.82
     live.start.click()
@@ -148,7 +148,7 @@ def test_training_ends_with_what_the_package_trains():
 def test_the_stop_button_stops(monkeypatch):
     long = dataclasses.replace(BASE, epochs=100_000, evaluate_at=(1, 100_000))
     monkeypatch.setattr(explorer, "plan_landscape", lambda profile: [long])
-    live = explorer.TrainNow()
+    live = explorer.TrainNow("smoke")
     live.start.click()
     while live.bar.value < 2:
         assert live.thread.is_alive()
