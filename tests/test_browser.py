@@ -498,19 +498,19 @@ def test_the_explorer_is_live_in_jupyterlab_and_readable_when_opened_again(
     # An assertion, unlike wait_for, also answers dialogs while it waits.
     expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=90_000)
     run_all_cells(page)
-    expect(page.locator(".lsnc-trainer .live")).to_be_visible()
+    expect(page.locator(".lsnc-trainer .live")).to_be_visible(timeout=90_000)
     page.locator(".lsnc-trainer .play").click()
     page.wait_for_function("() => document.querySelector('.lsnc-trainer').trainer.epoch >= 1")
     page.locator(".lsnc-trainer .play").click()
 
     widgets = page.locator(".jp-OutputArea-output > .widget-vbox")
-    expect(widgets).to_have_count(2)
+    expect(widgets).to_have_count(2, timeout=90_000)
     expect(page.locator(".lsnc-without-kernel").first).to_be_hidden()
     handle = widgets.last.locator(".noUi-handle").first  # the strength
-    before = widgets.last.locator("table").inner_text()
+    before = widgets.last.locator("table").text_content()
     handle.focus()
     page.keyboard.press("ArrowRight")
-    expect(widgets.last.locator("table")).not_to_have_text(before)
+    expect(widgets.last.locator("table")).not_to_have_text(before, timeout=90_000)
     widgets.first.get_by_role("button", name="Train", exact=True).click()
     expect(widgets.first).to_contain_text(re.compile("Trained for 30 epochs"), timeout=90_000)
     errors = page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"]')
@@ -520,7 +520,7 @@ def test_the_explorer_is_live_in_jupyterlab_and_readable_when_opened_again(
     page.keyboard.press("Escape")
     page.locator(".lm-MenuBar-item", has_text=re.compile("^File$")).click()
     page.locator('.lm-Menu-item[data-command="docmanager:save"]').click()
-    expect(page.locator(".jp-NotebookPanel .jp-mod-dirty")).to_have_count(0)
+    expect(page.locator(".jp-NotebookPanel .jp-mod-dirty")).to_have_count(0, timeout=90_000)
     page.evaluate(
         """async () => {
             const token = document.cookie.match(/_xsrf=([^;]*)/)?.[1];
@@ -531,8 +531,8 @@ def test_the_explorer_is_live_in_jupyterlab_and_readable_when_opened_again(
         }"""
     )
     page.goto(f"{address}/lab/tree/explorer_smoke.ipynb?reset")
-    expect(page.locator(".lsnc-trainer .live")).to_be_visible()
-    expect(page.locator(".lsnc-without-kernel").last).to_be_visible()
+    expect(page.locator(".lsnc-trainer .live")).to_be_visible(timeout=90_000)
+    expect(page.locator(".lsnc-without-kernel").last).to_be_visible(timeout=90_000)
     page.wait_for_timeout(3000)  # widgets would look for their models
     expect(page.get_by_text("model not found").filter(visible=True)).to_have_count(0)
     assert not watched.refused
