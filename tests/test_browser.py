@@ -362,7 +362,7 @@ def test_without_a_kernel_the_explorer_shows_stored_networks(pages):
     page = pages["explorer.html"].page
     tables = page.locator(".lsnc-without-kernel table")
     assert tables.count() == 2 and page.locator(".jupyter-widgets").count() == 0
-    assert "Stored networks of these settings: " in page.locator("main").inner_text()
+    assert "Stored at label noise 0." in page.locator("main").inner_text()
     numbers = tables.nth(1).locator("tbody td").all_inner_texts()
     assert len([text for text in numbers if re.fullmatch(r"0\.\d+", text)]) > 20
 

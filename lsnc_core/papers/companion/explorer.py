@@ -331,7 +331,9 @@ class TrainNow(Live):
         self.reference = measure_networks(find_stored(same))
         if not self.thread.is_alive():
             found = self.reference.seed.nunique()
-            self.text.value = f"Stored networks of these settings: {found}."
+            noise, strength = self.noise.label, self.strength.label
+            where = f"label noise {noise}, strength {strength}"
+            self.text.value = f"Stored at {where}: {found} networks."
             self._show([])
 
     def _start(self, button: object) -> None:
@@ -391,5 +393,5 @@ class TrainNow(Live):
                 there = [_number(means.loc[epoch, one]) for one in shown]
             pairs = [" | ".join(filter(None, pair)) for pair in zip(here, there, strict=True)]
             rows.append([str(epoch), *pairs])
-        header = ["epoch", *(f"{one}: now | stored" for one in shown)]
+        header = ["epoch", *(f"{one}: now | stored" if now else one for one in shown)]
         self.table.value = _html(Table(header, rows)) if rows else ""

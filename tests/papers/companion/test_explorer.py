@@ -130,7 +130,7 @@ def test_an_empty_store_says_what_to_run(monkeypatch):
 
 def test_training_ends_with_what_the_package_trains():
     live = explorer.TrainNow("smoke")
-    assert "Stored networks of these settings: 3" in live.text.value
+    assert live.text.value == "Stored at label noise 0.00, strength 0.000 (p = 1): 3 networks."
     live.strength.value = 0.82
     live.start.click()
     live.thread.join(60)
