@@ -18,7 +18,7 @@ Packages and modules
   metrics                 collapse and calibration of any model
   theory                  closed forms of the three papers
   runs                    which networks to train, how, and the results
-  claims, show            verdicts, intervals; figures, tables, sliders
+  claims, show            verdicts, intervals; figures, tables, widgets
   papers                  experiments, figures and claims of each paper
   notebook, report, cli   notebook start, report pages, command line
 

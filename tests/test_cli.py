@@ -320,7 +320,7 @@ def test_only_what_was_touched_runs_again_and_a_refusal_keeps_the_earlier_page(c
     chosen = ["start_here", "explorer", "chen_2_landscape"]
     code, lines, errors = command(
         *("--profile", "smoke", "--outputs", copied, "--only", *chosen),
-        *("-p", "assumption=beta", "-p", "rates=[0.123]"),
+        *("-p", "strength=0.5", "-p", "rates=[0.123]"),
     )
     assert code == cli.MISUSED and "Traceback" not in "\n".join(lines) and errors == []
     table = {name: row[1] for name, row in rows(lines).items() if name in chosen}
@@ -343,7 +343,7 @@ def test_only_what_was_touched_runs_again_and_a_refusal_keeps_the_earlier_page(c
     assert "earlier run" in page and "chen-figure-6.svg" in page
     explorer = json.loads((copied / "smoke/notebooks/explorer.ipynb").read_text(encoding="utf-8"))
     given = explorer["metadata"]["papermill"]["parameters"]
-    assert given == {"assumption": "beta", "M": 10}
+    assert given == {"profile": "smoke", "strength": 0.5}
     assert (report / "explorer.html").read_bytes() != before[1]
 
 
@@ -485,10 +485,10 @@ MISTAKES = {
         ["--record", "--figure"],
     ),
     "strange notebook": (["--only", "zzz"], ["'zzz'", *NOTEBOOKS]),
-    "unknown parameter": (["--only", "explorer", "-p", "zzz=1"], ["'zzz'", "assumption", "M"]),
+    "unknown parameter": (["--only", "explorer", "-p", "zzz=1"], ["'zzz'", "profile", "strength"]),
     "parameter of none": (["--only", "start_here", "-p", "zzz=1"], ["'zzz'", "none"]),
     "parameter of another": (["--only", "explorer", "-p", "points=5"], ["'points'"]),
-    "misspelt parameter": (["-p", "asumption=beta"], ["'asumption'", "did you mean 'assumption'?"]),
+    "misspelt parameter": (["-p", "strenght=0.5"], ["'strenght'", "did you mean 'strength'?"]),
     "not a number": (["-p", "points=many"], ["points", "a whole number", "'many'"]),
     "not whole": (["-p", "points=5.0"], ["points", "a whole number", "'5.0'"]),
     "not a list": (["-p", "rates=0.5"], ["rates", "a list", "'0.5'"]),

@@ -175,8 +175,8 @@ ASKING = {
     "runs.results([a_spec()], 'cpu')": ("the store of trained networks", "pyarrow"),
     "notebook.start('smoke')": ("a notebook", "IPython"),
     "chen_1_theory.draw_figure_1()": ("drawing a figure", "matplotlib"),
-    "explorer.SmoothingExplorer()": ("the explorer", "ipywidgets"),
-    "explorer.draw_smoothing('alpha', 10, 0.8)": ("drawing a figure", "matplotlib"),
+    "explorer.StoreBrowser()": ("the explorer", "ipywidgets"),
+    "explorer.TrainNow()": ("the explorer", "ipywidgets"),
     "pipeline.resolve([], 'smoke', 'cpu', [], False, None)": ("the companion", "papermill"),
 }
 IMPORTING = """

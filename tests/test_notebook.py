@@ -135,12 +135,12 @@ def test_a_misspelt_parameter_of_plain_papermill_is_refused(tmp_path, monkeypatc
         papermill.execute_notebook(
             ROOT / "notebooks/explorer.ipynb",
             tmp_path / "out.ipynb",
-            {"assumptoin": "beta"},
+            {"strenght": 0.5},
             kernel_name="python3",
             progress_bar=False,
         )
     assert caught.value.ename == "UsageError"
-    sentence = "this notebook has no parameter 'assumptoin'; its parameters are assumption, M."
+    sentence = "this notebook has no parameter 'strenght'; its parameters are profile, strength."
     assert caught.value.evalue == sentence
 
 

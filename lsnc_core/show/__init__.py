@@ -14,6 +14,7 @@ from lsnc_core.show.figure import (
     svg_image,
     svg_text,
 )
+from lsnc_core.show.live import Live
 from lsnc_core.show.outputs import FOR_REPORT, styled, unstyled
 from lsnc_core.show.tables import (
     CLASSES,
@@ -42,6 +43,7 @@ __all__ = [
     "Figure",
     "FigureCard",
     "Link",
+    "Live",
     "Table",
     "Verdicts",
     "badge",

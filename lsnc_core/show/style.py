@@ -50,6 +50,9 @@ METHODS = {
     "gamma": "#332288",
 }
 ALIASES = {"none": "CE", "mean field": "LS", "smoothing": "LS", "focal": "FL", "rescaled": "MSE"}
+# of ten classes: Paul Tol's "muted" scheme and a grey, which differ to colour-blind readers, too
+CLASS_COLOURS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677")
+CLASS_COLOURS += ("#882255", "#aa4499", "#767676")
 SPARE = ("#661100", "#117733", "#999933", "#6699cc")  # losses from a reader's own files
 MARKS = {"CE": "o", "LS": "s", "FL": "^", "MSE": "D", "posterior": "P", "forward": "v"}
 MARKS |= {"logit": "X", "alpha": "o", "beta": "s", "gamma": "^"}

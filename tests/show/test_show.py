@@ -1,4 +1,4 @@
-"""What notebooks show: figures with their cards, verdicts, tables, sliders."""
+"""What notebooks show: figures with their cards, verdicts, tables, widgets."""
 
 import base64
 import io
@@ -18,9 +18,7 @@ from matplotlib.figure import Figure as Canvas
 
 from lsnc_core import claims, show
 from lsnc_core.claims import Case, Claim, Verdict
-from lsnc_core.errors import UsageError
 from lsnc_core.report import build
-from lsnc_core.show import slider
 from lsnc_core.show.figure import pdf_bytes
 
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
@@ -310,43 +308,23 @@ def test_entries_with_a_part_too_few_are_refused():
         bundle(show.Entries(["one", "two"], [("heading", ("only one",))]))
 
 
-# the slider
+# widgets
 
 
-def test_a_slider_shows_its_start_and_hides_the_rest():
-    labels = ['p = "0"', "p < 1 & more", "p = 1"]
-    pictures = ["<svg>0</svg>", "<svg>1</svg>", "<svg>2</svg>"]
-    page = Elements(slider.slider_html("kept <mass>", labels, pictures, start=1))
-    (box,) = page.all("div", class_="lsnc-frames")
-    assert json.loads(box["data-labels"]) == labels
-    frames = page.all("div", class_="lsnc-frame")
-    assert ["hidden" in frame for frame in frames] == [True, False, True]
-    (control,) = page.all("input", type="range")
-    assert (control["min"], control["max"], control["value"]) == ("0", "2", "1")
-    assert control["aria-valuetext"] == labels[1] == page.texts("output")[0]
-    assert page.texts("label")[0].strip() == "kept <mass>"
-    alternatives = [image["alt"] for image in page.all("img")]
-    assert alternatives == [f"kept <mass>: {label}" for label in labels]
-    assert len({image["src"] for image in page.all("img")}) == 3
+def test_widgets_leave_a_page_that_needs_no_kernel():
+    class Box:
+        def _repr_mimebundle_(self):
+            return {"widget": "abc", "text/plain": "Box()"}
 
-
-@pytest.mark.parametrize(
-    "labels, svgs, start",
-    [
-        ([], [], 0),
-        (["a"], ["<svg/>", "<svg/>"], 0),
-        (["a"], ["<svg/>"], 1),
-        (["a"], ["<svg/>"], -1),
-    ],
-)
-def test_a_slider_of_nothing_or_of_odd_numbers_is_refused(labels, svgs, start):
-    with pytest.raises(UsageError, match=r"^a slider needs .*\.$"):
-        slider.slider_html("title", labels, svgs, start)
+    page, widgets = show.Live(Box(), "<p>the page</p>").bundles()
+    assert "<p>the page</p>" in page["text/html"] and "widget" not in page
+    # where the widget is dropped, nothing is left of its output
+    assert widgets == {"widget": "abc", "text/html": "", "text/plain": ""}
 
 
 def test_importing_what_notebooks_show_is_light():
     heavy = {"torch", "pandas", "matplotlib", "seaborn", "scipy"}
-    code = f"import sys, lsnc_core.show, lsnc_core.show.slider; print(*{heavy} & set(sys.modules))"
+    code = f"import sys, lsnc_core.show; print(*{heavy} & set(sys.modules))"
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
