@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Seconds until a scheduler must have answered, workers have joined, been checked, and ended. A
 # worker that is still busy with an earlier request is checked with its first block.
 ANSWER_SECONDS, JOIN_SECONDS, CHECK_SECONDS, END_SECONDS = 20, 120, 180, 10
+PRESENT = "__import__('lsnc_core.runs.task').__name__"
 NANNY = str(Path(__file__).with_name("nanny.py"))
 WORKER = "dask worker ADDRESS --nthreads 1 --memory-limit 0"
 
@@ -238,31 +239,37 @@ def _check(client: "Client", device: str, specs: Sequence[RunSpec], store: Store
                 "never be stopped half-way: start it with --nthreads 1 --memory-limit 0."
             )
     answers = {}
-    for address, future in _ask(client, list(workers), specs, store).items():
+    # a worker that cannot import what it is sent would die of it, so that comes first
+    for address, future in _ask(client, list(workers), eval, PRESENT).items():
+        try:
+            error = future.exception(timeout=CHECK_SECONDS)
+        except TimeoutError:  # busy with an earlier request
+            continue
+        if isinstance(error, ImportError):
+            raise UsageError(
+                f"the worker {address} has no lsnc_core, or another version ({error}): "
+                "start it in the environment of this project."
+            )
+    samples = list({spec.data: spec for spec in specs}.values())
+    tasks = [task.make_task([spec], set(), "cpu", store, {}, True) for spec in samples]
+    for address, future in _ask(client, list(workers), task.can_train, tasks).items():
         try:
             answers[address] = future.result(timeout=CHECK_SECONDS)
         except TimeoutError:  # busy with an earlier request: checked with its first block
             continue
-        except (ImportError, AttributeError) as error:
-            raise UsageError(
-                f"the worker {address} has no lsnc_core, or another version ({error}): "
-                "start it in the environment of this project."
-            ) from error
     if not answers:
         raise UsageError(f"no worker answered within {CHECK_SECONDS} s: all of them are busy.")
     return _device_of(answers, device)
 
 
 def _ask(
-    client: "Client", workers: Sequence[str], specs: Sequence[RunSpec], store: Store
+    client: "Client", workers: Sequence[str], function: Callable, argument: object
 ) -> dict[str, Any]:
-    """Ask each worker whether it could train; returns Dask's futures by address."""
-    samples = list({spec.data: spec for spec in specs}.values())
-    tasks = [task.make_task([spec], set(), "cpu", store, {}, True) for spec in samples]
+    """Call a function in each worker; returns Dask's futures by address."""
     futures = {}
     for address in workers:
         futures[address] = client.submit(
-            task.can_train, tasks, workers=[address], allow_other_workers=False, pure=False
+            function, argument, workers=[address], allow_other_workers=False, pure=False
         )
     return futures
 
