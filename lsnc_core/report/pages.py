@@ -11,11 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsnc_core import files, papers
-from lsnc_core.report import catalog, executed, parameters, schedule
-from lsnc_core.show import FIGURE_TYPE, VERDICTS_TYPE, downloads, figure_html, frame_html
+from lsnc_core.report import catalog, executed, parameters, schedule, untrusted
+from lsnc_core.show import (
+    FIGURE_TYPE,
+    SLIDER_TYPE,
+    VERDICTS_TYPE,
+    downloads,
+    figure_html,
+    frame_html,
+    slider_html,
+    verdicts_html,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
-WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
+# what is shown of an output that is none of this package's
+TEXTS = ("text/html", "text/markdown", "text/latex", "text/plain")
+PICTURES = ("image/png", "image/jpeg")
 
 
 @dataclass(frozen=True)
@@ -92,14 +103,16 @@ def convert(entry: papers.Entry, source: Path, report: Path, profile: str) -> No
         if cell.cell_type == "code":
             # progress bars are of no use in a page; the executed notebook keeps them
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    own = untrusted.Own()
     for output in executed.outputs(notebook):
-        _make_static(output.get("data", {}), report, command)
+        _make_static(output.get("data", {}), report, command, own)
     notebook.metadata.pop("widgets", None)
     body, _ = _exporter().from_notebook_node(notebook)
     # headings have ids from nbconvert only with a link each
     body = re.sub(r'<a class="anchor-link".*?</a>', "", body)
     body = re.sub(r"(?ms)^<table>.*?</table>", lambda table: frame_html(table[0]), body)
-    runs = tuple(schedule.remembered(source.with_suffix(".json")).get("runs", ()))
+    body = own.put_back(untrusted.clean(body))
+    runs = schedule.remembered_runs(source.with_suffix(".json"))
     return NotebookPage(entry, body, code, figures, verdicts, runs)
 
 
@@ -146,25 +159,48 @@ def _exporter():
     )
 
 
-def _make_static(bundle: dict, report: Path, command: Sequence[str]) -> None:
+def _make_static(bundle: dict, report: Path, command: Sequence[str], own: untrusted.Own) -> None:
     """Turn one output into HTML that needs neither kernel nor network; write its figure's files.
 
-    Args: bundle, the output by type; report, its folder; command, what runs this notebook.
+    Args:
+        bundle: the output by type.
+        report: its folder.
+        command: what runs this notebook.
+        own: takes the HTML that is made here from checked data.
     """
-    bundle.pop(VERDICTS_TYPE, None)
     if FIGURE_TYPE in bundle:
-        data = bundle.pop(FIGURE_TYPE)
+        data = bundle[FIGURE_TYPE]
         address = f"files/{data['name']}"
         endings = write_figure(data, report / "files")
         line = shlex.join([*command, "--figure", data["name"]])
         links = downloads(address, endings)
         links += f'<span class="rebuild">Rebuild: <code>{html.escape(line)}</code></span>'
-        bundle["text/html"] = figure_html(data, f"{address}.svg", links)
+        bundle["text/html"] = own.keep(figure_html(data, f"{address}.svg", links))
+    elif VERDICTS_TYPE in bundle:
+        bundle["text/html"] = own.keep(verdicts_html(bundle[VERDICTS_TYPE]))
+    elif SLIDER_TYPE in bundle:
+        bundle["text/html"] = own.keep(slider_html(**bundle[SLIDER_TYPE]))
     elif 'class="dataframe"' in bundle.get("text/html", ""):
         bundle["text/html"] = frame_html(bundle["text/html"])
-    if WIDGET_TYPE in bundle and "text/html" in bundle:
-        # a live widget is dead without a kernel; its own HTML stands in
-        del bundle[WIDGET_TYPE]
+    elif picture := _picture(bundle):
+        bundle["text/html"] = own.keep(picture)
+    # a live widget is dead without a kernel; its HTML or its text stands in
+    for kind in set(bundle).difference(TEXTS):
+        del bundle[kind]
+
+
+def _picture(bundle: dict) -> str:
+    """An output's pixels as an image that the page carries; "" without any."""
+    for kind in PICTURES:
+        try:
+            pixels = base64.b64decode("".join(bundle.get(kind, "").split()), validate=True)
+        except ValueError:
+            continue
+        if pixels:
+            alt = html.escape(bundle.get("text/plain", ""), quote=True)
+            source = f"data:{kind};base64,{base64.b64encode(pixels).decode()}"
+            return f'<img src="{source}" alt="{alt}" style="max-width:100%;height:auto">'
+    return ""
 
 
 def write_figure(data: dict, folder: Path) -> list[str]:

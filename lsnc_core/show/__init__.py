@@ -12,6 +12,7 @@ from lsnc_core.show.figure import (
     svg_image,
     svg_text,
 )
+from lsnc_core.show.slider import SLIDER_TYPE, slider_html
 from lsnc_core.show.tables import (
     CLASSES,
     SIGNS,
@@ -30,6 +31,7 @@ __all__ = [
     "CLASSES",
     "FIGURE_TYPE",
     "SIGNS",
+    "SLIDER_TYPE",
     "VERDICTS_TYPE",
     "Drawing",
     "Entries",
@@ -45,6 +47,7 @@ __all__ = [
     "figure_html",
     "frame_html",
     "scroll_box",
+    "slider_html",
     "svg_image",
     "svg_text",
     "verdicts_html",

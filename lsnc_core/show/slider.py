@@ -10,6 +10,7 @@ from lsnc_core.errors import UsageError
 from lsnc_core.show.figure import svg_image
 from lsnc_core.show.tables import scroll_box
 
+SLIDER_TYPE = "application/vnd.lsnc.slider+json"  # the arguments of `slider_html`
 # Show frame number `value` of the enclosing slider and its label; plain DOM, nothing to load.
 _MOVE = (
     "const box=this.closest('.lsnc-frames');"

@@ -15,7 +15,7 @@ from lsnc_core.errors import needs_companion
 from lsnc_core.papers.chen.drawing import CLEAN_RATE, KEPT, NAMES, TOP
 from lsnc_core.papers.page import Page
 from lsnc_core.show import style, svg_text
-from lsnc_core.show.slider import slider_html
+from lsnc_core.show.slider import SLIDER_TYPE, slider_html
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
@@ -146,5 +146,6 @@ class SmoothingExplorer:
         steps = np.linspace(0, 1, STEPS)
         pictures = [svg_text(draw_smoothing(kind, M, p)) for p in steps]
         texts = [describe_strength(p, M) for p in steps]
-        page = slider_html(KEPT, texts, pictures, start=START)
-        return self.box._repr_mimebundle_() | {"text/html": page}
+        kept = {"title": KEPT, "labels": texts, "svgs": pictures, "start": START}
+        shown = {"text/html": slider_html(**kept), SLIDER_TYPE: kept}
+        return self.box._repr_mimebundle_() | shown
