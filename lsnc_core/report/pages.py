@@ -187,6 +187,8 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str], own: untrus
     # a live widget is dead without a kernel; its HTML or its text stands in
     for kind in set(bundle).difference(TEXTS):
         del bundle[kind]
+    if not bundle:
+        bundle["text/plain"] = "(an output of a kind that pages do not show)"
 
 
 def _picture(bundle: dict) -> str:

@@ -15,55 +15,11 @@ from xml.etree import ElementTree
 from lsnc_core.errors import UsageError
 
 TAGS = [
-    "a",
-    "abbr",
-    "b",
-    "blockquote",
-    "br",
-    "caption",
-    "code",
-    "col",
-    "colgroup",
-    "dd",
-    "del",
-    "details",
-    "div",
-    "dl",
-    "dt",
-    "em",
-    "figcaption",
-    "figure",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "hr",
-    "i",
-    "kbd",
-    "li",
-    "ol",
-    "p",
-    "pre",
-    "s",
-    "section",
-    "small",
-    "span",
-    "strong",
-    "sub",
-    "summary",
-    "sup",
-    "table",
-    "tbody",
-    "td",
-    "tfoot",
-    "th",
-    "thead",
-    "tr",
-    "u",
-    "ul",
-]
+    "a", "abbr", "b", "blockquote", "br", "caption", "code", "col", "colgroup", "dd", "del",
+    "details", "div", "dl", "dt", "em", "figcaption", "figure", "h1", "h2", "h3", "h4", "h5",
+    "h6", "hr", "i", "kbd", "li", "ol", "p", "pre", "s", "section", "small", "span", "strong",
+    "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul",
+]  # fmt: skip
 EVERYWHERE = ["class", "id", "title", "lang", "dir", "role", "tabindex", "style"]
 EVERYWHERE += ["aria-label", "aria-hidden", "data-label", "data-mime-type"]
 CELL = ["scope", "colspan", "rowspan", "align"]
@@ -72,38 +28,19 @@ STYLES = ["text-align", "font-weight", "font-style", "vertical-align", "white-sp
 
 # what matplotlib's SVG consists of, and the namespaces of what describes it
 SVG = "http://www.w3.org/2000/svg"
-SHAPES = [
-    "svg",
-    "g",
-    "defs",
-    "path",
-    "use",
-    "clipPath",
-    "rect",
-    "image",
-    "text",
-    "tspan",
-    "circle",
-    "ellipse",
-    "line",
-    "polyline",
-    "polygon",
-    "linearGradient",
-    "radialGradient",
-    "stop",
-    "style",
-    "metadata",
-    "title",
-    "desc",
-    "marker",
-    "pattern",
-]
+SHAPES = {
+    "svg", "g", "defs", "path", "use", "clipPath", "rect", "image", "text", "tspan", "style",
+    "circle", "ellipse", "line", "polyline", "polygon", "linearGradient", "radialGradient",
+    "stop", "metadata", "title", "desc", "marker", "pattern",
+}  # fmt: skip
 DESCRIBING = (
     "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
     "http://purl.org/dc/elements/1.1/",
     "http://creativecommons.org/ns#",
 )
-DECLARATION = re.compile(r"<\?xml version=[\"']1\.0[\"']( encoding=[\"']utf-8[\"'])?[^?]*\?>", re.I)
+DECLARATION = re.compile(
+    r"<\?xml\s+version=\"1\.0\"(\s+encoding=\"utf-8\")?(\s+standalone=\"(yes|no)\")?\s*\?>", re.I
+)
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 FIGURE_TEXTS = ("name", "title", "paper", "ours", "alt")
 
