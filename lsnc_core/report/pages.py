@@ -187,6 +187,9 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str], own: untrus
     # a live widget is dead without a kernel; its HTML or its text stands in
     for kind in set(bundle).difference(TEXTS):
         del bundle[kind]
+    for kind in {"text/html", "text/latex"}.intersection(bundle):
+        # by itself, so that what is not closed in one output does not reach into the next
+        bundle[kind] = untrusted.clean(bundle[kind])
     if not bundle:
         bundle["text/plain"] = "(an output of a kind that pages do not show)"
 

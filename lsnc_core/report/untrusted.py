@@ -20,6 +20,7 @@ TAGS = [
     "h6", "hr", "i", "kbd", "li", "ol", "p", "pre", "s", "section", "small", "span", "strong",
     "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul",
 ]  # fmt: skip
+OTHER_TAG = re.compile(rf"<(?!/?(?:{'|'.join(TAGS)})[\s/>])", re.I)
 EVERYWHERE = ["class", "id", "title", "lang", "dir", "role", "tabindex", "style"]
 EVERYWHERE += ["aria-label", "aria-hidden", "data-label", "data-mime-type"]
 CELL = ["scope", "colspan", "rowspan", "align"]
@@ -81,7 +82,8 @@ def clean(body: str) -> str:
     >>> clean('<p onclick="x()">a <a href="javascript:x()">b</a> <script>x()</script></p>')
     '<p>a <a>b</a> &lt;script&gt;x()&lt;/script&gt;</p>'
     """
-    return _cleaner().sanitize_html_tags(body)
+    # a tag after which HTML is read in another way (<style>, <!--) would take in all that follows
+    return _cleaner().sanitize_html_tags(OTHER_TAG.sub("&lt;", body))
 
 
 def check_svg(text: str, name: str) -> None:

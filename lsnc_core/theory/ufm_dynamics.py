@@ -272,7 +272,8 @@ def trajectories(
     increasing = increasing and bool((np.diff(iterations) > 0).all())
     if not increasing or (iterations % 1 != 0).any() or iterations[-1] > 2**53:
         raise UsageError(
-            f"record_at must be increasing iterations from 0 on, not {iterations.tolist()}."
+            "record_at must be increasing iterations from 0 on, not "
+            f"{np.asarray(record_at).tolist()}."
         )
     iterations = iterations.astype(np.int64)
 

@@ -20,7 +20,7 @@ def split(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     Raises: UsageError where the last axis does not have the model's size.
     """
     check_kind(model, FeatureModel, "model")
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
         raise UsageError(f"A point of this model must be a float64 array, not {x!r}.")
     if np.shape(x)[-1:] != (model.size,):
         raise UsageError(

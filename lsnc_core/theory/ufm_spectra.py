@@ -80,7 +80,8 @@ def spectrum(model: FeatureModel, delta: Floats, of: str = "all") -> list[Eigenv
     >>> [(e.name, e.multiplicity, round(float(e.value), 4)) for e in eigenvalues]
     [('left', 1, 0.05), ('mean', 1, 0.2478)]
     """
-    check_choice(of, BLOCKS, "What a spectrum is of")
+    if not isinstance(of, str) or of not in BLOCKS:
+        raise UsageError(f"A spectrum is of one of {', '.join(BLOCKS)}, not of {of!r}.")
     at = at_minimiser(model, delta)
     groups = {
         "logits": _groups_of_logits,

@@ -10,7 +10,7 @@ import numpy as np
 
 from lsnc_core.errors import UsageError
 from lsnc_core.theory import ufm, ufm_objective, ufm_spectra
-from lsnc_core.theory.arguments import as_count, check_choice, check_kind
+from lsnc_core.theory.arguments import as_count, check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def _place(model: FeatureModel, of: str) -> slice:
         "W": slice(0, middle),
         "H": slice(middle, model.size - model.K),
     }
-    check_choice(of, places, "What a Hessian is of")
+    if not isinstance(of, str) or of not in places:
+        raise UsageError(f"A Hessian is of all, W or H, not of {of!r}.")
     return places[of]
 
 
