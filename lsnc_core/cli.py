@@ -134,7 +134,7 @@ def apply_settings(arguments: argparse.Namespace) -> None:
         raise UsageError("--outputs, --data and --record take the name of a folder, got nothing.")
     for name, folder in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
         if folder:
-            os.environ[name] = str(Path(folder).expanduser().absolute())
+            os.environ[name] = str(files.find_place(folder))
     if arguments.data and not Path(os.environ["LSNC_DATA"]).is_dir():
         raise UsageError(
             f"the data folder {arguments.data} does not exist: "
@@ -164,7 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.figure is not None:
         entries = [redraw.choose(entries, arguments.figure)]
-    target = Path(arguments.record).expanduser().absolute() if arguments.record else None
+    target = files.find_place(arguments.record) if arguments.record else None
     request = pipeline.resolve(
         entries,
         arguments.profile,

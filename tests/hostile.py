@@ -152,7 +152,8 @@ def fault(call, given):
         try:
             result = call(**given)
         except UsageError as error:
-            if not one_sentence(error):
+            # "did you mean x?" ends one, too
+            if not one_sentence(str(error).removesuffix("?") + "."):
                 return f"no sentence: {str(error)[:200]!r}"
             return "" if len(str(error)) <= LONGEST else f"{len(str(error))} characters"
         except Exception as error:

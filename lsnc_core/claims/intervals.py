@@ -393,7 +393,8 @@ def _layout(values: np.ndarray, seeds: int) -> np.ndarray:
     """Checked values of a two-way layout with at least so many seeds, float64."""
     values = _as_numbers(values)
     fits = values.ndim in (2, 3) and values.shape[-2] >= seeds and values.shape[-1] >= 2
-    if not fits or not values.size or not np.isfinite(values).all():
+    # squares of larger numbers have no sum
+    if not fits or not values.size or not (np.abs(values) < 1e150).all():
         raise UsageError(
             f"a variance component needs finite values of {seeds} or more seeds by two or more "
             f"conditions, got shape {values.shape}."
