@@ -370,6 +370,25 @@ def test_a_function_gives_what_is_right_or_one_sentence(own_outputs, monkeypatch
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("room, name", LISTED, ids=[".".join(each) for each in LISTED])
+def test_several_at_once(own_outputs, monkeypatch, room, name):
+    """400 calls of each function, each argument hostile or not by chance."""
+    monkeypatch.setenv("LSNC_OFFLINE", "1")
+    function = getattr(importlib.import_module(f"lsnc_core.{room}"), name)
+    rng, faults = np.random.default_rng(0), []
+    for _ in range(400):
+        arguments, chosen = CALLS[room][name](), {}
+        for argument, value in arguments.items():
+            if value is not FLAG and rng.random() < 0.5:
+                chosen[argument] = str(rng.choice(list(hostile.values())))
+                arguments[argument] = hostile.values()[chosen[argument]]
+        found = hostile.fault(function, arguments)
+        if found and not any(excused(room, name, *each, found) for each in chosen.items()):
+            faults.append(f"{chosen}: {found}")
+    assert not faults, "\n".join(faults)
+
+
 def test_thousands_of_cases_run():
     """What the issue asks for is 2,000."""
     arguments = sum(len(CALLS[room][name]()) for room, name in LISTED)
