@@ -43,7 +43,7 @@ ONLY = {
     "metrics": {"defaults", "errors", "labels"},
     "theory": {"errors", "labels"},
     "claims": {"errors"},
-    "show": {"errors", "claims"},
+    "show": {"errors", "files", "claims"},
     "notebook": {"errors", "profiles", "runs"},
 }
 # What a user of measure_your_model imports.

@@ -14,6 +14,7 @@ from lsnc_core import papers
 from lsnc_core.report import claims_page, front, networks, pages, record, reference, sizes
 from lsnc_core.report.pages import TEMPLATES, NotebookPage
 from lsnc_core.report.site import Site, trusted
+from lsnc_core.show import explorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ def build(
     reference.write(site)
     site.publish()
     pages.write(report / "files" / "runs.csv", runs.to_csv(index=False, float_format="%.9g"))
-    _assets(report / "assets")
+    _assets(report / "assets", any(page.has_explorers for page in shown))
     return report / "index.html"
 
 
@@ -93,20 +94,28 @@ def _add_sizes(page: NotebookPage, site: Site) -> str:
     return page.body.replace("</h1>", f"</h1>{table}", 1)
 
 
-def _assets(folder: Path) -> None:
-    """Write the style sheet, and MathJax from its package: one copy for all pages."""
+def _assets(folder: Path, explorers: bool) -> None:
+    """Write the style sheet, MathJax from its package and, for explorers, Vega: one copy for all
+    pages.
+    """
     pages.write(folder / "style.css", _style())
     mathjax = resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
     pages.write(folder / "mathjax.js", mathjax.read_text(encoding="utf-8"))
+    if explorers:
+        pages.write(folder / "vega.js", explorer.vega_script())
+        pages.write(folder / "explorer.js", explorer.asset("explorer.js"))
 
 
 def _style() -> str:
-    """One style sheet of all in the templates: `style.css` first, code in light and dark last."""
+    """One style sheet of all in the templates: `style.css` first, then that of explorers, code in
+    light and dark last.
+    """
     from pygments.formatters import HtmlFormatter
 
     first = TEMPLATES / "style.css"
     others = sorted(path for path in TEMPLATES.glob("*.css") if path != first)
     parts = [path.read_text(encoding="utf-8") for path in (first, *others)]
+    parts.append(explorer.asset("explorer.css"))
     parts.append(HtmlFormatter(style="default").get_style_defs(".highlight"))
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     parts.append(f"@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n")

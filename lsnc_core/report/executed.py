@@ -6,7 +6,7 @@ from pathlib import Path
 from lsnc_core.claims import Case, Claim, Verdict
 from lsnc_core.errors import UsageError
 from lsnc_core.report import untrusted
-from lsnc_core.show import FIGURE_TYPE, SLIDER_TYPE, VERDICTS_TYPE, slider_html, verdicts_html
+from lsnc_core.show import EXPLORER_TYPE, FIGURE_TYPE, SLIDER_TYPE, VERDICTS_TYPE, slider_html, verdicts_html
 
 VERDICT_FIELDS = tuple(Verdict(Claim("", "", "", "", ""), "").to_dict())
 CASE_FIELDS = tuple(Case("", "").to_dict())
@@ -53,8 +53,11 @@ def _check_outputs(notebook) -> None:
     for figure in figures:
         untrusted.check_figure(figure)
     for output in outputs(notebook):
-        if SLIDER_TYPE in output.get("data", {}):
-            slider_html(**output["data"][SLIDER_TYPE])
+        bundle = output.get("data", {})
+        if EXPLORER_TYPE in bundle:
+            untrusted.check_explorer(bundle[EXPLORER_TYPE])
+        if SLIDER_TYPE in bundle:
+            slider_html(**bundle[SLIDER_TYPE])
 
 
 def outputs(notebook) -> list:

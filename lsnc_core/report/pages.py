@@ -13,10 +13,12 @@ from pathlib import Path
 from lsnc_core import files, papers
 from lsnc_core.report import catalog, executed, parameters, schedule, untrusted
 from lsnc_core.show import (
+    EXPLORER_TYPE,
     FIGURE_TYPE,
     SLIDER_TYPE,
     VERDICTS_TYPE,
     downloads,
+    explorer_html,
     figure_html,
     frame_html,
     slider_html,
@@ -71,6 +73,11 @@ class NotebookPage:
     def description(self) -> str:
         """Its paper and section, and what it shows."""
         return ": ".join(filter(None, [catalog.place(self.entry), self.entry.shows]))
+
+    @property
+    def has_explorers(self) -> bool:
+        """Whether a chart with controls is on it."""
+        return 'class="lsnc-explorer"' in self.body
 
     @property
     def answers(self) -> list[dict]:
@@ -176,6 +183,9 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str], own: untrus
         links = downloads(address, endings)
         links += f'<span class="rebuild">Rebuild: <code>{html.escape(line)}</code></span>'
         bundle["text/html"] = own.keep(figure_html(data, f"{address}.svg", links))
+    elif EXPLORER_TYPE in bundle:
+        # the report keeps the scripts and styles once for all pages
+        bundle["text/html"] = own.keep(explorer_html(bundle[EXPLORER_TYPE]))
     elif VERDICTS_TYPE in bundle:
         bundle["text/html"] = own.keep(verdicts_html(bundle[VERDICTS_TYPE]))
     elif SLIDER_TYPE in bundle:

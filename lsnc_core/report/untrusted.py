@@ -43,6 +43,8 @@ DECLARATION = re.compile(
     r"<\?xml\s+version=\"1\.0\"(\s+encoding=\"utf-8\")?(\s+standalone=\"(yes|no)\")?\s*\?>", re.I
 )
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+# under these names charts load data and pictures, link, or set how they are embedded
+ADDRESSES = {"url", "href", "baseURL", "loader", "usermeta"}
 FIGURE_TEXTS = ("name", "title", "paper", "ours", "alt")
 
 
@@ -149,6 +151,33 @@ def check_figure(data: Mapping[str, Any]) -> None:
             raise UsageError(f"the {ending} of its figure {name!r} is no text")
     if "svg" in data:
         check_svg(data["svg"], name)
+
+
+def check_explorer(data: Mapping[str, Any]) -> None:
+    """Refuse what is not as in `Explorer.data`: a chart of its own tables, with no address in it.
+
+    What a chart computes, Vega interprets in a language without access to the page.
+
+    Raises:
+        UsageError: for a name that is no file's, texts that are none, or a chart that loads or
+            links to something.
+    """
+    for field in ("name", "title", "text", "alt"):
+        if not isinstance(data.get(field), str):
+            raise UsageError(f"one of its explorers has no text called {field!r}")
+    name = data["name"]
+    if not NAME.fullmatch(name) or not isinstance(data.get("spec"), dict):
+        raise UsageError(f"{name[:80]!r} is no explorer")
+    waiting: list[Any] = [data["spec"]]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            named = ADDRESSES.intersection(part)
+            if named:
+                raise UsageError(f"its explorer {name!r} has an address ({min(named)})")
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
 
 
 def _is_text(value: object) -> bool:

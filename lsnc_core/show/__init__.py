@@ -1,5 +1,6 @@
-"""What a reader sees: figures, tables, verdicts, sliders, in JupyterLab and in the report."""
+"""What a reader sees: figures, tables, verdicts, explorers, in JupyterLab and in the report."""
 
+from lsnc_core.show.explorer import EXPLORER_TYPE, Explorer, explorer_html, of_row
 from lsnc_core.show.figure import (
     FIGURE_TYPE,
     Drawing,
@@ -29,12 +30,14 @@ from lsnc_core.show.tables import (
 
 __all__ = [
     "CLASSES",
+    "EXPLORER_TYPE",
     "FIGURE_TYPE",
     "SIGNS",
     "SLIDER_TYPE",
     "VERDICTS_TYPE",
     "Drawing",
     "Entries",
+    "Explorer",
     "Figure",
     "FigureCard",
     "Link",
@@ -43,9 +46,11 @@ __all__ = [
     "badge",
     "cards_in",
     "downloads",
+    "explorer_html",
     "figure",
     "figure_html",
     "frame_html",
+    "of_row",
     "scroll_box",
     "slider_html",
     "svg_image",

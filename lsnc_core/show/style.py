@@ -146,6 +146,26 @@ def common() -> Iterator[None]:
         yield
 
 
+def chart_config() -> dict[str, Any]:
+    """The common style for Vega-Lite: the `config` of a chart with controls.
+
+    A chart lies on a light plate in light and dark, as figures do.
+    """
+    letters = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    return {
+        "aria": False,  # the chart has one text alternative, not one for each mark
+        "background": None,
+        "font": 'system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif',
+        "axis": {**letters, "grid": False, "labelColor": INK, "titleColor": INK},
+        "header": letters,
+        "legend": {**letters, "labelLimit": 260, "titleLimit": 260},
+        "line": {"strokeWidth": 2},
+        "text": {"fontSize": 12},
+        "title": {"fontSize": 13, "fontWeight": "normal", "anchor": "start"},
+        "view": {"stroke": None},
+    }
+
+
 # ---- axes
 
 

@@ -11,7 +11,7 @@ a is the clean rate of the training labels, p the kept mass of the smoothed labe
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from lsnc_core.papers.chen.drawing import (
     mean_grid,
     rough_cells,
 )
+from lsnc_core.papers.chen.explore_landscape import explore_cells, measure_course
 from lsnc_core.papers.chen.grid import (
     PROTOCOLS,
     landscape_table,
@@ -42,7 +43,7 @@ from lsnc_core.papers.chen.premises import case_premises, settings_of
 from lsnc_core.papers.chen.shared_claims import C1_RANGE
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import collapse_of_many, run_names
-from lsnc_core.show import Drawing, Table, Verdicts, figure, style
+from lsnc_core.show import Drawing, Explorer, Table, Verdicts, figure, style
 from lsnc_core.show.panels import draw_legend, make_panels
 
 if TYPE_CHECKING:
@@ -77,12 +78,22 @@ def plan_runs(profile: str, data_set: str = "") -> "list[RunSpec]":
 # ---- tables
 
 
-def load(profile: str, device: str = "auto", data_set: str = "") -> "pd.DataFrame":
-    """The table of `metric_table`; networks that the store lacks are trained."""
+class Tables(NamedTuple):
+    """What the notebook shows: after the last epoch, from `metric_table`, and at every measured
+    epoch, from `measure_course`.
+    """
+
+    ends: "pd.DataFrame"
+    course: "pd.DataFrame"
+
+
+def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
+    """Both tables; networks that the store lacks are trained."""
     from lsnc_core import runs
 
     specs = plan_runs(profile, data_set)
-    return metric_table(runs.results(specs, device), runs.tensors(specs, device))
+    trained, tensors = runs.results(specs, device), runs.tensors(specs, device)
+    return Tables(metric_table(trained, tensors), measure_course(trained, tensors))
 
 
 def metric_table(
@@ -218,6 +229,12 @@ def draw_grid(table: "pd.DataFrame") -> Drawing:
         "labels not memorised."
     )
     return Drawing(drawing, caption, table)
+
+
+def explore_collapse(course: "pd.DataFrame") -> Explorer:
+    """The grid over epochs and seeds. Args: course, from `measure_course`."""
+    title = "Loss, collapse and calibration over clean rate and kept mass"
+    return explore_cells(course, "beyond-1-explorer", title, first="train_nc1")
 
 
 @figure(

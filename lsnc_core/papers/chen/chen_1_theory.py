@@ -18,6 +18,7 @@ from lsnc_core.errors import UsageError
 from lsnc_core.notebook import convert
 from lsnc_core.papers.chen import errata
 from lsnc_core.papers.chen.drawing import DASHES, NAMES, TOP, label_unit_axes
+from lsnc_core.papers.chen.landscape_explorer import explore_landscape as explore_landscape
 from lsnc_core.papers.chen.shared_claims import C1, C1_TOLERANCE, C4, C12, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.show import Drawing, Entries, Verdicts, figure, style

@@ -35,6 +35,7 @@ from lsnc_core.papers.chen.drawing import (
     slice_panels,
     slice_title,
 )
+from lsnc_core.papers.chen.explore_landscape import explore_cells, measure_course
 from lsnc_core.papers.chen.grid import (
     FORMULA_ERROR,
     FORMULA_RANGE,
@@ -45,6 +46,7 @@ from lsnc_core.papers.chen.grid import (
     landscape_table,
     place,
     rate_name,
+    size_table,
     with_seeds,
 )
 from lsnc_core.papers.chen.minima import BELOW_1, find_minima, nearest_table
@@ -65,7 +67,7 @@ from lsnc_core.papers.chen.premises import (
 from lsnc_core.papers.chen.shared_claims import C1, C1_RANGE, C1_STEP, C1_TOLERANCE, PAPER
 from lsnc_core.papers.page import Page, tabulate_deviations
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Table, Verdicts, figure, style
+from lsnc_core.show import Drawing, Explorer, Table, Verdicts, figure, style
 from lsnc_core.show.panels import draw_legend, draw_points, make_panels
 from lsnc_core.theory import label_noise
 
@@ -103,6 +105,7 @@ class Tables(NamedTuple):
         memorised: from `landscape_table`, of networks that memorise; None where the landscape's own
             do.
         recipe, cifar_recipe: how the networks of the landscapes were trained.
+        course: from `measure_course`, of the landscape's networks.
     """
 
     landscape: "pd.DataFrame"
@@ -111,6 +114,7 @@ class Tables(NamedTuple):
     memorised: "pd.DataFrame | None"
     recipe: str
     cifar_recipe: str
+    course: "pd.DataFrame"
 
 
 def load(profile: str, device: str, data_set: str = "") -> Tables:
@@ -118,7 +122,11 @@ def load(profile: str, device: str, data_set: str = "") -> Tables:
     from lsnc_core import runs
 
     specs, cifar_specs = plan_landscape(profile, data_set), plan_cifar(profile)
-    landscape = landscape_table(runs.results(specs, device))
+    trained = runs.results(specs, device)
+    landscape, course = (
+        landscape_table(trained),
+        measure_course(trained, runs.tensors(specs, device)),
+    )
     sizes = size_table(runs.results(plan_sizes(profile, data_set), device))
     cifar, cifar_recipe, memorised = None, "", None
     if cifar_specs:
@@ -126,28 +134,8 @@ def load(profile: str, device: str, data_set: str = "") -> Tables:
         cifar_recipe = describe_recipe(cifar_specs)
     if plan_memorised(profile):
         memorised = landscape_table(runs.results(plan_memorised(profile), device))
-    return Tables(landscape, sizes, cifar, memorised, describe_recipe(specs), cifar_recipe)
-
-
-def size_table(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """The landscape's table at several numbers of training images, and what the accuracy on
-    held-out images would explain.
-
-    Args:
-        runs: the table of `lsnc_core.runs.results` for the networks of `plan_sizes`.
-
-    Returns:
-        pandas.DataFrame as `landscape_table`, with residual and train_residual (measured minus
-        predicted on held-out and on training images) and accuracy_residual (Chen eq. 11 with the
-        held-out accuracy for the clean rate, minus predicted), in nats.
-    """
-    table = landscape_table(runs)
-    accuracy, p = table.test_accuracy.to_numpy(), table.p.to_numpy()
-    explained = label_noise.loss("alpha", accuracy, p, class_count(table))
-    table["residual"] = table.test_loss - table.predicted
-    table["train_residual"] = table.clean_train_loss - table.predicted
-    table["accuracy_residual"] = explained - table.predicted
-    return table
+    recipe = describe_recipe(specs)
+    return Tables(landscape, sizes, cifar, memorised, recipe, cifar_recipe, course)
 
 
 def show_nearest(table: "pd.DataFrame") -> Table:
@@ -307,6 +295,11 @@ def _describe_sizes(table: "pd.DataFrame") -> str:
         "Held-out images, measured minus predicted in nats at "
         f"a = {table.a.iloc[0]:g}: {'; '.join(parts)}.{note}"
     )
+
+
+def explore_landscape(course: "pd.DataFrame") -> Explorer:
+    """The landscape over epochs and seeds. Args: course, from `measure_course`."""
+    return explore_cells(course, "chen-2-explorer", "The measured landscape")
 
 
 SLICES = (0.5, 0.8)  # clean rates of Figure 6, if no others are asked for

@@ -57,6 +57,27 @@ def landscape_table(runs: "pd.DataFrame") -> "pd.DataFrame":
     return table[columns].sort_values(["a", "p", "seed"], ignore_index=True)
 
 
+def size_table(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """The landscape's table at several numbers of training images, and what the accuracy on
+    held-out images would explain.
+
+    Args:
+        runs: the table of `lsnc_core.runs.results` for the networks of `plan_sizes`.
+
+    Returns:
+        pandas.DataFrame as `landscape_table`, with residual and train_residual (measured minus
+        predicted on held-out and on training images) and accuracy_residual (Chen eq. 11 with the
+        held-out accuracy for the clean rate, minus predicted), in nats.
+    """
+    table = landscape_table(runs)
+    accuracy, p = table.test_accuracy.to_numpy(), table.p.to_numpy()
+    explained = label_noise.loss("alpha", accuracy, p, class_count(table))
+    table["residual"] = table.test_loss - table.predicted
+    table["train_residual"] = table.clean_train_loss - table.predicted
+    table["accuracy_residual"] = explained - table.predicted
+    return table
+
+
 def unlearned_share(loss: "pd.Series", floor: np.ndarray, M: int) -> "pd.Series":
     """How much of what there is to learn networks have not learned: (loss - floor)/(log M - floor).
 

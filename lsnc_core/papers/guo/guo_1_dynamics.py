@@ -32,6 +32,7 @@ from lsnc_core.papers.guo.drawing import (
     titled_groups,
 )
 from lsnc_core.papers.guo.equal_nc1 import draw_equal_nc1
+from lsnc_core.papers.guo.explore_strength import Explored, explore, measure_strengths
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     METRICS,
@@ -56,7 +57,7 @@ from lsnc_core.papers.guo.problems import PROBLEMS
 from lsnc_core.papers.guo.scale import describe_scale
 from lsnc_core.papers.page import Page, list_released, tabulate_deviations
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure, style
+from lsnc_core.show import Drawing, Entries, Explorer, Table, Verdicts, figure, style
 from lsnc_core.show.panels import draw_legend
 
 if TYPE_CHECKING:
@@ -93,11 +94,12 @@ def plan_halved(profile: str, data_set: str = "") -> list[RunSpec]:
 
 class Tables(NamedTuple):
     """What the notebook shows, from `measured.fetch_history`: the networks over training, and the
-    ends of those with half as long a schedule.
+    ends of those with half as long a schedule; and what its explorer shows.
     """
 
     history: "pd.DataFrame"
     halved: "pd.DataFrame"
+    explored: "Explored"
 
 
 def load(
@@ -106,10 +108,11 @@ def load(
     data_set: str = "",
     losses: Sequence[str] = LOSSES,
 ) -> Tables:
-    """Both tables of this notebook; missing networks are trained first."""
+    """The tables of this notebook; missing networks are trained first."""
     halved = plan_halved(profile, data_set)
     curves = [spec for spec in plan_runs(profile, data_set, losses) if spec not in halved]
-    return Tables(fetch_history(curves, device), fetch_history(halved, device, parts=("train",)))
+    history, ends = fetch_history(curves, device), fetch_history(halved, device, parts=("train",))
+    return Tables(history, ends, measure_strengths(history, curves, device))
 
 
 def show_deviations(profile: str) -> Table:
@@ -245,6 +248,11 @@ def draw_f7(history: "pd.DataFrame") -> Drawing:
         f"{describe_ends(table.sort_values('delta'))}"
     )
     return Drawing(drawn, caption, table)
+
+
+def explore_strengths(explored: Explored) -> list[Explorer]:
+    """Every strength over training, beside cross-entropy; one for each image set."""
+    return explore(explored, "guo-1-explorer", across="epoch")
 
 
 @figure(

@@ -21,6 +21,7 @@ from lsnc_core.papers.guo.drawing import (
     make_rows,
     titled_groups,
 )
+from lsnc_core.papers.guo.explore_strength import Explored, explore, measure_strengths
 from lsnc_core.papers.guo.measured import (
     describe_ends,
     fetch_history,
@@ -35,7 +36,7 @@ from lsnc_core.papers.guo.premises import check_ended, decide_end
 from lsnc_core.papers.guo.scale import describe_scale
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
-from lsnc_core.show import Drawing, Verdicts, figure, style
+from lsnc_core.show import Drawing, Explorer, Verdicts, figure, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,17 +59,19 @@ def plan_runs(profile: str, data_set: str = "") -> list[RunSpec]:
 
 class Tables(NamedTuple):
     """What the notebook shows, training images only, from `measured.fetch_history`: the networks
-    over training, and the ends of those with half as long a schedule.
+    over training, and the ends of those with half as long a schedule; and what its explorer shows.
     """
 
     history: "pd.DataFrame"
     halved: "pd.DataFrame"
+    explored: "Explored"
 
 
 def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
-    """Both tables of this notebook; missing networks are trained first."""
-    plans = plan_strengths(profile, data_set), plan_halved(profile, data_set)
-    return Tables(*(fetch_history(specs, device, parts=("train",)) for specs in plans))
+    """The tables of this notebook; missing networks are trained first."""
+    whole, half = plan_strengths(profile, data_set), plan_halved(profile, data_set)
+    history, ends = (fetch_history(specs, device, parts=("train",)) for specs in (whole, half))
+    return Tables(history, ends, measure_strengths(history, whole, device))
 
 
 # ---- figures
@@ -110,6 +113,11 @@ def draw_f6(history: "pd.DataFrame") -> Drawing:
         f"{describe_ends(history.sort_values('delta'))}"
     )
     return Drawing(drawn, caption, table)
+
+
+def explore_strengths(explored: Explored) -> list[Explorer]:
+    """Everything against the strength at any epoch; one for each image set."""
+    return explore(explored, "guo-2-explorer", across="delta")
 
 
 # ---- claims

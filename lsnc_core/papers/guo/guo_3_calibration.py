@@ -15,7 +15,7 @@ import numpy as np
 from lsnc_core import claims
 from lsnc_core.claims import Claim, Verdict, decides
 from lsnc_core.papers import stored
-from lsnc_core.papers.guo import PAPER, SMOOTHED
+from lsnc_core.papers.guo import PAPER, SMOOTHED, templates
 from lsnc_core.papers.guo.calibration import (
     FITS,
     HELD_OUT,
@@ -48,6 +48,7 @@ from lsnc_core.papers.guo.measured import (
 from lsnc_core.papers.guo.networks import plan_calibration
 from lsnc_core.papers.guo.premises import check_hard, check_overconfident
 from lsnc_core.papers.guo.scale import CALIBRATION_DECAY, describe_scale
+from lsnc_core.papers.guo.templates import explore_templates as explore_templates
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.show import Drawing, Verdicts, figure, style
@@ -72,16 +73,17 @@ def plan_runs(profile: str, data_set: str = "") -> list[RunSpec]:
 
 
 class Tables(NamedTuple):
-    """What the notebook shows: from `measure_ends`, `measure_epochs` and `measure_reliability`."""
+    """What the notebook shows, from the functions that `load` calls."""
 
     ends: "pd.DataFrame"
     epochs: "pd.DataFrame"
     bins: "pd.DataFrame"
+    planes: templates.Planes | None
 
 
 def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
-    """Calibration of all networks at the end and over training; the reliability diagrams are those
-    of the section's own networks.
+    """Calibration of all networks at the end and over training; the reliability diagrams and the
+    planes are those of the section's own networks.
     """
     from lsnc_core import runs
 
@@ -92,7 +94,8 @@ def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
     shown = set(select_section(epochs).run)
     names = stored.run_names(tensors)
     chosen = {spec: arrays for spec, arrays in tensors.items() if names[spec] in shown}
-    return Tables(measure_ends(history, tensors), epochs, measure_reliability(chosen))
+    bins, planes = measure_reliability(chosen), templates.project_networks(chosen)
+    return Tables(measure_ends(history, tensors), epochs, bins, planes)
 
 
 def select_section(epochs: "pd.DataFrame") -> "pd.DataFrame":

@@ -37,6 +37,7 @@ from lsnc_core.papers.guo.model import (
     dynamics_model,
     label_strength,
 )
+from lsnc_core.papers.guo.play import explore_descent as explore_descent
 from lsnc_core.papers.page import Page
 from lsnc_core.show import Drawing, Table, Verdicts, figure, style
 from lsnc_core.show.panels import draw_legend, draw_range, make_panels

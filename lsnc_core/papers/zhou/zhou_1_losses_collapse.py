@@ -30,6 +30,7 @@ from lsnc_core.papers.zhou.collapse import (
 )
 from lsnc_core.papers.zhou.drawing import NAMES, draw_heat, label_grid
 from lsnc_core.papers.zhou.networks import LOSSES, PARTS
+from lsnc_core.papers.zhou.play import explore_losses as explore_losses
 from lsnc_core.papers.zhou.premises import (
     check_ended,
     check_fitted,

@@ -213,7 +213,7 @@ def test_the_nearest_theory_is_shown_as_a_table():
 
 def test_what_was_not_trained_is_undecided():
     table = landscape_table(noisy_runs())
-    tables = page.Tables(table, table, None, None, RECIPE, "")
+    tables = page.Tables(table, table, None, None, RECIPE, "", course=table)
     alone = page.verdicts(tables).verdicts
     ids, others = ["C1", "C1", "C2", "C2", "C2"], ["C17", "C18", "C1", "C2"]
     assert [verdict.claim.id for verdict in alone] == ids + others
