@@ -6,7 +6,14 @@ from pathlib import Path
 from lsnc_core.claims import Case, Claim, Verdict
 from lsnc_core.errors import UsageError
 from lsnc_core.report import untrusted
-from lsnc_core.show import EXPLORER_TYPE, FIGURE_TYPE, SLIDER_TYPE, VERDICTS_TYPE, slider_html, verdicts_html
+from lsnc_core.show import (
+    EXPLORER_TYPE,
+    FIGURE_TYPE,
+    SLIDER_TYPE,
+    VERDICTS_TYPE,
+    slider_html,
+    verdicts_html,
+)
 
 VERDICT_FIELDS = tuple(Verdict(Claim("", "", "", "", ""), "").to_dict())
 CASE_FIELDS = tuple(Case("", "").to_dict())

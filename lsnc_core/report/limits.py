@@ -9,7 +9,7 @@ import signal
 from typing import Any
 
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbformat.v4 import output_from_msg
+from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.utils import merge_kwargs, remove_args
@@ -93,9 +93,7 @@ class LimitedClient(PapermillNotebookClient):
         kept = content["text"][:room] if kind == "stream" else ""
         name = content["name"] if kind == "stream" else "stdout"
         self.room[cell_index, place] = -1
-        text = kept + LEFT_OUT.format(most, place)
-        cut = msg | {"msg_type": "stream", "content": {"name": name, "text": text}}
-        outs.append(output_from_msg(cut))
+        outs.append(new_output("stream", name=name, text=kept + LEFT_OUT.format(most, place)))
         return outs[-1]
 
 

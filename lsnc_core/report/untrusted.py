@@ -44,7 +44,7 @@ DECLARATION = re.compile(
 )
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 # under these names charts load data and pictures, link, or set how they are embedded
-ADDRESSES = {"url", "href", "baseURL", "loader", "usermeta"}
+ADDRESSES = {"url", "href", "baseURL", "loader", "embedOptions"}
 FIGURE_TEXTS = ("name", "title", "paper", "ours", "alt")
 
 

@@ -21,7 +21,7 @@ from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
 from lsnc_core.report import build, executed, record, untrusted
 from lsnc_core.runs import checkpoint
-from lsnc_core.show import FIGURE_TYPE, SLIDER_TYPE, VERDICTS_TYPE, svg_text
+from lsnc_core.show import EXPLORER_TYPE, FIGURE_TYPE, SLIDER_TYPE, VERDICTS_TYPE, svg_text
 
 PWN = "window.pwned=true"
 DRAWING = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">{}</svg>'
@@ -238,6 +238,30 @@ HOSTILE_HTML = [
 ]
 
 
+def explorer(**changes):
+    """What an explorer carries, with changes."""
+    spec = {"mark": "point", "data": {"values": [{"a": 1}]}}
+    return {"name": "x", "title": "t", "text": "t.", "alt": "a", "spec": spec, **changes}
+
+
+EXPLORERS = {
+    "a name that ends the attribute": {"name": f'x" onclick="{PWN}'},
+    "no text": {"alt": None},
+    "no chart": {"spec": "x"},
+    "data from elsewhere": {"spec": {"layer": [{"data": {"url": "https://example.org/x"}}]}},
+    "links": {"spec": {"mark": {"type": "point", "href": f"javascript:{PWN}"}}},
+    "settings of how it is embedded": {"spec": {"usermeta": {"embedOptions": {"loader": {}}}}},
+}
+
+
+@pytest.mark.parametrize("changes", EXPLORERS.values(), ids=EXPLORERS)
+def test_an_explorer_that_is_none_is_one_sentence(tmp_path, changes):
+    path = write(tmp_path / "x.ipynb", [{EXPLORER_TYPE: explorer(**changes)}])
+    with pytest.raises(UsageError, match=r"x\.ipynb is not shown: .*; delete it") as raised:
+        executed.read(path)
+    assert one_sentence(raised.value)
+
+
 def write(path, bundles, markdown=()):
     """An executed notebook that shows these."""
     cells = [nbformat.v4.new_markdown_cell(text) for text in ("# A page", *markdown)]
@@ -255,11 +279,16 @@ def hostile():
     slider["svgs"] = [DRAWING.format(f"<script>{PWN}</script>")] * 2
     script = f"<script>{PWN}</script>"
     words = dict.fromkeys(("title", "paper", "ours", "alt"), f'"><img src=x onerror={PWN}>')
+    # both would end or lengthen the script element that holds a chart as JSON
+    title = f"</script><script>{PWN}</script><!--<script>"
+    charted = {"title": title, "spec": explorer()["spec"] | {"title": title}}
+    charted["spec"]["transform"] = [{"calculate": "window.pwned = true", "as": "b"}]
     bundles = [{"text/html": text, "text/plain": ""} for text in HOSTILE_HTML]
     bundles += [{kind: PWN} for kind in ("application/javascript", "text/javascript")]
     bundles += [
         {FIGURE_TYPE: figure(**words), "text/html": script},
         {SLIDER_TYPE: slider, "text/html": script},
+        {EXPLORER_TYPE: explorer(**charted), "text/html": script},
         {VERDICTS_TYPE: [], "text/html": script},
         {"text/markdown": f"{script} [x](javascript:{PWN}) ![x](https://example.org/x.png)"},
         {"text/latex": f"{script} $\\href{{javascript:{PWN}}}{{x}}$"},
@@ -299,8 +328,10 @@ def test_a_page_has_no_script_of_a_notebook(hostile_page):
             assert not address.startswith(("javascript:", "http://example", "https://example"))
     (slider,) = page.all("input", type_="range")
     assert PWN not in slider["oninput"]
-    scripts = [element["text"] for element in page.all("script")]
-    assert not [text for text in scripts if PWN in text]
+    scripts = [element for element in page.all("script") if PWN in element["text"]]
+    # the chart, as data that no browser runs
+    assert [element["type"] for element in scripts] == ["application/json"]
+    assert json.loads(scripts[0]["text"])["title"].startswith("</script>")
     assert not {"iframe", "form", "base", "object", "embed", "style"} & {
         element["tag"] for element in page.listed
     }
