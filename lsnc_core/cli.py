@@ -7,7 +7,6 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from lsnc_core import files, papers, profiles
 from lsnc_core.errors import UsageError
@@ -135,7 +134,7 @@ def apply_settings(arguments: argparse.Namespace) -> None:
     for name, folder in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
         if folder:
             os.environ[name] = str(files.find_place(folder))
-    if arguments.data and not Path(os.environ["LSNC_DATA"]).is_dir():
+    if arguments.data and not os.path.isdir(os.environ["LSNC_DATA"]):
         raise UsageError(
             f"the data folder {arguments.data} does not exist: "
             "make it, or name another with --data."

@@ -18,7 +18,7 @@ their upper limit nothing.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -272,7 +272,7 @@ def _check(samples: Samples, level: float, names: Collection[str] | None) -> lis
         )
     if not logits.amax(1).isfinite().all():
         raise UsageError("the logits hold NaN or infinity: find the layer that produces them.")
-    if isinstance(names, str) or not isinstance(names, Collection | None):
+    if isinstance(names, str) or not isinstance(names, Sequence | Set | None):
         raise UsageError(f"names must be None or a list of names, not {names!r}.")
     for name in () if names is None else names:
         if not isinstance(name, str) or name not in known:

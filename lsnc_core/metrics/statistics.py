@@ -166,7 +166,8 @@ def check_samples(
     of classes; D, the expected width, None for any; wait, whether to check the values of labels on
     a GPU, which waits for it. Raises: UsageError where features and labels do not fit.
     """
-    if not holds_values(features) or not features.is_floating_point() or features.ndim != 2:
+    fits = holds_values(features) and features.is_floating_point() and features.ndim == 2
+    if not fits or not features.shape[1]:
         raise UsageError(
             f"features must be a floating-point tensor (N, D), not {describe(features)}."
         )
