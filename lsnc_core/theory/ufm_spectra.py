@@ -237,7 +237,8 @@ def collapse_rate(model: FeatureModel, delta: Floats) -> np.ndarray:
     >>> (collapse_rate(model, np.array([0, 0.05, 0.2])) / model.lambda_H).round(2).tolist()
     [1.81, 9.72, 24.73]
     """
+    at = at_minimiser(model, delta)
     # The slowest direction inside the span decides.
     slowest = "others" if model.K > 2 else "own"
-    groups = _groups_of_sample(model, at_minimiser(model, delta))
+    groups = _groups_of_sample(model, at)
     return next(np.asarray(value)[()] for name, _, value in groups if name == slowest)

@@ -71,7 +71,7 @@ def eigenvector(
     Source: the derivation in the docstring of ufm_spectra.
     """
     names = [e.name for e in ufm_spectra.spectrum(model, delta, of)]
-    if name not in names or of == "logits":
+    if not isinstance(name, str) or name not in names or of == "logits":
         raise UsageError(
             f"The spectrum of {of} has no eigenvector named {name!r}; there are {', '.join(names)}."
         )
