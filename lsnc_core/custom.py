@@ -211,7 +211,7 @@ def images(path: str) -> ImageArrays:
         UsageError: as `load`; when an array is not as the module's docstring says; and when two
             calls differ, because each training process would then have images of its own.
     """
-    return _images(str(Path(path).expanduser().absolute()), checksum(path))
+    return _images(str(files.find_place(path)), checksum(path))
 
 
 @functools.lru_cache(maxsize=1)

@@ -17,7 +17,9 @@ class UsageError(ValueError):
     """
 
     def __init__(self, message: object = ""):
-        text = re.sub(r"\s*\n\s*", " ", str(message))
+        # names of files may hold what no page or log can
+        text = str(message).encode("utf-8", "backslashreplace").decode()
+        text = re.sub(r"\s*\n\s*", " ", text)
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
         super().__init__(text)

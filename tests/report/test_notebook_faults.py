@@ -137,7 +137,7 @@ def test_a_flood_is_cut_and_the_page_still_made(ended):
     assert source.stat().st_size < limits.SHOWN + 4 * limits.TEXT
     _, texts, shown, last = nbformat.read(source, as_version=4).cells
     out, err = (
-        "".join(output.text for output in texts.outputs if output.name == name)
+        "".join(output.text for output in texts.outputs if output.get("name") == name)
         for name in ("stdout", "stderr")
     )
     assert len(out) < limits.TEXT + 200 and out.startswith("x" * 99_000)
