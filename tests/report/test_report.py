@@ -23,8 +23,8 @@ from lsnc_core.claims import Case, Claim, Scale, Verdict
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.page import Page, Paper, Setting
 from lsnc_core.report import build, pages, record, sizes
-from lsnc_core.show import slider
 
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
 CASES = {
     claims.HOLDS: Case.exact("", "error", 0.1, at_most=1),
@@ -91,7 +91,7 @@ def claims_listed(folder):
 @pytest.fixture
 def quick_assets(monkeypatch):
     """The smoke run looks at the style sheet, at MathJax and at this checkout's recordings."""
-    monkeypatch.setattr(build, "_assets", lambda folder: None)
+    monkeypatch.setattr(build, "_assets", lambda folder, explorers: None)
     monkeypatch.setattr(record, "FOLDER", Path("nowhere"))
 
 
@@ -123,10 +123,12 @@ def two_pages(tmp_path, quick_assets):
     ]
     progress = nbformat.v4.new_output("stream", name="stderr", text="training: 100%")
     executed(tmp_path, "one", [bundle(figure), bundle(show.Verdicts(rows)), progress])
+    frames = {"title": "p", "labels": ["a"], "svgs": ["<svg/>"]}
     widget = {
-        pages.WIDGET_TYPE: {"model_id": "abc"},
+        WIDGET_TYPE: {"model_id": "abc"},
         "text/plain": "VBox()",
-        "text/html": slider.slider_html("p", ["a"], ["<svg/>"]),
+        "text/html": show.slider_html(**frames),
+        show.SLIDER_TYPE: frames,
     }
     executed(tmp_path, "two", [widget])
     index = build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.companion import explorer
-from lsnc_core.report import pages
 from lsnc_core.theory import label_noise
 
 
@@ -49,7 +48,7 @@ def test_the_explorer_carries_a_live_view_and_a_page_for_readers_without_a_kerne
     live.p.value = 0.3
     drawn.clear()
     made = bundle(live)
-    assert made[pages.WIDGET_TYPE]["model_id"] == live.box.model_id
+    assert made["application/vnd.jupyter.widget-view+json"]["model_id"] == live.box.model_id
     page = Elements(made["text/html"])
     frames = page.all("div", class_="lsnc-frame")
     labels = json.loads(page.all("div", class_="lsnc-frames")[0]["data-labels"])
