@@ -23,6 +23,7 @@ TEXT = 100_000  # characters of text that a cell prints, each of standard output
 SHOWN = 50_000_000  # characters of what it displays
 EACH = 5_000  # an output counts at least so much: a page with more of them would not open
 MORE_MEMORY = "close other programs or choose a smaller profile."
+NAMES = {"stdout": "standard output", "stderr": "standard error"}
 LEFT_OUT = "\n[the rest is left out: a cell shows at most {:,} characters of {}]\n"
 
 
@@ -80,7 +81,7 @@ class LimitedClient(PapermillNotebookClient):
         if kind == "error":
             return super().output(outs, msg, display_id, cell_index)
         if kind == "stream":
-            place, most, size = f"standard {content['name'][3:]}", TEXT, len(content["text"])
+            place, most, size = NAMES[content["name"]], TEXT, len(content["text"])
         else:
             place, most, size = "displays", SHOWN, max(EACH, len(str(content)))
         room = self.room.setdefault((cell_index, place), most)

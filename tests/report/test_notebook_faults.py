@@ -136,10 +136,10 @@ def test_a_flood_is_cut_and_the_page_still_made(ended):
     source = folder / "out/notebooks/floods.ipynb"
     assert source.stat().st_size < limits.SHOWN + 4 * limits.TEXT
     _, texts, shown, last = nbformat.read(source, as_version=4).cells
-    out, err = (
-        "".join(output.text for output in texts.outputs if output.get("name") == name)
-        for name in ("stdout", "stderr")
-    )
+    printed = {"stdout": "", "stderr": ""}
+    for output in texts.outputs:
+        printed[output.name] += output.text
+    out, err = printed.values()
     assert len(out) < limits.TEXT + 200 and out.startswith("x" * 99_000)
     assert "100,000 characters of standard output" in out
     assert len(err) < limits.TEXT + 200 and "of standard error" in err
