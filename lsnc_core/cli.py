@@ -7,7 +7,6 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from lsnc_core import files, papers, profiles
 from lsnc_core.errors import UsageError
@@ -186,8 +185,8 @@ def apply_settings(arguments: argparse.Namespace) -> None:
         raise UsageError("--outputs, --data and --record take the name of a folder, got nothing.")
     for name, folder in (("LSNC_OUTPUTS", arguments.outputs), ("LSNC_DATA", arguments.data)):
         if folder:
-            os.environ[name] = str(Path(folder).expanduser().absolute())
-    if arguments.data and not Path(os.environ["LSNC_DATA"]).is_dir():
+            os.environ[name] = str(files.find_place(folder))
+    if arguments.data and not os.path.isdir(os.environ["LSNC_DATA"]):
         raise UsageError(
             f"the data folder {arguments.data} does not exist: "
             "make it, or name another with --data."
@@ -238,7 +237,7 @@ def run(arguments: argparse.Namespace) -> int:
     shard = None if arguments.shard is None else shards.shard_of(arguments.shard)
     if arguments.figure is not None:
         entries = [redraw.choose(entries, arguments.figure)]
-    target = Path(arguments.record).expanduser().absolute() if arguments.record else None
+    target = files.find_place(arguments.record) if arguments.record else None
     request = pipeline.resolve(
         entries,
         arguments.profile,

@@ -22,6 +22,7 @@ import ast
 import functools
 import hashlib
 import importlib
+import os
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -47,8 +48,8 @@ def resolve(name: str) -> str:
     A relative path counts from the working directory; where there is no such file, from the
     project's folder.
     """
-    places = Path(name).expanduser(), files.PROJECT / name
-    return str(next((path for path in places if path.exists()), places[0]).absolute())
+    places = files.find_place(name), files.PROJECT / name
+    return str(next((path for path in places if os.path.exists(path)), places[0]))
 
 
 def sources(path: str) -> dict[Path, bytes]:
@@ -59,7 +60,7 @@ def sources(path: str) -> dict[Path, bytes]:
     Raises:
         UsageError: when the file cannot be read.
     """
-    main = Path(path).expanduser().absolute()
+    main = files.find_place(path)
     content: dict[Path, bytes] = {}
     waiting = [main]
     while waiting:
@@ -113,7 +114,7 @@ def checksum(path: str) -> str:
     Raises:
         UsageError: when the file cannot be read.
     """
-    main = Path(path).expanduser().absolute()
+    main = files.find_place(path)
     total = hashlib.sha256()
     for place, content in sorted(sources(path).items()):
         total.update(f"{place.relative_to(main.parent).as_posix()} {len(content)} ".encode())
@@ -130,7 +131,7 @@ def load(path: str, function: str) -> Callable:
         UsageError: when the file cannot be read, fails, or does not define the function; and the
             function itself, when it fails.
     """
-    return _load(str(Path(path).expanduser().absolute()), function, checksum(path))
+    return _load(str(files.find_place(path)), function, checksum(path))
 
 
 def forget() -> None:
@@ -210,7 +211,7 @@ def images(path: str) -> ImageArrays:
         UsageError: as `load`; when an array is not as the module's docstring says; and when two
             calls differ, because each training process would then have images of its own.
     """
-    return _images(str(Path(path).expanduser().absolute()), checksum(path))
+    return _images(str(files.find_place(path)), checksum(path))
 
 
 @functools.lru_cache(maxsize=1)

@@ -83,7 +83,7 @@ def load(name: str, *, root: str | Path | None = None, offline: bool | None = No
     if custom.is_file(name):
         classes = tuple(map(str, range(source.num_classes)))
         return _ordered(source, (*custom.images(source.name), classes))
-    root = files.data_root() if root is None else Path(root).expanduser().absolute()
+    root = files.data_root() if root is None else files.find_place(root)
     offline = files.offline() if offline is None else offline
     try:
         if name == "digits":
@@ -113,6 +113,10 @@ def truth(name: str, train_size: int, test_size: int) -> tuple[torch.Tensor, tor
 
     Raises: UsageError, as `load` and `ImageSet.subset`.
     """
+    for size in (train_size, test_size):
+        if not isinstance(size, int):
+            raise UsageError(f"a number of images must be a whole number, not {size!r}.")
+    source_of(name)
     content = ""
     if custom.is_file(name):
         name = custom.resolve(name)

@@ -170,7 +170,7 @@ def source_of(name: str) -> Source:
             num_classes=int(labels.max()) + 1,
             sizes=(len(labels), len(test_labels)),
         )
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
         close = difflib.get_close_matches(str(name), NAMES, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UsageError(

@@ -1,6 +1,9 @@
 """The one exception that means "you asked for something that cannot be done"."""
 
 import importlib.util
+import re
+
+LONGEST = 1_000  # characters of a message
 
 
 class UsageError(ValueError):
@@ -8,7 +11,18 @@ class UsageError(ValueError):
 
     The message is one sentence: what was wrong, where, and what to do. The command line prints it
     and exits with status 2; nothing else in the package prints instead of raising.
+
+    Messages quote what was given. A quotation of many lines, as that of an array, is brought to
+    one line, and the middle of a long one is left out.
     """
+
+    def __init__(self, message: object = ""):
+        # names of files may hold what no page or log can
+        text = str(message).encode("utf-8", "backslashreplace").decode()
+        text = re.sub(r"\s*\n\s*", " ", text)
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+        super().__init__(text)
 
 
 def needs_companion(what: str, *packages: str, extra: str = "companion") -> None:

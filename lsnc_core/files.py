@@ -11,6 +11,24 @@ from lsnc_core.errors import UsageError
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def find_place(name: object) -> Path:
+    """The absolute path of a file or folder that a user names; "~" is the home folder.
+
+    Raises:
+        UsageError: for what can name none: no text, a NUL in it, characters that no name of a file
+            has, the home folder of somebody who is not known.
+    """
+    if not isinstance(name, (str, Path)):
+        raise UsageError(f"a file or folder is named by a text, not by {name!r}.")
+    try:
+        os.fsencode(name)
+        if "\0" in str(name):
+            raise ValueError("a NUL")
+        return Path(name).expanduser().absolute()
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"{str(name)!r} cannot name a file or folder.") from error
+
+
 def is_checkout() -> bool:
     """Whether the package lies in a checkout of the project, or was installed without it."""
     return (PROJECT / "pyproject.toml").exists()
@@ -22,14 +40,14 @@ def outputs_root() -> Path:
     `LSNC_OUTPUTS` if set, else `outputs/` of the checkout, else of the working directory.
     """
     if os.environ.get("LSNC_OUTPUTS"):
-        return Path(os.environ["LSNC_OUTPUTS"]).expanduser().absolute()
+        return find_place(os.environ["LSNC_OUTPUTS"])
     return (PROJECT if is_checkout() else Path.cwd()) / "outputs"
 
 
 def data_root() -> Path:
     """The folder of downloaded image sets: `LSNC_DATA` if set, else `data/` under the outputs."""
     if os.environ.get("LSNC_DATA"):
-        return Path(os.environ["LSNC_DATA"]).expanduser().absolute()
+        return find_place(os.environ["LSNC_DATA"])
     return outputs_root() / "data"
 
 

@@ -15,6 +15,7 @@ brings the labels into the order of the images.
 import contextlib
 import hashlib
 import io
+import os
 import pickle
 import re
 import warnings
@@ -49,9 +50,8 @@ def split(name: str) -> tuple[Path, str]:
 
     Args: name, for which `is_label_file` holds.
     """
-    match = _PLACE.fullmatch(name)
-    assert match is not None
-    return Path(match[1]).expanduser().absolute(), match[2] or ""
+    place, array = _parts(name)
+    return files.find_place(place), array
 
 
 def resolve(name: str) -> str:
@@ -60,11 +60,18 @@ def resolve(name: str) -> str:
     A relative path counts from the working directory; where there is no such file, from the
     project's folder.
     """
-    match = _PLACE.fullmatch(name)
-    assert match is not None
-    places = Path(match[1]).expanduser(), files.PROJECT / match[1]
-    path = next((path for path in places if path.exists()), places[0]).absolute()
-    return f"{path}:{match[2]}" if match[2] else str(path)
+    place, array = _parts(name)
+    places = files.find_place(place), files.PROJECT / place
+    path = next((path for path in places if os.path.exists(path)), places[0])
+    return f"{path}:{array}" if array else str(path)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The path and the name of the array or "". Raises: UsageError, for no name of labels."""
+    match = _PLACE.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        raise UsageError(f"labels lie in a .npz, .npy, .pt or .pth file, not in {name!r}.")
+    return match[1], match[2] or ""
 
 
 def content(name: str) -> bytes:

@@ -122,7 +122,7 @@ def convert(given: Any, default: Any, name: str, notebook: str = "") -> Any:
     if isinstance(given, str) and not isinstance(default, str):
         try:
             value = json.loads(given, parse_constant=_refuse_constant)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
     kind = type(default)
     if kind is float and type(value) is int and abs(value) < 1e300:

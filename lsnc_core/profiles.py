@@ -36,6 +36,9 @@ def resolve(profile: str, device: str = "auto") -> tuple[str, str]:
     Raises:
         UsageError: for an unknown profile.
     """
+    for text in (profile, device):
+        if not isinstance(text, str):
+            raise UsageError(f"profile and device are named by texts, not by {text!r}.")
     if profile in PROFILES:
         return profile, "as requested"
     if profile != "auto":

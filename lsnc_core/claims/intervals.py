@@ -55,7 +55,8 @@ def t_interval(
     >>> [round(x, 3) for x in t_interval([1.0, 2.0, 3.0, 4.0])]
     [2.5, 0.446, 4.554]
     """
-    values = np.asarray(values, dtype=float)
+    _check_level(level)
+    values = _as_numbers(values)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise UsageError(f"an interval needs two or more finite values, got {values.tolist()}.")
     # scipy.stats.ttest_1samp has the same interval but warns where all values are equal
@@ -162,11 +163,12 @@ def argmin_interval(
     should know about the bootstrap", The American Statistician 69(4). `benchmarks/coverage.py`
     compares.
     """
-    x, curves = np.asarray(x, dtype=float), np.asarray(curves, dtype=float)
-    fits = curves.ndim == 2 and curves.shape[1] == len(x) and len(curves) >= 2
-    if not fits or not np.isfinite(curves).all():
+    _check_level(level)
+    x, curves = _as_numbers(x), _as_numbers(curves)
+    fits = x.ndim == 1 and curves.ndim == 2 and curves.shape[1] == x.size and len(curves) >= 2
+    if not fits or not x.size or not (np.diff(x) > 0).all() or not np.isfinite(curves).all():
         raise UsageError(
-            f"an argmin interval needs two or more finite curves over {len(x)} points, "
+            f"an argmin interval needs two or more finite curves over {x.size} rising points, "
             f"got shape {curves.shape}."
         )
     cells = cells or _parabola_cells(x)
@@ -254,6 +256,23 @@ def _find_rise(centres: np.ndarray, slopes: np.ndarray, start: float, t: float) 
         return start
     # between two of so many places, the excess is nearly linear
     return float(np.interp(0, excess[first - 1 : first + 1], places[first - 1 : first + 1]))
+
+
+def _as_numbers(values: object) -> np.ndarray:
+    """Numbers as float64. Raises: UsageError, for anything else."""
+    try:
+        numbers = np.asarray(values)
+        if numbers.dtype.kind in "fiu":
+            return numbers.astype(float)
+    except (TypeError, ValueError, RuntimeError):
+        pass  # ragged, or a tensor that is on no CPU or has a gradient
+    raise UsageError(f"an interval needs numbers, got {values!r}.")
+
+
+def _check_level(level: float) -> None:
+    """Refuse what is no number in (0, 1). Raises: UsageError."""
+    if not isinstance(level, (int, float)) or not 0 < level < 1:
+        raise UsageError(f"the level of an interval must lie between 0 and 1, not {level!r}.")
 
 
 @functools.cache  # scipy takes .1 ms
@@ -345,6 +364,7 @@ def component_ratio_interval(
 
     Source: Fieller 1954; for the jackknife Tukey 1958.
     """
+    _check_level(level)
     first, second = _layout(first, 3), _layout(second, 3)
     seeds = first.shape[-2]
     if second.shape[-2] != seeds:
@@ -371,9 +391,10 @@ def _pseudo_values(values: np.ndarray) -> tuple[float, np.ndarray]:
 
 def _layout(values: np.ndarray, seeds: int) -> np.ndarray:
     """Checked values of a two-way layout with at least so many seeds, float64."""
-    values = np.asarray(values, dtype=float)
+    values = _as_numbers(values)
     fits = values.ndim in (2, 3) and values.shape[-2] >= seeds and values.shape[-1] >= 2
-    if not fits or not values.size or not np.isfinite(values).all():
+    # squares of larger numbers have no sum
+    if not fits or not values.size or not (np.abs(values) < 1e150).all():
         raise UsageError(
             f"a variance component needs finite values of {seeds} or more seeds by two or more "
             f"conditions, got shape {values.shape}."

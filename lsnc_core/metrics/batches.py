@@ -33,7 +33,7 @@ class Batches:
         labels: str | None,
         progress: bool,
     ) -> None:
-        if not isinstance(loader, Iterable):
+        if not isinstance(loader, Iterable) or isinstance(loader, torch.Tensor):
             raise UsageError(
                 f"the loader of {split!r} must give batches, but {describe(loader)} cannot be "
                 "iterated over."

@@ -19,9 +19,12 @@ BINS = 15
 FITTED_ON = ("held-out", "test")
 
 
+MOST_BINS = 1_000_000
+
+
 def _check_bins(bins: int) -> int:
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise UsageError(f"bins must be a whole number of at least 1, not {bins!r}.")
+    if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= MOST_BINS:
+        raise UsageError(f"bins must be a whole number from 1 to {MOST_BINS:,}, not {bins!r}.")
     return bins
 
 
@@ -293,7 +296,7 @@ def fit_temperature(
     >>> round(fitted.value * math.log(3), 8), fitted.fitted_on  # softmax is 3/4 at T = 2 / log 3
     (2.0, 'held-out')
     """
-    if by not in ("nll", "ece"):
+    if not isinstance(by, str) or by not in ("nll", "ece"):
         raise UsageError(f'a temperature is fitted by "nll" or by "ece", not by {by!r}.')
     if fitted_on not in FITTED_ON:
         raise UsageError(

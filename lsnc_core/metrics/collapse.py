@@ -36,6 +36,7 @@ import torch
 
 from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
+from lsnc_core.labels import check_classes
 from lsnc_core.metrics.degenerate import warn_of_undefined
 from lsnc_core.metrics.geometry import (
     ROUNDING,
@@ -49,7 +50,13 @@ from lsnc_core.metrics.geometry import (
     simplex_distance_of_product,
     without_rounding,
 )
-from lsnc_core.metrics.statistics import GLOBAL_MEANS, Statistics, check_samples, describe
+from lsnc_core.metrics.statistics import (
+    GLOBAL_MEANS,
+    Statistics,
+    check_samples,
+    describe,
+    holds_values,
+)
 from lsnc_core.metrics.threads import one_thread
 from lsnc_core.metrics.two_passes import FirstPass, SecondPass
 
@@ -184,12 +191,12 @@ def cdnv(statistics: Statistics) -> torch.Tensor:
 
 
 def _check_classifier(W: torch.Tensor, b: torch.Tensor | None, *shape: int) -> None:
-    if W.shape != shape:
+    if not holds_values(W) or W.shape != shape:
         raise UsageError(
             f"W must have the shape {shape}, one row per class and one column per feature, not "
-            f"{tuple(W.shape)}."
+            f"{describe(W)}."
         )
-    if b is not None and (not isinstance(b, torch.Tensor) or b.shape != shape[:-1]):
+    if b is not None and (not holds_values(b) or b.shape != shape[:-1]):
         raise UsageError(f"b must be None or a tensor of shape {shape[:-1]}, not {describe(b)}.")
     if not W.isfinite().all() or (b is not None and not b.isfinite().all()):
         raise UsageError("the classifier's weights hold NaN or infinity: training has diverged.")
@@ -255,6 +262,8 @@ def _all_values(
     statistics: Statistics, W: torch.Tensor | None, b: torch.Tensor | None
 ) -> dict[str, torch.Tensor]:
     """The metrics of `collapse_values`, float64 (...) by name."""
+    if not isinstance(statistics, Statistics):
+        raise UsageError(f"statistics must be Statistics, not {describe(statistics)}.")
     *_, K, D = statistics.means.shape
     _warn(statistics.counts.reshape(-1, K)[0], D)
     values = {"nc1_cdnv": cdnv(statistics)}
@@ -339,6 +348,8 @@ def neural_collapse(
     >>> result.values["nc4_agreement"], [round(x, 4) for x in result.nc1_by_class.tolist()]
     (1.0, [0.1111, 0.1111])
     """
+    if W is not None and (not holds_values(W) or W.ndim != 2):
+        raise UsageError(f"W must be None or a tensor (K, D), not {describe(W)}.")
     K = len(W) if W is not None else _count_classes(labels, centroids)
     check_samples(features, labels, K)
     shape = (K, features.shape[1])
@@ -395,6 +406,9 @@ def nc1_by_correctness(
     fewer than two classes are predicted.
     Raises: UsageError as `neural_collapse`. Source: Guo's calibration figure.
     """
+    K = check_classes(K)
+    for given in (predictions, labels):
+        check_samples(features, given, K)
     first = FirstPass(K)
     first.add(features, predictions)
     if first.classes_present < 2:

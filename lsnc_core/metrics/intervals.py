@@ -18,7 +18,7 @@ their upper limit nothing.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,7 @@ from lsnc_core.metrics.replicates import (
     nearest_mean_hits,
     score_replicates,
 )
-from lsnc_core.metrics.statistics import Statistics, check_samples
+from lsnc_core.metrics.statistics import Statistics, check_samples, describe
 
 EXACT = ("nc2_W", "nc2_W_centred", "nc2_W_equinorm", "nc2_W_equiangular", "W_norm")
 LOGARITHM = ("nc1_trace", "nc1_trace_over_K", "nc1_quotient", "nc1_cdnv", "means_norm")
@@ -193,6 +193,8 @@ def compare_intervals(
     differ.
     Source: Newcombe 1998, Statistics in Medicine 17(22) (paired shares).
     """
+    for given in (a, b):
+        _check_samples(given)
     if not torch.equal(a.labels.cpu().long(), b.labels.cpu().long()):
         raise UsageError(
             "the two models are compared on the same samples, but their labels differ: read both "
@@ -206,7 +208,10 @@ def _resample(
     samples: Samples, level: float, seed: int, names: Collection[str] | None
 ) -> dict[str, _Resampled]:
     """The named metrics in all replicates."""
+    _check_samples(samples)
     names = _check(samples, level, names)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise UsageError(f"seed must be a whole number of at least 0, not {seed!r}.")
     wanted, (N, K) = set(names), samples.logits.shape
     features, labels = check_samples(samples.features, samples.labels, K)
     labels = labels.cpu()
@@ -257,7 +262,7 @@ def _resample(
 
 def _check(samples: Samples, level: float, names: Collection[str] | None) -> list[str]:
     """The names, or UsageError where they, the level or the logits do not fit."""
-    if not 0 < level < 1:
+    if not isinstance(level, (int, float)) or not 1e-9 < level < 1:
         raise UsageError(f"level must lie between 0 and 1, e.g. 0.95, not {level!r}.")
     logits, known = samples.logits, [*FORMULAS, *SCORES]
     if logits.ndim != 2 or len(logits) != len(samples.labels):
@@ -267,10 +272,18 @@ def _check(samples: Samples, level: float, names: Collection[str] | None) -> lis
         )
     if not logits.amax(1).isfinite().all():
         raise UsageError("the logits hold NaN or infinity: find the layer that produces them.")
-    for name in names or ():
-        if name not in known:
+    if isinstance(names, str) or not isinstance(names, Sequence | Set | None):
+        raise UsageError(f"names must be None or a list of names, not {names!r}.")
+    for name in () if names is None else names:
+        if not isinstance(name, str) or name not in known:
             raise UsageError(f"there is no metric {name!r}: FORMULAS and SCORES list them.")
     return known if names is None else list(names)
+
+
+def _check_samples(samples: Samples) -> None:
+    """Refuse what is not `Samples`. Raises: UsageError."""
+    if not isinstance(samples, Samples):
+        raise UsageError(f"intervals are those of Samples, not of {describe(samples)}.")
 
 
 def _check_memory(K: int, D: int) -> None:

@@ -134,6 +134,9 @@ def compare(a: Measurement, b: Measurement, *, level: float = 0.95) -> "pd.DataF
     """
     import pandas as pd
 
+    for given in (a, b):
+        if not isinstance(given, Measurement):
+            raise UsageError(f"compare takes two results of measure, not {given!r}.")
     if not a.samples or not b.samples:
         raise UsageError("compare needs measurements with intervals: measure with intervals=True.")
     if set(a.samples) != set(b.samples):

@@ -3,12 +3,12 @@
 import torch
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.statistics import CHUNK, describe
+from lsnc_core.metrics.statistics import CHUNK, describe, holds_values
 
 
 def _check(name: str, value: torch.Tensor, shape: str, ndim: int) -> torch.Tensor:
     """The tensor, detached, on a device with float64; UsageError where it does not fit."""
-    fits = isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim == ndim
+    fits = holds_values(value) and value.is_floating_point() and value.ndim == ndim
     if not fits or 0 in value.shape:
         raise UsageError(
             f"{name} must be a floating-point tensor {shape} with at least one entry, not "

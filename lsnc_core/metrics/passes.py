@@ -132,7 +132,7 @@ class Passes:
         self.device = next(self.model.parameters()).device
         named = dict(self.model.named_modules())
         for name in reading.layers if reading.layer is None else (reading.layer, *reading.layers):
-            if name not in named:
+            if not isinstance(name, str) or name not in named:
                 raise UsageError(self._unknown(name, named))
         self.hidden = {name: named[name] for name in reading.layers}
         self.started = False
@@ -140,7 +140,7 @@ class Passes:
     @staticmethod
     def _unknown(name: str, named: Mapping[str, nn.Module]) -> str:
         linear = [other for other, module in named.items() if is_linear(module)]
-        close = difflib.get_close_matches(name, named, n=1)
+        close = difflib.get_close_matches(str(name), named, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return (
             f"the model has no layer {name!r}: {hint}its linear layers are "

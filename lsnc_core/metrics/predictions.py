@@ -6,7 +6,7 @@ import warnings
 import torch
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.statistics import describe
+from lsnc_core.metrics.statistics import describe, holds_values
 
 CHUNK = 2**17  # numbers that stay in the cache while they are converted to float64
 # So few rows may sum to 1 without being probabilities.
@@ -19,12 +19,14 @@ def look_like_probabilities(logits: torch.Tensor) -> bool:
     It does if no entry is negative and every row sums to 1, within 1e-3 or the precision of a
     narrower type, for at least ten rows.
 
-    Args: logits, floating point (N, K).
+    Args: logits, floating point (N, K). Raises: UsageError for anything else.
 
     >>> z = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     >>> look_like_probabilities(z), look_like_probabilities(z.softmax(1))
     (False, True)
     """
+    if not holds_values(logits) or not logits.is_floating_point() or logits.ndim != 2:
+        raise UsageError(f"logits must be a floating-point tensor (N, K), not {describe(logits)}.")
     N, K = logits.shape
     if N < FEW_ROWS or K < 2:
         return False
@@ -44,7 +46,7 @@ def check_logits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tens
     (N,) in 0..K-1. Raises: UsageError where they do not fit. Warns of probabilities.
     """
     if (
-        not isinstance(logits, torch.Tensor)
+        not holds_values(logits)
         or not logits.is_floating_point()
         or logits.ndim != 2
         or 0 in logits.shape
@@ -53,11 +55,7 @@ def check_logits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tens
             "logits must be a floating-point tensor (N, K) of at least one sample, not "
             f"{describe(logits)}."
         )
-    if (
-        not isinstance(labels, torch.Tensor)
-        or labels.is_floating_point()
-        or labels.shape != logits.shape[:1]
-    ):
+    if not holds_values(labels) or labels.is_floating_point() or labels.shape != logits.shape[:1]:
         raise UsageError(
             f"labels must be an integer tensor of shape ({len(logits)},), one class number per "
             f"sample, not {describe(labels)}."

@@ -215,7 +215,7 @@ def measure(
     import pandas as pd
 
     model, loaders = unwrap(model), _by_split(loader)
-    if isinstance(layers, str):
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
         raise UsageError(f"layers= takes a list of names: write layers=[{layers!r}].")
     reading = Reading(layer, tuple(layers), inputs, labels, tokens, progress)
     rows: list[dict[str, Any]] = []

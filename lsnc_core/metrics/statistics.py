@@ -138,10 +138,22 @@ def _count_kept(eigenvalues: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
     return (eigenvalues > smallest).sum(-1).clamp(max=K - 1) * apart
 
 
+def holds_values(value: object) -> bool:
+    """Whether this is a tensor whose values can be read one by one: neither sparse nor on the
+    device "meta", whose tensors have a shape alone.
+    """
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type != "meta"
+    )
+
+
 def describe(value: object) -> str:
     """Dtype and shape of a tensor, or the type of anything else, for an error message."""
     if isinstance(value, torch.Tensor):
-        return f"{value.dtype} of shape {tuple(value.shape)}"
+        kind = "" if holds_values(value) else f", {value.layout} on the device {value.device}"
+        return f"{value.dtype} of shape {tuple(value.shape)}{kind}"
     return type(value).__name__
 
 
@@ -154,18 +166,15 @@ def check_samples(
     of classes; D, the expected width, None for any; wait, whether to check the values of labels on
     a GPU, which waits for it. Raises: UsageError where features and labels do not fit.
     """
-    if (
-        not isinstance(features, torch.Tensor)
-        or not features.is_floating_point()
-        or features.ndim != 2
-    ):
+    fits = holds_values(features) and features.is_floating_point() and features.ndim == 2
+    if not fits or not features.shape[1]:
         raise UsageError(
             f"features must be a floating-point tensor (N, D), not {describe(features)}."
         )
     if D is not None and features.shape[1] != D:
         raise UsageError(f"features have width {features.shape[1]}, but width {D} was expected.")
     if (
-        not isinstance(labels, torch.Tensor)
+        not holds_values(labels)
         or labels.is_floating_point()
         or labels.dtype == torch.bool
         or labels.ndim != 1

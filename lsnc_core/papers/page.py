@@ -64,12 +64,15 @@ class Page:
         section: the paper's section or theorem; "" if there is none.
         shows: what it shows beside the figures and claims of its module, which are listed anyway.
         minutes: minutes of a first run by profile, training included, on 2 CPU cores.
+        outputs: for each type of output that this notebook alone has, what makes HTML of its data;
+            it raises UsageError for data that the notebook never makes.
     """
 
     title: str
     section: str = ""
     shows: str = ""
     minutes: Mapping[str, float] = field(default_factory=dict)
+    outputs: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

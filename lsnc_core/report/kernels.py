@@ -103,9 +103,17 @@ class Provisioner(LocalProvisioner):
 
     Attributes:
         waiting: the process, or None.
+        ended: the exit status of a kernel that has ended, negative for a signal.
     """
 
     waiting: WaitingKernel | None = None
+    ended: int | None = None
+
+    async def poll(self) -> int | None:
+        status = await super().poll()
+        if self.process is not None and status is not None:
+            self.ended = status
+        return status
 
     async def launch_kernel(self, cmd: list[str], **kwargs):
         kwargs["env"] = kwargs["env"] | {FOR_REPORT: "1"}

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsnc_core import files, papers
-from lsnc_core.report import catalog, executed, parameters, schedule
+from lsnc_core.report import catalog, executed, parameters, schedule, untrusted
 from lsnc_core.show import (
     EXPLORER_TYPE,
-    FIGURE_TYPE,
     VERDICTS_TYPE,
     carried_figure,
     downloads,
@@ -22,10 +21,13 @@ from lsnc_core.show import (
     figure_html,
     frame_html,
     unstyled,
+    verdicts_html,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
-WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
+# what is shown of an output that is none of this package's
+TEXTS = ("text/html", "text/markdown", "text/latex", "text/plain")
+PICTURES = ("image/png", "image/jpeg")
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,19 @@ def convert(entry: papers.Entry, source: Path, report: Path, profile: str) -> No
         if cell.cell_type == "code":
             # progress bars are of no use in a page; the executed notebook keeps them
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    own = untrusted.Own()
     for output in executed.outputs(notebook):
-        _make_static(output.get("data", {}), report, command)
+        bundle = output.get("data", {})
+        for kind in set(entry.page.outputs).intersection(bundle):
+            bundle["text/html"] = own.keep(entry.page.outputs[kind](bundle[kind]))
+        _make_static(bundle, report, command, own)
     notebook.metadata.pop("widgets", None)
     body, _ = _exporter().from_notebook_node(notebook)
     # headings have ids from nbconvert only with a link each
     body = re.sub(r'<a class="anchor-link".*?</a>', "", body)
     body = re.sub(r"(?ms)^<table>.*?</table>", lambda table: frame_html(table[0]), body)
-    runs = tuple(schedule.remembered(source.with_suffix(".json")).get("runs", ()))
+    body = own.put_back(untrusted.clean(body))
+    runs = schedule.remembered_runs(source.with_suffix(".json"))
     return NotebookPage(entry, body, code, figures, verdicts, runs)
 
 
@@ -161,31 +168,56 @@ def _exporter():
     )
 
 
-def _make_static(bundle: dict, report: Path, command: Sequence[str]) -> None:
+def _make_static(bundle: dict, report: Path, command: Sequence[str], own: untrusted.Own) -> None:
     """Turn one output into HTML that needs neither kernel nor network; write its figure's files.
 
-    Args: bundle, the output by type; report, its folder; command, what runs this notebook.
+    Args:
+        bundle: the output by type.
+        report: its folder.
+        command: what runs this notebook.
+        own: takes the HTML that is made here from checked data.
     """
-    bundle.pop(VERDICTS_TYPE, None)
     if "text/html" in bundle:
         bundle["text/html"] = unstyled(bundle["text/html"])
     data = carried_figure(bundle)
     if data is not None:
-        del bundle[FIGURE_TYPE]
         address = f"files/{data['name']}"
         endings = write_figure(data, report / "files")
         line = shlex.join([*command, "--figure", data["name"]])
         links = downloads(address, endings)
         links += f'<span class="rebuild">Rebuild: <code>{html.escape(line)}</code></span>'
-        bundle["text/html"] = figure_html(data, f"{address}.svg", links)
+        bundle["text/html"] = own.keep(figure_html(data, f"{address}.svg", links))
     elif EXPLORER_TYPE in bundle:
         # the report keeps the scripts and styles once for all pages
-        bundle["text/html"] = explorer_html(bundle.pop(EXPLORER_TYPE))
+        bundle["text/html"] = own.keep(explorer_html(bundle[EXPLORER_TYPE]))
+    elif VERDICTS_TYPE in bundle:
+        bundle["text/html"] = own.keep(verdicts_html(bundle[VERDICTS_TYPE]))
     elif 'class="dataframe"' in bundle.get("text/html", ""):
         bundle["text/html"] = frame_html(bundle["text/html"])
-    if WIDGET_TYPE in bundle and "text/html" in bundle:
-        # a live widget is dead without a kernel; its own HTML stands in
-        del bundle[WIDGET_TYPE]
+    elif picture := _picture(bundle):
+        bundle["text/html"] = own.keep(picture)
+    # a live widget is dead without a kernel; its HTML or its text stands in
+    for kind in set(bundle).difference(TEXTS):
+        del bundle[kind]
+    for kind in {"text/html", "text/latex"}.intersection(bundle):
+        # by itself, so that what is not closed in one output does not reach into the next
+        bundle[kind] = untrusted.clean(bundle[kind])
+    if not bundle:
+        bundle["text/plain"] = "(an output of a kind that pages do not show)"
+
+
+def _picture(bundle: dict) -> str:
+    """An output's pixels as an image that the page carries; "" without any."""
+    for kind in PICTURES:
+        try:
+            pixels = base64.b64decode("".join(bundle.get(kind, "").split()), validate=True)
+        except ValueError:
+            continue
+        if pixels:
+            alt = html.escape(bundle.get("text/plain", ""), quote=True)
+            source = f"data:{kind};base64,{base64.b64encode(pixels).decode()}"
+            return f'<img src="{source}" alt="{alt}" style="max-width:100%;height:auto">'
+    return ""
 
 
 def write_figure(data: dict, folder: Path) -> list[str]:

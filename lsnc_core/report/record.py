@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lsnc_core import files, provenance
 from lsnc_core.errors import UsageError
-from lsnc_core.report import executed
+from lsnc_core.report import executed, untrusted
 from lsnc_core.show import downloads, figure_html, verdicts_html
 
 if TYPE_CHECKING:
@@ -157,9 +157,13 @@ def _read(path: Path) -> Recording:
         recording.where, recording.versions  # noqa: B018 - what pages show of it must be there
         for notebook in recording.notebooks.values():
             executed.check_verdicts(notebook["verdicts"])
-            verdicts_html(notebook["verdicts"])
             for figure in notebook["figures"]:
-                figure_html(figure, "x")
+                untrusted.check_figure(figure)
+    except UsageError as error:
+        reason = str(error).removesuffix(".")
+        raise UsageError(
+            f"the recording {path} is not shown: {reason}; restore it from git or delete it."
+        ) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
             f"the recording {path} is damaged or from an earlier version "
@@ -222,4 +226,12 @@ def _copy(source: Path, folder: Path) -> None:
         raise UsageError(
             f"the recording {source.parent} lacks {source.name}: restore it from git or delete it."
         )
+    if source.suffix == ".svg":
+        try:
+            untrusted.check_svg(source.read_text(encoding="utf-8"), source.stem)
+        except ValueError as error:  # a UsageError, or no UTF-8
+            reason = error if isinstance(error, UsageError) else "it is no text"
+            raise UsageError(
+                f"{source} is not shown: {reason}; restore it from git or delete it."
+            ) from error
     files.write_whole(folder / source.name, lambda path: shutil.copyfile(source, path))

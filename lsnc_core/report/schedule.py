@@ -236,3 +236,12 @@ def remembered(state: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return memory if isinstance(memory, dict) else {}
+
+
+def remembered_runs(state: Path) -> tuple[str, ...]:
+    """The names of the stored networks of a notebook's last finished run; none where the file does
+    not list any.
+    """
+    listed = remembered(state).get("runs", ())
+    plain = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+    return tuple(listed) if plain else ()

@@ -45,7 +45,7 @@ def choose_device(device: str = "auto") -> str:
     """
     import torch
 
-    if device not in ("auto", "cpu", "cuda"):
+    if not isinstance(device, str) or device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device must be auto, cpu or cuda, got {device!r}.")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
@@ -110,6 +110,7 @@ def results(
     """
     import pandas as pd
 
+    _check_specs(specs)
     store = store or Store()
     store.refresh()
     stored = {spec: store.get(spec) for spec in specs}
@@ -135,6 +136,12 @@ def _device(device: str, executor: Executor | None) -> str:
     """The device to train on, which need not be here where an executor trains."""
     there = executor is not None and device in ("cpu", "cuda")
     return device if there else choose_device(device)
+
+
+def _check_specs(specs: Sequence[RunSpec]) -> None:
+    """Refuse what is no list of specs. Raises: UsageError."""
+    if not isinstance(specs, Sequence) or not all(isinstance(spec, RunSpec) for spec in specs):
+        raise UsageError(f"specs must be a list of RunSpec, not {specs!r}.")
 
 
 def _discard_checkpoints(specs: Sequence[RunSpec], device: str, store: Store) -> None:

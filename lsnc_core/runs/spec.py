@@ -194,8 +194,8 @@ class RunSpec:
             self._check(good, field.name, "a tuple of numbers")
             return
         good = isinstance(value, tuple) and all(type(entry) is int and entry > 0 for entry in value)
-        filled = value != () or field.name in _MAY_BE_EMPTY
-        self._check(good and filled, field.name, "a tuple of positive whole numbers")
+        filled = good and (value != () or field.name in _MAY_BE_EMPTY)
+        self._check(filled, field.name, "a tuple of positive whole numbers")
 
     def _check_values(self) -> None:
         for name, known in _CHOICES.items():

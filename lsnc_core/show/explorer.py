@@ -122,11 +122,11 @@ def explorer_html(data: dict[str, Any]) -> str:
     """
     title, text = html.escape(data["title"]), html.escape(data["text"])
     alt = html.escape(data["alt"], quote=True)
-    # "</" would end the script element early
-    spec = json.dumps(data["spec"], separators=(",", ":")).replace("</", "<\\/")
+    # "</script" would end the script element early, "<!--<script" too late
+    spec = json.dumps(data["spec"], separators=(",", ":")).replace("<", "\\u003c")
     label = html.escape(f"Chart: {data['title']}", quote=True)
     return (
-        f'<figure class="lsnc-explorer" id="{data["name"]}">'
+        f'<figure class="lsnc-explorer" id="{html.escape(data["name"])}">'
         f"<figcaption><strong>{title}.</strong> {text}</figcaption>"
         '<div class="controls"></div><output></output>'
         f'<div class="chart" tabindex="0" role="region" aria-label="{label}"><p>{alt}</p></div>'

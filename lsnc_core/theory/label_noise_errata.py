@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import check_classes, check_noise, check_smoothing, check_unit
+from lsnc_core.theory.arguments import as_floats
 from lsnc_core.theory.label_noise import beta_loss, loss
 
 
@@ -102,7 +103,10 @@ def printed_eq16_loss(p: float, T: ArrayLike) -> float:
     1.8576
     """
     T = check_noise(T)
-    p = float(check_unit(p, "The kept mass p"))
+    p = check_unit(p, "The kept mass p")
+    if p.ndim or not 0 < p < 1:
+        raise UsageError(f"The kept mass p must be one number in (0, 1), not {p.tolist()!r}.")
+    p = float(p)
     pairs = T @ T.T
     return -float(np.trace(pairs) * log(p) + 2 * pairs.sum() * log(1 - p)) / len(T)
 
@@ -163,13 +167,20 @@ def jensen_terms(
     """
     from scipy.special import log_softmax
 
-    S, h = check_noise(np.transpose(S), "S.T").T, _check_logits(h, len(S))
+    S = check_noise(as_floats(S, "S").T, "S.T").T
+    h = _check_logits(h, len(S))
     log_sigma = log_softmax(h, axis=1)  # (n, M)
     logit = log_softmax(h @ S.T, axis=1)  # (n, M)
     with np.errstate(divide="ignore"):
         log_S = np.log(S)
     if labels is not None:
-        own = np.asarray(labels)
+        own = as_floats(labels, "labels")
+        if own.shape != h.shape[:1] or not np.isin(own, np.arange(len(S))).all():
+            raise UsageError(
+                f"labels must be integers in 0..{len(S) - 1}, one for each of the {len(h)} rows of "
+                f"h, not {labels!r}."
+            )
+        own = own.astype(np.int64)
         rows = np.arange(len(h))
         smoothing = (S[own] * log_sigma).sum(axis=1)
         return smoothing, np.logaddexp.reduce(log_S[own] + log_sigma, axis=1), logit[rows, own]
@@ -178,7 +189,7 @@ def jensen_terms(
 
 
 def _check_logits(h: ArrayLike, M: int) -> np.ndarray:
-    h = np.asarray(h)
+    h = as_floats(h, "h")
     if h.dtype.kind not in "fiu" or h.ndim != 2 or h.shape[1] != M or not np.isfinite(h).all():
         raise UsageError(
             f"The logits h must be finite real numbers of shape (n, {M}), not {h.dtype} of shape "

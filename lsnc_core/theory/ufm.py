@@ -29,6 +29,7 @@ import numpy as np
 
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import check_classes
+from lsnc_core.theory.arguments import as_count, as_floats, check_choice, check_kind
 
 Floats: TypeAlias = float | np.ndarray  # a number, or a float64 array of them
 LOSSES = {
@@ -105,18 +106,12 @@ class Loss:
     strength: Floats
 
     def __post_init__(self) -> None:
-        if self.name not in LOSSES:
-            raise UsageError(f"The loss must be one of {', '.join(LOSSES)}, not {self.name!r}.")
+        check_choice(self.name, LOSSES, "The loss")
         meaning = LOSSES[self.name]
-        try:
-            value = np.asarray(self.strength, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise UsageError(
-                f"{meaning} must be a real number or an array of them, not {self.strength!r}."
-            ) from None
+        value = as_floats(self.strength, meaning)
         admitted = {
             "ls": ((value >= 0) & (value < 1), "in [0, 1)"),
-            "focal": ((value >= 0) & (value < np.inf), "finite and at least 0"),
+            "focal": ((value >= 0) & (value <= 1e100), "in [0, 1e100]"),
             "mse": ((value > 0) & (value < np.inf), "finite and above 0"),
         }
         good, wanted = admitted[self.name]
@@ -184,7 +179,7 @@ def margin(delta: Floats, eps: Floats, K: int) -> Floats:
     [6.8987, 5.2523, 4.5109, 3.7136]
     """
     K, delta = check_classes(K), Loss("ls", delta).strength
-    eps = np.asarray(eps, dtype=np.float64)
+    eps = as_floats(eps, "eps")
     if not np.all(eps >= 0):
         raise UsageError(f"eps must be at least 0, not {float(eps[~(eps >= 0)].flat[0])!r}.")
     with np.errstate(divide="ignore"):
@@ -274,6 +269,7 @@ def _focal_margin(gamma: np.ndarray, eps: float, K: int) -> np.ndarray:
 
 def check_closed_form(model: FeatureModel) -> None:
     """Raise UsageError unless the closed forms hold: D >= K - 1, weight decays of W and H > 0."""
+    check_kind(model, FeatureModel, "model")
     if model.D < model.K - 1:
         raise UsageError(
             f"The closed forms need a feature width D of at least K - 1 = {model.K - 1}, not "
@@ -308,6 +304,7 @@ def minimiser(model: FeatureModel, loss: Loss) -> Minimiser:
     ([3.4987, 3.1278, 2.9371], [1.5647, 1.3988, 1.3135])
     """
     check_closed_form(model)
+    check_kind(loss, Loss, "loss")
     K, eps = model.K, model.eps
     strength = np.asarray(loss.strength)
     bias = np.zeros_like(strength)
@@ -369,7 +366,9 @@ def simplex_etf(model: FeatureModel, seed: int | None = None) -> np.ndarray:
     check_closed_form(model)
     axes = np.eye(model.K - 1, model.D)  # (K-1, D)
     if seed is not None:
-        draw = np.random.default_rng(seed).standard_normal((model.D, model.K - 1))
+        draw = np.random.default_rng(as_count(seed, "The seed")).standard_normal(
+            (model.D, model.K - 1)
+        )
         axes = np.linalg.qr(draw)[0].T
     return centred_basis(model.K) @ axes
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lsnc_core.errors import UsageError
 from lsnc_core.theory import ufm_objective
+from lsnc_core.theory.arguments import as_count, as_floats, as_one_float, check_choice, check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 BLOCK_ENTRIES = 60_000  # unknowns of the rows of a block: its L-BFGS history then fits the cache
@@ -188,6 +189,8 @@ def _in_blocks(
     work: Callable[[Loss, np.ndarray], tuple[np.ndarray, ...]],
 ) -> list[tuple[np.ndarray, ...]]:
     """The results of work(loss, points) for each block of rows, in order, on all cores."""
+    check_kind(loss, Loss, "loss")
+    ufm_objective.split(model, x)
     if x.ndim != 2 or not len(x):
         raise UsageError(
             f"Starts must be points (R, {model.size}), at least one, not an array of shape "
@@ -219,6 +222,8 @@ def minimise(
     largest gradient entry is at most this, or rounding stops it; iterations, at most.
     Returns: Solution. Raises: UsageError where starts or strengths do not fit.
     """
+    iterations = as_count(iterations, "The number of iterations")
+    tolerance = as_one_float(tolerance, "The tolerance")
 
     def work(loss: Loss, x: np.ndarray) -> tuple[np.ndarray, ...]:
         state, left = _QuasiNewton(model, loss, x), np.arange(len(x))
@@ -260,14 +265,17 @@ def trajectories(
     gradient descent, N times larger for the features; momentum, of the heavy ball, 0 for none.
     Returns: Trajectories. Raises: UsageError.
     """
-    iterations = np.asarray(record_at)
-    if method not in METHODS:
-        raise UsageError(f"The method must be one of {', '.join(METHODS)}, not {method!r}.")
+    check_choice(method, METHODS, "The method")
+    step, momentum = as_one_float(step, "The step"), as_one_float(momentum, "The momentum")
+    iterations = as_floats(record_at, "record_at")
     increasing = iterations.ndim == 1 and len(iterations) > 0 and iterations[0] >= 0
-    if not increasing or (np.diff(iterations) <= 0).any():
+    increasing = increasing and bool((np.diff(iterations) > 0).all())
+    if not increasing or (iterations % 1 != 0).any() or iterations[-1] > 2**53:
         raise UsageError(
-            f"record_at must be increasing iterations from 0 on, not {iterations.tolist()}."
+            "record_at must be increasing iterations from 0 on, not "
+            f"{np.asarray(record_at).tolist()}."
         )
+    iterations = iterations.astype(np.int64)
 
     def work(loss: Loss, x: np.ndarray) -> tuple[np.ndarray, ...]:
         state: _QuasiNewton | _Descent

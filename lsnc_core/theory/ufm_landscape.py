@@ -14,7 +14,8 @@ import numpy as np
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import check_classes
 from lsnc_core.theory import ufm, ufm_dynamics, ufm_objective
-from lsnc_core.theory.ufm import FeatureModel, Floats, Loss
+from lsnc_core.theory.arguments import as_count, as_one_float, check_kind
+from lsnc_core.theory.ufm import LOSSES, FeatureModel, Floats, Loss
 from lsnc_core.theory.ufm_spectra import Eigenvalue
 
 
@@ -54,7 +55,7 @@ def focal_tie(gamma: float, K: int) -> float:
     """
     from scipy.optimize import elementwise
 
-    K, loss = check_classes(K), Loss("focal", gamma)
+    K, loss = check_classes(K), Loss("focal", as_one_float(gamma, LOSSES["focal"]))
     if ufm.focal_convex_from(gamma) <= 1 / K:
         return float("nan")
 
@@ -83,6 +84,7 @@ def origin_spectrum(model: FeatureModel, delta: Floats) -> list[Eigenvalue]:
     >>> round(float(origin_spectrum(model, 0.1)[-1].value), 4)
     -0.1571
     """
+    check_kind(model, FeatureModel, "model")
     K, n, D, W, H = model.K, model.n, model.D, model.lambda_W, model.lambda_H
     kappa = (1 - np.asarray(Loss("ls", delta).strength)) / (K * np.sqrt(n))
     half, spread = (W + H) / 2, np.sqrt((W - H) ** 2 + 4 * kappa**2) / 2
@@ -133,7 +135,8 @@ def critical_points(
     Returns: list of CriticalPoint, by value. Raises: UsageError.
     Source: Zhou, theorem on the global landscape; the choice of points is ours.
     """
-    if not 0 <= rank < model.D:
+    check_kind(model, FeatureModel, "model")
+    if not 0 <= as_count(rank, "The rank") < model.D:
         raise UsageError(
             f"The rank of a critical point must be from 0 to D - 1 = {model.D - 1}, not {rank!r}."
         )

@@ -34,6 +34,7 @@ import numpy as np
 
 from lsnc_core.errors import UsageError
 from lsnc_core.theory import ufm
+from lsnc_core.theory.arguments import check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 
@@ -60,6 +61,7 @@ def any_sign(model: FeatureModel) -> FeatureModel:
     >>> round(model.eps, 4), round(any_sign(model).eps, 4)  # sqrt(2) times
     (0.1, 0.1414)
     """
+    check_kind(model, FeatureModel, "model")
     K = model.K
     if model.D < K:
         raise UsageError(
@@ -92,6 +94,8 @@ def minimiser(model: FeatureModel, loss: Loss) -> Minimiser:
     >>> at.feature_norm.round(4).tolist()
     [1.5993, 1.4335, 1.3468]
     """
+    check_kind(model, FeatureModel, "model")
+    check_kind(loss, Loss, "loss")
     if loss.name == "mse" and model.lambda_b > 0:
         raise UsageError(
             "The closed form for mse and non-negative features needs lambda_b = 0, not "

@@ -8,6 +8,7 @@ each. Sample number k n + i is sample i of class k.
 import numpy as np
 
 from lsnc_core.errors import UsageError
+from lsnc_core.theory.arguments import as_count, as_one_float, check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 FAR = 300.0  # the exponential of minus this is a normal number, and so is its square
@@ -18,6 +19,9 @@ def split(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
     Raises: UsageError where the last axis does not have the model's size.
     """
+    check_kind(model, FeatureModel, "model")
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
+        raise UsageError(f"A point of this model must be a float64 array, not {x!r}.")
     if np.shape(x)[-1:] != (model.size,):
         raise UsageError(
             f"A point of this model has {model.size} entries (W, H, b), not {np.shape(x)[-1:]}."
@@ -39,9 +43,10 @@ def random_starts(model: FeatureModel, count: int, seed: int, scale: float = 1.0
     The first ones do not depend on count. Returns: float64 (count, size). Raises: UsageError for
     fewer than one start.
     """
-    if count < 1:
-        raise UsageError(f"There must be at least one start, not {count!r}.")
-    x = scale * np.random.default_rng(seed).standard_normal((count, model.size))
+    check_kind(model, FeatureModel, "model")
+    shape = as_count(count, "The number of starts", least=1), model.size
+    draw = np.random.default_rng(as_count(seed, "The seed")).standard_normal(shape)
+    x = as_one_float(scale, "The scale of the starts") * draw
     x[:, -model.K :] = 0
     return x
 
@@ -129,6 +134,7 @@ def value_and_gradient(
     >>> round(float(value), 4), gradient.tolist()  # log 2, a critical point
     (0.6931, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     """
+    check_kind(loss, Loss, "loss")
     W, H, b = split(model, x)
     losses, G = data_loss(loss, logits(model, x), classes(model))
     G /= model.N
@@ -182,6 +188,7 @@ def hessian_product(model: FeatureModel, loss: Loss, x: np.ndarray, v: np.ndarra
     Args: x, v, float64 (..., size) that broadcast. Returns: float64 of the broadcast shape. Raises:
     UsageError.
     """
+    check_kind(loss, Loss, "loss")
     (W, H, _), (V, G, c) = split(model, x), split(model, v)
     Z = logits(model, x)
     residual = data_loss(loss, Z, classes(model))[1] / model.N

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lsnc_core.errors import UsageError
+from lsnc_core.theory.arguments import check_choice
 from lsnc_core.theory.ufm import FeatureModel, Floats, Loss, Minimiser, minimiser
 
 BLOCKS = ("logits", "W", "H", "all")
@@ -79,7 +80,7 @@ def spectrum(model: FeatureModel, delta: Floats, of: str = "all") -> list[Eigenv
     >>> [(e.name, e.multiplicity, round(float(e.value), 4)) for e in eigenvalues]
     [('left', 1, 0.05), ('mean', 1, 0.2478)]
     """
-    if of not in BLOCKS:
+    if not isinstance(of, str) or of not in BLOCKS:
         raise UsageError(f"A spectrum is of one of {', '.join(BLOCKS)}, not of {of!r}.")
     at = at_minimiser(model, delta)
     groups = {
@@ -204,11 +205,7 @@ def condition_number(model: FeatureModel, delta: Floats, definition: str = "D1")
     >>> [condition_number(code, delta, name).round(2).tolist() for name in ("D1", "D3", "D4")]
     [[9.8, 9.35], [4.33, 6.1], [6.96, 15.71]]
     """
-    if definition not in DEFINITIONS:
-        raise UsageError(
-            f"The definition of the condition number must be one of {', '.join(DEFINITIONS)}, not "
-            f"{definition!r}."
-        )
+    check_choice(definition, DEFINITIONS, "The definition of the condition number")
     at, K, eps = at_minimiser(model, delta), model.K, model.eps
     if definition == "D1":
         return K * at.p_on if K > 2 else np.ones_like(at.p_on)
@@ -240,7 +237,8 @@ def collapse_rate(model: FeatureModel, delta: Floats) -> np.ndarray:
     >>> (collapse_rate(model, np.array([0, 0.05, 0.2])) / model.lambda_H).round(2).tolist()
     [1.81, 9.72, 24.73]
     """
+    at = at_minimiser(model, delta)
     # The slowest direction inside the span decides.
     slowest = "others" if model.K > 2 else "own"
-    groups = _groups_of_sample(model, at_minimiser(model, delta))
+    groups = _groups_of_sample(model, at)
     return next(np.asarray(value)[()] for name, _, value in groups if name == slowest)

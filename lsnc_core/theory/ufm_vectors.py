@@ -10,6 +10,7 @@ import numpy as np
 
 from lsnc_core.errors import UsageError
 from lsnc_core.theory import ufm, ufm_objective, ufm_spectra
+from lsnc_core.theory.arguments import as_count, check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ def operator(model: FeatureModel, loss: Loss, x: np.ndarray, of: str = "all") ->
     from scipy.sparse.linalg import LinearOperator
 
     place = _place(model, of)
+    check_kind(loss, Loss, "loss")
+    ufm_objective.split(model, x)
+    if x.ndim != 1:
+        raise UsageError(f"The Hessian is that at one point (size,), not {x.shape}.")
 
     def product(v: np.ndarray) -> np.ndarray:
         whole = np.zeros(model.size)
@@ -37,13 +42,14 @@ def operator(model: FeatureModel, loss: Loss, x: np.ndarray, of: str = "all") ->
 
 def _place(model: FeatureModel, of: str) -> slice:
     """Where the unknowns of W, of H or all of them stand in a point."""
+    check_kind(model, FeatureModel, "model")
     middle = model.K * model.D
     places = {
         "all": slice(0, model.size),
         "W": slice(0, middle),
         "H": slice(middle, model.size - model.K),
     }
-    if of not in places:
+    if not isinstance(of, str) or of not in places:
         raise UsageError(f"A Hessian is of all, W or H, not of {of!r}.")
     return places[of]
 
@@ -65,7 +71,7 @@ def eigenvector(
     Source: the derivation in the docstring of ufm_spectra.
     """
     names = [e.name for e in ufm_spectra.spectrum(model, delta, of)]
-    if name not in names or of == "logits":
+    if not isinstance(name, str) or name not in names or of == "logits":
         raise UsageError(
             f"The spectrum of {of} has no eigenvector named {name!r}; there are {', '.join(names)}."
         )
@@ -81,7 +87,7 @@ class _Eigenvectors:
     def __init__(self, model: FeatureModel, delta: float, seed: int, rotation: int | None) -> None:
         self.model, self.at = model, ufm_spectra.at_minimiser(model, delta)
         self.U = ufm.simplex_etf(model, rotation)
-        self.draw = np.random.default_rng(seed).standard_normal
+        self.draw = np.random.default_rng(as_count(seed, "The seed")).standard_normal
 
     def _outside(self) -> np.ndarray:
         """A feature direction outside the span of U: (D,)."""

@@ -24,6 +24,7 @@ from lsnc_core.errors import UsageError
 from lsnc_core.papers.page import Page, Paper, Setting
 from lsnc_core.report import build, pages, record, sizes
 
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
 CASES = {
     claims.HOLDS: Case.exact("", "error", 0.1, at_most=1),
@@ -123,7 +124,7 @@ def two_pages(tmp_path, quick_assets):
     progress = nbformat.v4.new_output("stream", name="stderr", text="training: 100%")
     executed(tmp_path, "one", [bundle(figure), bundle(show.Verdicts(rows)), progress])
     widget = {
-        pages.WIDGET_TYPE: {"model_id": "abc"},
+        WIDGET_TYPE: {"model_id": "abc"},
         "text/plain": "VBox()",
         "text/html": "<p>without a kernel</p>",
     }

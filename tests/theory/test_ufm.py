@@ -353,7 +353,7 @@ def test_a_model_refuses_impossible_sizes(change, words):
         ("ls", 1.0, r"smoothing strength delta must be in \[0, 1\), not 1.0"),
         ("ls", np.array([0.1, -0.2]), r"in \[0, 1\), not -0.2"),
         ("ls", float("nan"), "not nan"),
-        ("focal", -1, "gamma must be finite and at least 0, not -1.0"),
+        ("focal", -1, "gamma must be in \\[0, 1e100\\], not -1.0"),
         ("mse", 0, "M must be finite and above 0, not 0.0"),
         ("ce", 0, "one of ls, focal, mse, not 'ce'"),
         ("ls", "0.1x", "must be a real number"),
@@ -379,7 +379,7 @@ def test_models_without_a_closed_form_are_refused():
         ufm.margin(0.1, -1.0, 3)
     with pytest.raises(UsageError, match=r"has 28 entries \(W, H, b\), not \(7,\)"):
         ufm_objective.split(FeatureModel(4, 2, 2, 0, 0), np.zeros(7))
-    with pytest.raises(UsageError, match="at least one start, not 0"):
+    with pytest.raises(UsageError, match="starts must be a whole number of at least 1, not 0"):
         ufm_objective.random_starts(FeatureModel(**GOOD), 0, 0)
 
 

@@ -16,7 +16,7 @@ from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError, needs_companion
 from lsnc_core.papers import stored
 from lsnc_core.papers.chen.networks import plan_landscape
-from lsnc_core.papers.companion.trainer import Trainer
+from lsnc_core.papers.companion.trainer import TRAINER_TYPE, Trainer, trainer_html
 from lsnc_core.papers.guo.networks import loss_label, plan_strengths
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.zhou.networks import collapse_runs
@@ -32,6 +32,7 @@ PAGE = Page(
     title="Explore: networks that train while you watch",
     shows="a network that trains in the page; in JupyterLab, training by slider and the store",
     minutes={"quick": 0.1},
+    outputs={TRAINER_TYPE: trainer_html},
 )
 # the image sets that come with packages, and the profiles whose landscape is on them
 EMBEDDED = {"digits": "smoke", "mnist-subset": "quick"}

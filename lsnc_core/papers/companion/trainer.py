@@ -18,6 +18,7 @@ import numpy as np
 from lsnc_core.errors import UsageError
 from lsnc_core.show import style
 
+TRAINER_TYPE = "application/vnd.lsnc.trainer+json"  # its data is the strength
 TEMPLATES = Path(__file__).parent / "templates"
 TITLE = "Two networks that train in this page: cross-entropy (CE) and label smoothing (LS)"
 WIDTHS = (64, 64, 2, 10)
@@ -131,11 +132,11 @@ class Trainer:
         self.setup = setup()
         self.setup["settings"]["delta"] = strength
 
-    def _repr_mimebundle_(
-        self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-    ) -> dict[str, str]:
+    @property
+    def page(self) -> str:
+        """The trainer as HTML with its script."""
         template = string.Template((TEMPLATES / "trainer.html").read_text(encoding="utf-8"))
-        page = template.substitute(
+        return template.substitute(
             title=html.escape(TITLE, quote=True),
             ce=style.METHODS["CE"],
             ls=style.METHODS["LS"],
@@ -145,7 +146,21 @@ class Trainer:
             setup=json.dumps(self.setup, separators=(",", ":")),
             script=(TEMPLATES / "trainer.js").read_text(encoding="utf-8"),
         )
-        return {"text/plain": TITLE, "text/html": page}
+
+    def _repr_mimebundle_(
+        self, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        strength = self.setup["settings"]["delta"]
+        return {"text/plain": TITLE, "text/html": self.page, TRAINER_TYPE: strength}
+
+
+def trainer_html(strength: float) -> str:
+    """The page of a trainer, made anew from what an executed notebook carries of it.
+
+    Raises:
+        UsageError: as `Trainer`.
+    """
+    return Trainer(strength).page
 
 
 def _slider(setting: tuple[str, float]) -> str:
