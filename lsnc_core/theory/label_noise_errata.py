@@ -103,10 +103,10 @@ def printed_eq16_loss(p: float, T: ArrayLike) -> float:
     1.8576
     """
     T = check_noise(T)
-    p = check_unit(p, "The kept mass p")
-    if p.ndim or not 0 < p < 1:
-        raise UsageError(f"The kept mass p must be one number in (0, 1), not {p.tolist()!r}.")
-    p = float(p)
+    kept = check_unit(p, "The kept mass p")
+    if kept.ndim or not 0 < kept < 1:
+        raise UsageError(f"The kept mass p must be one number in (0, 1), not {kept.tolist()!r}.")
+    p = float(kept)
     pairs = T @ T.T
     return -float(np.trace(pairs) * log(p) + 2 * pairs.sum() * log(1 - p)) / len(T)
 

@@ -340,7 +340,7 @@ REFUSED = {
         z.index_fill(0, torch.tensor([7]), math.nan), y
     ),
     "the logits of sample 0 hold NaN": lambda z, y: mce(z * math.inf, y),
-    "bins must be a whole number of at least 1, not 0": lambda z, y: ece(z, y, 0),
+    "bins must be a whole number from 1 to 1,000,000, not 0": lambda z, y: ece(z, y, 0),
     "not 1.5": lambda z, y: classwise_ece(z, y, 1.5),
     'fitted by "nll" or by "ece", not by \'brier\'': lambda z, y: fit_temperature(z, y, by="brier"),
     'fitted_on must be "held-out" or "test".*not \'train\'': lambda z, y: fit_temperature(
