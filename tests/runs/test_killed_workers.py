@@ -192,9 +192,9 @@ def started(tmp_path):
     """Starts Dask's commands as a user would; ends them after the test."""
     processes = []
 
-    def start(command, *arguments):
+    def start(command, *arguments, package=files.PROJECT):
         environment = os.environ | {
-            "PYTHONPATH": str(files.PROJECT),
+            "PYTHONPATH": str(package),
             "LSNC_OUTPUTS": str(tmp_path / "outputs of a worker"),
             "DASK_TEMPORARY_DIRECTORY": str(tmp_path),
         }
@@ -229,7 +229,7 @@ def answers(port):
 
 
 def test_a_worker_that_does_not_fit_is_refused_and_a_killed_scheduler_is_told(
-    shelf, undisturbed, started, capsys, monkeypatch
+    shelf, undisturbed, started, tmp_path, capsys, monkeypatch
 ):
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
@@ -244,6 +244,17 @@ def test_a_worker_that_does_not_fit_is_refused_and_a_killed_scheduler_is_told(
     wrong.kill()
     wrong.wait()
     alone = ("--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--no-dashboard")
+    (tmp_path / "old" / "lsnc_core").mkdir(parents=True)
+    absent = "raise ImportError('there is none')\n"
+    (tmp_path / "old" / "lsnc_core" / "__init__.py").write_text(absent)
+    old = started("worker", address, *alone, package=tmp_path / "old")
+    with (
+        pytest.raises(UsageError, match=r"the worker tcp://.* has no lsnc_core, or another"),
+        cluster.connect(address, 0, "auto", SPECS, shelf),
+    ):
+        pass
+    old.kill()
+    old.wait()
     started("worker", address, *alone)
 
     def kill_the_scheduler():
