@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # what the run, the notebooks and the report import of the extra `companion`
 NEEDED = ("papermill", "nbconvert", "jinja2", "mathjax", "ipykernel", "ipywidgets", "pyarrow")
-NEEDED += ("matplotlib", "seaborn", "sklearn", "mlxtend", "torchvision")
+NEEDED += ("matplotlib", "seaborn", "sklearn", "mlxtend", "torchvision", "altair", "vl_convert")
 
 
 @dataclass(frozen=True)

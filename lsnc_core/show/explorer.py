@@ -150,7 +150,7 @@ def vega_script() -> str:
     """
     needs_companion("an explorer", "altair", "vl_convert")
     version = metadata.version("vl-convert-python")
-    kept = files.outputs_root() / f"vega-bundle-{version}.js"
+    kept = files.outputs_root() / "cache" / f"vega-bundle-{version}.js"
     if not kept.exists():
         import vl_convert
 
