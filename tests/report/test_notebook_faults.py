@@ -75,7 +75,7 @@ FAULTS = {
 FLOOD = (
     "import sys\n"
     "for _ in range(300): print('x' * 100_000)\n"  # 30 MB
-    "sys.stderr.write('<script>' * 4_000_000)",
+    "print('<script>' * 4_000_000, file=sys.stderr)",
     "from IPython.display import HTML, display\n"
     "for number in range(20): display(HTML(f'<p>{number}</p>' + 'y' * 5_000_000))",
     "print('the end')",
