@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from lsnc_core.errors import needs_companion
+
 if TYPE_CHECKING:
     import ipywidgets
 
@@ -33,6 +35,7 @@ class Live:
         return [{"text/html": page, "text/plain": ""}, widgets]
 
     def _ipython_display_(self) -> None:
+        needs_companion("widgets", "IPython")
         from IPython.display import display
 
         for bundle in self.bundles():

@@ -252,7 +252,6 @@ MARKS = {  # of points, in the legend
     "test image": "triangle-up",
 }
 MEAN, TEMPLATE, OTHER, IMAGE = MARKS
-COLOURS = style.ordered(4)[:3]  # the lightest would be pale on a light plate
 AXIS = "1 = distance of the means from their centre"
 # numbers of one epoch, of which all marks are made
 _FLAT = ("mean_x", "mean_y", "template_x", "template_y", "other_x", "other_y")
@@ -345,7 +344,8 @@ def _draw_plane(frames: "pd.DataFrame", images: "pd.DataFrame", part: str) -> "a
         ["number", "name", "mean_x", "mean_y", "template_x", "template_y"]
     )
     others = chosen.transform_flatten(["other_x", "other_y"])
-    colour = alt.Color("number:O", scale=alt.Scale(range=COLOURS), legend=None)
+    colours = style.ordered(4)[:3]  # the lightest would be pale on a light plate
+    colour = alt.Color("number:O", scale=alt.Scale(range=colours), legend=None)
     triangle = corners.mark_line(color=style.INK, strokeWidth=1, interpolate="linear-closed")
     layers = [
         _draw_simplex(),
