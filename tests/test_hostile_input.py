@@ -314,7 +314,7 @@ INNER = """
     metrics.statistics metrics.torchmetrics metrics.two_passes metrics.collapse metrics.measurement
     metrics.ood metrics.probe metrics.selective metrics.calibration runs.checkpoint runs.execute
     runs.cost runs.fleet runs.graphs runs.key runs.probe runs.products runs.replicas runs.store
-    theory.arguments
+    runs.cluster runs.merge runs.plan runs.preemptible runs.shards runs.task theory.arguments
 """
 LISTED = []
 for each_room, each_calls in CALLS.items():

@@ -168,6 +168,15 @@ SOURCES = (
         venue="The American Statistician 69(4)",
     ),
     Source(
+        "Graham 1969",
+        "Graham",
+        1969,
+        "How evenly the largest first spreads work.",
+        ("runs.shards",),
+        title="Bounds on multiprocessing timing anomalies",
+        venue="SIAM Journal on Applied Mathematics 17(2)",
+    ),
+    Source(
         "Holm 1979",
         "Holm",
         1979,

@@ -32,6 +32,7 @@ SMALLEST = 9.0  # points
 # perceptually even and safe for colour-blind readers; dark is low, as in the papers' heat maps
 LOSS_MAP, ACCURACY_MAP, RESIDUAL_MAP = "viridis", "cividis", "RdBu_r"
 INK, SOFT, PAPER, OPEN = "black", "#767676", "white", "none"
+RULE = "#c8d0d8"  # axes of what the page itself draws
 PANE = "0.7"  # behind a legend on a map
 
 METHODS = {

@@ -245,7 +245,7 @@ def test_the_resolution_of_a_grid():
 def test_argmin_interval_refuses_what_has_no_interval(curves):
     with pytest.raises(
         UsageError,
-        match="an argmin interval needs two or more finite curves over 3 points, got shape",
+        match="an argmin interval needs two or more finite curves over 3 rising points, got",
     ):
         claims.argmin_interval([0.0, 0.5, 1.0], curves)
 

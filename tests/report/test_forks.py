@@ -170,7 +170,7 @@ def test_the_kernel_is_this_interpreter_s_whatever_the_search_path_holds(
 
 # alone
 
-ENDS = TRAPS | {"it leaves": ("import os\nos._exit(3)", execute.KILLED, ["killed"])}
+ENDS = TRAPS | {"it leaves": ("import os\nos._exit(3)", execute.KILLED, ["exit status 3"])}
 
 
 @pytest.mark.parametrize("cell, code, words", ENDS.values(), ids=ENDS)

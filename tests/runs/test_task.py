@@ -262,7 +262,7 @@ def test_a_checkpoint_lies_in_the_store_where_it_is_seen_and_else_in_the_outputs
     shelf, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("LSNC_OUTPUTS", str(tmp_path / "there"))
-    monkeypatch.setattr("lsnc_core.runs.fleet.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("lsnc_core.runs.preemptible.SECONDS", 0)
     one = made(a_spec(), shelf)
     assert task._checkpoint(one) == one.checkpoint
     there = task._checkpoint(moved(one))

@@ -17,6 +17,7 @@ from lsnc_core.show import explorer
 def shown(monkeypatch):
     """An explorer of a small table, in a new kernel session with a short Vega."""
     monkeypatch.setattr(explorer, "_carrier", [])
+    monkeypatch.setenv(show.FOR_REPORT, "1")
     monkeypatch.setattr(explorer, "vega_script", lambda: "window.vegaEmbed = 'whole';")
     return an_explorer("an-explorer")
 

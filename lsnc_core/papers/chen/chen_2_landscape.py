@@ -437,7 +437,7 @@ def verdicts(tables: Tables) -> Verdicts:
         answers += [decide_c1(cifar, column) for column in PROTOCOLS]
         answers += [decide_c2(cifar, column) for column in PROTOCOLS]
     elif table.data.iloc[0] != "cifar10":
-        tried_on = "Held-out images of cifar10"
+        tried_on = "Held-out images of CIFAR-10"
         for decision in (decide_c1, decide_c2):
             answers.append(Verdict(decision.claim, tried_on, premises=[NO_CIFAR]))
     return Verdicts(answers)

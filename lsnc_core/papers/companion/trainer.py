@@ -83,7 +83,7 @@ def setup() -> dict[str, Any]:
         "settings": {name: start for name, (_, _, start) in CONTROLS.items()},
         "colours": style.CLASS_COLOURS,
         "ink": style.INK,
-        "soft": "#c8d0d8",
+        "soft": style.RULE,
     }
 
 

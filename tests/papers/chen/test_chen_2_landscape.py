@@ -52,7 +52,7 @@ def test_the_formula_itself_with_little_noise_holds():
     for verdict, claim in zip(both(table), ("C1", "C1", "C2", "C2"), strict=True):
         assert (verdict.claim.id, verdict.outcome) == (claim, HOLDS)
         assert "decide" not in verdict.measured
-        assert "mnist-subset" in verdict.tried_on
+        assert "MNIST subset" in verdict.tried_on
         assert list(outcomes(verdict)) == ["a = 0.5", "a = 0.8"]
     cases = cases_by_name(page.decide_c2(table, "test_loss"))["a = 0.8"]
     error, rank = cases["error"], cases["rank correlation"]
@@ -218,7 +218,7 @@ def test_what_was_not_trained_is_undecided():
     ids, others = ["C1", "C1", "C2", "C2", "C2"], ["C17", "C18", "C1", "C2"]
     assert [verdict.claim.id for verdict in alone] == ids + others
     for verdict in alone[-2:]:
-        assert verdict.outcome == UNDECIDED and "cifar10" in verdict.tried_on
+        assert verdict.outcome == UNDECIDED and "CIFAR-10" in verdict.tried_on
         assert not verdict.cases
         words = "premise not met: networks of the landscape on CIFAR-10 0, needed at least 4"
         assert verdict.measured == words
@@ -227,7 +227,7 @@ def test_what_was_not_trained_is_undecided():
     assert [verdict.claim.id for verdict in both_networks] == ids + ids + others
     trained = page.verdicts(tables._replace(cifar=table.assign(data="cifar10"))).verdicts
     for verdict in trained[-4:]:
-        assert verdict.outcome == HOLDS and "cifar10" in verdict.tried_on
+        assert verdict.outcome == HOLDS and "CIFAR-10" in verdict.tried_on
 
 
 # training-set sizes

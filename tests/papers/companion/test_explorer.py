@@ -12,9 +12,9 @@ from lsnc_core import data, runs
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics import ece, neural_collapse
 from lsnc_core.papers.companion import explorer
-from lsnc_core.report import pages
 
 pytestmark = pytest.mark.usefixtures("own_outputs")
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 BASE = a_spec(a=1.0, p=1.0, widths=(9,))  # the fewest dimensions for a simplex of ten classes
 # three seeds of one group, and a network each of another strength, loss, noise rate and recipe
 SEEDS = [dataclasses.replace(BASE, seed=seed, order_seed=seed) for seed in range(3)]
@@ -117,7 +117,7 @@ def test_without_a_kernel_the_browser_leaves_a_table():
     page, widgets = explorer.StoreBrowser("smoke").bundles()
     rows = Elements(page["text/html"]).all("tr")
     assert len(rows) == 1 + 4  # a header, and all groups without label noise
-    assert pages.WIDGET_TYPE not in page and widgets[pages.WIDGET_TYPE]["model_id"]
+    assert WIDGET_TYPE not in page and widgets[WIDGET_TYPE]["model_id"]
 
 
 def test_an_empty_store_says_what_to_run(monkeypatch):
