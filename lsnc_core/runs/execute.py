@@ -297,9 +297,7 @@ def _train_on(executor: Executor, tasks: list[Task], store: Store, progress: Pro
             _refuse_to_wait(waiting, watched, watch)
         progress.finish()
     except BaseException:
-        for future in waiting:
-            future.cancel()
-        watched.stop()
+        watched.stop(waiting)
         raise
 
 

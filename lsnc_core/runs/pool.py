@@ -7,7 +7,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from typing import Any
 
@@ -49,8 +49,14 @@ class WatchedExecutor(Executor):
             "is stored: close other programs and start again."
         )
 
-    def stop(self) -> None:
-        """End at once, whatever is under way."""
+    def stop(self, waiting: Iterable[Future]) -> None:
+        """End at once what is under way, as far as that is possible, and begin nothing more.
+
+        Args:
+            waiting: the futures of all tasks that have not ended.
+        """
+        for future in waiting:
+            future.cancel()
 
 
 class LocalPool(WatchedExecutor):
@@ -94,8 +100,9 @@ class LocalPool(WatchedExecutor):
     def trainer(self, future: Future) -> str:
         return f"the training process {self._processes.get(self._numbers[future], 'of this run')}"
 
-    def stop(self) -> None:
-        # killed, not asked to end: a process that hangs would not hear it
+    def stop(self, waiting: Iterable[Future]) -> None:
+        # Killed, not asked to end: a process that hangs would not hear it. The pool breaks by that
+        # and ends all futures; Python 3.11 prints a traceback where one of them was cancelled.
         for child in set(multiprocessing.active_children()) - self._others:
             child.kill()
 
