@@ -136,6 +136,12 @@ def test_formulas_are_typeset(watched):
         assert page.locator("mjx-container").count() > 20
 
 
+def test_no_markup_stands_in_the_text(watched):
+    # what pages do not trust is shown as text, and nothing of ours may be among it
+    text = watched.page.evaluate("() => document.querySelector('main, body').innerText")
+    assert not re.search(r"</?(style|script|div|span|svg|figure)\b", text)
+
+
 def test_every_picture_loads_and_has_a_text_alternative(watched):
     pictures = watched.page.evaluate(
         """() => Promise.all([...document.images].map(async image => {

@@ -33,5 +33,5 @@ def styled(html: str) -> str:
 
 
 def unstyled(html: str) -> str:
-    """HTML of an output without the style that `styled` put before it."""
-    return re.sub(r"\A<style>.*?</style>", "", html)
+    """HTML of an output without the styles that it and its parts bring along."""
+    return re.sub(r"<style>.*?</style>\s*", "", html, flags=re.DOTALL)
