@@ -663,7 +663,7 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
             time.sleep(0.1)
         children = psutil.Process(command.pid).children(recursive=True)
         (os.killpg if sent == signal.SIGINT else os.kill)(command.pid, sent)
-        assert command.wait(timeout=10) == cli.INTERRUPTED
+        assert command.wait(timeout=30) == cli.INTERRUPTED
         assert len(children) >= 2
         assert not psutil.wait_procs(children, timeout=5)[1], "processes were left behind"
     finally:
