@@ -94,7 +94,7 @@ class Cluster(WatchedExecutor):
 
 
 def _in_a_worker(function: Callable, *arguments: Any, **named: Any) -> Any:
-    """Call a function in a worker, whose nanny has told it to give all memory back."""
+    """Call a function in a worker, whose nanny has set it to give all memory back."""
     keep_memory()
     return function(*arguments, **named)
 
@@ -119,7 +119,7 @@ def connect(
     """
     needs_companion("training on a cluster", "dask", "distributed", extra="cluster")
     with contextlib.ExitStack() as stack:
-        # what Dask logs of lost connections and restarted workers is told in a sentence, or no news
+        # Dask logs every lost connection and restarted worker; what matters ends in our sentences
         log = logging.getLogger("distributed")
         stack.callback(log.setLevel, log.level)
         log.setLevel(logging.CRITICAL)

@@ -337,8 +337,8 @@ def _draw_plane(frames: "pd.DataFrame", images: "pd.DataFrame", part: str) -> "a
     """One panel: images, ellipses, other classes, triangle, templates and means."""
     import altair as alt
 
-    told = ["part", "side_ratio", "others", "spread", "seen"]  # in `_readings`
-    here = frames[frames.part == part].drop(columns=told)
+    readings = ["part", "side_ratio", "others", "spread", "seen"]  # in `_readings`
+    here = frames[frames.part == part].drop(columns=readings)
     chosen = alt.Chart(here).transform_filter(_CHOSEN)
     corners = chosen.transform_calculate(number="[0, 1, 2]").transform_flatten(
         ["number", "name", "mean_x", "mean_y", "template_x", "template_y"]
