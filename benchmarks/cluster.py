@@ -62,7 +62,7 @@ def measure(rounds: int, networks: int) -> dict:
                     seconds[name].append(seconds_of(executor, specs, store.folder))
     medians = {name: statistics.median(measured) for name, measured in seconds.items()}
     return {
-        "machine": provenance.describe(),
+        "provenance": provenance.describe(),
         "workers": WORKERS,
         "networks": networks,
         "seconds": seconds,

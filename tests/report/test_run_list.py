@@ -107,3 +107,9 @@ def test_a_recordings_damaged_list_is_named(folder):
     damaged = a_recording(folder / "far", "device\ncpu\n")
     with pytest.raises(UsageError, match=r"runs\.csv is damaged .* delete the recording\.$"):
         networks.on_gpu(pd.DataFrame(), [damaged])
+
+
+def test_every_recorded_table_of_this_checkout_can_be_listed():
+    names = {path.name for path in (record.FOLDER / "benchmarks").glob("*.json")}
+    assert names and {one.name for one in run_list.benchmarks()} == names
+    assert [one for one in record.recordings() if one.notebooks]
