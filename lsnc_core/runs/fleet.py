@@ -16,7 +16,7 @@ from lsnc_core import labels, losses
 from lsnc_core.errors import UsageError
 from lsnc_core.images import ImageSet, crops_and_flips, crops_and_flips_of, scale_of, standardise
 from lsnc_core.runs import checkpoint as checkpoints
-from lsnc_core.runs import prepare, products
+from lsnc_core.runs import denormals, prepare, products
 from lsnc_core.runs.graphs import recorded
 from lsnc_core.runs.measure import Trained, measure, named, of_replica
 from lsnc_core.runs.replicas import Listed, hold
@@ -197,10 +197,11 @@ class Fleet:
         self.epoch += 1
         self.lr.copy_(self.base_lr * prepare.lr_factor(self.shared, self.epoch))
         shuffled = torch.randperm(len(self.train_images), generator=self.order).to(self.device)
-        for rows in shuffled.split(self.shared.batch):
-            augmented = self.shared.augment != "none"
-            moves = crops_and_flips(len(rows), self.order) if augmented else ()
-            take_step(rows, *(tensor.to(self.device) for tensor in moves))
+        with denormals.flushed():
+            for rows in shuffled.split(self.shared.batch):
+                augmented = self.shared.augment != "none"
+                moves = crops_and_flips(len(rows), self.order) if augmented else ()
+                take_step(rows, *(tensor.to(self.device) for tensor in moves))
 
     def batch(self, rows: torch.Tensor, *moves: torch.Tensor) -> torch.Tensor:
         """The training images of a batch, (B, C, H, W); arguments as of `step`."""

@@ -27,6 +27,7 @@ from lsnc_core.runs.spec import RunSpec, digest
 ENGINE = (
     "images.py",
     "runs/checkpoint.py",
+    "runs/denormals.py",
     "runs/fleet.py",
     "runs/graphs.py",
     "runs/measure.py",

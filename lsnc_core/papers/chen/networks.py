@@ -81,7 +81,9 @@ LANDSCAPE = {
     ),
     # Enough images for the paper's argument. Of the widths tried, 256, 320, 384 and 512, the
     # smallest that leaves at most a tenth unlearned at a = 0.6 and p = 0.3, the slowest cell tried
-    # (one seed).
+    # (one seed). Over four seeds 10.07 % are left there after 120 epochs, 7.7 % after 150. Eight
+    # seeds at a = 0.8, next to the paper's a = 0.9 where weak smoothing begins to pay: with four,
+    # its gain could not be told from zero.
     "hour": LandscapeSize(
         data="mnist",
         train_size=10000,
@@ -94,9 +96,11 @@ LANDSCAPE = {
         seeds=4,
         lr=0.1,
         batch=64,
-        epochs=150,
-        evaluate_at=(1, 2, 4, 8, 16, 32, 64, 100, 150),
+        epochs=130,
+        evaluate_at=(1, 2, 4, 8, 16, 32, 64, 100, 130),
         cosine=True,
+        repeated_rates=(0.8,),
+        repeated_seeds=8,
     ),
     # The paper's recipe and tenths of p. The 151,226 parameters do not memorise that many noisy
     # labels in the paper's 100 epochs: see `MEMORISING`.
@@ -198,9 +202,10 @@ MEMORISING = {
         evaluate_at=(1, 2, 5, 10, 20, 50, 100, 150, 200, 300),
     ),
 }
-# Loss by training set size, at one clean rate: kept masses, then pairs of the number of training
-# images and the epochs for it.
+# Loss by training set size, at one clean rate and four seeds: kept masses, then pairs of the number
+# of training images and the epochs for it.
 SIZE_RATE = 0.8
+SIZE_SEEDS = range(4)
 TRAIN_SIZES = {
     "smoke": ((0.8,), ((100, 30),)),
     "quick": ((0.7, 0.9), ((2000, 250), (1000, 250), (250, 250))),
@@ -256,7 +261,7 @@ def plan_sizes(profile: str, data_set: str = "") -> list[RunSpec]:
     """
     grid = plan_landscape(profile, data_set)
     kept, sizes = TRAIN_SIZES[profile]
-    own = [spec for spec in grid if spec.a == SIZE_RATE and spec.p in kept]
+    own = [s for s in grid if s.a == SIZE_RATE and s.p in kept and s.seed in SIZE_SEEDS]
     available = source_of(own[0].data).sizes[0]
     specs = list(own)
     for train_size, epochs in sizes:
