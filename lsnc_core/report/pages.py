@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsnc_core import files, papers
-from lsnc_core.report import catalog, executed, parameters, schedule, untrusted
+from lsnc_core.report import catalog, executed, parameters, schedule, sources, untrusted
 from lsnc_core.show import (
     EXPLORER_TYPE,
     VERDICTS_TYPE,
@@ -120,7 +120,7 @@ def convert(entry: papers.Entry, source: Path, report: Path, profile: str) -> No
     # headings have ids from nbconvert only with a link each
     body = re.sub(r'<a class="anchor-link".*?</a>', "", body)
     body = re.sub(r"(?ms)^<table>.*?</table>", lambda table: frame_html(table[0]), body)
-    body = own.put_back(untrusted.clean(body))
+    body = own.put_back(sources.link_citations(untrusted.clean(body)))
     runs = schedule.remembered_runs(source.with_suffix(".json"))
     return NotebookPage(entry, body, code, figures, verdicts, runs)
 

@@ -4,6 +4,8 @@ A field is empty where this project has not seen it. Tests compare the list with
 docstrings and comments.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -362,3 +364,42 @@ SOURCES = (
         venue="Statistics in Medicine 27(10)",
     ),
 )
+
+
+def link_citations(body: str, listed: Sequence[Source] = SOURCES) -> str:
+    """A page's HTML in which the first citation of each source leads to the bibliography.
+
+    A citation is a source's first surname, then its year within 60 characters of the same text;
+    links, code and headings stay as they are.
+
+    Args: body, without scripts; listed, the sources.
+
+    >>> link_citations("<p>by Holm (1979), as Holm (1979) has it</p>")
+    '<p>by <a href="bibliography.html#holm-1979">Holm (1979</a>), as Holm (1979) has it</p>'
+    """
+    left, closing, parts = list(listed), "", []
+    for part in re.split(r"(<[^>]*>)", body):
+        opened = re.match(r"<(a|code|pre|h[1-6])\b", part)
+        if not closing and opened:
+            closing = f"</{opened[1]}>"
+        elif part == closing:
+            closing = ""
+        elif not closing and not part.startswith("<"):
+            for source in list(left):
+                linked = _link_first(part, source)
+                if linked != part:
+                    part = linked
+                    left.remove(source)
+        parts.append(part)
+    return "".join(parts)
+
+
+def _link_first(text: str, source: Source) -> str:
+    surname = re.split(r"[ ,]", source.key)[0]
+    pattern = rf"\b{surname}\b[^<>\d]{{0,60}}?\b{source.year}\b"
+    return re.sub(
+        pattern,
+        lambda match: f'<a href="bibliography.html#{source.anchor}">{match[0]}</a>',
+        text,
+        count=1,
+    )

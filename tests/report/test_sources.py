@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 from lsnc_core import papers
-from lsnc_core.report.sources import SOURCES
+from lsnc_core.report.sources import SOURCES, link_citations
 
 # names and a year, as docstrings cite; names may go over lines
 NAME = r"[A-Z][\w'’-]+"
@@ -89,3 +89,22 @@ def test_the_citation_file_has_the_papers_titles():
     for source in SOURCES:
         if source.paper:
             assert f'"{source.title}"' in text and f"arXiv:{source.arxiv}" in text
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.key)
+def test_a_citation_leads_to_its_own_entry_once(source):
+    body = f"<p>As {source.key} has it.</p><p>{source.key} again.</p>"
+    links = re.findall(r'<a href="bibliography\.html#([\w-]+)">([^<]*)</a>', link_citations(body))
+    assert links == [(source.anchor, source.key)]
+
+
+def test_links_code_and_headings_keep_their_words():
+    for tag in ("a", "code", "pre", "h2"):
+        body = f"<{tag}>Holm 1979</{tag}>"
+        assert link_citations(body) == body
+        assert link_citations(f"{body}<p>Holm 1979</p>").startswith(f"{body}<p><a ")
+
+
+def test_a_citation_across_other_words_or_years_is_none():
+    for words in ("Holm 1978", "Holmes 1979", "Holm had 3 cases in 1979", f"Holm{' x' * 40} 1979"):
+        assert link_citations(words) == words
