@@ -13,7 +13,7 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import Case
-from lsnc_core.papers.chen.grid import landscape_table, learned, noisy, rate_name, with_seeds
+from lsnc_core.papers.chen.grid import landscape_table, learned, noisy, rate_name, with_shared_seeds
 from lsnc_core.papers.chen.minima import find_minima
 from lsnc_core.papers.chen.premises import case_premises, in_range
 
@@ -89,7 +89,7 @@ def gain_cases(table: "pd.DataFrame", gains: "pd.DataFrame", helps_from: float) 
 
 def accuracy_grids(table: "pd.DataFrame", column: str) -> np.ndarray:
     """One accuracy over the p that teach the label, of each clean rate below 1 with four seeds or
-    more.
+    more, of the seeds that all of these have.
 
     Args:
         table: from `accuracy_table`.
@@ -100,7 +100,7 @@ def accuracy_grids(table: "pd.DataFrame", column: str) -> np.ndarray:
     """
     grids = [
         part.pivot(index="seed", columns="p", values=column)
-        for _, part in with_seeds(noisy(learned(table))).groupby("a")
+        for _, part in with_shared_seeds(noisy(learned(table))).groupby("a")
     ]
     return np.array(grids)
 

@@ -122,6 +122,12 @@ def with_seeds(table: "pd.DataFrame") -> "pd.DataFrame":
     return table[table.groupby("a").seed.transform("nunique") >= claims.MIN_SEEDS]
 
 
+def with_shared_seeds(table: "pd.DataFrame") -> "pd.DataFrame":
+    """As `with_seeds`, of these rates only the seeds that all of them have."""
+    enough = with_seeds(table)
+    return enough[enough.groupby("seed").a.transform("nunique") == enough.a.nunique()]
+
+
 def noisy(table: "pd.DataFrame") -> "pd.DataFrame":
     """The rows with label noise, a < 1."""
     return table[table.a < 1]

@@ -11,7 +11,7 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import LEVEL, Cells
-from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, with_seeds
+from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, with_shared_seeds
 from lsnc_core.theory import label_noise
 
 if TYPE_CHECKING:
@@ -187,10 +187,10 @@ def argmin_slope(
     table: "pd.DataFrame", column: str, level: float = LEVEL
 ) -> tuple[float, float, float]:
     """Slope over the clean rates of the argmin over p of one column, at rates of four seeds or
-    more.
+    more, over the seeds that all of these have.
 
     Args:
-        table: as in the module docstring, with the same seeds at each of these rates.
+        table: as in the module docstring.
         column: what is minimised.
         level: coverage of the interval.
 
@@ -199,10 +199,8 @@ def argmin_slope(
         argmins, see `seed_argmins`; NaN for fewer than two rates, or where a value is not finite.
     """
     rates, places = [], []
-    for a, part in table.groupby("a"):
+    for a, part in with_shared_seeds(table).groupby("a"):
         curves = _curves(part, column)
-        if len(curves) < claims.MIN_SEEDS:
-            continue
         if not np.isfinite(curves).all(axis=None):
             return np.nan, np.nan, np.nan
         rates.append(a)
@@ -241,7 +239,7 @@ def seed_argmins(curves: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray, np.nda
 
 def nearest_table(table: "pd.DataFrame", level: float = LEVEL) -> "pd.DataFrame":
     """Which assumption's best p lies closest to the measured minima, over the clean rates that have
-    four seeds or more.
+    four seeds or more, and the seeds that all of these have.
 
     Args:
         table: from `landscape_table`.
@@ -255,7 +253,7 @@ def nearest_table(table: "pd.DataFrame", level: float = LEVEL) -> "pd.DataFrame"
     """
     import pandas as pd
 
-    enough = with_seeds(table)
+    enough = with_shared_seeds(table)
     tables = {}
     for column, images in PROTOCOLS.items():
         rows = _distances(enough, column, level)

@@ -153,6 +153,21 @@ def test_c8_has_no_ratio_where_the_accuracy_does_not_depend_on_p():
     assert verdict.outcome == UNDECIDED and "does not depend on p" in verdict.cases[0].undecided
 
 
+def test_c8_takes_the_seeds_that_all_rates_have_and_at_one_rate_all_of_it():
+    table = accuracies(
+        seeds=8, noise=0.02, error=lambda a, p, best: 0.3 + (0.05 if best else 1) * p
+    )
+    shared = table[table.seed < 4]
+    uneven = table[(table.seed < 4) | (table.a == 0.8)]
+    cases = {case.name: case for case in page.decide_c8(uneven).cases}
+    few = {case.name: case for case in page.decide_c8(shared).cases}
+    together = page.decide_c8(uneven).cases[0].name
+    for name, rows in ((together, few), ("a = 0.5", few)):
+        assert cases[name].value == rows[name].value
+    every = {case.name: case for case in page.decide_c8(table).cases}
+    assert cases["a = 0.8"].value == every["a = 0.8"].value != few["a = 0.8"].value
+
+
 # C9
 
 

@@ -198,3 +198,15 @@ def test_what_a_bare_grid_point_leaves_open_widens_the_distance_to_a_theory():
     assert inside.high - inside.low == pytest.approx(0, abs=1e-9)
     between = difference(0.52)  # .52 lies within what is open, gamma's .64 beyond
     assert between.high - between.low == pytest.approx(2 * (centre(0.5, 0.6) - 0.52), abs=1e-6)
+
+
+def test_slopes_and_distances_are_of_the_seeds_that_all_rates_have():
+    table = landscape(rates=(0.5, 0.6, 0.7, 0.8), seeds=8)
+    shared = table[table.seed < 4]
+    uneven = table[(table.seed < 4) | (table.a == 0.8)]
+    assert len(shared) < len(uneven) < len(table)
+    for column in PROTOCOLS:
+        assert argmin_slope(uneven, column) == argmin_slope(shared, column)
+    pd.testing.assert_frame_equal(nearest_table(uneven), nearest_table(shared))
+    # the minimum at that rate is of all its seeds
+    assert find_minima(uneven, "test_loss").set_index("a").seeds[0.8] == 8
