@@ -1,11 +1,16 @@
 """Denormals are zero while networks train, and as before afterwards."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from helpers import a_spec
 
 from lsnc_core import data
+from lsnc_core.runs import denormals
 from lsnc_core.runs.fleet import Fleet
 
 SMALLEST = float(np.finfo(np.float32).smallest_normal)
@@ -42,3 +47,22 @@ def test_denormals_are_zero_while_networks_train(before):
             assert values.numpy().tolist() == [np.float32(SMALLEST) * np.float32(0.125)] * 100
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_the_benchmark_trains_with_them_and_without(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.delitem(sys.modules, "denormals", raising=False)
+    benchmark = importlib.import_module("denormals")
+    seen, train = [], Fleet.train_epoch
+
+    def look(self, take_step):
+        train(self, lambda *batch: seen.append(denormals.are_flushed()) or take_step(*batch))
+
+    monkeypatch.setattr(Fleet, "train_epoch", look)
+    measured = benchmark.measure(rounds=1, epochs=3)
+    half = len(seen) // 2
+    assert not any(seen[:half]) and all(seen[half:])
+    assert half == measured["steps"] == 120
+    assert measured["ratio"] == pytest.approx(
+        measured["seconds"]["denormals"][0] / measured["seconds"]["zeros"][0]
+    )
