@@ -162,7 +162,7 @@ def draw_figure_2(table: "pd.DataFrame") -> Drawing:
     axes.set_xlim(0.5, 1)
     axes.legend()
     caption = (
-        "Under each assumption, cleaner labels never lower the best p. In closed form (alpha, beta) "
+        "Under each assumption cleaner labels never lower the best p. In closed form (alpha, beta) "
         "and to 1e-9 numerically (gamma), which leaves 1/2 at a = 3/4 with a vertical tangent."
     )
     return Drawing(drawing, caption, table)
