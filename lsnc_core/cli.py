@@ -113,7 +113,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="train in N processes that Dask starts here, on GPUs one for each",
+        help="train in N processes that Dask starts here; on GPUs, one for each process",
     )
     shares = command.add_mutually_exclusive_group()
     shares.add_argument(

@@ -66,4 +66,4 @@ def describe_gpu(runs: "pd.DataFrame", recordings: Sequence[Recording]) -> str:
     found = networks.on_gpu(runs, recordings)
     if not found:
         return "Nothing here was trained or recorded on a GPU."
-    return f"On a GPU were trained: {'; '.join(found)}."
+    return f"Trained on a GPU: {'; '.join(found)}."

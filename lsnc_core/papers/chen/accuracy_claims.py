@@ -83,9 +83,9 @@ C9_UP_TO, C9_SMALL = 0.85, 0.5
         sentence="With much label noise the test error has two minima in p: the lowest at a small "
         "p, and a local one at p = 1.",
         expected=f"for every a up to {C9_UP_TO}: the lowest error up to p = {C9_SMALL} below that "
-        "at larger p < 1 (the paper has no number for small, this one is ours), that at p = 1 "
-        "above the lowest, and that at some p between them above both; it has none for a wide "
-        "plateau either, which is left undecided",
+        "at larger p < 1, the error at p = 1 above the lowest, and that at some p between them "
+        "above both; what counts as small is our choice, for the paper has no number; nor has it "
+        "one for a wide plateau, which is not tested",
         changed=f"The lower minimum must lie at a small p, up to {C9_SMALL}, a bound of ours that "
         f"came after the first results. Accuracies count from p = {LEARNS_FROM} on, because at 1/M "
         f"nothing is learned. {PREMISES_ADDED}",

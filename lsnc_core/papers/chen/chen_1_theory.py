@@ -162,7 +162,7 @@ def draw_figure_2(table: "pd.DataFrame") -> Drawing:
     axes.set_xlim(0.5, 1)
     axes.legend()
     caption = (
-        "Cleaner labels ask for a p no smaller under each assumption. In closed form (alpha, beta) "
+        "Under each assumption cleaner labels never lower the best p. In closed form (alpha, beta) "
         "and to 1e-9 numerically (gamma), which leaves 1/2 at a = 3/4 with a vertical tangent."
     )
     return Drawing(drawing, caption, table)
@@ -384,9 +384,9 @@ FAR, NEAR = 1e-4, 1e-6  # distances above the transition
         "critical clean rate and jumps there, a sharp first-order transition.",
         expected="a jump of p* for M ≥ 3, at clean rates tabulated beforehand; derived: for M = 2 "
         "p* leaves 1/2 continuously at a = 3/4",
-        changed="For a time it was asked of M = 2 as well, and did not hold: section 4.3 is about "
-        "M classes, and two classes are a detail. The minimum is searched for and no longer taken "
-        "from the closed form.",
+        changed="For a time M = 2 was tested as well, where it does not hold: section 4.3 is about "
+        "M classes, and two classes are now a detail. The minimum is searched for and no longer "
+        "taken from the closed form.",
     )
 )
 def decide_c6(claim: Claim) -> Verdict:

@@ -161,7 +161,7 @@ def show_deviations(profile: str) -> Table:
 
 FIGURE_5 = (
     "test-loss heat maps over (a, p) with clean test labels: theory and measurement on MNIST (a, "
-    "b) and on CIFAR-10 (c, d). Theory and measurement are said to look alike. The granularity is "
+    "b) and on CIFAR-10 (c, d). In the paper they look alike. The granularity is "
     "given as 0.01/0.1 for a and p, without saying of which panels. Both theory panels are "
     "equation 11 with M = 10, so (a) and (c) are one function."
 )
@@ -231,9 +231,9 @@ def _describe_held_out(table: "pd.DataFrame") -> str:
     accuracies = above.groupby("a").test_accuracy.mean()
     listed = ", ".join(f"{accuracy:.2f} at a = {a:g}" for a, accuracy in accuracies.items())
     return (
-        "The formula takes every image for memorised: right with probability a, and the output "
-        "exactly the smoothed label. On held-out images the networks are right with frequency "
-        f"{listed} (mean over p above 1/M and seeds)."
+        "The formula treats every image as memorised: its label is right with probability a, and "
+        "the output is exactly the smoothed label. On held-out images the networks are right with "
+        f"frequency {listed} (mean over p above 1/M and seeds)."
     )
 
 
@@ -310,7 +310,7 @@ SLICES = (0.5, 0.8)  # clean rates of Figure 6, if no others are asked for
     number="Figure 6",
     title="Chen, Figure 6",
     paper="predicted and measured test loss against p at two clean rates (which ones is not "
-    "recorded; ours are in the titles). Said to agree in trend and in absolute value.",
+    "recorded; ours are in the titles); in the paper they agree in trend and in absolute value.",
     alt="Loss against kept mass at fixed clean rates: the formula as a curve, measured points for "
     "held-out and for training images with error bars.",
 )
@@ -341,8 +341,8 @@ def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
     caption = (
         "Filled marks (training images) follow the black line of the formula, open marks "
         "(held-out images) leave it where networks are right more often than a. Points: means "
-        "over seeds with 95 % t-intervals. Even on the training images seeds differ, for the "
-        "share of labels that are hit is drawn: at the share as drawn the formula is nearly exact "
+        "over seeds with 95 % t-intervals. Even on training images seeds differ, because the share "
+        "of wrong labels is drawn at random: at the share as drawn the formula is nearly exact "
         "(last verdict)."
     )
     return Drawing(drawing, caption, table[table.a.isin(rates)])

@@ -267,7 +267,7 @@ def _draw_slices(table: "pd.DataFrame", drawn: "pd.DataFrame", rates: Sequence[f
 FIGURE_7 = {
     "number": "Figure 7",
     "paper": "predicted and measured test loss against p where test labels are corrupted like the "
-    "training labels, at a = 0.5 and 0.95, on MNIST and CIFAR-10. Said to agree.",
+    "training labels, at a = 0.5 and 0.95, on MNIST and CIFAR-10; in the paper they agree.",
     "alt": "Loss on noisy labels against kept mass at fixed clean rates: equation 14 as a curve "
     "with its best p, measured points for held-out and for training images with error bars, "
     "crosses for one drawn corruption.",

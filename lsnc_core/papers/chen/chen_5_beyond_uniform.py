@@ -145,7 +145,7 @@ def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
     draw_legend(drawing, [panels[0][0]], columns=3, extra=[theory])
     caption = (
         "Under each noise the lowest mark is the best way to train, and a dash is where theory "
-        "puts it. Means of logarithms over four seeds with 95 % t-intervals. "
+        "puts it. Means of logarithms over seeds with 95 % t-intervals. "
     )
     drawn = networks[networks.way.isin(GENERAL_WAYS)]
     return Drawing(drawing, caption + describe_losses(drawn), networks)
@@ -186,8 +186,8 @@ def draw_corrections(
     draw_legend(drawing, panels[:1], columns=3, seeds=part.seed.nunique())
     caption = (
         "Of the four ways to train, the one whose test loss stays lowest withstands the noise "
-        "best; an objective has the colour of the way that minimises it. Means over four seeds "
-        f"with 95 % t-intervals. {describe_outputs(networks)}"
+        "best; an objective has the colour of the way that minimises it. Means over seeds with "
+        f"95 % t-intervals. {describe_outputs(networks)}"
     )
     return Drawing(drawing, caption, objectives)
 

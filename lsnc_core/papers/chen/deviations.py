@@ -60,7 +60,7 @@ SETTINGS = (
     Setting("weight decay", "none", "", ("weight_decay",), wanted={"": 0.0}),
     Setting(
         "schedule",
-        "constant (CIFAR-10: the rate is halved after epochs 50 and 75)",
+        "constant (CIFAR-10: the learning rate is halved after epochs 50 and 75)",
         "",
         ("schedule", "lr_steps", "lr_factor"),
         read=name_schedule,
@@ -121,7 +121,8 @@ SETTINGS = (
         "seeds",
         _NOT_STATED,
         "intervals need four",
-        here="4 (`smoke`: at one clean rate; `paper`: on CIFAR-10 at a = 0.5, 0.8 and 0.95)",
+        here="4 (`smoke`: at one clean rate; `hour`: 8 at a = 0.8; `paper`: on CIFAR-10 at a = "
+        "0.5, 0.8 and 0.95)",
         profiles=EVERYWHERE,
     ),
 )

@@ -146,7 +146,7 @@ def draw_reliability(diagrams: "Mapping[str, Reliability]", scores: "pd.DataFram
     panels[1, 0].set_ylabel("% of images")
     draw_legend(drawing, [panels[0, 0]], columns=3)
     caption = (
-        "Dots below the dotted line are too sure, those above not sure enough. Accuracy of the "
+        "Dots below the dotted line are overconfident, those above underconfident. Accuracy of the "
         "test images in each bin of confidence, and how many there are."
     )
     return Drawing(drawing, caption, scores)

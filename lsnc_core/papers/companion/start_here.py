@@ -209,6 +209,6 @@ def draw_calibration() -> Drawing:
     caption = (
         "The ECE is the mean gap between accuracy and confidence, each bin weighted by its share "
         "of the images. Five bins of made-up numbers; the accuracy stays below the confidence: "
-        "such a network is too sure."
+        "such a network is overconfident."
     )
     return Drawing(drawing, caption, pd.DataFrame(columns))

@@ -76,7 +76,7 @@ SETTINGS = (
     ),
     Setting(
         "schedule",
-        "the rate falls to a tenth at epochs 150 and 350 (Tiny ImageNet 100 and 200)",
+        "the learning rate falls to a tenth at epochs 150 and 350 (Tiny ImageNet 100 and 200)",
         "in proportion to the epochs, or later for small images",
         ("schedule", "lr_steps", "lr_factor"),
         read=name_schedule,
@@ -85,7 +85,13 @@ SETTINGS = (
             "tiny-imagenet": "times 0.1 after epochs 100, 200",
         },
     ),
-    Setting("learning rate", "0.05", _SMALLER, ("lr",), wanted={"": 0.05}),
+    Setting(
+        "learning rate",
+        "0.05",
+        "larger in `hour`, so that training ends in its 20,000 steps",
+        ("lr",),
+        wanted={"": 0.05},
+    ),
     Setting("momentum", "0.9", _SMALLER, ("momentum",), wanted={"": 0.9}),
     Setting(
         "batch", "128", "as many steps an epoch as larger sets have", ("batch",), wanted={"": 128}
@@ -93,7 +99,8 @@ SETTINGS = (
     Setting(
         "weight decay",
         "5e-4; 1e-4 in one section, most likely that on calibration",
-        "ten times as large in `quick`, for its few steps; `gpu` has no time for the second",
+        "ten times as large in `smoke`, `quick` and `hour`, for their few steps; `gpu` has no time "
+        "for the second",
         ("weight_decay",),
         grid={"": (5e-4, 1e-4), "stl10": (5e-4,), "tiny-imagenet": (5e-4,)},
     ),
@@ -138,7 +145,7 @@ SETTINGS = (
         "seeds",
         "one run of each network",
         "intervals need four",
-        here="4 (`smoke`: 1 of further strengths)",
+        here="4 (`smoke`: 1 of further strengths; `hour`: 8 of 0 and 0.05)",
         profiles=EVERYWHERE,
     ),
     Setting(

@@ -64,7 +64,7 @@ AT_ZERO = " ≥ 1: the minimiser is zero."
 MINIMISER_READING = (
     f"{SETTING} + (total < 1 ? '. Margin ' + format(margin, '.3f') + ', norm of wₖ '"
     " + format(W_norm, '.3f') + ', of hₖ − h_G ' + format(h_norm, '.3f') + '; softmax of the"
-    " own class ' + format(p_on, '.4f') + ', of each other ' + format(p_off, '.2e') + '.'"
+    " true class ' + format(p_on, '.4f') + ', of each other ' + format(p_off, '.2e') + '.'"
     f" : '{AT_ZERO}')"
 )
 CONDITION_READING = (
@@ -101,7 +101,7 @@ def explore_minimiser() -> Explorer:
         alt=(
             "Against the smoothing strength: the margin of the logits, and the norms of classifier "
             "rows and of centred features, with the chosen strength as a line. Beside them, bars "
-            "of the softmax and the smoothed label for the own class and each other class."
+            "of the softmax and the smoothed label for the true class and each other class."
         ),
         chart=_assemble(panels, computed, [one_sign]),
     )
@@ -198,7 +198,7 @@ def _softmax() -> "altair.Chart":
     """The softmax beside the smoothed label."""
     import altair as alt
 
-    own, other = "own class", "each other"
+    own, other = "true class", "each other"
     label, softmax = "smoothed label", "softmax"
     heights = (
         f"datum.place == '{own}'"

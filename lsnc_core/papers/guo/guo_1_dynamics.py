@@ -133,8 +133,8 @@ def list_problems() -> Entries:
     number="F1",
     title="Guo, training dynamics (F1)",
     paper="error rate, NC1, NC2, NC3 against the epoch for CIFAR-10, CIFAR-100, STL-10 and Tiny "
-    "ImageNet, cross-entropy against label smoothing of 0.05. Smoothing is said to converge faster "
-    "and to end more collapsed.",
+    "ImageNet, cross-entropy against label smoothing of 0.05, which converges faster and ends more "
+    "collapsed.",
     alt="Four panels against the epoch, one line per loss: error rate on training and test images, "
     "NC1 on a logarithmic axis, NC2 and NC3.",
 )
@@ -325,7 +325,7 @@ NC_REACHED = 2.0  # times a network's own last value: what counts as converged
         changed="At first only NC1 was timed, to twice CE's last value, which a network that ends "
         "more collapsed (G2) passes early. These times are details now; each network is timed to "
         "its own end, in NC1, NC2 and NC3, once training has ended. More epochs are measured after "
-        "each step of the rate.",
+        "each step of the learning rate.",
     )
 )
 def decide_g1(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
@@ -357,7 +357,7 @@ def _time_case(convergence: "pd.DataFrame", column: str, name: str, **settings: 
         "G2",
         paper=PAPER.name,
         place="abstract; F1",
-        sentence="With label smoothing NC1 is stronger at the end of training.",
+        sentence="With label smoothing NC1 is stronger (lower) at the end of training.",
         expected="last NC1 below that of CE",
         changed=ONCE_ENDED,
     )
@@ -372,7 +372,7 @@ def decide_g2(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
         "G3",
         paper=PAPER.name,
         place="abstract; F1",
-        sentence="With label smoothing NC2 is stronger at the end of training.",
+        sentence="With label smoothing NC2 is stronger (lower) at the end of training.",
         expected="last NC2 below that of CE",
         changed=ONCE_ENDED,
     )
@@ -416,8 +416,8 @@ def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
         paper=PAPER.name,
         place="plots of log(loss − lowest loss) (F9)",
         sentence="The training loss approaches its lowest value faster with label smoothing.",
-        expected="slope of log(loss − lowest loss + c) over epochs, while the first rate lasts: "
-        "below that of CE",
+        expected="slope of log(loss − lowest loss + c) over epochs, before the learning rate first "
+        "falls: below that of CE",
     )
 )
 def decide_g10(claim: Claim, history: "pd.DataFrame") -> Verdict:

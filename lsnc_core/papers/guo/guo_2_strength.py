@@ -170,7 +170,8 @@ def decide_g5(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
         "interval of the lowest point's place decided, which lies inside too often where NC1 does "
         "not depend on δ. Decided only where NC1 has stopped moving at every strength; at first "
         "always. The intervals are wider, because the best strength is chosen by the same data: "
-        "with NC1 equal from the second strength to the last, it passed in 31 of 400 draws.",
+        "with NC1 equal from the second strength to the last, the claim had passed in 31 of 400 "
+        "simulated data sets.",
     )
 )
 def decide_g14(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
@@ -243,10 +244,10 @@ def find_lowest(ends: "pd.DataFrame", column: str) -> Case:
         paper=OURS,
         place="asked of F1; in the feature model NC3 falls more slowly with smoothing, though its "
         "minimiser has NC3 = 0 at every strength",
-        sentence="With label smoothing NC3 is weaker at the end of training: classifier and class "
-        "means are less aligned.",
+        sentence="With label smoothing NC3 is weaker (higher) at the end of training: classifier "
+        "and class means are less aligned.",
         expected="last NC3 above that of CE",
-        changed="Added after NC3 had been seen to end larger on MNIST.",
+        changed="Added after NC3 had ended larger on MNIST.",
     )
 )
 def decide_g18(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:

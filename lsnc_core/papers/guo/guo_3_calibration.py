@@ -120,7 +120,7 @@ def describe_temperatures(ends: "pd.DataFrame") -> str:
                 f"{means.ece_scaled:.4f} scaled"
             )
         first = group.iloc[0]
-        name = f"{Path(first.data).name}, decay {first.weight_decay:g}"
+        name = f"{Path(first.data).name}, weight decay {first.weight_decay:g}"
         phrases.append(f"{name}: {', '.join(cells)}")
     return f"Temperatures from {HELD_OUT}, means over seeds; {'; '.join(phrases)}."
 

@@ -130,7 +130,7 @@ def load_networks(profile: str, device: str = "auto") -> Networks:
     paper="no such figure known to us; a plot of the authors' code follows trained networks' norms "
     "towards these values.",
     alt="Six panels, margin above and norms below, against smoothing strength, number of classes "
-    "and decay: marks found by the optimiser lie on the lines of the closed form.",
+    "and weight decay: marks found by the optimiser lie on the lines of the closed form.",
 )
 def draw_theorem_1(table: "pd.DataFrame") -> Drawing:
     """Margin (above) and norms (below) against delta, K and weight decay: lines predicted, marks
@@ -157,16 +157,16 @@ def draw_theorem_1(table: "pd.DataFrame") -> Drawing:
     panels[1, 0].set(xlabel=STRENGTH, ylabel=r"norms: $\|w_k\|$ filled, $\|h_k\|$ open")
     panels[1, 1].set(xlabel="classes K")
     show_integers(panels[1, 1], CLASSES)
-    panels[1, 2].set(xlabel=r"decay $\varepsilon = \sqrt{n \lambda_W \lambda_H}$")
+    panels[1, 2].set(xlabel=r"weight decay $\varepsilon = \sqrt{n \lambda_W \lambda_H}$")
     extra = (
         ({"ls": "-", "marker": "o"}, r"all strengths; $\|w_k\|$"),
         ({"ls": "--", "marker": "o", "mfc": style.PAPER}, r"$\|h_k\|$"),
-        ({"ls": ":", "lw": 0.9}, "limit without decay"),
+        ({"ls": ":", "lw": 0.9}, "limit without weight decay"),
     )
     draw_legend(drawing, [panels[0, 1]], columns=3, extra=extra)
     caption = (
         "The marks, found by L-BFGS from random starts, lie on the lines of the closed form. "
-        "Margin and norms fall with smoothing and with decay; as the decay vanishes "
+        "Margin and norms fall with smoothing and with weight decay; as weight decay vanishes "
         "cross-entropy's margin grows like log(1/ε), that of smoothed labels stops at "
         "log(K/δ − K + 1), dotted."
     )
@@ -262,8 +262,8 @@ def draw_nonnegative(table: "pd.DataFrame") -> Drawing:
 @figure(
     "guo-f10",
     number="F10",
-    title="Guo, networks under Theorem 1's decays (F10)",
-    paper="norms of networks trained under Theorem 1's decays, relative to its closed form, "
+    title="Guo, networks under Theorem 1's weight decays (F10)",
+    paper="norms of networks trained under Theorem 1's weight decays, relative to its closed form, "
     "against the epoch: they converge to it.",
     alt="Norms of classifier and class means relative to the closed form against the epoch, one "
     "line per strength, with a grey band of two per cent.",
@@ -394,11 +394,13 @@ COLLAPSED = 0.1  # NC1 up to which features count as collapsed, which the theore
         "G9",
         PAPER.name,
         "check of Theorem 1 on networks (F10)",
-        "Networks trained with the theorem's decays reach its norms of classifier and features.",
+        "Networks trained under the theorem's weight decays reach its norms of classifier and "
+        "features.",
         f"mean ‖w_k‖ and ‖h_k‖ within {NORM_TOLERANCE:.0%} of the closed form",
         changed="The number of images and the condition for deciding were chosen after trials in "
         "which features had not collapsed. Whether norms have stopped moving was first asked of "
-        "the last fifth of training, when the rate is low; now of a schedule half as long.",
+        "the last fifth of training, when the learning rate is low; now of a schedule half as "
+        "long.",
     )
 )
 def decide_g9(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:

@@ -217,7 +217,7 @@ def describe_spectra(table: "pd.DataFrame") -> str:
     worst = np.abs(table.predicted - table.computed).max()
     return (
         f"predicted and computed differ by {worst:.0e} at most; {'; '.join(parts)}, the rest stay, "
-        "set by decay alone."
+        "set by weight decay alone."
     )
 
 

@@ -145,7 +145,7 @@ def _ratio_text(row) -> str:
     "guo-nc1-rate",
     title="Rate at which NC1 contracts",
     paper="no such figure or formula known to us; derived in this project.",
-    alt="Rate of NC1 in units of the features' decay against smoothing strength for three models: "
+    alt="Rate of NC1 in units of λ_H against smoothing strength for three models: "
     "predicted lines, measured marks.",
 )
 def draw_rates(table: "pd.DataFrame") -> Drawing:

@@ -90,7 +90,7 @@ SETTINGS = (
     Setting("clipping", "norm 2", "", ("clip",), wanted={"": 2.0}),
     Setting(
         "schedule",
-        "the rate falls to a tenth from epochs 3E/7 and 5E/7 on, as the released code does",
+        "the learning rate falls to a tenth from epochs 3E/7 and 5E/7 on, as in the released code",
         "one epoch later, as a scheduler does that is stepped after each epoch",
         ("schedule", "lr_steps", "lr_factor"),
         read=_schedule,

@@ -365,7 +365,8 @@ def recipe(runs: Sequence[RunSpec]) -> str:
     return (
         f"{len(runs)} networks ({one.model}, widths {channels}; {epochs} epochs), "
         f"{one.train_size:,} images of {source.title}; all losses with the same starts, batch "
-        f"order, rate {one.lr:g} and decay {one.weight_decay:g}; LS at strength {smoothing:.3g}."
+        f"order, learning rate {one.lr:g} and weight decay {one.weight_decay:g}; LS at strength "
+        f"{smoothing:.3g}."
     )
 
 

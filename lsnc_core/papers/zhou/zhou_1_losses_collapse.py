@@ -115,7 +115,7 @@ def show_deviations(profile: str) -> Table:
 
 
 def show_problems() -> Entries:
-    """Problems in what was released, and what is done about each here."""
+    """Problems in the released code and the theory, and what is done about each here."""
     return list_released(problems.list_problems())
 
 

@@ -103,9 +103,9 @@ def draw_all_starts(table: "pd.DataFrame") -> Drawing:
     title="Margin of the global minimiser",
     paper="no such figure known to us; the theorem says that the normalised features do not depend "
     "on the loss.",
-    alt="Margin against decay on a logarithmic axis for the four losses, with found marks on each "
-    "line; MSE near 15, cross-entropy and focal straight lines, label smoothing flat for small "
-    "decay.",
+    alt="Margin against weight decay on a logarithmic axis for the four losses, with found marks "
+    "on each line; MSE near 15, cross-entropy and focal straight lines, label smoothing flat for "
+    "small weight decay.",
 )
 def draw_margins(table: "pd.DataFrame") -> Drawing:
     """Margin of the minimiser against eps: lines in closed form, marks where L-BFGS ended.
@@ -124,14 +124,14 @@ def draw_margins(table: "pd.DataFrame") -> Drawing:
         line = [ufm.minimiser(each, loss).margin for each in models]
         axes.plot(eps, line, color=colour, ls=style.DASHES[number], lw=1.4)
         axes.plot(part.eps, part.found, MARKS[number], color=colour, ms=5, label=name)
-    xlabel = r"decay $\varepsilon = \sqrt{n \lambda_W \lambda_H}$"
+    xlabel = r"weight decay $\varepsilon = \sqrt{n \lambda_W \lambda_H}$"
     axes.set(xlabel=xlabel, ylabel="margin a", xscale="log")
     axes.legend()
     caption = (
         "Only the size of the margin depends on the loss: each mark lies on its line. Lines: "
         "closed form (focal: a root in one dimension); marks: found, off by "
         f"{table.margin_error.max():.0e} at most. In closed form only cross-entropy's and focal "
-        "loss's margins grow without limit as the decay vanishes."
+        "loss's margins grow without limit as weight decay vanishes."
     )
     return Drawing(drawing, caption, table)
 
@@ -196,11 +196,11 @@ def _colour(name: str) -> str:
 
 @figure(
     "zhou-focal-region",
-    title="Focal loss: convex region, and the one decay with two minimisers",
+    title="Focal loss: convex region, and the one weight decay with two minimisers",
     paper="a region of convexity around well-classified samples; its constant is not known to us.",
     alt="Left: convex region above a curve of softmax against gamma with computed points on both "
-    "sides. Right: one-dimensional objective for three decays, the middle one with two equal "
-    "minima.",
+    "sides. Right: one-dimensional objective for three weight decays, the middle one with two "
+    "equal minima.",
 )
 def draw_focal_region(table: "pd.DataFrame") -> Drawing:
     """Left: where focal loss is convex, with random Hessians. Right: its one-dimensional objective
@@ -218,7 +218,7 @@ def draw_focal_region(table: "pd.DataFrame") -> Drawing:
     caption = (
         "Computed marks change their kind at the curve p*(γ), above which focal loss is convex. "
         "Left: p*(γ) is the same for every K; random Hessians change sign there. Right: with many "
-        "classes the zero solution and a far one can be equally good, at one decay only."
+        "classes the zero solution and a far one can be equally good, at one weight decay only."
     )
     return Drawing(drawing, caption, table)
 
