@@ -148,8 +148,8 @@ class Verdict:
             return ""
         where = f" at {_list_names(names)}" if names != [""] else ""
         return (
-            f"; but{where} the estimate is so near the bound of the claim that it would take more "
-            f"than {OUT_OF_REACH} times the data"
+            f"; but{where} the estimate is so near the bound of the claim that "
+            f"{OUT_OF_REACH} times the data would not"
         )
 
     def to_dict(self) -> dict[str, Any]:

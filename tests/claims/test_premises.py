@@ -102,7 +102,7 @@ def test_what_no_more_data_in_reach_would_decide_is_said():
     assert (near.outcome, far.outcome) == (UNDECIDED, UNDECIDED)
     assert near.at_bound and not far.at_bound and seeds(0.0, 1.0).at_bound
     assert not seeds(-9.0, 1.0).at_bound and not case("a", 0).at_bound
-    words = "more than 25 times the data"
+    words = "so near the bound of the claim that 25 times the data would not"
     assert words in Verdict(CLAIM, "here", [near], decider="more seeds").measured
     assert words not in Verdict(CLAIM, "here", [far], decider="more seeds").measured
     assert words not in Verdict(CLAIM, "here", [near]).measured  # nothing is said to decide it
