@@ -56,7 +56,8 @@ def test_an_effect_is_seen():
 @pytest.mark.parametrize(
     ("claim", "draw"),
     [
-        ("G1", lambda g: guo.draw_history(g, effects=dict.fromkeys(FALLING, (2.0, 1.0)))),
+        # so much that no time lies within the same two measured epochs
+        ("G1", lambda g: guo.draw_history(g, effects=dict.fromkeys(FALLING, (4.0, 1.0)))),
         ("G2", lambda g: guo.draw_history(g, effects={"nc1": (1.0, 0.5)})),
         ("G5", lambda g: guo.draw_history(g, effects=dict.fromkeys(NORMS, (1.0, 0.5)))),
         ("G6", lambda g: guo.draw_ends(g, (1.3, 0.9, 0.5), *guo.EQUAL_ERRORS)),

@@ -140,7 +140,8 @@ def draw_ends(
         exact = temperatures[place], eces[place > 0], scaled[place > 0]
         row = {"fit": how, "delta": delta, "seed": seed, "loss": "ce", "epoch": 60}
         row |= dict(zip(("T", "ece", "ece_scaled"), exact * factors, strict=True))
-        rows.append(SETTINGS | row | {"test_error": 0.2, "widths": (8, 16, 64)})
+        errors = {"train_error": 0.0, "test_error": 0.2}
+        rows.append(SETTINGS | row | errors | {"widths": (8, 16, 64)})
     return pd.DataFrame(rows)
 
 

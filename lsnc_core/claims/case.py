@@ -13,6 +13,7 @@ from lsnc_core.claims.premise import Premise
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decidable here"
 OUTCOMES = (HOLDS, FAILS, UNDECIDED)
 MIN_SEEDS = 4  # an interval over fewer seeds decides nothing
+OUT_OF_REACH = 25  # times as much data as there is; chooses words, never an outcome
 Interval = tuple[float, float, float]  # estimate, low, high
 
 
@@ -126,9 +127,30 @@ class Case:
         return [premise for premise in self.premises if not premise.met]
 
     @property
+    def has_numbers(self) -> bool:
+        """Whether there is an interval to decide by."""
+        return not (self.undecided or math.isnan(self.low) or math.isnan(self.high))
+
+    @property
+    def at_bound(self) -> bool:
+        """Whether the estimate lies so near a claimed bound inside its interval that `OUT_OF_REACH`
+        times as much data would not tell them apart; an interval shrinks as the root of that.
+        """
+        if self.interval is None or not self.has_numbers:
+            return False
+        for bound in (self.at_least, self.at_most):
+            if self.low < bound < self.high:
+                # the end of the interval beyond the bound
+                end = self.low if bound < self.value else self.high
+                reach = math.sqrt(OUT_OF_REACH) * abs(bound - self.value)
+                if math.isfinite(end) and abs(end - self.value) > reach:
+                    return True
+        return False
+
+    @property
     def observed(self) -> str:
         """One of `OUTCOMES`, by the numbers alone, whatever the premises are."""
-        if self.undecided or math.isnan(self.low) or math.isnan(self.high):
+        if not self.has_numbers:
             return UNDECIDED
         return decide(self.low, self.high, self.at_least, self.at_most)
 

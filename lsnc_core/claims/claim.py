@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from lsnc_core.claims.case import (
     FAILS,
     HOLDS,
+    OUT_OF_REACH,
     OUTCOMES,
     UNDECIDED,
     Case,
@@ -128,7 +129,7 @@ class Verdict:
         parts, unmet = [], self.unmet
         if unmet:
             parts = [f"premise not met: {'; '.join(describe_premises(unmet))}"]
-            if decisive:
+            if any(case.has_numbers for case in decisive):
                 parts.append(f"observed: {_describe_observed(decisive)}")
         elif len({case.name for case in decisive}) > 1:
             parts.append(_outcomes_by_name(decisive))
@@ -136,8 +137,20 @@ class Verdict:
             parts += [case.text for case in decisive]
         parts.append(self.remark)
         if self.outcome == UNDECIDED and self.decider and not unmet:
-            parts.append(f"what would decide it: {self.decider}")
+            parts.append(f"what would decide it: {self.decider}{self._out_of_reach()}")
         return "; ".join(filter(None, parts))
+
+    def _out_of_reach(self) -> str:
+        """Which open cases no more of the same data in reach would decide, "" for none."""
+        cases = [case for case in self.cases if case.deciding and case.outcome == UNDECIDED]
+        names = list(dict.fromkeys(case.name for case in cases if case.at_bound))
+        if not names:
+            return ""
+        where = f" at {_list_names(names)}" if names != [""] else ""
+        return (
+            f"; but{where} the estimate is so near the bound of the claim that "
+            f"{OUT_OF_REACH} times the data would not"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON values."""
@@ -197,10 +210,14 @@ def describe_premises(premises: Sequence[Premise]) -> list[str]:
 
 
 def _describe_observed(cases: Sequence[Case]) -> str:
-    """What the numbers point to: "as claimed at a = 0.5", of a single name with its numbers."""
+    """What the numbers point to: "as claimed at a = 0.5", of a single name with its numbers; names
+    without any number are left out.
+    """
     names = list(dict.fromkeys(case.name for case in cases))
     if len(names) > 1:
-        return _group_names(cases, "observed", DIRECTIONS)
+        numbered = {case.name for case in cases if case.has_numbers}
+        chosen = [case for case in cases if case.name in numbered]
+        return _group_names(chosen, "observed", DIRECTIONS)
     direction = DIRECTIONS[every([case.observed for case in cases])]
     numbers = "; ".join(_strip_premises(case) for case in cases)
     return f"{direction} ({numbers})"
@@ -225,11 +242,14 @@ def _group_names(cases: Sequence[Case], field: str, words: dict[str, str]) -> st
     for outcome in OUTCOMES:
         chosen = [name for name in outcomes if outcomes[name] == outcome]
         if chosen:
-            # "a = 0.5, a = 0.9" shares the words before its last: "a = 0.5, 0.9"
-            shared = "".join(chosen[0].rpartition(" ")[:2])
-            listed = ", ".join(name.removeprefix(shared) for name in chosen)
-            phrases.append(f"{words[outcome]} at {shared}{listed}")
+            phrases.append(f"{words[outcome]} at {_list_names(chosen)}")
     return "; ".join(phrases)
+
+
+def _list_names(names: Sequence[str]) -> str:
+    """Names in a row: "a = 0.5, a = 0.9" shares the words before its last, "a = 0.5, 0.9"."""
+    shared = "".join(names[0].rpartition(" ")[:2])
+    return shared + ", ".join(name.removeprefix(shared) for name in names)
 
 
 class Decision(Protocol):

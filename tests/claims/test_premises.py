@@ -86,6 +86,31 @@ def test_of_several_unmet_premises_of_a_name_the_worst_is_told():
     assert premise["value"] == 0.5 and not premise["met"]
 
 
+def test_nothing_is_said_to_be_observed_where_nothing_was_measured():
+    empty = Case("a = 0.5", "x", premises=(FEW,))
+    verdict = Verdict(CLAIM, "here", [empty, Case("a = 0.9", "x", premises=(FEW,))])
+    assert "observed" not in verdict.measured
+    partly = Verdict(CLAIM, "here", [empty, case("a = 0.8", 0), case("a = 0.9", 0)], premises=[FEW])
+    assert partly.measured.endswith("observed: as claimed at a = 0.8, 0.9")
+
+
+def test_what_no_more_data_in_reach_would_decide_is_said():
+    """Four seeds of standard error 1: 25 times as many reach .2 of the quantile, 3.18, of their
+    interval's half length.
+    """
+    near, far = seeds(0.6, 1.0), seeds(0.7, 1.0)
+    assert (near.outcome, far.outcome) == (UNDECIDED, UNDECIDED)
+    assert near.at_bound and not far.at_bound and seeds(0.0, 1.0).at_bound
+    assert not seeds(-9.0, 1.0).at_bound and not case("a", 0).at_bound
+    words = "so near the bound of the claim that 25 times the data would not"
+    assert words in Verdict(CLAIM, "here", [near], decider="more seeds").measured
+    assert words not in Verdict(CLAIM, "here", [far], decider="more seeds").measured
+    assert words not in Verdict(CLAIM, "here", [near]).measured  # nothing is said to decide it
+    # an interval without an end is not one that more data shorten
+    endless = Case.measured("a", "x", lambda level: (0.1, -math.inf, math.inf), at_most=0.0)
+    assert not endless.at_bound
+
+
 def test_the_scale_stands_once_where_rows_share_it():
     scale = [Scale("seeds", "4", "1"), Scale("steps", "2,000")]
     rows = [Verdict(CLAIM, place, [case("a", 0)], scale=scale) for place in ("here", "there")]

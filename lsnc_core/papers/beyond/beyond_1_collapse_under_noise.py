@@ -39,7 +39,7 @@ from lsnc_core.papers.chen.grid import (
 )
 from lsnc_core.papers.chen.minima import find_minima, seed_argmins
 from lsnc_core.papers.chen.networks import plan_landscape
-from lsnc_core.papers.chen.premises import case_premises, settings_of
+from lsnc_core.papers.chen.premises import FINER, case_premises, settings_of
 from lsnc_core.papers.chen.shared_claims import C1_RANGE
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import collapse_of_many, run_names
@@ -348,7 +348,7 @@ def _same_optimum(claim: Claim, table: "pd.DataFrame", metric: str, column: str)
         claim,
         place(table, PROTOCOLS[column]),
         cases,
-        **settings_of(table),
+        **settings_of(table, decider=FINER),
     )
 
 
@@ -389,7 +389,7 @@ def decide_b3(claim: Claim, table: "pd.DataFrame") -> Verdict:
         claim,
         place(table, PROTOCOLS["test_loss"]),
         cases,
-        **settings_of(table),
+        **settings_of(table, decider=FINER),
     )
 
 

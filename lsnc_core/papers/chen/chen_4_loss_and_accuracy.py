@@ -56,6 +56,7 @@ from lsnc_core.papers.chen.memorisation import draw_equal_memorisation as draw_e
 from lsnc_core.papers.chen.minima import argmin_slope, find_minima
 from lsnc_core.papers.chen.networks import plan_landscape
 from lsnc_core.papers.chen.premises import (
+    FINER,
     RATES_FROM,
     case_premises,
 )
@@ -327,7 +328,7 @@ def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
     teaching, columns = noisy(learned(table)), ("test_error", "test_loss")
     quantity = "p of accuracy − p of loss"
     cases = difference_cases(teaching, columns, quantity, with_noise, paired=True, at_most=0.0)
-    return Verdict(claim, place(table, HELD_OUT), cases, rule="most", **about(table))
+    return Verdict(claim, place(table, HELD_OUT), cases, rule="most", **about(table, FINER))
 
 
 @decides(
@@ -350,7 +351,7 @@ def decide_c16(claim: Claim, table: "pd.DataFrame") -> Verdict:
     tried_on, rates, cases = place(table, HELD_OUT), sorted(set(with_noise.a)), []
     if len(rates) < 2:
         few = f"fewer than {claims.MIN_SEEDS} seeds at two clean rates from {RATES_FROM} to below 1"
-        return Verdict(claim, tried_on, remark=few, **about(table))
+        return Verdict(claim, tried_on, remark=few, **about(table, FINER))
     for name, rows, column in (
         ("lowest loss", with_noise, "test_loss"),
         ("highest accuracy", teaching, "test_error"),
@@ -363,7 +364,7 @@ def decide_c16(claim: Claim, table: "pd.DataFrame") -> Verdict:
         settings = {"at_least": 0.0, "form": "+.3f", "premises": case_premises(rows, column)}
         cases.append(Case.measured(name, "slope", interval, **settings))
     remark = f"slopes of the best p over a = {', '.join(f'{a:g}' for a in rates)}"
-    return Verdict(claim, tried_on, cases, remark, **about(table))
+    return Verdict(claim, tried_on, cases, remark, **about(table, FINER))
 
 
 def verdicts(tables: Tables) -> Verdicts:

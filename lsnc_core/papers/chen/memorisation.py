@@ -16,7 +16,7 @@ from lsnc_core.papers.chen.cases import difference_cases
 from lsnc_core.papers.chen.drawing import KEPT, label_landscape, slice_title
 from lsnc_core.papers.chen.grid import landscape_table, learned, noisy, place
 from lsnc_core.papers.chen.minima import find_minima
-from lsnc_core.papers.chen.premises import RATES_FROM, settings_of
+from lsnc_core.papers.chen.premises import FINER, RATES_FROM, settings_of
 from lsnc_core.show import Drawing, figure, style
 from lsnc_core.show.panels import draw_legend, draw_points, make_panels
 
@@ -149,7 +149,7 @@ def decide_c19(claim: Claim, table: "pd.DataFrame") -> Verdict:
     Args: table, from `memorisation_table`.
     """
     part = noisy(table[table.fitted == COMPARED])
-    got_there = float(part.test_error.notna().mean())
+    got_there = float(part.test_error[part.a >= RATES_FROM].notna().mean())
     premise = Premise("networks that fit so many labels", got_there, at_least=1.0, form=".0%")
     cases = difference_cases(
         part, ("test_error", "test_loss"), "p of accuracy − p of loss", paired=True, at_most=0.0
@@ -160,5 +160,5 @@ def decide_c19(claim: Claim, table: "pd.DataFrame") -> Verdict:
         # the epoch is chosen by what is fitted, so that the last one need not have memorised
         [replace(case, premises=()) for case in cases],
         rule="most",
-        **settings_of(table) | {"premises": [premise]},
+        **settings_of(table, decider=FINER) | {"premises": [premise]},
     )

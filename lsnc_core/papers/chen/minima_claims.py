@@ -12,6 +12,7 @@ from lsnc_core.papers.chen.grid import PROTOCOLS, noisy, place, rate_name, with_
 from lsnc_core.papers.chen.minima import nearest_table
 from lsnc_core.papers.chen.premises import (
     ENOUGH_IMAGES,
+    FINER,
     RATES_FROM,
     case_premises,
     in_range,
@@ -61,7 +62,7 @@ def decide_c17(claim: Claim, table: "pd.DataFrame") -> Verdict:
         claim,
         place(table, PROTOCOLS[column]),
         cases,
-        **settings_of(table, column),
+        **settings_of(table, column, FINER),
     )
 
 
@@ -94,5 +95,5 @@ def decide_c18(claim: Claim, table: "pd.DataFrame") -> Verdict:
         claim,
         place(table, PROTOCOLS[column]),
         cases,
-        **settings_of(table),
+        **settings_of(table, decider=FINER),
     )

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lsnc_core.claims import Premise
 from lsnc_core.papers import stored
-from lsnc_core.papers.guo.measured import last_epochs, strength
+from lsnc_core.papers.guo.measured import ERROR_REACHED, has_learned, last_epochs, strength
 from lsnc_core.papers.guo.networks import loss_label
 from lsnc_core.runs.spec import RunSpec
 
@@ -168,3 +169,36 @@ def measure_reliability(tensors: Tensors) -> "pd.DataFrame":
             columns |= {"share": bins.counts.numpy() / len(labels), "ece": bins.expected_error()}
             tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+MIN_EPOCHS = 4  # of a seed's curve after learning, for a rank correlation
+
+
+def check_learned(epochs: "pd.DataFrame") -> Premise:
+    """Whether every seed of cross-entropy has `MIN_EPOCHS` measured epochs after learning."""
+    plain = epochs[(epochs.loss == "ce") & (epochs.delta == 0)]
+    learned = plain.groupby("seed").train_error.apply(lambda error: has_learned(error).sum())
+    name = f"measured epochs after a training error of {ERROR_REACHED:.0%}"
+    return Premise(name, float(learned.min()), at_least=MIN_EPOCHS, form=".0f")
+
+
+def correlate_with_collapse(epochs: "pd.DataFrame", column: str) -> np.ndarray:
+    """Spearman's correlation of a column with -log NC1 over the epochs after learning, of networks
+    without smoothing.
+
+    Returns:
+        float (seeds,) in [-1, 1]; NaN for a seed with fewer than `MIN_EPOCHS` such epochs, or with
+        a column that does not change.
+    """
+    from scipy import stats
+
+    ranks = []
+    for _, run in epochs[(epochs.loss == "ce") & (epochs.delta == 0)].groupby("seed"):
+        late = run[has_learned(run.train_error)]
+        moves = late[column].nunique() > 1 and late.nc1.nunique() > 1
+        rank = np.nan
+        if len(late) >= MIN_EPOCHS and moves and np.isfinite(late[column]).all():
+            # ranks: the claim is that both rise together, not along which curve
+            rank = stats.spearmanr(late[column], -np.log(late.nc1)).statistic
+        ranks.append(rank)
+    return np.array(ranks)

@@ -2,11 +2,20 @@
 NC1.
 """
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsnc_core.papers.guo.measured import ERROR_REACHED, METRICS, last_epochs, main_pair
+from lsnc_core.claims import LEVEL, Case
+from lsnc_core.papers.guo.measured import (
+    ERROR_REACHED,
+    METRICS,
+    last_epochs,
+    main_pair,
+    paired,
+    ratio_case,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +49,22 @@ def epoch_below(epochs: np.ndarray, values: np.ndarray, level: float) -> float:
     return float(np.interp(-level, -values[around], epochs[around]))
 
 
+def bracket_epoch(epochs: np.ndarray, values: np.ndarray, level: float) -> tuple[float, float]:
+    """The measured epochs between which a curve first passes below a level: the last one above it,
+    0 where there is none, and the first one below; NaN where it never does.
+
+    >>> bracket_epoch(np.array([1, 3, 5]), np.array([4.0, 2.0, 0.0]), 1.0)
+    (3.0, 5.0)
+    >>> bracket_epoch(np.array([1, 3]), np.array([0.5, 0.1]), 1.0)
+    (0.0, 1.0)
+    """
+    below = np.flatnonzero(values <= level)
+    if not len(below):
+        return float("nan"), float("nan")
+    at = below[0]
+    return float(epochs[at - 1]) if at else 0.0, float(epochs[at])
+
+
 def measure_convergence(history: "pd.DataFrame", factor: float) -> "pd.DataFrame":
     """When networks have learned and collapsed, with cross-entropy and with smoothing.
 
@@ -51,7 +76,8 @@ def measure_convergence(history: "pd.DataFrame", factor: float) -> "pd.DataFrame
         pandas.DataFrame, one row per (delta, seed): loss, delta, seed and epochs: to_error, to a
         training error of `ERROR_REACHED`; for each of `METRICS` nc1_own, to `factor` times its last
         value in the same network, and nc1_ce, to that of the same seed's cross-entropy network; NaN
-        where a level is not reached.
+        where a level is not reached. Of each, as to_error_after and to_error_by, also the measured
+        epochs between which it lies.
     """
     import pandas as pd
 
@@ -60,15 +86,49 @@ def measure_convergence(history: "pd.DataFrame", factor: float) -> "pd.DataFrame
     plain = ends[ends.delta == 0].set_index("seed")
     for (delta, seed), run in both.groupby(["delta", "seed"]):
         epochs = run.epoch.to_numpy()
-        row = {"loss": "ce", "delta": delta, "seed": seed}
-        row["to_error"] = epoch_below(epochs, run.train_error.to_numpy(), ERROR_REACHED)
+        crossings = {"to_error": (run.train_error.to_numpy(), ERROR_REACHED)}
         for metric in METRICS:
             values = run[metric].to_numpy()
-            row[f"{metric}_own"] = epoch_below(epochs, values, factor * values[-1])
-            level = factor * plain[metric].get(seed, np.nan)
-            row[f"{metric}_ce"] = epoch_below(epochs, values, level)
+            crossings[f"{metric}_own"] = values, factor * values[-1]
+            crossings[f"{metric}_ce"] = values, factor * plain[metric].get(seed, np.nan)
+        row = {"loss": "ce", "delta": delta, "seed": seed}
+        for name, crossing in crossings.items():
+            row[name] = epoch_below(epochs, *crossing)
+            row[f"{name}_after"], row[f"{name}_by"] = bracket_epoch(epochs, *crossing)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def time_case(convergence: "pd.DataFrame", column: str, name: str, **settings: Any) -> Case:
+    """A ratio of epochs LS/CE, with their means.
+
+    Between two measured epochs a curve may pass its level anywhere. So the interval over seeds is
+    wider by how far the mean ratio moves if each curve passes at the one end or at the other.
+
+    Args:
+        convergence: from `measure_convergence`.
+        column: one of its times.
+        name: of the case.
+        settings: further fields of the case.
+    """
+    plain, smooth = paired(convergence, column)
+    means = f"CE {np.mean(plain):.1f}, LS {np.mean(smooth):.1f} epochs"
+    case = ratio_case(name, "LS/CE", plain, smooth, remark=means, **settings)
+    interval = case.interval
+    if interval is None:
+        return case
+    with np.errstate(divide="ignore"):  # epoch 0: any factor
+        after, by = (np.log(paired(convergence, f"{column}_{end}")) for end in ("after", "by"))
+    middle = np.log(smooth / plain).mean()
+    (plain_after, smooth_after), (plain_by, smooth_by) = after.mean(1), by.mean(1)
+    least = float(np.exp(smooth_after - plain_by - middle))
+    most = float(np.exp(smooth_by - plain_after - middle))
+
+    def widened(level: float) -> tuple[float, float, float]:
+        value, low, high = interval(level)
+        return value, least * low, most * high
+
+    return replace(case, interval=widened).at_level(LEVEL)
 
 
 def nc1_range(data: str) -> tuple[float, float]:

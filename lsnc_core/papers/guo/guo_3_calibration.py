@@ -19,6 +19,8 @@ from lsnc_core.papers.guo import PAPER, SMOOTHED, templates
 from lsnc_core.papers.guo.calibration import (
     FITS,
     HELD_OUT,
+    check_learned,
+    correlate_with_collapse,
     measure_ends,
     measure_epochs,
     measure_reliability,
@@ -38,7 +40,6 @@ from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     fetch_history,
     groups,
-    has_learned,
     last_epochs,
     main_pair,
     paired,
@@ -46,7 +47,7 @@ from lsnc_core.papers.guo.measured import (
     ratio_case,
 )
 from lsnc_core.papers.guo.networks import plan_calibration
-from lsnc_core.papers.guo.premises import check_hard, check_overconfident
+from lsnc_core.papers.guo.premises import check_fitted, check_hard, check_overconfident
 from lsnc_core.papers.guo.scale import CALIBRATION_DECAY, describe_scale
 from lsnc_core.papers.guo.templates import explore_templates as explore_templates
 from lsnc_core.papers.page import Page
@@ -292,12 +293,13 @@ def draw_f5(epochs: "pd.DataFrame") -> Drawing:
     Claim(
         "G6",
         paper=PAPER.name,
-        place="temperature against the strength (F3)",
+        place="temperature against the strength (F3); our reading of its panels",
         sentence="The optimal temperature falls with the strength and crosses 1.",
         expected=f"T* above 1 without smoothing, lower at δ = {SMOOTHED}, below 1 at the largest δ",
         changed="The second weight decay of the calibration networks was added after G6 did not "
         "hold under the first; both are shown. Decided only where cross-entropy is over-confident "
-        "and errs on 10 % of test images, at first always.",
+        "and errs on 10 % of test images and where the training images are learned, at first "
+        "always.",
     )
 )
 def decide_g6(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:
@@ -306,15 +308,22 @@ def decide_g6(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:
     """
     part = ends[(ends.fit == how) & (ends.loss == "ce")]
     largest = part.delta.max()
+    fitted = {delta: check_fitted(part, (delta,)) for delta in (0.0, SMOOTHED, largest)}
     # temperatures scale logits: t-intervals over seeds on the log scale; T = 0, a limit of the fit,
     # has no logarithm and leaves the case open
     with np.errstate(divide="ignore"):
         first = np.log(part[part.delta == 0]["T"].to_numpy())
         last = np.log(part[part.delta == largest]["T"].to_numpy())
+    settings = {"log": True, "form": ".2f"}
+    above, below = (
+        settings | {"at_least": 1.0, "premises": tuple(fitted[0.0])},
+        settings | {"at_most": 1.0, "premises": tuple(fitted[largest])},
+    )
+    both = (*fitted[0.0], *fitted[SMOOTHED])
     cases = (
-        claims.seed_case("δ = 0", "T*", first, log=True, at_least=1.0, form=".2f"),
-        ratio_case(f"δ = {SMOOTHED:g}", "T* by T*(0):", *paired(part, "T")),
-        claims.seed_case(f"δ = {largest:g}", "T*", last, log=True, at_most=1.0, form=".2f"),
+        claims.seed_case("δ = 0", "T*", first, **above),
+        ratio_case(f"δ = {SMOOTHED:g}", "T* by T*(0):", *paired(part, "T"), premises=both),
+        claims.seed_case(f"δ = {largest:g}", "T*", last, **below),
     )
     return Verdict(
         claim,
@@ -341,7 +350,8 @@ AFTER_SCALING = 0.5  # what at most is left of the difference in ECE once temper
         changed="The second part compares with the absolute difference before scaling, first with "
         "the signed one; that part went from “does not hold” to “holds”. Since then its absolute "
         "values are replaced by two linear conditions. Decided only where cross-entropy is "
-        "over-confident and errs on 10 % of test images, at first always.",
+        "over-confident and errs on 10 % of test images and where the training images are "
+        "learned, at first always.",
     )
 )
 def decide_g7(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:
@@ -372,7 +382,7 @@ def decide_g7(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:
         cases,
         remark=remark,
         decider="more seeds",
-        premises=[check_overconfident(part), check_hard(part)],
+        premises=[check_overconfident(part), check_hard(part), *check_fitted(part)],
         scale=describe_scale(main_pair(part), CALIBRATION_DECAY),
     )
 
@@ -380,31 +390,6 @@ def decide_g7(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:
 def fitted_place(table: "pd.DataFrame", how: str) -> str:
     """On what a verdict was tried, and how temperatures were fitted."""
     return f"{place(table)}; temperature fitted on {how}"
-
-
-MIN_EPOCHS = 4  # of a seed's curve after learning, for a rank correlation
-
-
-def correlate_with_collapse(epochs: "pd.DataFrame", column: str) -> np.ndarray:
-    """Spearman's correlation of a column with -log NC1 over the epochs after learning, of networks
-    without smoothing.
-
-    Returns:
-        float (seeds,) in [-1, 1]; NaN for a seed with fewer than `MIN_EPOCHS` such epochs, or with
-        a column that does not change.
-    """
-    from scipy import stats
-
-    ranks = []
-    for _, run in epochs[(epochs.loss == "ce") & (epochs.delta == 0)].groupby("seed"):
-        late = run[has_learned(run.train_error)]
-        moves = late[column].nunique() > 1 and late.nc1.nunique() > 1
-        rank = np.nan
-        if len(late) >= MIN_EPOCHS and moves and np.isfinite(late[column]).all():
-            # ranks: the claim is that both rise together, not along which curve
-            rank = stats.spearmanr(late[column], -np.log(late.nc1)).statistic
-        ranks.append(rank)
-    return np.array(ranks)
 
 
 @decides(
@@ -416,7 +401,8 @@ def correlate_with_collapse(epochs: "pd.DataFrame", column: str) -> np.ndarray:
         "gets worse.",
         expected="rank correlation of ECE with −log NC1 over the epochs after a training error of "
         f"{ERROR_REACHED:.0%}: above 0",
-        changed="Decided only where cross-entropy errs on 10 % of test images, at first always.",
+        changed="Decided only where cross-entropy errs on 10 % of test images and its training "
+        "images are learned early enough, at first always.",
     )
 )
 def decide_g8(claim: Claim, epochs: "pd.DataFrame") -> Verdict:
@@ -434,8 +420,8 @@ def decide_g8(claim: Claim, epochs: "pd.DataFrame") -> Verdict:
         claim,
         place(epochs),
         cases,
-        decider="more epochs whose logits are kept",
-        premises=[check_hard(epochs)],
+        decider="more seeds, or more epochs whose logits are kept",
+        premises=[check_hard(epochs), check_learned(epochs)],
         scale=describe_scale(plain, CALIBRATION_DECAY),
     )
 

@@ -245,7 +245,7 @@ def draw_gram_distances(distances: "pd.DataFrame") -> Drawing:
 
 # ---- claims
 
-DECIDER = f"{MIN_SEEDS} seeds; a wider network, more epochs"
+DECIDER = f"more seeds, at least {MIN_SEEDS}"
 PREMISE_CHANGE = (
     "It is left open where networks do not fit their training images and, since networks are "
     "trained with half the schedule as well, where training has not ended."
@@ -389,10 +389,13 @@ COSINE_TOLERANCE = 0.1  # fixed before the first run of this claim
         "Z-C10",
         PAPER.name,
         "abstract, definition of neural collapse",
-        "Under every loss the distances between class means are equal and as large as they can be.",
+        "Under every loss the class means are as far apart as they can be, in angle: every two at "
+        "the cosine −1/(K − 1) about their mean.",
         "the largest cosine between two class means, about their mean, is at most "
         f"{COSINE_TOLERANCE:g} above −1/(K − 1), for all four losses",
-        changed="The claim was added after the first results of the others.",
+        changed="The claim was added after the first results of the others. It speaks of angles; "
+        "the paper and, at first, this sentence speak of distances, for which the means must be as "
+        "long, too.",
     )
 )
 def decide_z_c10(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:

@@ -277,6 +277,12 @@ def test_c19_needs_networks_that_fit_so_many_labels():
     verdict = c19(never, fitted=0.89)
     assert verdict.outcome == UNDECIDED
     assert names(verdict) == {"networks that fit so many labels"}
+    # as for every claim, clean rates below one half have no vote
+    runs = noisy_runs(rates=(0.3, *RATES), noise=1e-3, error=lambda a, p, best: lowest_at(p, 0.2))
+    runs.loc[runs.a == 0.3, "train_accuracy"] *= 0.5
+    table = memorisation_table(runs)
+    assert table.test_error[(table.a == 0.3) & (table.fitted == 0.9)].isna().all()
+    assert decide_c19(table).outcome == HOLDS
     assert c19(never, unlearned=0.5).outcome == HOLDS  # whatever the last epoch memorises
 
 
@@ -291,6 +297,36 @@ def test_c10_has_no_vote_at_its_boundary():
     # both ways: it does not save a claim either
     verdict = chen_4_loss_and_accuracy.decide_c10(accuracies(error, rates=(0.9,)), 0.95)
     assert verdict.outcome == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    "rates, lacking", [((0.5, 0.8), "above"), ((0.95, 1.0), "below"), ((0.3, 0.95), "below")]
+)
+def test_c10_does_not_hold_by_one_half_of_it(rates, lacking):
+    """It says where weak smoothing helps and where it costs; below one half nothing votes."""
+    verdict = c10(never, 0.95, rates=rates)
+    assert verdict.outcome == UNDECIDED
+    (premise,) = verdict.unmet
+    assert premise.text == f"clean rates {lacking} 0.9 with 4 seeds 0, needed at least 1"
+    assert "observed: as claimed" in verdict.measured
+    # the half that is tried can refute it
+    assert c10(always, 0.95, rates=rates).outcome == FAILS
+
+
+def test_what_decides_a_claim_is_told_by_what_it_is_about():
+    """A finer grid moves the place of a minimum; a loss or a gain at a given p needs seeds."""
+    finer = "more seeds, or a finer grid of p"
+    for claim, decide in BOTH:
+        verdict = decide(never)
+        assert (verdict.decider == finer) == (claim in {"C1", "C4", "C7", "C16", "C17", "C18"})
+        assert verdict.decider in (finer, "more seeds")
+
+
+@pytest.mark.parametrize("claim", ["C1", "C2", "C3", "C4"])
+def test_on_training_images_a_verdict_says_what_it_is_worth(claim):
+    words = "on training images the prediction holds by construction"
+    assert words in ON_TRAINING[claim](never).measured
+    assert words not in ON_HELD_OUT[claim](never).measured
 
 
 # networks under any noise

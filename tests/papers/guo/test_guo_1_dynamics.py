@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from guo_tables import OWN_LOSS, made_up_history, texts_of, trained_networks
+from nulls import guo
 from nulls.guo import halve
 
 from lsnc_core import runs
@@ -23,13 +24,21 @@ VERDICTS = {
     "G4": lambda history, change=0.0: page.decide_g4(history),
     "G10": lambda history, change=0.0: page.decide_g10(history),
 }
+# of smoothing in the made-up tables; for G1 so large that it shows between two measured epochs
+EFFECT = dict.fromkeys(VERDICTS, 1.0) | {"G1": 12.0}
 DRAWINGS = (page.draw_f1, page.draw_f2, page.draw_f7, page.draw_f9, page.draw_f11, page.draw_f12)
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_measured(monkeypatch):
+    """A time is no finer than the epochs between which it lies."""
+    monkeypatch.setattr(guo, "EPOCHS", np.arange(1, 61))
 
 
 @pytest.mark.parametrize("better, outcome", ((1.0, HOLDS), (-1.0, FAILS), (0.0, UNDECIDED)))
 @pytest.mark.parametrize("claim", VERDICTS)
 def test_verdicts_follow_the_direction(claim, better, outcome):
-    verdict = VERDICTS[claim](made_up_history(better))
+    verdict = VERDICTS[claim](made_up_history(better * EFFECT[claim]))
     # where smoothing changes nothing the slopes are equal to the last bits, on one side or the
     # other
     assert verdict.claim.id == claim
@@ -45,7 +54,7 @@ def test_too_few_seeds_decide_nothing(claim):
 @pytest.mark.parametrize("better", (1.0, -1.0))
 def test_claims_about_the_end_need_training_that_ended(claim, better):
     """A tenth or more between a schedule and its half leaves them open, either way."""
-    history = made_up_history(better)
+    history = made_up_history(better * EFFECT[claim])
     ended, moving = VERDICTS[claim](history, 0.05), VERDICTS[claim](history, 0.2)
     assert ended.outcome != UNDECIDED
     if claim in ("G4", "G10"):  # about what happens on the way
@@ -73,12 +82,28 @@ def test_networks_that_were_not_trained_with_half_the_schedule_decide_nothing():
 
 
 def test_g1_is_open_where_nothing_is_learned():
-    verdict = VERDICTS["G1"](made_up_history().assign(train_error=0.5))
+    verdict = VERDICTS["G1"](made_up_history(EFFECT["G1"]).assign(train_error=0.5))
     found = {case.name: case.outcome for case in verdict.cases if case.deciding}
     assert verdict.outcome == UNDECIDED and found.pop("epochs to error") == UNDECIDED
     assert list(found) == ["epochs to NC1", "epochs to NC2", "epochs to NC3"]
     assert set(found.values()) == {HOLDS}
     assert "to 2 times CE's last value, which repeats G2 and G3: epochs to CE's" in verdict.remark
+    (premise,) = verdict.unmet
+    assert premise.text == "networks that reach a training error of 1% 0%, needed at least 100%"
+
+
+def test_g4_tells_what_it_lacks():
+    """Nothing learned, and no NC1 in common: neither is a want of seeds."""
+    history = made_up_history()
+    unlearned = page.decide_g4(history.assign(train_error=0.5))
+    first, second = unlearned.cases
+    assert first.outcome == HOLDS and unlearned.outcome == UNDECIDED
+    assert second.unmet[0].name == "networks that reach a training error of 1%"
+    apart = history.assign(nc1=np.where(history.delta > 0, history.nc1 * 1e-9, history.nc1))
+    verdict = page.decide_g4(apart)
+    assert verdict.outcome == UNDECIDED and "seeds whose networks have NC1 in common" in (
+        verdict.unmet[0].name
+    )
 
 
 def test_g4_is_decided_within_the_papers_range():

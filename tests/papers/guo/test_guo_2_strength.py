@@ -45,6 +45,24 @@ def test_g5_leaves_open_only_the_steps_whose_norms_move():
     assert verdict.outcome == UNDECIDED and unsettled == ["W, δ 0.5→0.9"]
 
 
+@pytest.mark.parametrize("claim", ("G5", "G14"))
+def test_a_constant_network_is_named_as_the_reason(claim):
+    """At the largest strength: all norms and NC1 gone, all images taken for one class."""
+    history = made_up_history()
+    constant = history.delta == 0.9
+    history.loc[constant, ["w_norm", "h_norm"]] = 0.0
+    history.loc[constant, "nc1"], history.loc[constant, "train_error"] = np.nan, 0.9
+    verdict = decide(claim, history)
+    assert verdict.outcome == UNDECIDED
+    reason = "training error 90.00% at δ = 0.9, needed at most 1.00%"
+    assert verdict.measured.startswith(f"premise not met: {reason}")
+    if claim == "G5":
+        assert [case.name for case in verdict.cases if case.outcome == UNDECIDED] == [
+            "W, δ 0.5→0.9",
+            "H, δ 0.5→0.9",
+        ]
+
+
 @pytest.mark.parametrize("best, outcome", ((0.1, HOLDS), (0.5, HOLDS), (0.0, FAILS), (0.9, FAILS)))
 def test_g14_asks_for_a_lowest_nc1_inside(best, outcome):
     table = made_up_history()

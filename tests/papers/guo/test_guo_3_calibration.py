@@ -20,7 +20,7 @@ from lsnc_core.show import cards_in
 
 def calibration_table(T, ece, scaled, seeds=4, test_error=0.2):
     """T, ece, scaled by strength, a little apart by seed."""
-    about = SETTINGS | {"epoch": 60, "loss": "ce", "test_error": test_error}
+    about = SETTINGS | {"epoch": 60, "loss": "ce", "test_error": test_error, "train_error": 0.0}
     about["widths"] = (8, 16, 64)
     rows = []
     for how in FITS:
@@ -91,6 +91,28 @@ def test_calibration_is_decided_for_overconfident_networks_on_hard_images(
     assert scale["weight decay"] == "1e-4 in section 3.3, most likely this one"
 
 
+@pytest.mark.parametrize("T", (np.inf, 10.2))  # no temperature, or the last that is tried
+def test_g6_names_a_constant_network_as_the_reason(T):
+    table = calibration_table(
+        {0: 1.5, 0.05: 1.2, 0.9: T}, *[dict.fromkeys((0, 0.05, 0.9), 0.05)] * 2
+    )
+    table.loc[table.delta == 0.9, "train_error"] = 0.9
+    verdict = page.decide_g6(table, HELD_OUT)
+    assert verdict.outcome == UNDECIDED
+    assert [premise.text for premise in verdict.unmet] == [
+        "training error 90.00% at δ = 0.9, needed at most 1.00%"
+    ]
+    assert "observed: as claimed at δ = 0, 0.05" in verdict.measured
+
+
+def test_g7_needs_learned_images():
+    eces = {0: 0.05, 0.05: 0.01}, {0: 0.02, 0.05: 0.021}
+    table = calibration_table({0: 1.2, 0.05: 1.2}, *eces)
+    assert page.decide_g7(table, HELD_OUT).outcome == HOLDS
+    verdict = page.decide_g7(table.assign(train_error=0.02), HELD_OUT)
+    assert [premise.name for premise in verdict.unmet] == ["training error"] * 2
+
+
 @pytest.mark.parametrize("sign, outcome", ((1, HOLDS), (-1, FAILS)))
 def test_g8_follows_collapse_only_after_learning(sign, outcome):
     table = made_up_history(strengths=(0.0, 0.05))
@@ -101,8 +123,10 @@ def test_g8_follows_collapse_only_after_learning(sign, outcome):
     table["ece"], table["loss_wrong"] = rising, 3 * rising
     assert page.decide_g8(table).outcome == outcome
     assert page.correlate_with_collapse(table, "ece") == pytest.approx([sign] * 4)
-    few = table[table.epoch.isin(EPOCHS[:4])]
-    assert page.decide_g8(few).outcome == UNDECIDED
+    few = page.decide_g8(table[table.epoch.isin(EPOCHS[:4])])
+    assert few.outcome == UNDECIDED and [premise.text for premise in few.unmet] == [
+        "measured epochs after a training error of 1% 3, needed at least 4"
+    ]
     easy = page.decide_g8(table.assign(test_error=0.03))
     assert easy.outcome == UNDECIDED and easy.unmet[0].name == "test error of cross-entropy"
     # one seed says the opposite: mean of one half, wide

@@ -50,6 +50,7 @@ def test_a_condition_number_that_does_not_fall_fails(tables, monkeypatch):
 
 def test_the_other_readings_are_told_and_decide_nothing(tables):
     verdict = page.decide_g12(tables.hessians, tables.conditions)
+    assert verdict.tried_on.endswith("read as D1")
     others = {case.name: case for case in verdict.cases if not case.deciding}
     names = ("D3 (K = 10)", "D3 (K = 100)", "D4 (K = 10)", "D4 (K = 100)", "D5 (K = 10)")
     expected = dict.fromkeys(names, FAILS) | {"D5 (K = 100)": HOLDS}

@@ -59,6 +59,9 @@ def test_epoch_below_is_where_the_broken_line_passes(values, level):
     assert np.interp(reached, epochs, values) <= level + 1e-9
     before = np.interp(np.linspace(1, reached, 50)[:-1], epochs, values)
     assert (before >= level - 1e-9).all() or reached == 1
+    after, by = convergence.bracket_epoch(epochs, values, level)
+    assert after <= reached <= by == after + 1
+    assert values[int(by) - 1] <= level and (values[: int(after)] > level).all()
 
 
 def test_epochs_to_collapse_are_read_off_the_broken_line():
@@ -71,6 +74,36 @@ def test_epochs_to_collapse_are_read_off_the_broken_line():
     assert (smooth.nc1_own > smooth.nc1_ce).all()
     for metric in ("nc2", "nc3"):
         assert np.isfinite(table[f"{metric}_own"]).all()
+
+
+def made_up_times(plain, smooth):
+    """Times of four seeds, each between the measured epochs around it: 10, 20, 40, 80."""
+    rows, measured = [], np.array([0, 10, 20, 40, 80])
+    for delta, time in ((0.0, plain), (0.05, smooth)):
+        for seed in range(4):
+            at = time * (1 + 0.001 * seed * (delta + 1))
+            by = measured[np.searchsorted(measured, at)]
+            row = {"loss": "ce", "delta": delta, "seed": seed, "t": at, "t_by": by}
+            rows.append(row | {"t_after": measured[np.searchsorted(measured, at) - 1]})
+    return pd.DataFrame(rows)
+
+
+def test_times_are_never_finer_than_the_measured_epochs():
+    same = convergence.time_case(made_up_times(30, 28), "t", "epochs")
+    # each of 20 to 40: the ratio lies between 20/40 and 40/20, whatever the broken line says
+    assert same.value == pytest.approx(28 / 30, rel=1e-3) and same.outcome == UNDECIDED
+    assert (same.low, same.high) == pytest.approx((0.5, 2), rel=0.01)
+    touching = convergence.time_case(made_up_times(30, 15), "t", "epochs")
+    assert touching.outcome == UNDECIDED  # 10 to 20 against 20 to 40: at most 1
+    apart = convergence.time_case(made_up_times(60, 15), "t", "epochs")
+    assert apart.outcome == HOLDS and apart.high == pytest.approx(20 / 40, rel=0.01)
+    assert convergence.time_case(made_up_times(15, 60), "t", "epochs").outcome == FAILS
+    # already below at the first measurement: it may have been any time before
+    first = convergence.time_case(made_up_times(30, 5), "t", "epochs")
+    assert first.low == 0 and first.outcome == HOLDS
+    both = convergence.time_case(made_up_times(5, 4), "t", "epochs")
+    assert (both.low, both.high) == (0, math.inf) and both.outcome == UNDECIDED
+    assert not both.at_bound
 
 
 def test_training_ended_where_a_schedule_and_its_half_agree():
