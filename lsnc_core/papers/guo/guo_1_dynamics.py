@@ -52,7 +52,7 @@ from lsnc_core.papers.guo.networks import (
     plan_dynamics,
     plan_strengths,
 )
-from lsnc_core.papers.guo.premises import ONCE_ENDED, check_ended, check_reached, decide_end
+from lsnc_core.papers.guo.premises import ONCE_ENDED, check_reached, check_timed, decide_end
 from lsnc_core.papers.guo.problems import PROBLEMS
 from lsnc_core.papers.guo.scale import describe_scale
 from lsnc_core.papers.page import Page, list_released, tabulate_deviations
@@ -311,6 +311,7 @@ def draw_f9(history: "pd.DataFrame") -> Drawing:
 # ---- claims
 
 NC_REACHED = 2.0  # times a network's own last value: what counts as converged
+LEAST_FALL = NC_REACHED**2  # of a metric that is timed: one that falls less is there at once
 
 
 @decides(
@@ -326,7 +327,7 @@ NC_REACHED = 2.0  # times a network's own last value: what counts as converged
         "more collapsed (G2) passes early. These times are details now; each network is timed to "
         "its own end, in NC1, NC2 and NC3, once training has ended. More epochs are measured after "
         "each step of the learning rate, and an interval is wider by the epochs between two "
-        "measurements.",
+        f"measurements. A metric is timed only where it falls to 1/{LEAST_FALL:g} or less.",
     )
 )
 def decide_g1(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
@@ -336,7 +337,7 @@ def decide_g1(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
     cases = [time_case(convergence, "to_error", "epochs to error", premises=reached)]
     for metric in METRICS:
         # the level is a part of the end, so it means nothing before there is one
-        premises = tuple(check_ended(history, halved, metric))
+        premises = check_timed(history, halved, metric, LEAST_FALL)
         name = f"epochs to {metric.upper()}"
         cases.append(time_case(convergence, f"{metric}_own", name, premises=premises))
         name = f"epochs to CE's {metric.upper()}"

@@ -87,6 +87,23 @@ def relative_change(before: float, after: float) -> float:
     return round(abs(after / before - 1), 12)
 
 
+def check_timed(
+    history: "pd.DataFrame", halved: "pd.DataFrame", metric: str, at_least: float
+) -> tuple[Premise, ...]:
+    """Whether the time of a metric's fall means something: its training has ended, and its mean at
+    the first measured epoch is at least so many times that at the last.
+
+    Args: history, halved, metric: as for `check_ended`, of networks without and with smoothing.
+    """
+    premises = check_ended(history, halved, metric)
+    for strength, part in main_pair(history).groupby("delta"):
+        means = part.groupby("epoch")[metric].mean()  # sorted by epoch
+        name = f"{NAMES[metric]} at epoch {means.index[0]} over its last value"
+        ratio, where = float(means.iloc[0] / means.iloc[-1]), f"δ = {strength:g}"
+        premises.append(Premise(name, ratio, at_least=at_least, form=".1f", where=where))
+    return tuple(premises)
+
+
 def check_fitted(
     history: "pd.DataFrame", strengths: Iterable[float] = (0.0, SMOOTHED)
 ) -> list[Premise]:

@@ -92,6 +92,19 @@ def test_g1_is_open_where_nothing_is_learned():
     assert premise.text == "networks that reach a training error of 1% 0%, needed at least 100%"
 
 
+@pytest.mark.parametrize("strength", (0.0, 0.05))
+def test_g1_times_no_metric_that_begins_near_the_level(strength):
+    """NC2 that ends at 30 % of its first value has little more than one halving to be timed."""
+    history = made_up_history()
+    own = history.delta == strength
+    history.loc[own, "nc2"] = history.loc[own, "epoch"].map(lambda epoch: 0.3 if epoch > 1 else 1.0)
+    verdict = VERDICTS["G1"](history)
+    assert verdict.outcome == UNDECIDED
+    (premise,) = verdict.unmet
+    name = f"NC2 at epoch 1 over its last value 3.3 at δ = {strength:g}, needed at least 4.0"
+    assert premise.text == name
+
+
 def test_g4_tells_what_it_lacks():
     """Nothing learned, and no NC1 in common: neither is a want of seeds."""
     history = made_up_history()
