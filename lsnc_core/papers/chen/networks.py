@@ -81,8 +81,8 @@ LANDSCAPE = {
     ),
     # Enough images for the paper's argument. Of the widths tried, 256, 320, 384 and 512, the
     # smallest that leaves at most a tenth unlearned at a = 0.6 and p = 0.3, the slowest cell tried
-    # (one seed). Over four seeds 10.07 % are left there after 120 epochs, 7.7 % after 150. With four
-    # seeds eight claims stayed open for their noise.
+    # (one seed). Over four seeds 10.07 % are left there after 120 epochs, 7.7 % after 150. With
+    # four seeds eight claims stayed open for their noise.
     "hour": LandscapeSize(
         data="mnist",
         train_size=10000,
