@@ -121,8 +121,8 @@ SETTINGS = (
         "seeds",
         _NOT_STATED,
         "intervals need four",
-        here="4 (`smoke`: at one clean rate; `hour`: 8 at a = 0.8; `paper`: on CIFAR-10 at a = "
-        "0.5, 0.8 and 0.95)",
+        here="4 (`smoke`: at one clean rate; `hour`: 8; `paper`: on CIFAR-10 at a = 0.5, 0.8 "
+        "and 0.95)",
         profiles=EVERYWHERE,
     ),
 )
