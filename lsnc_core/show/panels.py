@@ -5,7 +5,7 @@ none for fewer than four. On a logarithmic axis it is that of the mean logarithm
 above 0. matplotlib is imported where it is used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +60,11 @@ def draw_band(panel: "Axes", curves: "pd.DataFrame", log: bool = False, **look: 
 
 def draw_points(panel: "Axes", curves: "pd.DataFrame", log: bool = False, **look: Any) -> None:
     """Means over seeds as marks with their intervals as error bars; args as `draw_band`."""
-    table = seed_intervals(curves, log)
+    draw_intervals(panel, seed_intervals(curves, log), **look)
+
+
+def draw_intervals(panel: "Axes", table: "pd.DataFrame", **look: Any) -> None:
+    """Marks with error bars. Args: table, as from `seed_intervals`; look, of the marks."""
     error = None
     if np.isfinite(table.low).any():
         ends = [table["mean"] - table.low, table.high - table["mean"]]
@@ -105,7 +109,7 @@ def draw_legend(
     drawing: "Figure",
     panels: Sequence["Axes"],
     columns: int = 3,
-    seeds: int = 0,
+    seeds: Collection[int] = (),
     extra: Sequence[tuple[dict[str, Any], str]] = (),
 ) -> None:
     """One legend below a figure: what its panels name, each once.
@@ -114,7 +118,7 @@ def draw_legend(
         drawing: the figure.
         panels: whose labels are shown.
         columns: of the legend.
-        seeds: how many seeds its bands are over; 0 without bands.
+        seeds: the numbers of seeds that its bands are over; none without bands.
         extra: looks of further lines with what they mean.
     """
     from matplotlib.lines import Line2D
@@ -126,9 +130,11 @@ def draw_legend(
             named.setdefault(label, handle)
     for look, label in extra:
         named[label] = Line2D([], [], **{"color": style.INK} | look)
-    if seeds >= claims.MIN_SEEDS:
+    enough = sorted({number for number in seeds if number >= claims.MIN_SEEDS})
+    if enough:
         shade = Patch(color=style.SOFT, alpha=BAND, lw=0)
-        named[f"95 % interval of the mean, {seeds} seeds"] = shade
+        numbers = " to ".join(str(number) for number in dict.fromkeys((enough[0], enough[-1])))
+        named[f"95 % interval of the mean, {numbers} seeds"] = shade
     place = {"loc": "outside lower center", "ncols": columns}
     drawing.legend(list(named.values()), list(named), **place)
 

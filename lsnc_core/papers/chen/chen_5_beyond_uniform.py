@@ -183,7 +183,7 @@ def draw_corrections(
     drawing.suptitle(label_landscape(networks[networks.noise == "symmetric"]))
     draw_objectives(panels[2], objectives[objectives.a == a])
     panels[2].set_title(f"objectives of eqs 18 and 19, a = {a:g}")
-    draw_legend(drawing, panels[:1], columns=3, seeds=part.seed.nunique())
+    draw_legend(drawing, panels[:1], columns=3, seeds=[part.seed.nunique()])
     caption = (
         "Of the four ways to train, the one whose test loss stays lowest withstands the noise "
         "best; an objective has the colour of the way that minimises it. Means over seeds with "
@@ -223,7 +223,7 @@ def draw_jensen_gap(gaps: "pd.DataFrame") -> Drawing:
         panel.set_ylim(bottom=-3e-4)
         panel.minorticks_off()
     panels[0].set_ylabel("Jensen gap (nats)")
-    draw_legend(drawing, panels[:1], columns=3, seeds=gaps.seed.nunique())
+    draw_legend(drawing, panels[:1], columns=3, seeds=[gaps.seed.nunique()])
     caption = (
         "The gap never falls below 0, as equation 18 says. Symmetric noise, means over seeds with "
         f"95 % t-bands; the axis is linear below 0.001. {describe_gaps(gaps)}"

@@ -53,9 +53,14 @@ def draw_curve(panel: "Axes", rows: "pd.DataFrame", column: str, **look: Any) ->
 
 
 def draw_seed_means(panel: "Axes", ends: "pd.DataFrame", column: str, **look: Any) -> None:
-    """Means over seeds against the strength, with their intervals."""
-    curves = ends.pivot(index="seed", columns="delta", values=column)
-    panels.draw_points(panel, curves, log=column in LOGARITHMIC, **look)
+    """Means over seeds against the strength, with their intervals; each strength has its seeds."""
+    import pandas as pd
+
+    tables = []
+    for _, part in ends.groupby("delta"):
+        curves = part.pivot(index="seed", columns="delta", values=column)
+        tables.append(panels.seed_intervals(curves, log=column in LOGARITHMIC))
+    panels.draw_intervals(panel, pd.concat(tables), **look)
 
 
 def make_rows(
@@ -98,9 +103,9 @@ def label_dynamics(row: "Sequence[Axes]", error: str = "error rate") -> None:
         panel.set_ylim(0, None)
 
 
-def count_seeds(table: "pd.DataFrame") -> int:
-    """Seeds of a table, for the legend of its bands."""
-    return int(table.seed.nunique())
+def count_seeds(table: "pd.DataFrame") -> set[int]:
+    """The numbers of seeds of a table's losses, for the legend of its bands."""
+    return set(table.groupby(["data", "weight_decay", "arm"]).seed.nunique())
 
 
 def draw_bins(above: "Axes", below: "Axes", part: "pd.DataFrame", colour: str) -> None:

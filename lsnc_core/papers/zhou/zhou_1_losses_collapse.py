@@ -177,7 +177,7 @@ def _draw_z1(tables: Tables) -> Drawing:
         name = "training" if part == "train" else part
         panel.set(title=f"{name} accuracy", ylabel="percent", ylim=(floor, 100.5))
     falls = ({"color": style.SOFT, "lw": 0.8, "ls": ":"}, "the learning rate falls to a tenth")
-    draw_legend(drawing, panels[:1], columns=3, seeds=table.seed.nunique(), extra=[falls])
+    draw_legend(drawing, panels[:1], columns=3, seeds=[table.seed.nunique()], extra=[falls])
     drawing.suptitle(label_grid(table))
     caption = (
         "The lower a loss's NC1, NC2 or NC3 ends, the further its network has collapsed in it. "

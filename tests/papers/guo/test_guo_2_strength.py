@@ -96,6 +96,21 @@ def test_the_figure_names_its_axes():
     assert STRENGTH in texts_of(page.draw_f6(made_up_history()))
 
 
+def test_f6_shows_every_strength_whatever_its_seeds():
+    history = made_up_history(seeds=8, strengths=(0.0, 0.05, 0.5))
+    uneven = history[(history.delta < 0.5) | (history.seed < 4)]
+    drawing = page.draw_f6(uneven).drawing
+    drawn = [bars.lines[0].get_xdata() for panel in drawing.axes for bars in panel.containers]
+    assert drawn and all(list(x) == [0.0, 0.05, 0.5] for x in drawn)
+    # those of four seeds as if there were no others
+    few = page.draw_f6(history[history.seed < 4]).drawing
+    for panel, other in zip(drawing.axes, few.axes, strict=True):
+        for bars, others in zip(panel.containers, other.containers, strict=True):
+            assert bars.lines[0].get_ydata()[2] == pytest.approx(others.lines[0].get_ydata()[2])
+            ends, few_ends = (one.lines[2][0].get_segments()[2] for one in (bars, others))
+            np.testing.assert_allclose(ends, few_ends)
+
+
 def test_the_cards_name_figures_and_claims():
     assert [card.number for card in cards_in(page)] == ["F6"]
     assert [claim.id for claim in claims_in(page)] == ["G5", "G14", "G18"]
