@@ -106,6 +106,12 @@ def draw_history(
     return table
 
 
+def draw_learned(generator: np.random.Generator) -> pd.DataFrame:
+    """The same of networks that learn early, so that two have NC1 in common after it."""
+    table = draw_history(generator)
+    return table.assign(train_error=table.train_error.where(table.epoch < 10, 0.0))
+
+
 @functools.cache
 def plain_history(strengths: tuple[float, ...]) -> pd.DataFrame:
     """Networks at several strengths on which smoothing has no effect, without chance."""
@@ -194,7 +200,7 @@ GUO: dict[tuple[str, str], Null] = {
     ),
     ("G2", NONE): ended(guo_1_dynamics.decide_g2),
     ("G3", NONE): ended(guo_1_dynamics.decide_g3),
-    ("G4", NONE): Null(guo_1_dynamics.decide_g4, draw_history),
+    ("G4", NONE): Null(guo_1_dynamics.decide_g4, draw_learned),
     ("G5", NONE): ended(guo_2_strength.decide_g5, lambda g: draw_history(g, STRENGTHS)),
     ("G5", "only the norm of H falls"): ended(
         guo_2_strength.decide_g5, lambda g: draw_history(g, effects={"h_norm": (1.0, 0.7)})

@@ -140,7 +140,7 @@ def decide_c10(claim: Claim, table: "pd.DataFrame", p: float) -> Verdict:
         ("above", (rates > C10_FROM).sum()),
         ("below", (rates < C10_FROM).sum()),
     ):
-        if not count:  # half of the claim is not tried
+        if cases and not count:  # half of the claim is not tried
             name = f"clean rates {side} {C10_FROM} with {MIN_SEEDS} seeds"
             premise = Premise(name, 0, at_least=1, form=".0f")
             cases.append(Case(f"a {side} {C10_FROM}", "gain", premises=(premise,)))

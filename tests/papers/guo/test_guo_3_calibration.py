@@ -124,9 +124,8 @@ def test_g8_follows_collapse_only_after_learning(sign, outcome):
     assert page.decide_g8(table).outcome == outcome
     assert page.correlate_with_collapse(table, "ece") == pytest.approx([sign] * 4)
     few = page.decide_g8(table[table.epoch.isin(EPOCHS[:4])])
-    assert few.outcome == UNDECIDED and [premise.text for premise in few.unmet] == [
-        "measured epochs after a training error of 1% 3, needed at least 4"
-    ]
+    reason = "measured epochs after a training error of 1% 3, needed at least 4"
+    assert few.outcome == UNDECIDED and few.unmet[-1].text == reason
     easy = page.decide_g8(table.assign(test_error=0.03))
     assert easy.outcome == UNDECIDED and easy.unmet[0].name == "test error of cross-entropy"
     # one seed says the opposite: mean of one half, wide
