@@ -57,7 +57,7 @@ def made_up_run(delta: float, seed: int, better: float = 1.0) -> dict[str, np.nd
     return {
         "nc1": nc1,
         "nc2": late * (0.06 + 0.1 * np.log1p(nc1 / 0.06)) * (1 + off),
-        "nc3": 0.2 * late * wiggle + 0.1 * nc1,
+        "nc3": 0.15 * late * wiggle + 0.1 * nc1,
         "train_error": np.where(EPOCHS < 60, 0.5 * falling, 0.0),
         "test_error": 0.1 + 0.5 * falling,
         # the last is the lowest, so log(loss - lowest + c) is a line
