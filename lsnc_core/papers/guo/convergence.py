@@ -2,12 +2,13 @@
 NC1.
 """
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsnc_core.claims import LEVEL, Case
+from lsnc_core.claims import LEVEL, Case, Premise
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     METRICS,
@@ -28,6 +29,7 @@ NC1_RANGES = {"cifar10": (5e-5, 1.0), "stl10": (1e-2, 100.0), "tiny-imagenet": (
 NC1_RANGE = NC1_RANGES["cifar10"]  # of an image set without known axes
 # G10's slope: the paper's epochs 10 to 100, as parts of the 150 before the first step
 SLOPE_PART = (10 / 150, 100 / 150)
+LEAST_APPROACH = 2.0  # by how much a loss's distance to its lowest must fall to have a rate
 
 
 def epoch_below(epochs: np.ndarray, values: np.ndarray, level: float) -> float:
@@ -198,3 +200,13 @@ def fit_slopes(history: "pd.DataFrame") -> "pd.DataFrame":
             slope = np.polyfit(part.epoch, np.log(part.gap), 1)[0]
         rows.append({"loss": "ce", "delta": delta, "seed": seed, "slope": slope})
     return pd.DataFrame(rows)
+
+
+def check_approach(slope: float, epochs: float) -> Premise:
+    """Whether a loss approaches its lowest value at all while its slope is taken: one that wavers
+    about a level has no rate.
+
+    Args: slope of log(loss - lowest loss + c) per epoch, the steeper of two; epochs, how many.
+    """
+    fall = math.exp(-slope * epochs)
+    return Premise("fall of loss − lowest loss + c, times", fall, at_least=LEAST_APPROACH)

@@ -3,6 +3,7 @@ with a loss of one's own.
 """
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from nulls.guo import halve
 
 from lsnc_core import runs
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, claims_in
+from lsnc_core.papers.guo import convergence
 from lsnc_core.papers.guo import guo_1_dynamics as page
 from lsnc_core.papers.guo.measured import describe_ranges, last_epochs
 from lsnc_core.show import cards_in
@@ -103,6 +105,18 @@ def test_g1_times_no_metric_that_begins_near_the_level(strength):
     (premise,) = verdict.unmet
     name = f"NC2 at epoch 1 over its last value 3.3 at δ = {strength:g}, needed at least 4.0"
     assert premise.text == name
+
+
+def test_g10_compares_no_slopes_of_losses_that_waver():
+    history = made_up_history()
+    first, end = convergence.slope_epochs(history)
+    slope = convergence.fit_slopes(history).slope.min()
+    (premise,) = page.decide_g10(history).premises
+    assert premise.met and premise.value >= math.exp(-slope * (end - first) / 2)
+    level = history.train_loss.where(history.epoch == history.epoch.max(), 0.5)
+    wavering = history.assign(train_loss=level + 0.01 * (history.epoch % 2))
+    verdict = page.decide_g10(wavering)
+    assert verdict.outcome == UNDECIDED and verdict.unmet == list(verdict.premises)
 
 
 def test_g4_tells_what_it_lacks():
