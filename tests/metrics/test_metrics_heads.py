@@ -152,7 +152,9 @@ def test_a_scaled_output_is_that_of_the_model():
 
 def test_a_fixed_classifier_is_read_from_what_it_makes_of_unit_vectors():
     net, (x, y) = with_head(lambda _: Fixed()), samples()
+    nn.init.constant_(net.body.bias, 3.0)  # all logits of features 0 would be equal
     with torch.no_grad():
+        assert net.features(x).any(1).all()
         expected = neural_collapse(net.features(x), y, 3 * net.fc.M.T, torch.ones(K)).values
     measured = measure(net, loader())
     found = values(measured)
