@@ -105,7 +105,8 @@ def label_dynamics(row: "Sequence[Axes]", error: str = "error rate") -> None:
 
 def count_seeds(table: "pd.DataFrame") -> set[int]:
     """The numbers of seeds of a table's losses, for the legend of its bands."""
-    return set(table.groupby(["data", "weight_decay", "arm"]).seed.nunique())
+    kinds = [name for name in ("data", "weight_decay", "loss", "delta") if name in table]
+    return set(table.groupby(kinds).seed.nunique())
 
 
 def draw_bins(above: "Axes", below: "Axes", part: "pd.DataFrame", colour: str) -> None:
