@@ -1,6 +1,5 @@
 """Values that no function expects, and what may come of them: what is right, or one sentence."""
 
-import copy
 import fractions
 import math
 import pathlib
@@ -174,7 +173,5 @@ def cases(valid):
     for argument, value in valid().items():
         if value is False:
             continue
-        for name in values():
-            given = copy.copy(valid())
-            given[argument] = values()[name]
-            yield argument, name, given
+        for name, hostile in values().items():  # each is used once
+            yield argument, name, valid() | {argument: hostile}

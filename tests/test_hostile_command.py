@@ -46,9 +46,10 @@ TEXTS = {
     "a format": "{epochs} %s",
     "a path that leaves": "../../x",
     "a device": "/dev/null",
-    "an absent file": "/nonexistent/a.py",
-    "an absent file of labels": "/nonexistent/a.npz:b",
-    "a folder": "/",
+    # where nobody can write, not even root
+    "an absent file": "/proc/nonexistent/a.py",
+    "an absent file of labels": "/proc/nonexistent/a.npz:b",
+    "a folder": "/proc",
     "code": "__import__('os').system('touch marker')",
 }
 OPTIONS = ["--profile", "--only", "--figure", "-p", "--device", "--data", "--outputs", "--record"]

@@ -150,6 +150,12 @@ def _wait_for_workers(client: "Client", scheduler: str, count: int) -> None:
     try:
         client.wait_for_workers(max(count, 1), timeout=JOIN_SECONDS)
     except TimeoutError as error:
+        if count:
+            raise UsageError(
+                f"{len(client.scheduler_info(n_workers=-1)['workers'])} of the {count} workers "
+                f"that were started here have joined within {JOIN_SECONDS} s; what they printed "
+                "stands above: start again, with fewer if memory is short."
+            ) from error
         raise UsageError(
             f"no worker joined the scheduler {scheduler} within {JOIN_SECONDS} s: start "
             f"`{WORKER.replace('ADDRESS', scheduler)}` on every machine that is to train."
@@ -233,10 +239,12 @@ def _check(client: "Client", device: str, specs: Sequence[RunSpec], store: Store
     workers = client.scheduler_info(n_workers=-1)["workers"]
     for address, worker in workers.items():
         if worker["nthreads"] != 1 or worker["memory_limit"]:
+            limit = worker["memory_limit"]
+            threads = f"{worker['nthreads']} thread{'s' * (worker['nthreads'] > 1)}"
+            memory = f"a memory limit of {limit / 2**30:.1f} GB" if limit else "no memory limit"
             raise UsageError(
-                f"the worker {address} has {worker['nthreads']} threads and a memory limit of "
-                f"{worker['memory_limit'] / 2**30:.1f} GB, but must train one block at a time and "
-                "never be stopped half-way: start it with --nthreads 1 --memory-limit 0."
+                f"the worker {address} has {threads} and {memory}, but must train one block at a "
+                "time and never be stopped half-way: start it with --nthreads 1 --memory-limit 0."
             )
     answers = {}
     # a worker that cannot import what it is sent would die of it, so that comes first
@@ -257,6 +265,13 @@ def _check(client: "Client", device: str, specs: Sequence[RunSpec], store: Store
             answers[address] = future.result(timeout=CHECK_SECONDS)
         except TimeoutError:  # busy with an earlier request: checked with its first block
             continue
+        except UsageError:
+            raise
+        except Exception as error:  # another version fails in a way of its own
+            raise UsageError(
+                f"the worker {address} cannot train ({type(error).__name__}: {error}): "
+                "start it in the environment of this project."
+            ) from error
     if not answers:
         raise UsageError(f"no worker answered within {CHECK_SECONDS} s: all of them are busy.")
     return _device_of(answers, device)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import cost
-from lsnc_core.runs.pool import LocalPool, WatchedExecutor, cores
+from lsnc_core.runs.pool import LocalPool, WatchedExecutor, cores, leave_import
 from lsnc_core.runs.progress import Progress, Watch
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.runs.store import Store
@@ -105,8 +105,8 @@ def results(
 
     Raises:
         UsageError: when a data set is missing, the store cannot be written, memory is too small, a
-            training process was killed or hangs, a file of your own cannot be used, or it changed
-            while networks were trained with it.
+            training process was killed, hangs or cannot start, a file of your own cannot be used,
+            or it changed while networks were trained with it.
     """
     import pandas as pd
 
@@ -207,17 +207,21 @@ def train(
     for block in cut:
         if missing & set(block):
             tasks.append(make_task(block, missing, device, store, routes, carry))
+    in_processes = executor is None and device == "cpu" and len(tasks) > 1
+    if in_processes:
+        leave_import()
+    store.discard_leftovers()
     _announce(specs, missing, device, store, tasks)
     # the largest first, so that no process is left with one at the end
     tasks.sort(key=lambda task: task.work, reverse=True)
     with Progress(sum(task.work for task in tasks)) as progress:
         if executor is not None:
             _train_on(executor, tasks, store, progress)
-        elif device == "cuda" or len(tasks) == 1:
+        elif in_processes:
+            _train_in_processes(tasks, store, progress)
+        else:
             for task in tasks:
                 _keep(task, carry_out(task, progress.advance), store)
-        else:
-            _train_in_processes(tasks, store, progress)
 
 
 def _announce(

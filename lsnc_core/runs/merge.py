@@ -17,8 +17,6 @@ from lsnc_core.runs.spec import RunSpec, digest
 from lsnc_core.runs.store import SCHEMA, Store
 
 _NAME = re.compile(r"[0-9a-f]{24}-[0-9a-f]{16}(?:-v([0-9]{1,9}))?\.parquet")
-# what interrupted work leaves in a store
-_LEFTOVERS = (".damaged", ".partial")
 
 
 @dataclass
@@ -81,12 +79,14 @@ def _source(folder: Path, store: Store) -> Path:
 
 
 def _listed(source: Path) -> list[Path]:
-    """What lies in a store, but for leftovers of interrupted work."""
+    """What lies in a store, but for hidden files and what interrupted work has left."""
     try:
         found = sorted(source.iterdir())
     except OSError as error:
         raise UsageError(f"cannot read the folder {source}: {error.strerror}.") from error
-    return [path for path in found if path.name != "unfinished" and path.suffix not in _LEFTOVERS]
+    # hidden are half-written files, and what desktops and network drives put into any folder
+    visible = [path for path in found if not path.name.startswith(".")]
+    return [path for path in visible if path.name != "unfinished" and path.suffix != ".damaged"]
 
 
 def _copy(path: Path, target: Path, merged: Merged) -> tuple[RunSpec, dict[str, Any]]:

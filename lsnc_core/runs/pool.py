@@ -2,18 +2,27 @@
 
 import contextlib
 import ctypes
+import itertools
 import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
+from weakref import WeakKeyDictionary
 
 # of glibc's mallopt: from what size on freed memory goes back to the system, and from what size on
 # memory comes straight from there
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+# By its name a process knows that it is to train, also while it still imports the script that is
+# run; its exit status then tells what it met: there Python's own is 1 for any error.
+NAME, FAILED_IMPORT, UNGUARDED = "training process", 1, 70
+_GUARD = 'put what the script does under `if __name__ == "__main__":`.'
 
 _messages: Any = None  # in a training process: the queue on which it reports
 
@@ -59,6 +68,19 @@ class WatchedExecutor(Executor):
             future.cancel()
 
 
+class _Processes(SpawnContext):
+    """Starts processes under the name of training processes, and keeps them in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *arguments: Any, **named: Any) -> SpawnProcess:  # type: ignore[override]
+        process = SpawnProcess(*arguments, name=NAME, **named)
+        self.started.append(process)
+        return process
+
+
 class LocalPool(WatchedExecutor):
     """Training processes that end with this one.
 
@@ -69,18 +91,19 @@ class LocalPool(WatchedExecutor):
     reports_epochs = True
 
     def __init__(self, processes: int):
-        context = multiprocessing.get_context("spawn")
-        self._messages = context.Queue()
-        self._others = set(multiprocessing.active_children())
+        self._processes = _Processes()
+        self._messages = self._processes.Queue()
         self._pool = ProcessPoolExecutor(
-            processes, context, initializer=start_worker, initargs=(self._messages,)
+            processes, self._processes, initializer=start_worker, initargs=(self._messages,)
         )
-        self._numbers: dict[Future, int] = {}
-        self._processes: dict[int, int] = {}  # by number of the task
+        self._count = itertools.count()
+        # weak: a future holds all arrays of its block
+        self._numbers: WeakKeyDictionary[Future, int] = WeakKeyDictionary()
+        self._trainers: dict[int, int] = {}  # ids of processes by number of the task
 
     def submit(self, function: Callable, /, *arguments: Any, **named: Any) -> Future:
         """Call the function in a training process, with `report=` for what it has done."""
-        number = len(self._numbers)
+        number = next(self._count)
         future = self._pool.submit(_work, number, function, *arguments, **named)
         self._numbers[future] = number
         return future
@@ -92,22 +115,46 @@ class LocalPool(WatchedExecutor):
                 kind, *values = self._messages.get_nowait()
                 if kind == "began":
                     number, process = values
-                    self._processes[number] = process
+                    self._trainers[number] = process
                 else:
                     found.append((values[0], values[1]))
         return found
 
     def trainer(self, future: Future) -> str:
-        return f"the training process {self._processes.get(self._numbers[future], 'of this run')}"
+        return f"the training process {self._trainers.get(self._numbers[future], 'of this run')}"
+
+    def explain(self, error: BaseException, block: str) -> str:
+        if isinstance(error, BrokenExecutor):
+            self.stop(())
+            self._pool.shutdown()  # all have an exit status then
+            statuses = {process.exitcode for process in self._processes.started}
+            if UNGUARDED in statuses:
+                return f"training processes import the script that is run, and it trains: {_GUARD}"
+            if FAILED_IMPORT in statuses:
+                return (
+                    "a training process imports the script that is run, which must be a file, and "
+                    f"failed with the error that stands above: {_GUARD}"
+                )
+        return super().explain(error, block)
 
     def stop(self, waiting: Iterable[Future]) -> None:
         # Killed, not asked to end: a process that hangs would not hear it. The pool breaks by that
         # and ends all futures; Python 3.11 prints a traceback where one of them was cancelled.
-        for child in set(multiprocessing.active_children()) - self._others:
-            child.kill()
+        for process in self._processes.started:
+            if process.is_alive():
+                process.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def leave_import() -> None:
+    """End this process if it is a training process that imports the script that is run.
+
+    Such a script trains whenever it is imported, and nobody waits for this training.
+    """
+    if multiprocessing.current_process().name == NAME and _messages is None:
+        sys.exit(UNGUARDED)
 
 
 def cores() -> int:

@@ -8,13 +8,16 @@ stopped, and this module is not part of the cache key.
 """
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lsnc_core.images import ImageSet
+from lsnc_core.runs import checkpoint as checkpoints
 from lsnc_core.runs import products
 from lsnc_core.runs.fleet import Fleet
 from lsnc_core.runs.measure import Trained
@@ -23,6 +26,9 @@ from lsnc_core.runs.spec import RunSpec
 # From the end of one checkpoint to the start of the next pass at least so many seconds, and at
 # least so many times as long as writing took: writing takes at most 1 / (1 + SHARE) of the time.
 SECONDS, SHARE = 3.0, 25
+# The parts of a checkpoint, see `Fleet.save`.
+PARTS = {"epoch": int, "routes": dict, "state": list, "measured": list}
+PARTS |= dict.fromkeys(("order", "best"), torch.Tensor)
 
 
 def train(
@@ -134,9 +140,38 @@ class PreemptibleFleet(Fleet):
 
     def resume(self, checkpoint: Path) -> bool:
         """Go on from a checkpoint; False where there is none of these networks."""
-        if not super().resume(checkpoint):
+        if not _is_checkpoint(checkpoint) or not super().resume(checkpoint):
             return False
         if self.steps > 0:  # the epoch was not finished: its batches are drawn once more
             self.epoch -= 1
             self.order.set_state(self.order_before)
         return True
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a checkpoint lies there, undamaged; with a notice where it is something else.
+
+    A file from elsewhere may have a right checksum. It is looked at before anything is changed.
+    """
+    try:
+        content = checkpoints.read(path)
+    except Exception:  # torch runs nothing that it finds; what it raises depends on what that is
+        content = {}
+    if content is None or _has_parts(content):
+        return content is not None
+    print(
+        f"the checkpoint {path.name} holds something else, of which nothing is used or run: its "
+        "networks are trained from the start",
+        file=sys.stderr,
+        flush=True,
+    )
+    return False
+
+
+def _has_parts(content: Any) -> bool:
+    """Whether what was read has the parts of a checkpoint, each of its kind."""
+    if not isinstance(content, dict):
+        return False
+    if not all(isinstance(content.get(name), kind) for name, kind in PARTS.items()):
+        return False
+    return all(isinstance(tensor, torch.Tensor) for tensor in content["state"])

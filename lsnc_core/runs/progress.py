@@ -62,6 +62,8 @@ QUIET_SECONDS = 900
 # none is that many times slower than the slowest so far.
 LEAST_SPEED = {"cpu": 1e8, "cuda": 1e10}
 TIMES_SLOWER = 20
+# Who watches looks several times a second, unless the whole machine or job was stopped meanwhile.
+LOOK_SECONDS = 60
 
 
 class Watch:
@@ -73,7 +75,7 @@ class Watch:
 
     def __init__(self, device: str):
         self.least_speed, self.measured = LEAST_SPEED[device], False
-        self.heard = time.monotonic()
+        self.heard = self.looked = time.monotonic()
 
     def hear(self) -> None:
         """Note that something was reported."""
@@ -95,4 +97,8 @@ class Watch:
         Args:
             piece: operations of the largest piece of work that is reported at once.
         """
+        now = time.monotonic()
+        if now - self.looked > LOOK_SECONDS:  # Ctrl-Z, or a virtual machine that was paused
+            self.heard += now - self.looked
+        self.looked = now
         return self.quiet_seconds() > QUIET_SECONDS + piece / self.least_speed

@@ -43,7 +43,7 @@ def shard_of(given: str, environment: Mapping[str, str] = os.environ) -> Shard:
     """
     if not given:
         return _of_slurm(environment)
-    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", given)
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", given)  # a list is made for each part
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"--shard takes I/N, with I from 1 to N, such as 3/16, got {given!r}.")
     return Shard(int(match[1]), int(match[2]))

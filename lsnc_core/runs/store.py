@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from lsnc_core.runs.spec import RunSpec, digest
 
 SCHEMA = 3  # of the files and their names; part of the names, so that older files are known by them
 CURRENT, OUTDATED, DAMAGED = "current", "outdated", "damaged"
+# No file takes so many seconds to write: what is older was left by a process that was killed.
+WRITING_SECONDS = 3600
 _META, _SUM = b"lsnc", b"lsnc-sha256"
 _TENSOR = "tensor:"
 
@@ -291,6 +294,17 @@ class Store:
             f"{runs} outdated: an earlier version of this package wrote to {self.folder}; "
             "`python -m lsnc_core.runs clean` deletes what is not used any more."
         )
+
+    def discard_leftovers(self) -> None:
+        """Delete files that were being written when their process was killed, long ago.
+
+        On a machine that is taken away again and again they would fill the disk.
+        """
+        for folder in (self.folder, self.folder / "unfinished"):
+            for path in folder.glob(".*.partial"):
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > WRITING_SECONDS:
+                        path.unlink()
 
     def clean(self) -> list[Path]:
         """Delete outdated and damaged runs, checkpoints and leftovers of writing.

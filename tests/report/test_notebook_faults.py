@@ -18,10 +18,10 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 # the last cell of each: what came before is computed, and what comes after does not run
 FAULTS = {
     "hangs": (
-        "import os, pathlib, signal\n"
+        "import os, pathlib, signal, time\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "pathlib.Path('kernel').write_text(str(os.getpid()))\n"
-        "while True: pass",
+        "while True: time.sleep(1)",
         r"cell 2 was stopped after 0\.4 minutes: if it does not hang, allow more with "
         r"LSNC_CELL_MINUTES\.",
     ),

@@ -3,6 +3,7 @@ browser.
 """
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -16,11 +17,10 @@ import pandas as pd
 import pytest
 from helpers import a_spec, one_sentence
 
-from lsnc_core import data_readers, label_files, papers
+from lsnc_core import data_readers, label_files, papers, runs
 from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
 from lsnc_core.report import build, executed, record, untrusted
-from lsnc_core.runs import checkpoint
 from lsnc_core.show import EXPLORER_TYPE, FIGURE_TYPE, VERDICTS_TYPE, svg_text
 
 PWN = "window.pwned=true"
@@ -76,19 +76,26 @@ def test_labels(tmp_path, marker):
         assert one_sentence(raised.value) and str(path) in str(raised.value)
 
 
-def test_a_checkpoint_whose_checksum_fits_its_bomb(tmp_path, marker):
-    """Who writes a file can write its checksum, too: torch refuses to run what is in it."""
-    import hashlib
-
+@pytest.mark.parametrize("kind", ["bomb", "tensors", "parts", "rubbish"])
+def test_a_checkpoint_whose_checksum_fits(shelf, marker, capsys, kind):
+    """Who writes a file can write its checksum, too: the networks are trained from the start."""
     import torch
 
-    buffer = io.BytesIO()
-    torch.save({"step": Bomb(marker)}, buffer)
-    body = buffer.getvalue()
-    path = tmp_path / "a.checkpoint"
+    foreign = {
+        "bomb": {"state": Bomb(marker)},
+        "tensors": [torch.zeros(3)],
+        "parts": {"epoch": 3, "state": [1, 2]},
+    }
+    spec, buffer = a_spec(), io.BytesIO(b"rubbish")
+    if kind != "rubbish":
+        torch.save(foreign[kind], buffer)
+    body, path = buffer.getvalue(), shelf.unfinished([spec], "cpu")
+    path.parent.mkdir(parents=True)
     path.write_bytes(hashlib.sha256(body).digest() + body)
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        checkpoint.read(path)
+    table = runs.results([spec], "cpu", shelf)
+    notice = f"the checkpoint {path.name} holds something else, of which nothing is used or run: "
+    assert f"{notice}its networks are trained from the start\n" in capsys.readouterr().err
+    assert list(table.epoch) == [1, 3] and not path.exists()
 
 
 def test_a_stored_run(shelf, marker, capfd):

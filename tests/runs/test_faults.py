@@ -18,19 +18,28 @@ import pytest
 from conftest import ROOT, report_environment
 from helpers import a_spec, in_this_process, numbers, one_sentence
 
-from lsnc_core import files
+from lsnc_core import cli, files
 from lsnc_core.errors import UsageError
-from lsnc_core.runs import execute, preemptible, store
+from lsnc_core.runs import execute, preemptible, products, store
 
 SPECS = [a_spec(seed=seed) for seed in range(4)]
 
 
-@pytest.fixture
-def undisturbed(tmp_path, own_outputs, monkeypatch):
-    """The table of a run without faults; each network is a block."""
+@pytest.fixture(autouse=True)
+def one_after_the_other(monkeypatch):
+    """Each network is a block, trained in this process."""
     monkeypatch.setattr(execute, "BLOCK", 1)
     monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
-    return numbers(execute.results(SPECS, "cpu", store.Store(tmp_path / "undisturbed")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, own_outputs):
+    """The table of a run without faults."""
+    shelf = store.Store(tmp_path_factory.mktemp("undisturbed"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "BLOCK", 1)
+        patch.setattr(execute, "_train_in_processes", in_this_process)
+        return numbers(execute.results(SPECS, "cpu", shelf))
 
 
 def count_training(monkeypatch):
@@ -58,6 +67,7 @@ def count_training(monkeypatch):
 def test_a_disk_that_fails_while_results_are_stored(
     undisturbed, shelf, monkeypatch, good, number, words
 ):
+    products.of_this_machine(shelf.folder.parent)  # is written before any result
     left, fsync = good, os.fsync
 
     def failing(descriptor):
@@ -107,14 +117,16 @@ def test_a_store_that_is_no_folder_is_named(tmp_path, own_outputs):
 
 # the command itself
 
-COMMAND = [ROOT / "run_all.sh", "--profile", "smoke", "--only", "guo_4_minimisers", "--outputs"]
-# a disk of 300 kB, that is larger when the command starts again
+ASKED = ["--profile", "smoke", "--only", "guo_4_minimisers"]
+COMMAND = [ROOT / "run_all.sh", *ASKED, "--outputs"]
+# a disk of 180 kB, that is larger when the command starts again; the shard is one block, so it
+# needs no training processes
 SMALL_DISK = """
-mount -t tmpfs -o size=300k none "$1" || exit 99
-"${@:3}" "$1" --shard 1/1
+mount -t tmpfs -o size=180k none "$1" || exit 99
+"${@:3}" "$1" --shard 1/2
 echo "status $?, $(ls "$1/runs" | grep -c parquet) stored"
 mount -o remount,size=50m "$1"
-"${@:3}" "$1" --shard 1/1
+"${@:3}" "$1" --shard 1/2
 echo "status $?"
 cp -r "$1/runs" "$2"
 """
@@ -156,8 +168,10 @@ def answers(outputs):
 def alone(tmp_path_factory):
     """The outputs of a command that trained undisturbed."""
     outputs = tmp_path_factory.mktemp("alone")
-    ((code, out, error),) = run([*COMMAND, outputs, "--shard", "1/1"])
-    assert code == 0, out + error
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "_train_in_processes", in_this_process)
+        patch.setenv("LSNC_OUTPUTS", str(outputs))
+        assert cli.main([*ASKED, "--shard", "1/1"]) == 0
     return outputs
 
 
@@ -195,7 +209,7 @@ def test_a_full_disk_is_named_and_the_next_start_ends_like_one_alone(tmp_path, a
     assert second.startswith("2, ") and "Traceback" not in error, first + second + error
     sentence = r"run_all\.sh: cannot write .*: No space left on device; free some space or choose"
     assert len(re.findall(sentence, error)) == 1
-    whole, stored = histories(alone), int(second.split()[1])
-    assert stored < len(whole)
-    assert f"{len(whole) - stored} trained, {stored} from the store" in second
-    assert again.strip() == "0" and histories(tmp_path) == whole
+    whole, found, stored = histories(alone), histories(tmp_path), int(second.split()[1])
+    assert 0 < stored < len(found)
+    assert f"{len(found) - stored} trained, {stored} from the store" in second
+    assert again.strip() == "0" and found == {name: whole[name] for name in found}

@@ -9,11 +9,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from helpers import a_spec, in_this_process, numbers, one_sentence
@@ -120,7 +118,7 @@ def test_two_processes_on_one_store_end_with_the_same_answer(shelf, tmp_path, mo
     )
 
 
-# execution in several processes: slow to start, so each test asks several things
+# training processes; see test_killed_workers, too
 
 
 def stored(folder):
@@ -132,38 +130,6 @@ def wait_for(condition, seconds=300):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
-
-
-def test_a_killed_process_loses_only_what_was_under_way_and_processes_give_the_same_numbers(
-    tmp_path, shelf, monkeypatch
-):
-    monkeypatch.setattr(execute, "BLOCK", 1)
-    # the longest starts first and is still under way when the shortest, the last, is stored
-    specs = [SPEC, *(a_spec(seed=7, epochs=end, evaluate_at=(end,)) for end in (400, 2400))]
-    if len(os.sched_getaffinity(0)) == 1:
-        pytest.skip("one core trains in one process")
-
-    def kill_one():
-        wait_for(shelf.path(SPEC).exists)
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    with pytest.raises(
-        UsageError,
-        match=r"a training process was killed, .* what had finished is stored: close other",
-    ) as caught:
-        execute.results(specs, "cpu", shelf)
-    killer.join()
-    assert one_sentence(caught.value) and multiprocessing.active_children() == []
-    assert shelf.get(SPEC) is not None and stored(shelf.folder) < len(specs)
-    assert not list(shelf.folder.glob("*.damaged"))
-
-    finished = execute.results(specs, "cpu", shelf)  # the rest, in two processes
-    assert stored(shelf.folder) == len(specs) and multiprocessing.active_children() == []
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
-    alone = execute.results(specs, "cpu", store.Store(tmp_path / "alone"))
-    pd.testing.assert_frame_equal(numbers(finished), numbers(alone), check_exact=True)
 
 
 def session(leader):

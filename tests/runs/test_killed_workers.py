@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +30,7 @@ from lsnc_core.runs import cluster, execute, progress, store
 pytestmark = pytest.mark.usefixtures("own_outputs")
 
 # the shortest is stored while the others are still under way
-LONG = (4000, 3000, 2400, 1000, 20)
+LONG = (2000, 1500, 1200, 500, 20)
 SPECS = [a_spec(seed=i, epochs=end, evaluate_at=(end,)) for i, end in enumerate(LONG)]
 
 
@@ -96,6 +97,8 @@ def starts_again(shelf, undisturbed, capsys, monkeypatch):
 
 # processes on this machine
 
+KILLED = r"a training process was killed, .* what had finished is stored: close other programs"
+
 
 def test_two_of_four_training_processes_are_killed(shelf, undisturbed, capsys, monkeypatch):
     monkeypatch.setattr(execute, "cores", lambda: 4)
@@ -105,7 +108,7 @@ def test_two_of_four_training_processes_are_killed(shelf, undisturbed, capsys, m
         for child in multiprocessing.active_children()[:2]:
             os.kill(child.pid, signal.SIGKILL)
 
-    with meanwhile(kill_two), pytest.raises(UsageError, match="process was killed") as caught:
+    with meanwhile(kill_two), pytest.raises(UsageError, match=KILLED) as caught:
         execute.results(SPECS, "cpu", shelf)
     assert one_sentence(caught.value) and multiprocessing.active_children() == []
     starts_again(shelf, undisturbed, capsys, monkeypatch)
@@ -169,7 +172,7 @@ def test_dask_gives_the_same_tables_survives_a_killed_worker_and_names_a_block_t
 
         def kill_the_busy():
             wait_for(lambda: any(dask.client.processing().values()))
-            time.sleep(0.5)
+            time.sleep(0.2)
             for worker in workers_here():
                 worker.kill()
 
@@ -324,6 +327,48 @@ def test_a_scheduler_that_does_not_answer_is_told(shelf, monkeypatch):
         ):
             pass
         assert one_sentence(caught.value)
+
+
+class Workers:
+    """Stands for Dask's client of these workers; each call there ends with `error`."""
+
+    def __init__(self, error=None, **worker):
+        self.error, self.worker = error, {"nthreads": 1, "memory_limit": 0} | worker
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {"tcp://W": self.worker}}
+
+    def submit(self, *arguments, **named):
+        future = Future()
+        future.set_exception(self.error)
+        return future
+
+    def wait_for_workers(self, count, timeout):
+        raise TimeoutError
+
+
+def test_workers_that_cannot_train_are_named(shelf):
+    cases = {
+        r"the worker tcp://W cannot train \(TypeError: other fields\)": Workers(
+            TypeError("other fields")
+        ),
+        r"the worker tcp://W has no lsnc_core, or another": Workers(ImportError("none")),
+        r"the worker tcp://W has 2 threads and no memory limit": Workers(nthreads=2),
+        r"W has 1 thread and a memory limit of 0\.5 GB": Workers(memory_limit=2**29),
+    }
+    for words, client in cases.items():
+        with pytest.raises(UsageError, match=words) as caught:
+            cluster._check(client, "cpu", SPECS, shelf)
+        assert one_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "no worker joined the scheduler S"), (3, "1 of the 3 workers that")]
+)
+def test_workers_that_do_not_join_are_counted(count, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        cluster._wait_for_workers(Workers(), "S", count)
+    assert one_sentence(caught.value)
 
 
 def test_workers_train_on_one_kind_of_device():

@@ -63,7 +63,8 @@ def test_damage_and_foreign_files_are_left_out_by_name(two, shelf, monkeypatch, 
         path.write_bytes(written)
     os.mkfifo(folder / f"{'4' * 24}-{'1' * 16}-v{store.SCHEMA}.parquet")
     (folder / f"{'5' * 24}-{'1' * 16}-v{store.SCHEMA}.parquet").mkdir()
-    for leftover in ("x.damaged", ".x.parquet.1.partial"):
+    # of interrupted work, of macOS's Finder, and of a file that was deleted while open on NFS
+    for leftover in ("x.damaged", ".x.parquet.1.partial", ".DS_Store", ".nfs00000001"):
         (folder / leftover).touch()
     (folder / "unfinished").mkdir()
     monkeypatch.setenv("LSNC_OUTPUTS", str(shelf.folder.parent))

@@ -94,6 +94,20 @@ def test_a_timed_step_is_what_training_takes(digits, own_outputs, spec):
     assert measured / 8 < found < 3 * measured
 
 
+def test_the_fastest_step_counts(own_outputs, monkeypatch):
+    """The first step prepares much, and on a busy machine every step may take longer."""
+    clock, lasts = [0.0], iter([9.0, 0.1, 0.02, 0.05, 0.2, 7.0])
+
+    def take_time(*_):
+        clock[0] += next(lasts)
+
+    monkeypatch.setattr(plan.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(fleet.Fleet, "train_epoch", take_time)
+    block = [a_spec(seed=seed) for seed in range(2)]
+    assert plan.seconds_per_image(block, "cpu") == pytest.approx(0.02 / (2 * 20))
+    assert list(lasts) == [7.0]  # 0.3 s beside the first step suffice
+
+
 def test_a_large_network_is_timed_on_few_images_and_a_small_one_on_its_batch():
     large = a_resnet_spec(data="stl10", widths=(64,), batch=128, train_size=4500)
     assert [spec.batch for spec in plan._timed([large], "cpu")] == [plan.IMAGES]

@@ -94,7 +94,21 @@ def test_a_shard_by_its_number():
 
 
 @pytest.mark.parametrize(
-    "text", ["0/4", "5/4", "1/0", "-1/4", "1", "a/b", "1/4/2", "1 /4", "1/4\n", "٣/٤", "1.0/2"]
+    "text",
+    [
+        "0/4",
+        "5/4",
+        "1/0",
+        "-1/4",
+        "1",
+        "a/b",
+        "1/4/2",
+        "1 /4",
+        "1/4\n",
+        "٣/٤",
+        "1.0/2",
+        "1/1000000",
+    ],
 )
 def test_a_shard_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match=r"takes I/N, with I from 1 to N") as caught:

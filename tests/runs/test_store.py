@@ -1,7 +1,9 @@
 """The store: what survives on disk to the last bit."""
 
 import math
+import os
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +246,24 @@ def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path):
 
 
 # looking after the store
+
+
+def test_what_killed_writers_left_goes_and_what_is_being_written_stays(shelf):
+    names = (".a.parquet.1.partial", "unfinished/.a.pt.1.partial", "a.damaged")
+    (shelf.folder / "unfinished").mkdir(parents=True)
+    for age in (7200, 60):
+        for name in names:
+            path = shelf.folder / name.replace("a.", f"{age}.")
+            path.touch()
+            os.utime(path, (time.time() - age,) * 2)
+    shelf.discard_leftovers()
+    left = [path for path in shelf.folder.rglob("*") if path.is_file()]
+    assert {path.name for path in left} == {
+        ".60.parquet.1.partial",
+        ".60.pt.1.partial",
+        "60.damaged",
+        "7200.damaged",
+    }
 
 
 def test_the_store_lists_verifies_and_cleans_itself(shelf, monkeypatch, capsys):

@@ -120,6 +120,9 @@ def test_the_time_limit_follows_the_speed_of_what_finished(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     watch = progress.Watch("cpu")
+    for second in range(0, progress.QUIET_SECONDS + 99, 50):
+        now[0] = second
+        assert not watch.waits_in_vain(0) or second > progress.QUIET_SECONDS
     now[0] = progress.QUIET_SECONDS + 99
     assert not watch.waits_in_vain(10**10) and watch.waits_in_vain(10**9)
     watch.measure(10**12, 10.0)  # 1e11 a second: none is slower than a twentieth of it
@@ -128,6 +131,20 @@ def test_the_time_limit_follows_the_speed_of_what_finished(monkeypatch):
     assert not watch.waits_in_vain(10**10)
     watch.hear()
     assert watch.quiet_seconds() == 0
+
+
+def test_a_job_that_was_stopped_as_a_whole_goes_on(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    watch = progress.Watch("cpu")
+    now[0] = 10.0
+    assert not watch.waits_in_vain(0)
+    now[0] += 100_000
+    assert not watch.waits_in_vain(0) and watch.quiet_seconds() == 10
+    for _ in range(progress.QUIET_SECONDS // 50):
+        now[0] += 50
+        vain = watch.waits_in_vain(0)
+    assert vain
 
 
 # what a task carries
