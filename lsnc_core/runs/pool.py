@@ -76,7 +76,7 @@ class _Processes(SpawnContext):
         self.started: list[SpawnProcess] = []
 
     def Process(self, *arguments: Any, **named: Any) -> SpawnProcess:  # type: ignore[override]
-        process = SpawnProcess(*arguments, name=NAME, **named)
+        process = SpawnProcess(*arguments, **named | {"name": NAME})
         self.started.append(process)
         return process
 
