@@ -1,8 +1,12 @@
 """What several test files share: small specs, and what a table or an error is compared by."""
 
 import dataclasses
+import multiprocessing
+import threading
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
 from lsnc_core import data_sources
 from lsnc_core.report import schedule
@@ -80,6 +84,18 @@ def run_jobs(*arguments):
     """Run notebooks with nothing else in between; arguments as of `schedule.prepared`."""
     with schedule.prepared(*arguments) as run:
         return run()
+
+
+def forked(action, *arguments):
+    """A process to be started, a fork of this one, that runs an action."""
+
+    def run():
+        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+        # tqdm's own lock is shared with this process, which would wait for a fork killed with it
+        tqdm.set_lock(threading.RLock())
+        action(*arguments)
+
+    return multiprocessing.get_context("fork").Process(target=run)
 
 
 def in_this_process(tasks, store, progress):

@@ -397,10 +397,21 @@ def settled(device: str) -> Iterator[None]:
         if files.deterministic():
             # cuBLAS reads it when it is first used
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(files.deterministic())
+        _make_repeatable(files.deterministic())
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32 = tf32
-        torch.use_deterministic_algorithms(repeatable)
+        _make_repeatable(repeatable)
+
+
+def _make_repeatable(wanted: bool) -> None:
+    """Allow torch no algorithm that varies, or any, unless that is so already.
+
+    Setting it imports torch's compiler, which takes as long as all else that a process starts with.
+    """
+    import torch
+
+    if torch.are_deterministic_algorithms_enabled() != wanted:
+        torch.use_deterministic_algorithms(wanted)

@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import a_spec, in_this_process, numbers, one_sentence
+from helpers import a_spec, forked, in_this_process, numbers, one_sentence
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
@@ -28,12 +27,7 @@ SPEC = a_spec()
 
 def in_a_process(action):
     """The exit status of an action in a process of its own: 0, or that with which it ended."""
-
-    def run():
-        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
-        action()
-
-    child = multiprocessing.get_context("fork").Process(target=run)
+    child = forked(action)
     child.start()
     child.join()
     return child.exitcode
@@ -101,11 +95,10 @@ def test_two_processes_on_one_store_end_with_the_same_answer(shelf, tmp_path, mo
     answers, together = context.Queue(), context.Barrier(2)
 
     def request():
-        torch.set_num_threads(1)
         together.wait()
         answers.put(numbers(execute.results(specs, "cpu", store.Store(shelf.folder))))
 
-    children = [context.Process(target=request) for _ in range(2)]
+    children = [forked(request) for _ in range(2)]
     for child in children:
         child.start()
     found = [answers.get(timeout=60) for _ in children]
@@ -201,10 +194,8 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
         undisturbed = numbers(execute.results(specs, "cpu", alone))
         usual = time.monotonic() - start
     moments, kills, fleets = random.Random(0), 0, 0
-    context = multiprocessing.get_context("fork")  # everything is imported already
 
     def request(shelf):
-        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             execute.results(specs, "cpu", shelf)
 
@@ -212,7 +203,7 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
     while kills < 30:
         shelf, begun = store.Store(tmp_path / f"fleet {fleets}"), False
         for _ in range(6):
-            child = context.Process(target=request, args=(shelf,))
+            child = forked(request, shelf)
             child.start()
             child.join(moments.uniform(0, usual))
             if child.exitcode is None:

@@ -3,14 +3,13 @@
 import contextlib
 import dataclasses
 import itertools
-import multiprocessing
 import os
 import random
 import time
 
 import pytest
 import torch
-from helpers import a_cnn_spec, a_resnet_spec, a_spec, numbers
+from helpers import a_cnn_spec, a_resnet_spec, a_spec, forked, numbers
 
 from lsnc_core.runs import checkpoint, execute, fleet, preemptible, store
 
@@ -135,7 +134,6 @@ def test_kills_within_an_epoch_lose_little(tmp_path, shelf, monkeypatch):
     batch = fleet.Fleet.batch
 
     def request():
-        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             execute.results([spec], "cpu", shelf)
 
@@ -144,9 +142,9 @@ def test_kills_within_an_epoch_lose_little(tmp_path, shelf, monkeypatch):
         return batch(self, *rows)
 
     monkeypatch.setattr(fleet.Fleet, "batch", slow_batch)
-    context, path, done = multiprocessing.get_context("fork"), shelf.unfinished([spec], "cpu"), [0]
+    path, done = shelf.unfinished([spec], "cpu"), [0]
     for _ in range(5):
-        child, before = context.Process(target=request), store._identity(path)
+        child, before = forked(request), store._identity(path)
         child.start()
         while child.is_alive() and store._identity(path) in (None, before):
             time.sleep(0.005)

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import a_spec, in_this_process, numbers, one_sentence
 
 from lsnc_core import custom, data
@@ -145,6 +146,13 @@ def test_a_job_that_was_stopped_as_a_whole_goes_on(monkeypatch):
         now[0] += 50
         vain = watch.waits_in_vain(0)
     assert vain
+
+
+def test_training_on_a_cpu_does_not_import_torchs_compiler(monkeypatch):
+    # which is what this does whether it changes anything or not, for seconds in every process
+    monkeypatch.setattr("torch.use_deterministic_algorithms", None)
+    with task.settled("cpu"):
+        assert torch.get_num_threads() == 1
 
 
 # what a task carries
