@@ -68,6 +68,8 @@ class Verdict:
         rule: "every" case must hold, or "most" of them.
         premises: the conditions under which the paper makes the claim, for all cases alike.
         scale: the size of the experiment beside the paper's.
+        by_construction: why the answer follows from its premises alone; "" where it does not. Such
+            an answer checks the networks and does not count for the claim.
     """
 
     claim: Claim
@@ -78,6 +80,7 @@ class Verdict:
     rule: str = "every"
     premises: Sequence[Premise] = ()
     scale: Sequence[Scale] = ()
+    by_construction: str = ""
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -135,7 +138,7 @@ class Verdict:
             parts.append(_outcomes_by_name(decisive))
         else:
             parts += [case.text for case in decisive]
-        parts.append(self.remark)
+        parts += [self.remark, self.by_construction]
         if self.outcome == UNDECIDED and self.decider and not unmet:
             parts.append(f"what would decide it: {self.decider}{self._out_of_reach()}")
         return "; ".join(filter(None, parts))
@@ -168,6 +171,7 @@ class Verdict:
             "scale": [scale.to_dict() for scale in self.scale],
             "cases": [case.to_dict() for case in self.cases],
             "changed": self.changed,
+            "by_construction": self.by_construction,
         }
 
     def _all_premises(self) -> list[Premise]:

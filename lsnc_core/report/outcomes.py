@@ -21,7 +21,8 @@ RULE = (
     "A claim that was tried on several data sets or in several ways has one answer for each and "
     "one outcome: it holds if some answers hold and none fails, does not hold if some fail and "
     "none holds, is mixed if some hold and some fail, and is not decidable here if none decides. "
-    "Answers for which this profile measures nothing do not count, nor do recorded ones."
+    "Answers for which this profile measures nothing do not count, nor do recorded ones, nor those "
+    "that follow from their premises by construction."
 )
 
 
@@ -101,6 +102,13 @@ def unmet_premises(answer: dict) -> list[dict]:
     return [premise for premise in answer["premises"] if not premise["met"]]
 
 
+def counts(answer: dict) -> bool:
+    """Whether an answer speaks for or against its claim: something was measured for it, and it does
+    not follow from its premises by construction.
+    """
+    return bool(answer["cases"]) and not answer["by_construction"]
+
+
 @dataclass(frozen=True, eq=False)
 class ClaimResult:
     """A claim with its answers.
@@ -124,8 +132,8 @@ class ClaimResult:
 
     @property
     def counted(self) -> list[dict]:
-        """The answers for which something was measured."""
-        return [answer for answer in self.answers if answer["cases"]]
+        """The answers that speak for or against the claim, see `counts`."""
+        return [answer for answer in self.answers if counts(answer)]
 
     @property
     def _counts(self) -> Counter:
@@ -159,8 +167,12 @@ class ClaimResult:
     def tally(self) -> str:
         """How the answers are divided, e.g. "3 answers: 2 hold, 1 open"."""
         number = len(self.counted)
+        checks = sum(bool(answer["by_construction"]) for answer in self.answers)
+        more = f"; {checks} more by construction" if checks else ""
         if not number:
-            return "nothing was measured in this profile"
+            return (
+                f"nothing was measured {'that could fail' if checks else 'in this profile'}{more}"
+            )
         singular = {HOLDS: "holds", FAILS: "does not hold", UNDECIDED: "open"}
         plural = {HOLDS: "hold", FAILS: "do not hold", UNDECIDED: "open"}
         parts = []
@@ -168,7 +180,7 @@ class ClaimResult:
             times = self._counts[outcome]
             if times:
                 parts.append(f"{times} {verb if times == 1 else plural[outcome]}")
-        return f"{number} answer{'s' * (number > 1)}: {', '.join(parts)}"
+        return f"{number} answer{'s' * (number > 1)}: {', '.join(parts)}{more}"
 
     @cached_property
     def answer(self) -> dict | None:
@@ -188,7 +200,7 @@ class ClaimResult:
         listed = []
         for answer in self.answers:
             place = {name: answer[name] for name in ("notebook", "tried_on", "outcome")}
-            listed.append(place | {"counted": bool(answer["cases"])})
+            listed.append(place | {"counted": counts(answer)})
         return {
             "id": self.id,
             "paper": self.paper,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lsnc_core import files, provenance
 from lsnc_core.errors import UsageError
-from lsnc_core.report import executed, untrusted
+from lsnc_core.report import executed, outcomes, untrusted
 from lsnc_core.show import downloads, figure_html, verdicts_html
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]
 
     Args:
         recorded: the recordings.
-        pages: addresses of pages; verdicts of other notebooks are left out, and those without
-            cases, for which nothing was measured.
+        pages: addresses of pages; verdicts of other notebooks are left out, and those that do
+            not count, see `outcomes.counts`.
     """
     listed = []
     for recording in recorded:
@@ -187,7 +187,7 @@ def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]
         for name, content in recording.notebooks.items():
             place = origin | {"notebook": name, "page": f"{name}.html"}
             for verdict in content["verdicts"]:
-                if verdict["cases"] and place["page"] in pages:
+                if outcomes.counts(verdict) and place["page"] in pages:
                     listed.append(verdict | place)
     return listed
 

@@ -511,6 +511,7 @@ def test_a_verdict_as_data_has_all_of_its_claim_and_cases():
     expected |= {"outcome": FAILS, "measured": verdict.measured}
     expected |= {"premises": [], "scale": []}
     expected |= {"rule": "every", "cases": [case.to_dict() for case in verdict.cases]}
+    expected |= {"by_construction": ""}
     assert data == expected
 
 

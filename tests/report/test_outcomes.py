@@ -53,6 +53,19 @@ def test_answers_for_which_nothing_was_measured_and_recorded_ones_do_not_count()
     assert nothing.to_dict()["decided_by"] is None
 
 
+def test_answers_that_follow_from_their_premises_do_not_count():
+    follows = {"by_construction": "on training images it must"}
+    held_out, training = an_answer(FAILS), an_answer(HOLDS, **follows)
+    assert training["measured"].endswith("; on training images it must")
+    claim = result(training, held_out, training | {"tried_on": "mnist"})
+    assert (claim.outcome, claim.answer) == (FAILS, held_out)
+    assert claim.tally == "1 answer: 1 does not hold; 2 more by construction"
+    assert [answer["counted"] for answer in claim.to_dict()["answers"]] == [False, True, False]
+    alone = result(training)
+    assert (alone.outcome, alone.case) == (UNDECIDED, None)
+    assert alone.tally == "nothing was measured that could fail; 1 more by construction"
+
+
 def test_claims_are_counted_by_paper_and_not_their_answers():
     given = [
         an_answer(HOLDS, name="C1"),

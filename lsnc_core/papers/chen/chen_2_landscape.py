@@ -64,7 +64,6 @@ from lsnc_core.papers.chen.premises import (
     RATES_FROM,
     case_premises,
     settings_of,
-    training_remark,
 )
 from lsnc_core.papers.chen.shared_claims import C1, C1_RANGE, C1_STEP, C1_TOLERANCE, PAPER
 from lsnc_core.papers.page import Page, tabulate_deviations
@@ -365,7 +364,7 @@ def decide_c1(claim: Claim, table: "pd.DataFrame", column: str) -> Verdict:
         ends = {"at_least": a - C1_TOLERANCE, "at_most": min(a + C1_TOLERANCE, BELOW_1)}
         settings = {**ends, "form": ".2f", "premises": case_premises(part, column)}
         cases.append(minimum_case(rate_name(a), "p of lowest loss", part, column, **settings))
-    remarks = _single_seeds(claimed, column), _coarse_grid(table), training_remark(column)
+    remarks = _single_seeds(claimed, column), _coarse_grid(table)
     remark = "; ".join(filter(None, remarks))
     return Verdict(
         claim,
@@ -422,7 +421,6 @@ def decide_c2(
         claim,
         tried_on,
         formula_cases(table, column, predicted),
-        training_remark(column),
         **settings_of(table, column),
     )
 

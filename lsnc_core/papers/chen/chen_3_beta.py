@@ -47,7 +47,7 @@ from lsnc_core.papers.chen.grid import (
 )
 from lsnc_core.papers.chen.minima import find_minima
 from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape, plan_memorised
-from lsnc_core.papers.chen.premises import ENOUGH_IMAGES, FINER, settings_of, training_remark
+from lsnc_core.papers.chen.premises import ENOUGH_IMAGES, FINER, settings_of
 from lsnc_core.papers.chen.shared_claims import C4, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
@@ -366,8 +366,7 @@ def decide_c3(
         else:
             others.setdefault(case.name, []).append(case.outcome)
     holding = [claims.every(outcomes) for outcomes in others.values()].count(claims.HOLDS)
-    remarks = [f"it holds at {holding} of {len(others)} other clean rates"] if others else []
-    remark = "; ".join(filter(None, [*remarks, training_remark(column)]))
+    remark = f"it holds at {holding} of {len(others)} other clean rates" if others else ""
     measured = {case.name for case in cases}
     for a in C3_RATES:
         if rate_name(a) not in measured:
@@ -405,7 +404,6 @@ def decide_c4(claim: Claim, table: "pd.DataFrame", column: str) -> Verdict:
         claim,
         place(table, PROTOCOLS[column]),
         cases,
-        training_remark(column),
         **settings_of(table, column, FINER),
     )
 

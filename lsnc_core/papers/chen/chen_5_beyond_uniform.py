@@ -43,7 +43,7 @@ from lsnc_core.papers.chen.noise_tables import (
     way_premises,
     ways_by_noise,
 )
-from lsnc_core.papers.chen.premises import scale_of, settings_of, training_remark
+from lsnc_core.papers.chen.premises import scale_of, settings_of
 from lsnc_core.papers.chen.shared_claims import C12, PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import run_names
@@ -284,8 +284,7 @@ def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
         # one ratio per seed; on the log scale a ratio and its inverse count alike
         cases.append(claims.seed_case(rate_name(a), "ratio", ratios, **settings))
     tried_on = place(networks, PROTOCOLS[column])
-    remarks = "ratios of T f's loss to label smoothing's", training_remark(column)
-    remark = "; ".join(filter(None, remarks))
+    remark = "ratios of T f's loss to label smoothing's"
     return Verdict(claim, tried_on, cases, remark, **settings_of(networks, column))
 
 
@@ -311,9 +310,9 @@ def decide_c12(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
         "C13",
         paper=OURS,
         place="Chen's equation 10, corrected",
-        sentence="Under any noise T the smoothing by the posterior S* has the lowest test loss of "
-        "all smoothings; Chen et al. print S* = T, which is the posterior only where T is "
-        "symmetric.",
+        sentence="Under any noise T, smoothing by the posterior S* has a lower test loss than the "
+        "same kept mass spread evenly and than no smoothing; Chen et al. print S* = T, which is "
+        "the posterior only where T is symmetric.",
         expected="test loss with S* below that with the same kept mass spread evenly over the "
         "other classes, and below that without smoothing",
         changed="It counts as this companion's claim and no longer as the paper's. On held-out "
@@ -342,8 +341,7 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
         # under symmetric noise the posterior is the mean field
         others = Premise("noises tried that are not symmetric", 0, at_least=1)
         return Verdict(claim, tried_on, premises=[others], scale=scale_of(networks))
-    remark = training_remark(column)
-    return Verdict(claim, tried_on, cases, remark, **settings_of(networks, column))
+    return Verdict(claim, tried_on, cases, **settings_of(networks, column))
 
 
 @decides(

@@ -26,13 +26,20 @@ FINER = "more seeds, or a finer grid of p"
 # The paper's experiments (section 5): epochs, learning rate, batch, number of images.
 PROTOCOL = {"epochs": 100, "lr": 0.01, "batch": 128, "weight_decay": 0.0}
 PAPER_IMAGES = {"mnist": 60_000, "cifar10": 50_000}
+PAPER_MODELS = {"mnist": "cnn", "cifar10": "resnet18"}
+# why a claim about memorised labels follows on the very images that were memorised
+BY_CONSTRUCTION = (
+    "on training images the prediction follows by construction from labels memorised in full: this "
+    "tests how far they are, and nothing about test images"
+)
 
 
 def follows_protocol(table: "pd.DataFrame") -> bool:
-    """Whether networks were trained as in the paper: its images, epochs, learning rate and
-    batch.
+    """Whether networks were trained as in the paper: its images, network, epochs, learning rate
+    and batch.
     """
-    if not (table.train_size >= table.data.map(PAPER_IMAGES)).all():
+    enough = table.train_size >= table.data.map(PAPER_IMAGES)
+    if not (enough & (table.model == table.data.map(PAPER_MODELS))).all():
         return False
     return all((table[name] == value).all() for name, value in PROTOCOL.items())
 
@@ -106,28 +113,17 @@ def _steps(run: "pd.Series") -> int:
     return int(run.epochs * -(-run.train_size // run.batch))
 
 
-def training_remark(column: str) -> str:
-    """What a verdict on training images is worth, "" on held-out images. Args: column, as for
-    `case_premises`.
-    """
-    if column.startswith("test"):
-        return ""
-    return (
-        "on training images the prediction holds by construction once the labels are memorised: "
-        "this tests that they are, and nothing about test images"
-    )
-
-
 def settings_of(
     table: "pd.DataFrame", column: str = "", decider: str = "more seeds"
 ) -> dict[str, Any]:
-    """The fields of a `Verdict` about a landscape that follow from its table: decider, premises and
-    scale. Args: column, as for `table_premises`; "" for a claim without its premise; decider, where
-    there are seeds enough for an interval.
+    """The fields of a `Verdict` about a landscape that follow from its table: decider, premises,
+    scale and by_construction. Args: column, as for `table_premises`; "" for a claim without its
+    premise; decider, where there are seeds enough for an interval.
     """
     few = table.groupby("a").seed.nunique().max() < MIN_SEEDS
     return {
         "decider": f"{MIN_SEEDS} seeds at a clean rate" if few else decider,
         "premises": table_premises(table, column),
         "scale": scale_of(table),
+        "by_construction": "" if column.startswith("test") or not column else BY_CONSTRUCTION,
     }

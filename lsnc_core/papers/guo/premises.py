@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lsnc_core.claims import Claim, Premise, Verdict
 from lsnc_core.papers.guo import SMOOTHED
 from lsnc_core.papers.guo.measured import (
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 ENDED = 0.10  # difference between a schedule and its half up to which training counts as ended
 LEAST_ERROR = 0.10  # test error of the easiest of the paper's image sets, CIFAR-10: 10 to 15 %
 ONCE_ENDED = (
-    "Decided only where training has ended and the training images are learned; at first always."
+    "Decided only where training has ended, half the schedule gives the same order, and the "
+    "training images are learned; at first always."
 )
 NAMES = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "w_norm": "norm of W", "h_norm": "norm of H"}
 
@@ -62,6 +65,33 @@ def check_ended(
         change = relative_change(others[seeds].mean(), values[seeds].mean())
         premises.append(Premise("training ended", change, at_most=at_most, form=".0%", where=where))
     return premises
+
+
+def check_direction(history: "pd.DataFrame", halved: "pd.DataFrame", metric: str) -> Premise:
+    """Whether the ratio LS/CE of a metric lies on the same side of 1 with half the schedule.
+
+    A ratio nearer to 1 than `ENDED` could change sides although training counts as ended.
+
+    Args: history, halved, metric: as for `check_ended`, of networks without and with smoothing.
+    """
+    ratio, half = (_mean_ratio(table, metric) for table in (history, select_like(halved, history)))
+    side = {"at_most": 1.0} if ratio <= 1 else {"at_least": 1.0}
+    name = f"{NAMES[metric]} LS/CE with half the schedule"
+    return Premise(name, half, form=".2f", **side)
+
+
+def _mean_ratio(table: "pd.DataFrame", metric: str) -> float:
+    """The geometric mean over seeds of LS/CE at the end; NaN without seeds or without one of the
+    two.
+    """
+    ends = last_epochs(table)
+    if not {0.0, SMOOTHED} <= set(ends.delta[ends.loss == "ce"]):
+        return math.nan
+    plain, smooth = paired(ends, metric)
+    if not len(plain):
+        return math.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.exp(np.mean(np.log(smooth) - np.log(plain))))
 
 
 def select_ends(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -161,7 +191,7 @@ def decide_end(
     claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame", metric: str, **settings: Any
 ) -> Verdict:
     """A metric at the end of training, ratio LS/CE, of networks that have learned their training
-    images and whose training has ended.
+    images, whose training has ended, and which half the schedule orders alike.
 
     Args:
         claim: the claim, "at most that of CE" unless `settings` have another range.
@@ -175,6 +205,10 @@ def decide_end(
         place(history),
         (case,),
         decider="more seeds",
-        premises=[*check_ended(history, halved, metric), *check_fitted(history)],
+        premises=[
+            *check_ended(history, halved, metric),
+            check_direction(history, halved, metric),
+            *check_fitted(history),
+        ],
         scale=describe_scale(main_pair(history)),
     )

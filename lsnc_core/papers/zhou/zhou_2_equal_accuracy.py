@@ -417,7 +417,18 @@ def decide_z_c5(claim: Claim, cells: "pd.DataFrame", table: "pd.DataFrame") -> V
         interval = functools.partial(rank_interval, size, cells.variance)
         case = Case.measured("", "rank correlation", interval, **settings)
     scale = [Scale("cells", f"{len(cells)}", "16"), *describe_scale(select_cell(table, max))]
-    return Verdict(claim, place, (case,), decider="a larger grid", scale=scale)
+    remark = _correlate_axes(cells)
+    return Verdict(claim, place, (case,), remark, decider="a larger grid", scale=scale)
+
+
+def _correlate_axes(cells: "pd.DataFrame") -> str:
+    """The rank correlation of the variance with width and with epochs alone, "" where one of the
+    three is the same in all cells.
+    """
+    if (cells[["width", "epochs", "variance"]].nunique() < 2).any():
+        return ""
+    ranks = cells[["width", "epochs", "variance"]].rank().corr()["variance"]
+    return f"with width alone {ranks.width:+.2f}, with epochs alone {ranks.epochs:+.2f}"
 
 
 def _too_few(claim: Claim, place: str, seeds: int, scale: Sequence[Scale]) -> Verdict:

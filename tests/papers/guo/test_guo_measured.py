@@ -125,6 +125,23 @@ def test_training_ended_where_a_schedule_and_its_half_agree():
     assert not premises.check_ended(history, halved[:0], "nc1")[0].met
 
 
+def test_half_the_schedule_must_order_label_smoothing_and_cross_entropy_alike():
+    history = made_up_history(better=1.0)
+    ends = history[(history.loss == "ce") & (history.epoch == history.epochs)]
+    logs = np.log(ends.pivot(index="seed", columns="delta", values="nc1")[[0.0, 0.05]])
+    alike = premises.check_direction(history, halve(history), "nc1")
+    assert alike.value == pytest.approx(np.exp((logs[0.05] - logs[0.0]).mean())) and alike.met
+    assert (alike.at_most, alike.value < 1) == (1.0, True)
+    opposite = premises.check_direction(history, halve(made_up_history(better=-1.0)), "nc1")
+    assert opposite.value > 1 and not opposite.met
+    worse = made_up_history(better=-1.0)
+    assert premises.check_direction(worse, halve(worse), "nc1").met
+    assert not premises.check_direction(worse, halve(history), "nc1").met
+    plain = halve(history[history.delta == 0])
+    for lacking in (halve(history)[:0], plain):
+        assert not premises.check_direction(history, lacking, "nc1").met
+
+
 def test_zeros_end_only_in_zeros():
     history = made_up_history()
     gone = history.assign(nc1=0.0)

@@ -238,10 +238,14 @@ def test_z_c5_goes_by_the_rank_correlation_over_the_cells(sign, outcome):
     assert verdict.outcome == outcome
     if sign:
         assert verdict.cases[0].value == pytest.approx(sign)
+    alone = [stats.spearmanr(cells[name], cells.variance)[0] for name in ("width", "epochs")]
+    words = "with width alone {:+.2f}, with epochs alone {:+.2f}".format(*alone)
+    assert words in verdict.measured
     few = page.decide_z_c5(cells.iloc[[0, 1, 3, 4]], table)
     assert few.outcome == UNDECIDED and "4 cells; an interval needs 6" in few.measured
     level = page.decide_z_c5(cells.assign(variance=1.0), table)
     assert level.outcome == UNDECIDED and "all variances are equal" in level.measured
+    assert "alone" not in level.measured
 
 
 # figures
