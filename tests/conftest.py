@@ -1,8 +1,10 @@
 """One smoke run of the whole command for all tests that look at what it leaves behind."""
 
+import fcntl
 import importlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -67,40 +69,24 @@ def _figures_can_be_read():
         yield
 
 
-# The files whose tests look at the smoke run.
-ON_SMOKE = ("test_notebook_runs", "test_cli", "test_browser")
-
-
-def group(path):
-    """What runs on one of pytest-xdist's workers: a file, or all files on the smoke run.
-
-    So no fixture of a file or of the session is made twice.
-    """
-    return "smoke" if Path(path).stem in ON_SMOKE else str(path)
-
-
 def pytest_collection_modifyitems(items):
     """Start with the tests that fork: torch cannot train in a fork of a process in which another
-    test has started autograd's threads. The smoke run is next, for it takes longest.
+    test has started autograd's threads. The smoke run is next, for it takes longest, and while it
+    is made, what does not need it.
     """
-
-    def place(item):
-        names = ("test_interruptions", *ON_SMOKE, item.path.stem)
-        return names.index(item.path.stem)
-
-    items.sort(key=place)
+    first = ("test_interruptions", "test_cli", "test_killed_workers", "test_hostile_input")
+    first += ("test_browser", "test_notebook_runs")
+    items.sort(key=lambda item: (*first, item.path.stem).index(item.path.stem))
 
 
 @pytest.hookimpl(optionalhook=True)  # the metrics' tests run without pytest-xdist, too
 def pytest_xdist_make_scheduler(config, log):
-    """Spread groups over the workers in the order of the tests."""
-    from xdist.scheduler import LoadScopeScheduling
+    """Spread files over the workers in the order of the tests, so that no fixture of a file is made
+    twice.
+    """
+    from xdist.scheduler import LoadFileScheduling
 
-    class Groups(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            return group(nodeid.split("::")[0])
-
-    return Groups(config, log)
+    return LoadFileScheduling(config, log)
 
 
 @dataclass(frozen=True)
@@ -128,11 +114,23 @@ def report_environment(**changes):
 
 
 @pytest.fixture(scope="session")
-def report_smoke(request, tmp_path_factory):
-    users = {
-        item.path.stem for item in request.session.items if "report_smoke" in item.fixturenames
-    }
-    assert users <= set(ON_SMOKE), "name these files in ON_SMOKE: the smoke run is made only once"
+def report_smoke(tmp_path_factory):
+    """The smoke run, made once for all of pytest-xdist's workers; tests leave its outputs as they
+    are.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    made = folder / "smoke.pickle"
+    with open(f"{made}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            made.write_bytes(pickle.dumps(_run_smoke(tmp_path_factory)))
+        return pickle.loads(made.read_bytes())
+
+
+def _run_smoke(tmp_path_factory):
+    """What `./run_all.sh --profile smoke` leaves in folders of its own."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     # a name that pages and shells must survive
     outputs = tmp_path_factory.mktemp("smoke") / "outputs of <a> & b"

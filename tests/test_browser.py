@@ -485,10 +485,12 @@ def test_the_explorer_is_live_in_jupyterlab_and_readable_when_opened_again(
     from playwright.sync_api import expect
 
     address, server, log = jupyter
-    # a copy that looks at the networks of the smoke run
-    books = log.parent / "notebooks"
+    # a copy that looks at a copy of the networks of the smoke run, and may train more
+    books, outputs = log.parent / "notebooks", log.parent / "outputs"
+    for name in ("cache", "runs"):
+        shutil.copytree(report_smoke.outputs / name, outputs / name)
     text = (books / "explorer.ipynb").read_text(encoding="utf-8")
-    setting = "import os; os.environ['LSNC_OUTPUTS'] = " + repr(str(report_smoke.outputs))
+    setting = "import os; os.environ['LSNC_OUTPUTS'] = " + repr(str(outputs))
     notebook = json.loads(text.replace('\\"auto\\"', '\\"smoke\\"'))
     notebook["cells"][2]["source"].insert(0, setting + "\n")
     (books / "explorer_smoke.ipynb").write_text(json.dumps(notebook), encoding="utf-8")

@@ -640,8 +640,10 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
     to the command alone.
     """
     outputs, printed, errors = tmp_path / "outputs", tmp_path / "stdout", tmp_path / "stderr"
-    # saves parsing the images
-    shutil.copytree(report_smoke.outputs / "cache", outputs / "cache")
+    # saves parsing the images; and what is stored already must stay whole
+    for name in ("cache", "runs"):
+        shutil.copytree(report_smoke.outputs / name, outputs / name)
+    kept = set(Path(outputs, "runs").glob("*.parquet"))
     asked = [ROOT / "run_all.sh", "--profile", "quick", "--device", "cpu", "--outputs", outputs]
     asked += ["--only", "chen_4_loss_and_accuracy", "-p", "data_set=digits"]
     with open(printed, "wb") as out, open(errors, "wb") as err:
@@ -656,8 +658,8 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
     children = []
     try:
         deadline = time.monotonic() + 120
-        # the first networks are stored, others are training
-        while not list(Path(outputs, "runs").glob("*.parquet")):
+        # the bar has moved: networks are training
+        while not re.search(r"training: .*\| [1-9]", errors.read_text()):
             waited = command.poll() is None and time.monotonic() < deadline
             assert waited, printed.read_text() + errors.read_text()
             time.sleep(0.1)
@@ -680,5 +682,6 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
     # a training process that is stopped while it writes leaves its hidden half file, which nothing
     # reads and `clean` deletes
     assert not [path for path in outputs.rglob("*.partial") if path.parent.name != "runs"]
-    stored = list(Path(outputs, "runs").glob("*.parquet"))
-    assert 0 < len(stored) < 416 and all(Store._read(path) is not None for path in stored)
+    stored = set(Path(outputs, "runs").glob("*.parquet"))
+    assert kept and kept <= stored and len(stored - kept) < 416
+    assert all(Store._read(path) is not None for path in stored)
