@@ -139,13 +139,16 @@ def draw_legend(
     drawing.legend(list(named.values()), list(named), **place)
 
 
-def label_data(title: str, images: int, errors: Sequence[float] = ()) -> str:
+def label_data(
+    title: str, images: int, errors: Sequence[float] = (), name: str = "test error"
+) -> str:
     """An image set as figures name it: with the number of training images and the test errors.
 
     Args:
         title: e.g. "CIFAR-10".
         images: training images of a network.
         errors: test errors, shares in [0, 1]; their smallest and largest are named.
+        name: what they are called.
 
     >>> label_data("CIFAR-10", 1000, [0.688, 0.694])
     'CIFAR-10, n = 1,000, test error 69 %'
@@ -157,7 +160,7 @@ def label_data(title: str, images: int, errors: Sequence[float] = ()) -> str:
     if not shares:
         return text
     low, high = (f"{share:.0f}" if share >= 10 else f"{share:.1f}" for share in _ends(shares))
-    return f"{text}, test error {low} %" if low == high else f"{text}, test error {low} to {high} %"
+    return f"{text}, {name} {low} %" if low == high else f"{text}, {name} {low} to {high} %"
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

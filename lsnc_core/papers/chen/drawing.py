@@ -129,11 +129,13 @@ def describe_panels(table: "pd.DataFrame", recipe: str) -> str:
 
 def label_landscape(table: "pd.DataFrame") -> str:
     """The image set of a table of networks with its training images and, of the p that teach the
-    label, the mean test errors from the lowest to the highest over clean rates.
+    label, the mean test errors after the last epoch from the lowest to the highest over clean
+    rates.
     """
     first, taught = table.iloc[0], learned(table)
     errors = 1 - taught.groupby("a").test_accuracy.mean()
-    return label_data(source_of(first.data).title, first.train_size, list(errors))
+    name = "mean test error at each a" if len(errors) > 1 else f"mean test error at a = {first.a:g}"
+    return label_data(source_of(first.data).title, first.train_size, list(errors), name)
 
 
 def draw_minima(panel: "Axes", minima: "pd.DataFrame", shift: float = 0.0, **look: object) -> None:

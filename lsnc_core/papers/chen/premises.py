@@ -104,7 +104,10 @@ def scale_of(table: "pd.DataFrame") -> tuple[Scale, ...]:
             "ResNet-18" if cifar else "CNN of two convolutional and two linear layers",
         ),
         Scale("seeds", f"{table.groupby('a').seed.nunique().max()}"),
-        Scale(f"test error at a = {table.a.max():g}", f"{1 - least_noise.test_accuracy.max():.3f}"),
+        Scale(
+            f"test error at a = {table.a.max():g}, of the best network",
+            f"{1 - least_noise.test_accuracy.max():.3f}",
+        ),
     )
 
 

@@ -34,9 +34,9 @@ from lsnc_core.papers.zhou.play import explore_losses as explore_losses
 from lsnc_core.papers.zhou.premises import (
     check_ended,
     check_fitted,
-    describe_scale,
     feature_width,
 )
+from lsnc_core.papers.zhou.spread import describe_size
 from lsnc_core.runs import RunSpec
 from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure, style
 from lsnc_core.show.panels import draw_band, draw_legend, make_panels
@@ -205,7 +205,7 @@ def describe_ends(table: "pd.DataFrame") -> str:
         numbers = [f"{ends[metric][loss]:.2g} ({loss})" for loss in LOSSES]
         parts.append(f"{metric} {', '.join(numbers)}")
     accuracies = ", ".join(f"{ends.test_accuracy[loss]:.1f} ({loss})" for loss in LOSSES)
-    return f"At the end {'; '.join(parts)}; test accuracy in percent {accuracies}."
+    return f"After the last epoch {'; '.join(parts)}; test accuracy in percent {accuracies}."
 
 
 @figure(
@@ -238,7 +238,7 @@ def draw_gram_distances(distances: "pd.DataFrame") -> Drawing:
     caption = (
         "The smaller a number on the right, the more alike are the class means of two losses at "
         "the end. Left after the first measured epoch, right at the end; means over pairs of "
-        "networks of different seeds, in the last row over seeds."
+        "networks of different seeds, in the row “simplex” over seeds."
     )
     return Drawing(drawing, caption, distances)
 
@@ -431,7 +431,7 @@ def _place(table: "pd.DataFrame") -> str:
 
 def _scale(table: "pd.DataFrame") -> list[Scale]:
     """The size of the experiment, with the test accuracy after the last epoch."""
-    return describe_scale(table[table.epoch == table.epochs])
+    return describe_size(table[table.epoch == table.epochs], "last epoch")
 
 
 def verdicts(tables: Tables, further: Sequence[Tables] = ()) -> Verdicts:
