@@ -50,8 +50,8 @@ def in_range(a: float) -> bool:
 
 
 def memorised_premise(part: "pd.DataFrame", where: str = "") -> Premise:
-    """Labels memorised: of the worst network, the training loss above its floor by that of a
-    network that has learned nothing.
+    """Labels memorised: of the worst network, the training loss above its floor, divided by that
+    of a network that has learned nothing.
 
     Args: part, rows of `landscape_table` or of `network_table`; where, what they have in common.
     """

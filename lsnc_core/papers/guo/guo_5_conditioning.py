@@ -223,13 +223,13 @@ def describe_spectra(table: "pd.DataFrame") -> str:
 
 @figure(
     "guo-condition-numbers",
-    title="Condition numbers with smoothing by those without",
+    title="Condition numbers with smoothing, divided by those without",
     paper="no such figure known to us; the theorem says lower under label smoothing.",
     alt="Ratio of condition numbers against smoothing strength for 10 and 100 classes and against "
     "the number of classes, one line per definition, with a line at one.",
 )
 def draw_conditions(table: "pd.DataFrame") -> Drawing:
-    """Condition number with smoothing by that without, under each definition, against delta
+    """Condition number with smoothing divided by that without, under each definition, against delta
     (K = 10, 100) and against K.
 
     Args:
@@ -253,7 +253,7 @@ def draw_conditions(table: "pd.DataFrame") -> Drawing:
         xscale = "log" if x == "K" else "linear"
         panel.set(xlabel=name, title=title, yscale="log", xscale=xscale)
     show_integers(panels[2], sorted(set(at.K)))
-    panels[0].set_ylabel(r"condition number by that at $\delta = 0$")
+    panels[0].set_ylabel(r"condition number / that at $\delta = 0$")
     draw_legend(drawing, panels[:1], columns=4)
     caption = (
         "Below the line at 1 the condition number is lower with smoothing than without. "

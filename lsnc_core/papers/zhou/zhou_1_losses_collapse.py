@@ -273,7 +273,8 @@ GRAM_TOLERANCE = 0.2
     )
 )
 def decide_z_c1(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
-    """Z-C1: NC1 and NC3 by their first values, NC2 beside that of random weights, for each loss.
+    """Z-C1: NC1 and NC3 divided by their first values, NC2 beside that of random weights, for each
+    loss.
 
     Args:
         table: from `collapse_table`.
@@ -289,7 +290,7 @@ def decide_z_c1(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> 
         # scale. A metric at 0 or of a diverged network has no logarithm and leaves the case open.
         by_first = seed_case(
             f"metric {metric}({loss})",
-            "last by first value",
+            "last / first value",
             np.log(ratios.where(ratios > 0)),
             log=True,
             at_most=COLLAPSED,
