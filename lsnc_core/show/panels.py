@@ -121,6 +121,7 @@ def draw_legend(
         seeds: the numbers of seeds that its bands are over; none without bands.
         extra: looks of further lines with what they mean.
     """
+    from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -132,11 +133,15 @@ def draw_legend(
         named[label] = Line2D([], [], **{"color": style.INK} | look)
     enough = sorted({number for number in seeds if number >= claims.MIN_SEEDS})
     if enough:
-        shade = Patch(color=style.SOFT, alpha=BAND, lw=0)
+        # in the colours of the first lines, or it looks like a grey band of another meaning
+        lines = [handle.get_color() for handle in named.values() if isinstance(handle, Line2D)]
+        colours = list(dict.fromkeys(lines))[:2] or [style.SOFT]
+        shade = tuple(Patch(color=colour, alpha=BAND, lw=0) for colour in colours)
         numbers = " to ".join(str(number) for number in dict.fromkeys((enough[0], enough[-1])))
         named[f"95 % interval of the mean, {numbers} seeds"] = shade
     place = {"loc": "outside lower center", "ncols": columns}
-    drawing.legend(list(named.values()), list(named), **place)
+    both = {tuple: HandlerTuple(ndivide=None, pad=0)}
+    drawing.legend(list(named.values()), list(named), handler_map=both, **place)
 
 
 def label_data(

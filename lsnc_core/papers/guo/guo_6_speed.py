@@ -391,8 +391,8 @@ def describe_cause(speed: float) -> str:
     plain, smooth = ufm_spectra.condition_number(dynamics_model(), np.array([0.0, SMOOTHED]), "D1")
     return (
         f"at δ = {SMOOTHED} the loss comes down {speed:.1f} times as fast, but the condition "
-        f"number of Theorem 2 (read as D1) changes by only {smooth / plain - 1:+.1%}, so it does "
-        "not explain the speed"
+        f"number of Theorem 2 (read as D1; weight decays of these curves, not of the theorem's "
+        f"page) changes by only {smooth / plain - 1:+.1%}, so it does not explain the speed"
     )
 
 
