@@ -164,9 +164,9 @@ def _calibration(spec: "RunSpec", tensors: "Tensors") -> dict[str, float]:
 
 SPREADS = {
     "train spread": "training: spread",
-    "train relative spread": "training: by class distance",
+    "train relative spread": "training: spread / class distance",
     "test spread": "held-out: spread",
-    "test relative spread": "held-out: by class distance",
+    "test relative spread": "held-out: spread / class distance",
 }
 
 
@@ -270,8 +270,9 @@ def draw_best_kept(table: "pd.DataFrame") -> Drawing:
         name: (find_minima(table, name).argmin - loss).abs().max() for name in ("test NC1", "ECE")
     }
     caption = (
-        f"From the p of the least test loss, that of the least NC1 is off by up to "
-        f"{off['test NC1']:.2f} on held-out images, that of the least ECE by up to {off['ECE']:.2f}. "
+        "On held-out images the p of the least NC1 lies up to "
+        f"{apart['test NC1']:.2f} from that of the least loss, that of the least ECE up to "
+        f"{apart['ECE']:.2f}. "
         f"{describe_best_kept(table)}"
     )
     return Drawing(drawing, caption, table)
