@@ -265,10 +265,8 @@ def draw_best_kept(table: "pd.DataFrame") -> Drawing:
     panels[0].set_ylabel(KEPT)
     drawing.suptitle(label_landscape(table))
     draw_legend(drawing, panels[:1], columns=4)
-    loss = find_minima(table, "test_loss").argmin
-    off = {
-        name: (find_minima(table, name).argmin - loss).abs().max() for name in ("test NC1", "ECE")
-    }
+    best = {name: find_minima(table, name).argmin for name in ("test_loss", "test NC1", "ECE")}
+    apart = {name: (p - best["test_loss"]).abs().max() for name, p in best.items()}
     caption = (
         "On held-out images the p of the least NC1 lies up to "
         f"{apart['test NC1']:.2f} from that of the least loss, that of the least ECE up to "

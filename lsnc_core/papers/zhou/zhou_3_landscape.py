@@ -143,8 +143,8 @@ def draw_margins(table: "pd.DataFrame") -> Drawing:
     "minimiser exactly where ‖∇g‖ ≤ √(λ_W λ_H), and that every other has a direction of negative "
     "curvature.",
     alt="Against the rank of the critical point, for five losses: left the downward curvature, a "
-    "cross in each open mark; right the norm of the data loss's gradient divided by its bound, with a "
-    "line at one.",
+    "cross in each open mark; right the norm of the data loss's gradient divided by its bound, "
+    "with a line at one.",
 )
 def draw_critical_points(table: "pd.DataFrame") -> Drawing:
     """Critical points by rank. Left: downward curvature, marks the least eigenvalue, crosses along
