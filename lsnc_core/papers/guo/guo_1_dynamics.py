@@ -17,6 +17,7 @@ from lsnc_core.papers.guo.convergence import (
     add_loss_gap,
     check_approach,
     compare_nc2,
+    describe_learning,
     fit_slopes,
     measure_convergence,
     nc1_range,
@@ -184,7 +185,7 @@ def draw_f11(history: "pd.DataFrame") -> Drawing:
         later = part[part.epoch > 1].groupby(["arm", "epoch"]).test_error.mean()
         start.set_ylim(0, 1.02 * later.max())
     draw_legend(drawn, sets[0], columns=3, seeds=count_seeds(table), extra=IMAGES)
-    caption = "Compare how soon the orange and the blue line fall in the first fifth of the epochs."
+    caption = describe_learning(table)
     return Drawing(drawn, caption, table)
 
 
@@ -300,7 +301,7 @@ def draw_f9(history: "pd.DataFrame") -> Drawing:
         left.set(xlabel="epoch", ylabel="training loss (nats)")
         distance = f"loss − lowest loss + {part.c.iloc[0]:g} (nats)"
         right.set(xlabel="epoch", ylabel=distance, yscale="log")
-    draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table))
+    draw_legend(drawn, sets[0], columns=2, seeds=count_seeds(table))
     caption = (
         "The steeper a line falls in the epochs between the dashed lines, the faster it approaches "
         "its lowest loss. Each loss is measured against its own lowest value; the loss of smoothed "

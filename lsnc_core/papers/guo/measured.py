@@ -155,9 +155,9 @@ def describe_lowest(table: "pd.DataFrame") -> str:
         lowest: dict[str, list[str]] = {}
         for metric in METRICS:
             lowest.setdefault(means[metric].idxmin(), []).append(metric.upper())
-        ends = "; ".join(f"{' and '.join(named)} with {arm}" for arm, named in lowest.items())
+        ends = ", ".join(f"{' and '.join(named)} with {arm}" for arm, named in lowest.items())
         phrases.append(f"on {Path(name).name} {ends}")
-    return f"Which loss ends lowest, that is most collapsed: {', '.join(phrases)}."
+    return f"The lower, the more collapsed; lowest end {'; '.join(phrases)}."
 
 
 def describe_ends(table: "pd.DataFrame") -> str:

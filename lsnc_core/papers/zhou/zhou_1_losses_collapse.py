@@ -25,6 +25,7 @@ from lsnc_core.papers.zhou.collapse import (
     METRICS,
     SIMPLEX,
     collapse_table,
+    describe_lowest,
     gram_distance_table,
     random_nc2,
 )
@@ -179,10 +180,7 @@ def _draw_z1(tables: Tables) -> Drawing:
     falls = ({"color": style.SOFT, "lw": 0.8, "ls": ":"}, "the learning rate falls to a tenth")
     draw_legend(drawing, panels[:1], columns=3, seeds=[table.seed.nunique()], extra=[falls])
     drawing.suptitle(label_grid(table))
-    caption = (
-        "The lower a loss's NC1, NC2 or NC3 ends, the further its network has collapsed in it. "
-        f"{tables.recipe} {describe_ends(table)}"
-    )
+    caption = f"{describe_lowest(table)} {tables.recipe} {describe_ends(table)}"
     return Drawing(drawing, caption, table)
 
 
