@@ -143,7 +143,8 @@ def test_a_noise_of_your_own_is_trained_drawn_and_judged(own):
     np.testing.assert_allclose(noise_networks.memorised_output("posterior", T), S)
     verdict = chen_5_beyond_uniform.decide_c13(table, "test_loss")
     assert [case.name for case in verdict.cases] == [
-        f"my_own.py, posterior minus {other}, a = 0.8" for other in ("mean field", "none")
+        f"my_own.py noise: posterior against {other} at a = 0.8"
+        for other in ("mean field", "no smoothing")
     ]
     panel = chen_5_beyond_uniform.draw_general_noise(table).drawing.axes[-1]
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["symmetric", "my_own.py"]

@@ -121,6 +121,7 @@ def draw_legend(
         seeds: the numbers of seeds that its bands are over; none without bands.
         extra: looks of further lines with what they mean.
     """
+    from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -132,20 +133,27 @@ def draw_legend(
         named[label] = Line2D([], [], **{"color": style.INK} | look)
     enough = sorted({number for number in seeds if number >= claims.MIN_SEEDS})
     if enough:
-        shade = Patch(color=style.SOFT, alpha=BAND, lw=0)
+        # in the colours of the first lines, or it looks like a grey band of another meaning
+        lines = [handle.get_color() for handle in named.values() if isinstance(handle, Line2D)]
+        colours = list(dict.fromkeys(lines))[:2] or [style.SOFT]
+        shade = tuple(Patch(color=colour, alpha=BAND, lw=0) for colour in colours)
         numbers = " to ".join(str(number) for number in dict.fromkeys((enough[0], enough[-1])))
         named[f"95 % interval of the mean, {numbers} seeds"] = shade
     place = {"loc": "outside lower center", "ncols": columns}
-    drawing.legend(list(named.values()), list(named), **place)
+    both = {tuple: HandlerTuple(ndivide=None, pad=0)}
+    drawing.legend(list(named.values()), list(named), handler_map=both, **place)
 
 
-def label_data(title: str, images: int, errors: Sequence[float] = ()) -> str:
+def label_data(
+    title: str, images: int, errors: Sequence[float] = (), name: str = "test error"
+) -> str:
     """An image set as figures name it: with the number of training images and the test errors.
 
     Args:
         title: e.g. "CIFAR-10".
         images: training images of a network.
         errors: test errors, shares in [0, 1]; their smallest and largest are named.
+        name: what they are called.
 
     >>> label_data("CIFAR-10", 1000, [0.688, 0.694])
     'CIFAR-10, n = 1,000, test error 69 %'
@@ -157,7 +165,7 @@ def label_data(title: str, images: int, errors: Sequence[float] = ()) -> str:
     if not shares:
         return text
     low, high = (f"{share:.0f}" if share >= 10 else f"{share:.1f}" for share in _ends(shares))
-    return f"{text}, test error {low} %" if low == high else f"{text}, test error {low} to {high} %"
+    return f"{text}, {name} {low} %" if low == high else f"{text}, {name} {low} to {high} %"
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

@@ -164,9 +164,9 @@ def _calibration(spec: "RunSpec", tensors: "Tensors") -> dict[str, float]:
 
 SPREADS = {
     "train spread": "training: spread",
-    "train relative spread": "training: by class distance",
+    "train relative spread": "training: spread / class distance",
     "test spread": "held-out: spread",
-    "test relative spread": "held-out: by class distance",
+    "test relative spread": "held-out: spread / class distance",
 }
 
 
@@ -209,9 +209,9 @@ def draw_grid(table: "pd.DataFrame") -> Drawing:
         if column == "test_loss":
             limits, unit, extend = {"vmin": 0, "vmax": loss_ceiling(table)}, "nats", "max"
         elif column.endswith("NC1"):  # spans decades
-            limits, unit, extend = {"norm": LogNorm()}, "", "neither"
+            limits, unit, extend = {"norm": LogNorm()}, "NC1", "neither"
         else:
-            limits, unit, extend = {}, "", "neither"
+            limits, unit, extend = {}, column.split()[-1], "neither"
         image = draw_heat(panel, grid, rough, cmap=style.LOSS_MAP, **limits)
         minima = find_minima(table, column)
         rows = cell_position(grid.index.to_numpy(), minima.argmin)
@@ -265,8 +265,12 @@ def draw_best_kept(table: "pd.DataFrame") -> Drawing:
     panels[0].set_ylabel(KEPT)
     drawing.suptitle(label_landscape(table))
     draw_legend(drawing, panels[:1], columns=4)
+    best = {name: find_minima(table, name).argmin for name in ("test_loss", "test NC1", "ECE")}
+    apart = {name: (p - best["test_loss"]).abs().max() for name, p in best.items()}
     caption = (
-        "Where two lines meet, loss, collapse and calibration ask for the same p. "
+        "On held-out images the p of the least NC1 lies up to "
+        f"{apart['test NC1']:.2f} from that of the least loss, that of the least ECE up to "
+        f"{apart['ECE']:.2f}. "
         f"{describe_best_kept(table)}"
     )
     return Drawing(drawing, caption, table)

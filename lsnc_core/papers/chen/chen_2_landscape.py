@@ -25,6 +25,7 @@ from lsnc_core.papers.chen.drawing import (
     THEORY,
     check_rates,
     describe_panels,
+    describe_slices,
     draw_heat,
     draw_landscape,
     label_landscape,
@@ -49,8 +50,9 @@ from lsnc_core.papers.chen.grid import (
     size_table,
     with_seeds,
 )
-from lsnc_core.papers.chen.minima import BELOW_1, find_minima, nearest_table
+from lsnc_core.papers.chen.minima import BELOW_1, find_minima
 from lsnc_core.papers.chen.minima_claims import decide_c17, decide_c18
+from lsnc_core.papers.chen.minima_claims import show_nearest as show_nearest
 from lsnc_core.papers.chen.networks import (
     describe_recipe,
     plan_cifar,
@@ -137,19 +139,6 @@ def load(profile: str, device: str, data_set: str = "") -> Tables:
         memorised = landscape_table(runs.results(plan_memorised(profile), device))
     recipe = describe_recipe(specs)
     return Tables(landscape, sizes, cifar, memorised, recipe, cifar_recipe, course)
-
-
-def show_nearest(table: "pd.DataFrame") -> Table:
-    """`nearest_table` for readers. Args: table, from `landscape_table`."""
-    nearest = nearest_table(table)
-    rows = []
-    for name in nearest.index:
-        cells = [name]
-        for images in PROTOCOLS.values():
-            mean, low, high = nearest.loc[name, images]
-            cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
-        rows.append(cells)
-    return Table(["assumption", *PROTOCOLS.values()], rows)
 
 
 def show_deviations(profile: str) -> Table:
@@ -340,11 +329,10 @@ def draw_figure_6(table: "pd.DataFrame", rates: Sequence[float]) -> Drawing:
     drawing.suptitle(label_landscape(table))
     draw_legend(drawing, panels[:1], columns=2)
     caption = (
-        "Filled marks (training images) follow the black line of the formula, open marks "
-        "(held-out images) leave it where networks are right more often than a. Points: means "
-        "over seeds with 95 % t-intervals. Even on training images seeds differ, because the share "
-        "of wrong labels is drawn at random: at the share as drawn the formula is nearly exact "
-        "(last verdict)."
+        "The black line is the formula: filled marks (training images) are off by "
+        f"{describe_slices(table, rates)}. Points: means over seeds with 95 % t-intervals. On "
+        "training images seeds differ, because the share of wrong labels is drawn at random; the "
+        "last C2 of the landscape has the formula at the share as drawn."
     )
     return Drawing(drawing, caption, table[table.a.isin(rates)])
 

@@ -161,7 +161,7 @@ def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
 def draw_corrections(
     history: "pd.DataFrame", networks: "pd.DataFrame", objectives: "pd.DataFrame"
 ) -> Drawing:
-    """Left: test loss and accuracy while training under symmetric noise; right: the objectives of
+    """Top: test loss and accuracy while training under symmetric noise; below: the objectives of
     Chen eq. 18 and 19 at the end.
 
     Args: as in `Tables`.
@@ -328,9 +328,10 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
     cases = []
     general = [noise for noise, ways in ways_by_noise(networks).items() if "posterior" in ways]
     for noise in general:
-        for a, other in itertools.product(rates_of(networks, noise), ("mean field", "none")):
+        others = {"mean field": "mean field", "none": "no smoothing"}
+        for other, a in itertools.product(others, rates_of(networks, noise)):
             losses = losses_by_way(networks, noise, a, column)
-            name = f"{Path(noise).name}, posterior minus {other}, {rate_name(a)}"
+            name = f"{Path(noise).name} noise: posterior against {others[other]} at {rate_name(a)}"
             premises = way_premises(networks, noise, a, ("posterior", other))
             settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "premises": premises}
             # one paired difference per seed: same initial weights, label noise and batch order

@@ -11,7 +11,13 @@ import numpy as np
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.notebook import convert
-from lsnc_core.papers.chen.grid import PROTOCOLS, class_count, describe_landscape, learned
+from lsnc_core.papers.chen.grid import (
+    FORMULA_RANGE,
+    PROTOCOLS,
+    class_count,
+    describe_landscape,
+    learned,
+)
 from lsnc_core.papers.chen.minima import find_minima
 from lsnc_core.show import style
 from lsnc_core.show.panels import label_data, make_panels
@@ -92,8 +98,8 @@ def rough_cells(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def draw_landscape(table: "pd.DataFrame") -> "Figure":
-    """Theory and measurement over the (a, p) grid, the lowest p of each a marked; one colour scale
-    for all panels.
+    """Theory and measurement over the (a, p) grid, the p of the lowest loss at each a marked; one
+    colour scale for all panels.
 
     Args: table, from `lsnc_core.papers.chen.grid.landscape_table`.
     """
@@ -122,18 +128,51 @@ def draw_landscape(table: "pd.DataFrame") -> "Figure":
 def describe_panels(table: "pd.DataFrame", recipe: str) -> str:
     """The caption of Figure 5; args table, from `landscape_table`; recipe, of its networks."""
     return (
-        "Compare where the circles, the best p of each a, lie on held-out and on training images "
-        f"with where theory has them. {recipe} {describe_landscape(table)}"
+        "Circles mark the p of the lowest loss at each a: by theory p = a, here off by at most "
+        f"{describe_circles(table)}. {recipe} {describe_landscape(table)}"
+    )
+
+
+def describe_circles(table: "pd.DataFrame") -> str:
+    """How far the p of the lowest loss is from a at most, by kind of image, in numbers.
+
+    Args: table, from `landscape_table`.
+    """
+    parts = []
+    for column, images in PROTOCOLS.items():
+        lowest = find_minima(table, column)
+        off = (lowest.argmin - lowest.a).abs()
+        parts.append(f"{off.max():.2f} on {images.replace(', clean labels', '')}")
+    return " and ".join(parts)
+
+
+def describe_slices(table: "pd.DataFrame", rates: Sequence[float]) -> str:
+    """How far the marks of Figure 6 lie from the formula at most, by kind of image and clean rate.
+
+    Args: table, from `landscape_table`; rates, the clean rates shown.
+    """
+    low, high = FORMULA_RANGE
+    inside = table[table.a.isin(rates) & table.p.between(low, high)]
+    means = inside.groupby(["a", "p"])[["predicted", *PROTOCOLS]].mean()
+    parts = {}
+    for column in PROTOCOLS:
+        off = (means[column] - means.predicted).abs().groupby("a").max()
+        parts[column] = " and ".join(f"{value:.2f} at a = {a:g}" for a, value in off.items())
+    return (
+        f"at most {parts['clean_train_loss']}, open marks (held-out images) by at most "
+        f"{parts['test_loss']} (nats, p from {low} to {high})"
     )
 
 
 def label_landscape(table: "pd.DataFrame") -> str:
     """The image set of a table of networks with its training images and, of the p that teach the
-    label, the mean test errors from the lowest to the highest over clean rates.
+    label, the mean test errors after the last epoch from the lowest to the highest over clean
+    rates.
     """
     first, taught = table.iloc[0], learned(table)
     errors = 1 - taught.groupby("a").test_accuracy.mean()
-    return label_data(source_of(first.data).title, first.train_size, list(errors))
+    name = "mean test error at each a" if len(errors) > 1 else f"mean test error at a = {first.a:g}"
+    return label_data(source_of(first.data).title, first.train_size, list(errors), name)
 
 
 def draw_minima(panel: "Axes", minima: "pd.DataFrame", shift: float = 0.0, **look: object) -> None:

@@ -1,5 +1,5 @@
-"""Claims about where the loss of held-out images is lowest: which theory comes nearest (C17), and
-on which side of the clean rate (C18).
+"""Claims about where the loss of held-out images is lowest: which theory comes nearest (C17, with
+its table), and on which side of the clean rate (C18).
 
 a is the clean rate of the training labels, p the kept mass of the smoothed label.
 """
@@ -20,9 +20,27 @@ from lsnc_core.papers.chen.premises import (
     settings_of,
 )
 from lsnc_core.papers.chen.shared_claims import PAPER
+from lsnc_core.show import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def show_nearest(table: "pd.DataFrame") -> Table:
+    """`nearest_table` at the clean rates of C17. Args: table, from `landscape_table`."""
+    # fewer than the landscape's; where none of them has four seeds, nothing is shown
+    enough = with_seeds(table[table.a >= RATES_FROM])
+    if enough.empty:
+        return Table(["assumption", *PROTOCOLS.values()], [])
+    nearest = nearest_table(enough)
+    rows = []
+    for name in nearest.index:
+        cells = [name]
+        for images in PROTOCOLS.values():
+            mean, low, high = nearest.loc[name, images]
+            cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+        rows.append(cells)
+    return Table(["assumption", *PROTOCOLS.values()], rows)
 
 
 @decides(

@@ -50,8 +50,8 @@ def in_range(a: float) -> bool:
 
 
 def memorised_premise(part: "pd.DataFrame", where: str = "") -> Premise:
-    """Labels memorised: of the worst network, the training loss above its floor by that of a
-    network that has learned nothing.
+    """Labels memorised: of the worst network, the training loss above its floor, divided by that
+    of a network that has learned nothing.
 
     Args: part, rows of `landscape_table` or of `network_table`; where, what they have in common.
     """
@@ -104,7 +104,10 @@ def scale_of(table: "pd.DataFrame") -> tuple[Scale, ...]:
             "ResNet-18" if cifar else "CNN of two convolutional and two linear layers",
         ),
         Scale("seeds", f"{table.groupby('a').seed.nunique().max()}"),
-        Scale(f"test error at a = {table.a.max():g}", f"{1 - least_noise.test_accuracy.max():.3f}"),
+        Scale(
+            f"test error at a = {table.a.max():g}, of the best network",
+            f"{1 - least_noise.test_accuracy.max():.3f}",
+        ),
     )
 
 

@@ -4,6 +4,7 @@ NC1.
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from lsnc_core.claims import LEVEL, Case, Premise
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     METRICS,
+    groups,
     last_epochs,
     main_pair,
     paired,
@@ -99,6 +101,24 @@ def measure_convergence(history: "pd.DataFrame", factor: float) -> "pd.DataFrame
             row[f"{name}_after"], row[f"{name}_by"] = bracket_epoch(epochs, *crossing)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def describe_learning(table: "pd.DataFrame") -> str:
+    """After how many epochs each loss reaches the training error `ERROR_REACHED`, mean over seeds,
+    as a sentence.
+    """
+    phrases = []
+    for part in groups(table):
+        means = measure_convergence(part, 1.0).groupby("delta").to_error
+        means = means.apply(lambda epochs: epochs.mean(skipna=False))
+        names = part.drop_duplicates("delta").set_index("delta").arm
+        epochs = []
+        for delta, mean in means.items():
+            taken = f"{mean:.1f}" if np.isfinite(mean) else "more than were trained"
+            epochs.append(f"{taken} with {names[delta]}")
+        phrases.append(f"{' and '.join(epochs)} on {Path(part.data.iloc[0]).name}")
+    reached = f"Epochs to a training error of {ERROR_REACHED:.0%}, mean over seeds"
+    return f"{reached}: {'; '.join(phrases)}."
 
 
 def time_case(convergence: "pd.DataFrame", column: str, name: str, **settings: Any) -> Case:

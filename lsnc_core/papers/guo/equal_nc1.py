@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEVELS = 8  # of NC1 that are matched
+FAINT = "a network at a measured epoch"
 
 
 def match_nc2(part: "pd.DataFrame", within: tuple[float, float]) -> "pd.DataFrame":
@@ -68,18 +69,21 @@ def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
 
     parts = titled_groups(table)
     drawn, sets = make_rows([title for title, _ in parts], 2, height=3)
-    seen, levels = [], []
+    seen, below, levels = [], [], []
     for (left, right), (title, part) in zip(sets, parts, strict=True):
         matched = match_nc2(part, nc1_range(part.data.iloc[0]))
         draw_matched(left, right, part, matched)
-        seen.append(f"{title.split(',')[0]}: {describe_matched(part, matched)}")
+        name = title.split(",")[0]
+        seen.append(f"{name}: {describe_matched(part, matched)}")
+        below.append(f"on {name} {count_below(matched)}")
         keys = {"data": part.data.iloc[0], "weight_decay": part.weight_decay.iloc[0]}
         levels.append(matched.assign(**keys, matched=True))
-    panels.draw_legend(drawn, [*sets[0]], columns=3, seeds=count_seeds(table))
+    faint = ({"ls": "", "marker": "o", "ms": 3.5, "alpha": 0.3, "mew": 0}, FAINT)
+    panels.draw_legend(drawn, [*sets[0]], columns=3, seeds=count_seeds(table), extra=[faint])
     caption = (
-        "Where the differences on the right lie below 0, label smoothing has the smaller NC2 at "
-        f"equal NC1. Mean over the levels, {'; '.join(seen)}. A faint point is a network at a "
-        f"measured epoch; {describe_ranges(table)}."
+        f"Right, below 0 label smoothing has the smaller NC2 at equal NC1: {'; '.join(below)}. "
+        f"Mean over log NC1 at all measured epochs (G4), {'; '.join(seen)}; G4 also has the mean "
+        f"over the epochs after learning alone. {describe_ranges(table)}."
     )
     return Drawing(drawn, caption, pd.concat([table.assign(matched=False), *levels]))
 
@@ -110,6 +114,15 @@ def draw_matched(
     right.set(xscale="log", xlabel="NC1 (matched levels)", ylabel="NC2 of LS − NC2 of CE")
     for panel in (left, right):
         panel.invert_xaxis()
+
+
+def count_below(matched: "pd.DataFrame") -> str:
+    """At how many levels of NC1 the mean difference of NC2 is below 0, in words.
+
+    Args: matched, from `match_nc2`.
+    """
+    means = subtract_nc2(matched).mean()
+    return f"so at {int((means < 0).sum())} of {len(means)} levels"
 
 
 def describe_matched(part: "pd.DataFrame", matched: "pd.DataFrame") -> str:

@@ -233,7 +233,13 @@ def _spectrum() -> "altair.Chart":
     chart = chart.transform_filter("total < 1 && datum.count > 0")
     size = alt.Size("count:Q", scale=alt.Scale(type="log", range=[40, 300]), legend=None)
     chart = chart.mark_point(filled=True, opacity=1, color=style.METHODS["LS"]).encode(
-        alt.X("value:Q", title="eigenvalue in W (λ_W)", scale=alt.Scale(type="log", domainMin=0.9)),
+        alt.X(
+            "value:Q",
+            title="eigenvalue in W (λ_W)",
+            scale=alt.Scale(type="log", domainMin=0.9),
+            # or the numbers between two powers of ten run together
+            axis=alt.Axis(labelOverlap="greedy", labelSeparation=6),
+        ),
         alt.Y("space:N", title=None, sort=names, scale=alt.Scale(domain=names)),
         size,
     )

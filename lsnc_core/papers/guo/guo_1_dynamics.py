@@ -17,6 +17,7 @@ from lsnc_core.papers.guo.convergence import (
     add_loss_gap,
     check_approach,
     compare_nc2,
+    describe_learning,
     fit_slopes,
     measure_convergence,
     nc1_range,
@@ -39,6 +40,7 @@ from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     METRICS,
     describe_ends,
+    describe_lowest,
     fetch_history,
     groups,
     has_learned,
@@ -153,10 +155,7 @@ def draw_f1(history: "pd.DataFrame", losses: Sequence[str] = LOSSES) -> Drawing:
             draw_curve(row[0], run, "test_error", ls="--", **look)
         label_dynamics(row)
     draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table), extra=IMAGES)
-    caption = (
-        "Of two losses the one whose NC1, NC2 or NC3 ends lower has collapsed further in it. "
-        f"{describe_ends(table)}"
-    )
+    caption = f"{describe_lowest(table)} {describe_ends(table)}"
     return Drawing(drawn, caption, table)
 
 
@@ -186,7 +185,7 @@ def draw_f11(history: "pd.DataFrame") -> Drawing:
         later = part[part.epoch > 1].groupby(["arm", "epoch"]).test_error.mean()
         start.set_ylim(0, 1.02 * later.max())
     draw_legend(drawn, sets[0], columns=3, seeds=count_seeds(table), extra=IMAGES)
-    caption = "Compare how soon the orange and the blue line fall in the first fifth of the epochs."
+    caption = describe_learning(table)
     return Drawing(drawn, caption, table)
 
 
@@ -286,7 +285,7 @@ def draw_f2(history: "pd.DataFrame") -> Drawing:
 )
 def draw_f9(history: "pd.DataFrame") -> Drawing:
     """F9: training loss, and its distance to the run's lowest plus c on a log axis, against epoch;
-    grey where G10's slope is taken.
+    lines where G10's slope begins and ends.
     """
     table = add_loss_gap(main_pair(history))
     parts = titled_groups(table)
@@ -295,16 +294,19 @@ def draw_f9(history: "pd.DataFrame") -> Drawing:
         for name, run, look in styled_losses(part):
             draw_curve(left, run, "train_loss", label=name, **look)
             draw_curve(right, run, "gap", label=name, **look)
-        shade = {"color": style.SOFT, "alpha": 0.15, "lw": 0}
-        right.axvspan(*slope_epochs(part), label="epochs of the slope (G10)", **shade)
+        # lines, since grey is the interval's in the legend
+        for number, edge in enumerate(slope_epochs(part)):
+            label = "_" if number else "first and last epoch of the slope (G10)"
+            right.axvline(edge, color=style.INK, lw=0.9, ls="--", label=label)
         left.set(xlabel="epoch", ylabel="training loss (nats)")
         distance = f"loss − lowest loss + {part.c.iloc[0]:g} (nats)"
         right.set(xlabel="epoch", ylabel=distance, yscale="log")
-    draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table))
+    draw_legend(drawn, sets[0], columns=2, seeds=count_seeds(table))
     caption = (
-        "Compare the slopes of the two lines in the grey epochs: the steeper one approaches its "
-        "lowest loss faster. Each loss is measured against its own lowest value; the loss of "
-        "smoothed labels does not go below their entropy."
+        "The steeper a line falls in the epochs between the dashed lines, the faster it approaches "
+        "its lowest loss. Each loss is measured against its own lowest value; the loss of smoothed "
+        "labels does not go below their entropy. What the axis adds is the constant c of the "
+        "released plotting script, without which the lowest loss had no logarithm."
     )
     return Drawing(drawn, caption, table)
 
@@ -396,11 +398,11 @@ def decide_g3(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
 def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
     """G4: NC2 at equal NC1, over all measured epochs and over those after learning."""
     learned = history[history.groupby("run").train_error.transform(has_learned)]
-    within, cases = nc1_range(history.data.iloc[0]), []
+    within, cases, after = nc1_range(history.data.iloc[0]), [], (check_reached(history),)
     common = f"seeds whose networks have NC1 in common from {within[0]:g} to {within[1]:g}"
     for name, part, reached in (
-        ("epochs all", history, ()),
-        ("epochs after-learning", learned, (check_reached(history),)),
+        ("all epochs", history, ()),
+        (f"epochs from a training error of {ERROR_REACHED:.0%} on", learned, after),
     ):
         runs = dict(list(main_pair(part).groupby(["delta", "seed"])))
         seeds = [seed for delta, seed in runs if delta == 0 and (SMOOTHED, seed) in runs]

@@ -148,7 +148,7 @@ def decide_g5(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
             ended = check_ended(history, halved, column, step)
             case = ratio_case(
                 f"{name}, δ {first:g}→{second:g}",
-                f"norm at {second:g} by norm at {first:g}:",
+                f"norm at {second:g} / norm at {first:g}:",
                 *paired(ends, column, *step),
                 premises=(*check_fitted(history, step), *ended),
             )
@@ -176,8 +176,8 @@ def decide_g5(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
     )
 )
 def decide_g14(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
-    """G14: NC1 at the best strength between the ends, by that at either end; where NC1, NC2, NC3
-    and the test error are lowest, as a remark.
+    """G14: NC1 at the best strength between the ends, divided by that at either end; where NC1,
+    NC2, NC3 and the test error are lowest, as a remark.
     """
     table = history[history.loss == "ce"]
     ends = last_epochs(table)
@@ -186,7 +186,7 @@ def decide_g14(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") ->
     best, cases = inner.idxmin(), []
     for end in (means.index[0], means.index[-1]):
         pair = paired(ends, "nc1", end, best)
-        case = ratio_case(f"δ = {end:g}", f"NC1 at {best:g} by NC1 at {end:g}:", *pair)
+        case = ratio_case(f"δ = {end:g}", f"NC1 at {best:g} / NC1 at {end:g}:", *pair)
         cases.append(_widen(case, len(inner)))
     places = []
     for column in LOWEST:

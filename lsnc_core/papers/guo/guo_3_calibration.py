@@ -322,7 +322,7 @@ def decide_g6(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:
     both = (*fitted[0.0], *fitted[SMOOTHED])
     cases = (
         claims.seed_case("δ = 0", "T*", first, **above),
-        ratio_case(f"δ = {SMOOTHED:g}", "T* by T*(0):", *paired(part, "T"), premises=both),
+        ratio_case(f"δ = {SMOOTHED:g}", "T* / T*(0):", *paired(part, "T"), premises=both),
         claims.seed_case(f"δ = {largest:g}", "T*", last, **below),
     )
     return Verdict(

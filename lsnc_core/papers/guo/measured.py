@@ -147,6 +147,19 @@ def has_learned(errors: "pd.Series") -> "pd.Series":
     return (errors <= ERROR_REACHED).cummax().astype(bool)
 
 
+def describe_lowest(table: "pd.DataFrame") -> str:
+    """Which loss ends lowest in NC1, NC2 and NC3, mean over seeds, as a sentence."""
+    phrases = []
+    for name, part in last_epochs(table).groupby("data", sort=False):
+        means = part.groupby("arm", sort=False)[list(METRICS)].mean()
+        lowest: dict[str, list[str]] = {}
+        for metric in METRICS:
+            lowest.setdefault(means[metric].idxmin(), []).append(metric.upper())
+        ends = ", ".join(f"{' and '.join(named)} with {arm}" for arm, named in lowest.items())
+        phrases.append(f"on {Path(name).name} {ends}")
+    return f"The lower, the more collapsed; lowest end {'; '.join(phrases)}."
+
+
 def describe_ends(table: "pd.DataFrame") -> str:
     """Where each loss ended, means over seeds, as a sentence of numbers."""
     phrases = []

@@ -42,7 +42,8 @@ PROBLEMS = (
         "Schedule",
         "The released default has one milestone, epoch 150; the paper has 150 and 350 (Tiny "
         "ImageNet 100 and 200).",
-        "The paper's.",
+        "In the profile paper the paper's epochs; in the others, which train for less, two steps "
+        "at other epochs, and at other parts of the training (the table of differences has them).",
         notebook="guo_1_dynamics",
     ),
     Problem(

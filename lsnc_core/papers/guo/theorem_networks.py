@@ -112,7 +112,7 @@ def compare_norms(table: "pd.DataFrame", specs: Sequence[RunSpec]) -> "pd.DataFr
 
     Returns:
         pandas.DataFrame: the table with predicted_w, predicted_h (mean norms of w_k and h_k by the
-        theorem) and error_w, error_h (measured by predicted minus 1).
+        theorem) and error_w, error_h (measured / predicted − 1).
     """
     table, predicted_w, predicted_h = table.copy(), {}, {}
     for spec, run in stored.run_names(specs).items():

@@ -90,6 +90,16 @@ def normalise_gram(means: np.ndarray) -> np.ndarray:
     return gram / norm if norm > 0 else np.full_like(gram, np.nan)
 
 
+def describe_lowest(table: "pd.DataFrame") -> str:
+    """Under which loss NC1, NC2 and NC3 end lowest, means over seeds, as a sentence.
+
+    Args: table, from `collapse_table`.
+    """
+    means = table[table.epoch == table.epochs].groupby("loss")[list(METRICS[:3])].mean()
+    lowest = ", ".join(f"{metric} under {loss}" for metric, loss in means.idxmin().items())
+    return f"The lower, the more collapsed; lowest end {lowest}."
+
+
 def gram_distance_table(tensors: Mapping[RunSpec, Sequence[stored.Tensors]]) -> "pd.DataFrame":
     """Distances between normalised Gram matrices of class means: of each two losses, of each loss
     to the simplex ETF, and of each loss between two seeds.

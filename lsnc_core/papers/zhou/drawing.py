@@ -29,13 +29,15 @@ NAMES = {
 
 
 def label_grid(table: "pd.DataFrame") -> str:
-    """`networks.grid_title` with training images and each loss's mean test error at the end.
+    """`networks.grid_title` with training images and each loss's mean test error after the last
+    epoch.
 
     Args: table, from `accuracy_table`.
     """
     ends = table[table.epoch == table.epochs]
     errors = 1 - ends.groupby("loss").test_accuracy.mean() / 100
-    return label_data(networks.grid_title(table), table.iloc[0].train_size, list(errors))
+    title, name = networks.grid_title(table), "last-epoch test error"
+    return label_data(title, table.iloc[0].train_size, list(errors), name)
 
 
 def draw_heat(

@@ -2,16 +2,21 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lsnc_core.claims import LEVEL
+from lsnc_core.claims import LEVEL, Scale
 from lsnc_core.papers.zhou import networks
 from lsnc_core.papers.zhou.networks import LOSSES
+from lsnc_core.papers.zhou.premises import LONGEST, describe_scale
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+SELECTED = "at the epoch of best validation accuracy"
 
 
 class Spread(NamedTuple):
@@ -78,6 +83,33 @@ def compute_spread(values: np.ndarray, level: float = LEVEL) -> Spread:
     # P(range / (s / sqrt(seeds)) > 2 sqrt(2)), that is range > 2 errors, for equal true means
     numbers = value, max(value - half, 0), value + half, s * np.sqrt(2 / seeds), chance
     return Spread(*map(float, numbers))
+
+
+def describe_size(
+    cell: "pd.DataFrame", at: str = SELECTED, paper_epochs: int = LONGEST
+) -> list[Scale]:
+    """`premises.describe_scale`, whose last row, the test accuracy, says at which epoch it was
+    taken. Args: as there; at, that epoch in words.
+    """
+    *rows, accuracy = describe_scale(cell, paper_epochs)
+    return [*rows, replace(accuracy, name=f"{accuracy.name}, {at}")]
+
+
+def describe_seeds(table: "pd.DataFrame") -> str:
+    """Over which networks the heat maps take means, and how many more decide the claims.
+
+    Args:
+        table: from `networks.select_epochs`.
+    """
+    counts = table.groupby(["width", "epochs"]).seed.nunique()
+    largest = select_cell(table, max).seed.nunique()
+    text = f"Means over the {counts.min()} seeds that all cells have, {SELECTED}"
+    if largest == counts.min():
+        return f"{text}."
+    return (
+        f"{text}; the verdicts and the table at the top of the page have all {largest} seeds of "
+        "the smallest and of the largest cell, and so other means."
+    )
 
 
 def select_cell(table: "pd.DataFrame", pick: Callable) -> "pd.DataFrame":

@@ -25,6 +25,7 @@ from lsnc_core.papers.zhou.collapse import (
     METRICS,
     SIMPLEX,
     collapse_table,
+    describe_lowest,
     gram_distance_table,
     random_nc2,
 )
@@ -34,9 +35,9 @@ from lsnc_core.papers.zhou.play import explore_losses as explore_losses
 from lsnc_core.papers.zhou.premises import (
     check_ended,
     check_fitted,
-    describe_scale,
     feature_width,
 )
+from lsnc_core.papers.zhou.spread import describe_size
 from lsnc_core.runs import RunSpec
 from lsnc_core.show import Drawing, Entries, Table, Verdicts, figure, style
 from lsnc_core.show.panels import draw_band, draw_legend, make_panels
@@ -179,10 +180,7 @@ def _draw_z1(tables: Tables) -> Drawing:
     falls = ({"color": style.SOFT, "lw": 0.8, "ls": ":"}, "the learning rate falls to a tenth")
     draw_legend(drawing, panels[:1], columns=3, seeds=[table.seed.nunique()], extra=[falls])
     drawing.suptitle(label_grid(table))
-    caption = (
-        "The lower a loss's NC1, NC2 or NC3 ends, the further its network has collapsed in it. "
-        f"{tables.recipe} {describe_ends(table)}"
-    )
+    caption = f"{describe_lowest(table)} {tables.recipe} {describe_ends(table)}"
     return Drawing(drawing, caption, table)
 
 
@@ -205,7 +203,7 @@ def describe_ends(table: "pd.DataFrame") -> str:
         numbers = [f"{ends[metric][loss]:.2g} ({loss})" for loss in LOSSES]
         parts.append(f"{metric} {', '.join(numbers)}")
     accuracies = ", ".join(f"{ends.test_accuracy[loss]:.1f} ({loss})" for loss in LOSSES)
-    return f"At the end {'; '.join(parts)}; test accuracy in percent {accuracies}."
+    return f"After the last epoch {'; '.join(parts)}; test accuracy in percent {accuracies}."
 
 
 @figure(
@@ -238,7 +236,7 @@ def draw_gram_distances(distances: "pd.DataFrame") -> Drawing:
     caption = (
         "The smaller a number on the right, the more alike are the class means of two losses at "
         "the end. Left after the first measured epoch, right at the end; means over pairs of "
-        "networks of different seeds, in the last row over seeds."
+        "networks of different seeds, in the row “simplex” over seeds."
     )
     return Drawing(drawing, caption, distances)
 
@@ -273,7 +271,8 @@ GRAM_TOLERANCE = 0.2
     )
 )
 def decide_z_c1(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
-    """Z-C1: NC1 and NC3 by their first values, NC2 beside that of random weights, for each loss.
+    """Z-C1: NC1 and NC3 divided by their first values, NC2 beside that of random weights, for each
+    loss.
 
     Args:
         table: from `collapse_table`.
@@ -289,7 +288,7 @@ def decide_z_c1(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> 
         # scale. A metric at 0 or of a diverged network has no logarithm and leaves the case open.
         by_first = seed_case(
             f"metric {metric}({loss})",
-            "last by first value",
+            "last / first value",
             np.log(ratios.where(ratios > 0)),
             log=True,
             at_most=COLLAPSED,
@@ -431,7 +430,7 @@ def _place(table: "pd.DataFrame") -> str:
 
 def _scale(table: "pd.DataFrame") -> list[Scale]:
     """The size of the experiment, with the test accuracy after the last epoch."""
-    return describe_scale(table[table.epoch == table.epochs])
+    return describe_size(table[table.epoch == table.epochs], "last epoch")
 
 
 def verdicts(tables: Tables, further: Sequence[Tables] = ()) -> Verdicts:

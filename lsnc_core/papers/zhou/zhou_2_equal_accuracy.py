@@ -28,13 +28,14 @@ from lsnc_core.papers.stored import run_names
 from lsnc_core.papers.zhou import PAPER, networks
 from lsnc_core.papers.zhou.drawing import NAMES, draw_maps, label_grid
 from lsnc_core.papers.zhou.networks import LOSSES, select_epochs
-from lsnc_core.papers.zhou.premises import (
-    SHORTEST,
-    check_accuracy_ended,
-    check_fitted,
-    describe_scale,
+from lsnc_core.papers.zhou.premises import SHORTEST, check_accuracy_ended, check_fitted
+from lsnc_core.papers.zhou.spread import (
+    compute_spread,
+    corner_cell,
+    describe_seeds,
+    describe_size,
+    select_cell,
 )
-from lsnc_core.papers.zhou.spread import compute_spread, corner_cell, select_cell
 from lsnc_core.runs import RunSpec
 from lsnc_core.show import Drawing, Verdicts, figure, style
 from lsnc_core.show.panels import draw_legend, make_panels
@@ -189,8 +190,8 @@ def draw_z3(tables: Tables) -> Drawing:
     drawing = draw_maps(cells, columns, "mean test accuracy (percent)", low, high, ".1f")
     drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
     caption = (
-        "Compare one cell in the four maps: equal shades are equal accuracies. Means over the "
-        "seeds that all cells have."
+        "Compare one cell in the four maps: equal shades are equal accuracies. "
+        f"{describe_seeds(tables.selected)}"
     )
     return Drawing(drawing, caption, cells)
 
@@ -211,7 +212,8 @@ def draw_z4(tables: Tables) -> Drawing:
     drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
     caption = (
         "The darker a cell the closer are its networks in test accuracy. Sample variance over four "
-        "losses and the seeds that all cells have; part of it is the seeds', whatever the loss."
+        "losses and the seeds that all cells have, at the epoch of best validation accuracy; part "
+        "of it is the seeds', whatever the loss."
     )
     return Drawing(drawing, caption, cells)
 
@@ -307,7 +309,7 @@ def decide_z_c3(
     (small, first), (large, last) = corner_cell(table, min), corner_cell(table, max)
     place = f"{networks.grid_title(table)}, {large} against {small}"
     cell, seeds = select_cell(table, max), min(len(first), len(last))
-    scale = describe_scale(cell)
+    scale = describe_size(cell)
     if seeds < MIN_SEEDS:
         return _too_few(claim, place, seeds, scale)
 
@@ -344,8 +346,9 @@ ABOVE_0, ABOVE_EQUAL = np.nextafter([0.0, EQUAL], np.inf).tolist()  # the smalle
         "Small or briefly trained networks do differ in test accuracy between losses.",
         "the spread over losses (highest minus lowest mean over seeds) at the smallest width and "
         "fewest epochs is above 0",
-        changed=f"{networks.GRID_CHANGE}: in the longer grid the claim held (spread 1.09 points "
-        f"[0.14, 2.03]), in the shorter one it was open. {RULE_CHANGE}",
+        changed=f"{networks.GRID_CHANGE}. In an earlier run the longer grid had decided this claim "
+        "(holds, spread 1.09 points [0.14, 2.03]) and the shorter one had left it open; the "
+        f"answer of this run is its own. {RULE_CHANGE}",
     )
 )
 def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
@@ -357,7 +360,7 @@ def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
     """
     small, values = corner_cell(table, min)
     place = f"{networks.grid_title(table)}, {small}"
-    scale = describe_scale(select_cell(table, min), SHORTEST)
+    scale = describe_size(select_cell(table, min), paper_epochs=SHORTEST)
     if len(values) < MIN_SEEDS:
         return _too_few(claim, place, len(values), scale)
     spread = compute_spread(values)
@@ -416,7 +419,7 @@ def decide_z_c5(claim: Claim, cells: "pd.DataFrame", table: "pd.DataFrame") -> V
     else:
         interval = functools.partial(rank_interval, size, cells.variance)
         case = Case.measured("", "rank correlation", interval, **settings)
-    scale = [Scale("cells", f"{len(cells)}", "16"), *describe_scale(select_cell(table, max))]
+    scale = [Scale("cells", f"{len(cells)}", "16"), *describe_size(select_cell(table, max))]
     remark = _correlate_axes(cells)
     return Verdict(claim, place, (case,), remark, decider="a larger grid", scale=scale)
 

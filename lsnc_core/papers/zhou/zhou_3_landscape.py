@@ -143,13 +143,13 @@ def draw_margins(table: "pd.DataFrame") -> Drawing:
     "minimiser exactly where ‖∇g‖ ≤ √(λ_W λ_H), and that every other has a direction of negative "
     "curvature.",
     alt="Against the rank of the critical point, for five losses: left the downward curvature, a "
-    "cross in each open mark; right the norm of the data loss's gradient by its bound, with a line "
-    "at one.",
+    "cross in each open mark; right the norm of the data loss's gradient divided by its bound, "
+    "with a line at one.",
 )
 def draw_critical_points(table: "pd.DataFrame") -> Drawing:
     """Critical points by rank. Left: downward curvature, marks the least eigenvalue, crosses along
-    the direction constructed from the data loss's gradient. Right: that gradient's norm by its
-    bound, which only global minimisers keep.
+    the direction constructed from the data loss's gradient. Right: that gradient's norm divided
+    by its bound, which only global minimisers keep.
 
     Args:
         table: from `model.critical_point_table`.
@@ -180,7 +180,7 @@ def draw_critical_points(table: "pd.DataFrame") -> Drawing:
         "Every critical point but the global minimisers curves down, and only these keep the "
         "bound at 1. Left, without the global minimisers: open marks, least eigenvalue of the "
         "whole Hessian, sign changed; crosses, the constructed direction; they differ by "
-        f"{apart:.0e} at most. Right: the gradient's norm by its bound, "
+        f"{apart:.0e} at most. Right: the gradient's norm / its bound, "
         f"{ratio[table.globally].max():.6f} at most where f is least, "
         f"{ratio[~table.globally].min():.2f} or more elsewhere."
     )

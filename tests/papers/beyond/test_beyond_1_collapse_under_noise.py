@@ -101,7 +101,9 @@ def test_a_verdict_has_its_scale_beside_the_papers():
     for verdict in page.verdicts(made_up(same, same)).verdicts:
         scale = {row["name"]: (row["here"], row["paper"]) for row in verdict.to_dict()["scale"]}
         assert scale["training images"] == ("20,000", "60,000")
-        assert scale["seeds"] == ("4", "") and scale["test error at a = 0.8"] == ("0.300", "")
+        assert scale["seeds"] == ("4", "") and scale[
+            "test error at a = 0.8, of the best network"
+        ] == ("0.300", "")
 
 
 def test_rates_outside_the_papers_range_do_not_vote():

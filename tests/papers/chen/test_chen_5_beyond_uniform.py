@@ -242,8 +242,8 @@ def test_c13_fails_where_the_posterior_has_the_larger_loss(table):
     verdict = page.decide_c13(worse, "test_loss")
     failing = [case for case in verdict.cases if case.outcome == FAILS]
     assert verdict.outcome == FAILS and [case.name for case in failing] == [
-        "pair, posterior minus mean field, a = 0.8",
-        "pair, posterior minus none, a = 0.8",
+        "pair noise: posterior against mean field at a = 0.8",
+        "pair noise: posterior against no smoothing at a = 0.8",
     ]
     broken = table.assign(test_loss=table.test_loss.where(table.seed != 1))
     assert page.decide_c13(broken, "test_loss").outcome == UNDECIDED

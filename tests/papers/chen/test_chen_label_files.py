@@ -105,7 +105,8 @@ def test_its_rate_and_matrix_are_shown(tables, human):
 def test_its_claims_are_decided_at_its_rate(tables):
     verdict = page.decide_c13(tables.networks, "clean_train_loss")
     names = [
-        f"labels.pt:human, posterior minus {other}, a = 0.7" for other in ("mean field", "none")
+        f"labels.pt:human noise: posterior against {other} at a = 0.7"
+        for other in ("mean field", "no smoothing")
     ]
     assert [case.name for case in verdict.cases] == names
     for verdict in (

@@ -74,7 +74,7 @@ def test_g14_asks_for_a_lowest_nc1_inside(best, outcome):
     first, last = verdict.cases
     inside = min((0.05, 0.1, 0.5), key=lambda delta: abs(delta - best))
     assert first.value == pytest.approx((0.1 + (inside - best) ** 2) / (0.1 + best**2), rel=1e-3)
-    assert last.quantity == f"NC1 at {inside:g} by NC1 at 0.9:"
+    assert last.quantity == f"NC1 at {inside:g} / NC1 at 0.9:"
     # Student's interval at 5 % shared out over the three strengths that could be the best
     ends = last_epochs(table).pivot(index="seed", columns="delta", values="nc1")
     logs = np.log(ends[inside] / ends[0.0])

@@ -106,7 +106,8 @@ def test_other_starts_are_a_remark():
     curves = pd.concat([usual, made_up(crossing, lambda delta, t: 1 / t, spread=1.0)])
     verdict = page.decide_g15(curves, descent.nc2_table(curves))
     assert verdict.outcome == HOLDS
-    assert verdict.remark.endswith("; starts of spread 1 reverse from NC1 = 0.0001 down")
+    reversed_at = "; starts of spread 1: interval above 0 at NC1 = 0.0001, 1e-05, 1e-06"
+    assert verdict.remark.endswith(reversed_at)
 
 
 def test_the_slope_of_the_loss_is_compared_start_by_start():

@@ -315,7 +315,7 @@ def test_the_figures_draw_every_loss(trained):
     assert len(panels) == 7 and all(panel.get_xlabel() == "epoch" for panel in panels)
     wanted = table[table.loss == "CE"].sort_values("epoch").NC1
     np.testing.assert_allclose(panels[0].lines[0].get_ydata(), wanted)
-    assert ". A recipe. At the end NC1 " in figure.data["ours"] and figure.table is table
+    assert ". A recipe. After the last epoch NC1 " in figure.data["ours"] and figure.table is table
     tables = page.Tables("A recipe.", table, distances, table, distances)
     assert len(page.draw_z1_cifar100(tables).drawing.axes) == 8
     answers = page.verdicts(tables, [tables]).verdicts
