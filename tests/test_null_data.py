@@ -82,10 +82,10 @@ def test_an_effect_of_guo_and_zhou_is_seen(claim, draw):
 def test_a_premise_that_is_not_met_is_an_error():
     null = study.NULLS["C2", chen.EXACT]
     small = Null(null.decide, lambda g: null.draw(g).assign(train_size=500))
-    with pytest.raises(ValueError, match="C2: premise not met: training images 500"):
+    with pytest.raises(ValueError, match="C2: premise not met: number of training images is 500"):
         study.count_outcomes(small, 1)
     rough = Null(null.decide, lambda g: null.draw(g).assign(unlearned=0.2))
-    with pytest.raises(ValueError, match="C2: premise not met: labels memorised"):
+    with pytest.raises(ValueError, match="C2: premise not met: share of the labels"):
         study.count_outcomes(rough, 1)
 
 

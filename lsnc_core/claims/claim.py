@@ -30,7 +30,7 @@ from lsnc_core.errors import UsageError
 OURS = "this companion"  # the `paper` of a claim that none of the papers makes
 RULES = ("every", "most")
 # what the numbers point to where a premise is not met
-DIRECTIONS = {HOLDS: "as claimed", FAILS: "not as claimed", UNDECIDED: "either way"}
+DIRECTIONS = {HOLDS: "as claimed", FAILS: "not as claimed", UNDECIDED: "undecided"}
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,9 @@ class Verdict:
         'holds at a = 0.8; does not hold at a = 0.5'
         >>> Verdict(claim, "digits", (near,)).measured
         'p 0.8'
-        >>> Verdict(claim, "digits", (near,), premises=[Premise("seeds", 2, at_least=4)]).measured
-        'premise not met: seeds 2, needed at least 4; observed: as claimed (p 0.8)'
+        >>> few = Premise("number of seeds", 2, at_least=4)
+        >>> Verdict(claim, "digits", (near,), premises=[few]).measured
+        'premise not met: number of seeds is 2, needed at least 4; observed: as claimed (p 0.8)'
         """
         decisive = [case for case in self.cases if case.deciding]
         parts, unmet = [], self.unmet
@@ -208,7 +209,8 @@ def describe_premises(premises: Sequence[Premise]) -> list[str]:
         by_name.setdefault(premise.name, []).append(premise)
     phrases = []
     for same in by_name.values():
-        more = f" (and at {len(same) - 1} more)" if len(same) > 1 else ""
+        others = len(same) - 1
+        more = f" (missed at {others} more place{'s' * (others > 1)})" if others else ""
         phrases.append(find_worst(same).text + more)
     return phrases
 

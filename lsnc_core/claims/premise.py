@@ -12,16 +12,17 @@ class Premise:
     """A condition under which a paper makes a claim, checked on the data.
 
     Attributes:
-        name: the condition, e.g. "labels memorised".
+        name: the condition, e.g. "labels memorised"; the same for all cases of a claim.
         value: what was measured, in `unit`; NaN where nothing was.
         at_least, at_most: the range in which the condition is met; infinite where it is open.
         unit: "" for a pure number.
         form: format of the numbers, as in `format`.
         where: on which of the claim's data it was checked, "" for all of it.
+        quantity: what was measured, a singular noun; "" where `name` is one.
 
-    >>> small = Premise("training images", 500, at_least=10_000, form=",.0f")
+    >>> small = Premise("number of training images", 500, at_least=10_000, form=",.0f")
     >>> small.met, small.text
-    (False, 'training images 500, needed at least 10,000')
+    (False, 'number of training images is 500, needed at least 10,000')
     """
 
     name: str
@@ -31,6 +32,7 @@ class Premise:
     unit: str = ""
     form: str = ".3g"
     where: str = ""
+    quantity: str = ""
 
     @property
     def met(self) -> bool:
@@ -49,10 +51,10 @@ class Premise:
 
     @property
     def text(self) -> str:
-        """The condition with its numbers as one phrase."""
+        """The condition with its numbers as one sentence."""
         measured = "not measured" if math.isnan(self.value) else self._number(self.value)
-        where = f" at {self.where}" if self.where else ""
-        return f"{self.name} {measured}{where}, needed {self.needed}"
+        where = f" ({self.where})" if self.where else ""
+        return f"{self.quantity or self.name}{where} is {measured}, needed {self.needed}"
 
     def _number(self, value: float) -> str:
         return " ".join(filter(None, [f"{value:{self.form}}", self.unit]))

@@ -157,7 +157,7 @@ def count_premises(answers: Sequence[dict[str, Any]]) -> list[PremiseCount]:
     found: dict[str, list[tuple[dict, int]]] = {}
     for number, answer in enumerate(answers):
         for premise in answer["premises"]:
-            found.setdefault(premise["name"].rstrip(","), []).append((premise, number))
+            found.setdefault(premise["name"], []).append((premise, number))
     counts = []
     for name, checks in found.items():
         needed = dict.fromkeys(premise["needed"] for premise, _ in checks)

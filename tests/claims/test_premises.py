@@ -44,8 +44,8 @@ def test_a_premise_is_met_within_its_range(value, limits, met):
 
 def test_a_premise_says_what_was_measured_and_needed():
     one = Premise("T*", 0.86, at_least=1, at_most=2, form=".2f", where="δ = 0", unit="nats")
-    assert one.text == "T* 0.86 nats at δ = 0, needed at least 1.00 nats and at most 2.00 nats"
-    assert Premise("T*", math.nan, at_least=1).text == "T* not measured, needed at least 1"
+    assert one.text == "T* (δ = 0) is 0.86 nats, needed at least 1.00 nats and at most 2.00 nats"
+    assert Premise("T*", math.nan, at_least=1).text == "T* is not measured, needed at least 1"
 
 
 @pytest.mark.parametrize("value, direction", [(0, "as claimed"), (2, "not as claimed")])
@@ -53,7 +53,7 @@ def test_an_unmet_premise_leaves_the_answer_open_and_tells_the_direction(value, 
     verdict = Verdict(CLAIM, "here", [case("a", value)], decider="a GPU", premises=[FEW])
     assert verdict.outcome == UNDECIDED and verdict.unmet == [FEW]
     assert verdict.measured == (
-        "premise not met: training images 500, needed at least 10,000; "
+        "premise not met: training images is 500, needed at least 10,000; "
         f"observed: {direction} (error {value})"
     )
     met = Verdict(CLAIM, "here", [case("a", value)], premises=[MANY])
@@ -80,8 +80,10 @@ def test_of_several_unmet_premises_of_a_name_the_worst_is_told():
         for share in (0.8, 0.5, 0.95)
     ]
     verdict = Verdict(CLAIM, "here", cases)
-    assert verdict.measured.startswith("premise not met: fitted 0.5 at there, needed at least 0.9")
-    assert "(and at 1 more)" in verdict.measured
+    assert verdict.measured.startswith(
+        "premise not met: fitted (there) is 0.5, needed at least 0.9"
+    )
+    assert "(missed at 1 more place)" in verdict.measured
     (premise,) = verdict.to_dict()["premises"]
     assert premise["value"] == 0.5 and not premise["met"]
 
@@ -118,7 +120,7 @@ def test_the_scale_stands_once_where_rows_share_it():
     assert text.count("Here: seeds 4 (paper 1), steps 2,000.") == 1
     assert text.count("premise") == 0
     text = verdicts_html([Verdict(CLAIM, "here", [case("a", 0)], premises=[FEW]).to_dict()])
-    assert "<li>premise ✗ training images 500, needed at least 10,000</li>" in text
+    assert "<li>premise ✗ training images is 500, needed at least 10,000</li>" in text
 
 
 # cases of one claim

@@ -129,7 +129,9 @@ def decide_c10(claim: Claim, table: "pd.DataFrame", p: float) -> Verdict:
     tried_on = f"{place(table, HELD_OUT)}, p = {p:g}"
     if p not in set(table.p):
         weakest = Premise(
-            "weakest smoothing on the grid, p", table.p[table.p < 1].max(), at_least=p
+            "kept mass p of the weakest smoothing on the grid",
+            table.p[table.p < 1].max(),
+            at_least=p,
         )
         return Verdict(claim, tried_on, premises=[weakest], scale=scale_of(table))
     gains = gain_table(table, C10_WEAK)
@@ -141,7 +143,7 @@ def decide_c10(claim: Claim, table: "pd.DataFrame", p: float) -> Verdict:
         ("below", (rates < C10_FROM).sum()),
     ):
         if cases and not count:  # half of the claim is not tried
-            name = f"clean rates {side} {C10_FROM} with {MIN_SEEDS} seeds"
+            name = f"number of clean rates {side} {C10_FROM} with {MIN_SEEDS} seeds"
             premise = Premise(name, 0, at_least=1, form=".0f")
             cases.append(Case(f"a {side} {C10_FROM}", "gain", premises=(premise,)))
     means, remark = 100 * gains.groupby("a").gain.mean(), ""

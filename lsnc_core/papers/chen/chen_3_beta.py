@@ -391,7 +391,9 @@ def decide_c3(
     for a in C3_RATES:
         if rate_name(a) not in measured:
             seeds = table[table.a == a].seed.nunique()
-            premise = Premise("seeds", seeds, at_least=claims.MIN_SEEDS, where=rate_name(a))
+            premise = Premise(
+                "number of seeds", seeds, at_least=claims.MIN_SEEDS, where=rate_name(a)
+            )
             cases.append(Case(rate_name(a), "error", premises=(premise,)))
     tried_on = place(table, NOISY_IMAGES[column])
     if predicted.endswith("drawn"):

@@ -340,7 +340,7 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
     tried_on = place(networks, PROTOCOLS[column])
     if not cases:
         # under symmetric noise the posterior is the mean field
-        others = Premise("noises tried that are not symmetric", 0, at_least=1)
+        others = Premise("number of noises tried that are not symmetric", 0, at_least=1)
         return Verdict(claim, tried_on, premises=[others], scale=scale_of(networks))
     return Verdict(claim, tried_on, cases, **settings_of(networks, column))
 
@@ -404,7 +404,7 @@ def decide_c15(claim: Claim, networks: "pd.DataFrame") -> Verdict:
             remark = f"gains {logit.mean():+.3f} of logits, {smoothed.mean():+.3f} of labels"
             _, least, _ = claims.t_interval(smoothed)
             # half of no gain is reached by doing nothing
-            gain = Premise("gain of label smoothing, least by its interval,", least, at_least=0.0)
+            gain = Premise("lower end of the gain of label smoothing", least, at_least=0.0)
             premises += (replace(gain, unit="nats", where=rate_name(a)),)
         settings = {"at_least": 0.0, "unit": "nats", "form": "+.3f", "remark": remark}
         excess = logit - C15_SHARE * smoothed

@@ -28,7 +28,7 @@ PROTOCOLS = {"test_loss": "held-out images", "clean_train_loss": "training image
 # Settings of the networks that tables carry on.
 RECIPE = ["model", "widths", "pool", "epochs", "batch", "lr", "weight_decay"]
 # of a claim about CIFAR-10 in a profile that does not train on it
-NO_CIFAR = Premise("networks of the landscape on CIFAR-10", 0, at_least=claims.MIN_SEEDS)
+NO_CIFAR = Premise("number of networks of the landscape on CIFAR-10", 0, at_least=claims.MIN_SEEDS)
 
 
 def landscape_table(runs: "pd.DataFrame") -> "pd.DataFrame":

@@ -150,7 +150,9 @@ def decide_c19(claim: Claim, table: "pd.DataFrame") -> Verdict:
     """
     part = noisy(table[table.fitted == COMPARED])
     got_there = float(part.test_error[part.a >= RATES_FROM].notna().mean())
-    premise = Premise("networks that fit so many labels", got_there, at_least=1.0, form=".0%")
+    premise = Premise(
+        "share of networks that fit so many labels", got_there, at_least=1.0, form=".0%"
+    )
     cases = difference_cases(
         part, ("test_error", "test_loss"), "p of accuracy − p of loss", paired=True, at_most=0.0
     )

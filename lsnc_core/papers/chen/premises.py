@@ -56,8 +56,9 @@ def memorised_premise(part: "pd.DataFrame", where: str = "") -> Premise:
     Args: part, rows of `landscape_table` or of `network_table`; where, what they have in common.
     """
     worst = np.max(part.unlearned.to_numpy())  # NaN where a network has diverged
-    name = "labels memorised: training loss above its floor, of what there is to learn,"
-    return Premise(name, float(worst), at_most=MEMORISED, form=".1%", where=where)
+    quantity = "share of the labels not yet memorised, by training loss"
+    settings = {"at_most": MEMORISED, "form": ".1%", "where": where, "quantity": quantity}
+    return Premise("labels memorised", float(worst), **settings)
 
 
 def case_premises(part: "pd.DataFrame", column: str) -> tuple[Premise, ...]:
@@ -80,11 +81,14 @@ def table_premises(table: "pd.DataFrame", column: str) -> tuple[Premise, ...]:
     """
     deciding = table.a[table.a >= RATES_FROM]
     least = float(deciding.min() if len(deciding) else table.a.max())
-    premises = (Premise("least clean rate a that decides", least, at_least=RATES_FROM),)
+    premises = (Premise("lowest clean rate a that decides", least, at_least=RATES_FROM),)
     if not column.startswith("test"):
         return premises
     images = float(table.train_size.min())
-    return (*premises, Premise("training images", images, at_least=ENOUGH_IMAGES, form=",.0f"))
+    return (
+        *premises,
+        Premise("number of training images", images, at_least=ENOUGH_IMAGES, form=",.0f"),
+    )
 
 
 def scale_of(table: "pd.DataFrame") -> tuple[Scale, ...]:

@@ -178,7 +178,7 @@ def check_learned(epochs: "pd.DataFrame") -> Premise:
     """Whether every seed of cross-entropy has `MIN_EPOCHS` measured epochs after learning."""
     plain = epochs[(epochs.loss == "ce") & (epochs.delta == 0)]
     learned = plain.groupby("seed").train_error.apply(lambda error: has_learned(error).sum())
-    name = f"measured epochs after a training error of {ERROR_REACHED:.0%}"
+    name = f"number of measured epochs after a training error of {ERROR_REACHED:.0%}"
     return Premise(name, float(learned.min()), at_least=MIN_EPOCHS, form=".0f")
 
 

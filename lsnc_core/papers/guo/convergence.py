@@ -229,4 +229,4 @@ def check_approach(slope: float, epochs: float) -> Premise:
     Args: slope of log(loss - lowest loss + c) per epoch, the steeper of two; epochs, how many.
     """
     fall = math.exp(-slope * epochs)
-    return Premise("fall of loss − lowest loss + c, times", fall, at_least=LEAST_APPROACH)
+    return Premise("factor by which loss − lowest loss + c falls", fall, at_least=LEAST_APPROACH)

@@ -399,7 +399,7 @@ def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
     """G4: NC2 at equal NC1, over all measured epochs and over those after learning."""
     learned = history[history.groupby("run").train_error.transform(has_learned)]
     within, cases, after = nc1_range(history.data.iloc[0]), [], (check_reached(history),)
-    common = f"seeds whose networks have NC1 in common from {within[0]:g} to {within[1]:g}"
+    common = f"share of seeds with a common NC1 from {within[0]:g} to {within[1]:g}"
     for name, part, reached in (
         ("all epochs", history, ()),
         (f"epochs from a training error of {ERROR_REACHED:.0%} on", learned, after),

@@ -420,7 +420,7 @@ def decide_g9(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> Ve
             # of all seeds the worst: one network that is loose breaks the premise
             where = f"δ = {delta:g}"
             collapsed = Premise(
-                "features collapsed, NC1", ends.nc1.max(), at_most=COLLAPSED, where=where
+                "largest NC1 at the end", ends.nc1.max(), at_most=COLLAPSED, where=where
             )
             # an equivalence: the whole interval over seeds has to lie within the tolerance
             case = seed_case(

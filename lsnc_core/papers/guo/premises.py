@@ -56,14 +56,15 @@ def check_ended(
     """
     whole, half = select_ends(history), select_ends(select_like(halved, history))
     epochs = history.epochs.iloc[0]
+    quantity = f"change of {NAMES[column]} from {epochs // 2} to {epochs} epochs"
     premises = []
     for strength in strengths:
         values = whole[whole.delta == strength].set_index("seed")[column]
         others = half[half.delta == strength].set_index("seed")[column]
         seeds = values.index.intersection(others.index)
-        where = f"{NAMES[column]}, δ = {strength:g}, {epochs} against {epochs // 2} epochs"
         change = relative_change(others[seeds].mean(), values[seeds].mean())
-        premises.append(Premise("training ended", change, at_most=at_most, form=".0%", where=where))
+        settings = {"form": ".0%", "where": f"δ = {strength:g}", "quantity": quantity}
+        premises.append(Premise("training ended", change, at_most=at_most, **settings))
     return premises
 
 
@@ -76,7 +77,7 @@ def check_direction(history: "pd.DataFrame", halved: "pd.DataFrame", metric: str
     """
     ratio, half = (_mean_ratio(table, metric) for table in (history, select_like(halved, history)))
     side = {"at_most": 1.0} if ratio <= 1 else {"at_least": 1.0}
-    name = f"{NAMES[metric]} LS/CE with half the schedule"
+    name = f"ratio LS/CE of {NAMES[metric]} with half the schedule"
     return Premise(name, half, form=".2f", **side)
 
 
@@ -128,7 +129,7 @@ def check_timed(
     premises = check_ended(history, halved, metric)
     for strength, part in main_pair(history).groupby("delta"):
         means = part.groupby("epoch")[metric].mean()  # sorted by epoch
-        name = f"{NAMES[metric]} at epoch {means.index[0]} over its last value"
+        name = f"{NAMES[metric]} at epoch {means.index[0]} relative to its last value"
         ratio, where = float(means.iloc[0] / means.iloc[-1]), f"δ = {strength:g}"
         premises.append(Premise(name, ratio, at_least=at_least, form=".1f", where=where))
     return tuple(premises)
@@ -154,7 +155,9 @@ def check_fitted(
         where = f"δ = {strength:g}"
         error = ends.train_error[ends.delta == strength].mean()
         premises.append(
-            Premise("training error", error, at_most=ERROR_REACHED, form=".2%", where=where)
+            Premise(
+                "training error at the end", error, at_most=ERROR_REACHED, form=".2%", where=where
+            )
         )
     return premises
 
@@ -164,7 +167,7 @@ def check_reached(history: "pd.DataFrame") -> Premise:
     counts as learned.
     """
     least = main_pair(history).groupby("run").train_error.min()
-    name = f"networks that reach a training error of {ERROR_REACHED:.0%}"
+    name = f"share of networks that reach a training error of {ERROR_REACHED:.0%}"
     return Premise(name, float((least <= ERROR_REACHED).mean()), at_least=1.0, form=".0%")
 
 
@@ -183,7 +186,7 @@ def check_overconfident(ends: "pd.DataFrame") -> Premise:
         ends: from `calibration.measure_ends`, of one way of fitting.
     """
     temperature = ends[(ends.loss == "ce") & (ends.delta == 0)]["T"].mean()
-    name = "cross-entropy over-confident, its T*"
+    name = "optimal temperature T* of cross-entropy"
     return Premise(name, temperature, at_least=1.0, form=".2f")
 
 

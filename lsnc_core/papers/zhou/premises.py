@@ -32,7 +32,7 @@ def check_fitted(table: "pd.DataFrame", where: str = "") -> Premise:
     """
     least = table[table.epoch == table.epochs].train_accuracy.min()
     settings = {"at_least": FITTED, "unit": "%", "form": ".2f", "where": where}
-    return Premise("training images fitted, accuracy", float(least), **settings)
+    return Premise("lowest accuracy on the training images", float(least), **settings)
 
 
 def check_ended(case: Case, half: float, whole: float, limit: float, where: str) -> Premise:
@@ -52,8 +52,9 @@ def check_ended(case: Case, half: float, whole: float, limit: float, where: str)
     """
     least = -math.inf if case.observed == HOLDS else -ENDED
     change = (whole - half) / max(half, limit)
+    quantity = "change of the mean from half the schedule to the whole"
     settings = {"at_least": least, "at_most": ENDED, "form": "+.0%", "where": where}
-    return Premise("training ended, change since half the schedule", change, **settings)
+    return Premise("training ended", change, quantity=quantity, **settings)
 
 
 def check_accuracy_ended(
@@ -70,9 +71,10 @@ def check_accuracy_ended(
     means = [rows.groupby(["loss", "seed"]).test_accuracy.mean() for rows in (half, whole)]
     # over the seeds that both have; no seed in common leaves nothing measured
     change = (means[1] - means[0]).dropna().groupby("loss").mean().abs().max()
-    name = "training ended, change of test accuracy since half the schedule"
+    quantity = "largest change of test accuracy from half the schedule to the whole"
     settings = {"at_most": at_most, "unit": "points", "form": ".2f", "where": where}
-    return Premise(name, float(change), **settings)
+    name = "training ended, by test accuracy"
+    return Premise(name, float(change), quantity=quantity, **settings)
 
 
 def feature_width(model: str, widths: Sequence[int]) -> int:

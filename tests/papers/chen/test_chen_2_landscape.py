@@ -106,10 +106,13 @@ def test_the_sign_of_the_residual_is_told(factor, sign):
 def test_networks_that_have_not_memorised_decide_nothing():
     table = landscape(unlearned=0.12)
     for verdict in both(table):
-        assert verdict.outcome == UNDECIDED and "labels memorised" in verdict.measured
-        words = "labels memorised: training loss above its floor, of what there is to learn, 12.0%"
+        assert verdict.outcome == UNDECIDED and "not yet memorised" in verdict.measured
+        words = "share of the labels not yet memorised, by training loss (a = "
         assert f"premise not met: {words}" in verdict.measured
-        assert "needed at most 10.0% (and at 1 more); observed: as claimed" in verdict.measured
+        assert (
+            "needed at most 10.0% (missed at 1 more place); observed: as claimed"
+            in verdict.measured
+        )
         assert all(math.isfinite(case.value) for case in verdict.cases)
     assert "104 networks" in describe_landscape(table)
     # but at p = 1/M, where there is nothing to learn
@@ -220,8 +223,8 @@ def test_what_was_not_trained_is_undecided():
     for verdict in alone[-2:]:
         assert verdict.outcome == UNDECIDED and "CIFAR-10" in verdict.tried_on
         assert not verdict.cases
-        words = "premise not met: networks of the landscape on CIFAR-10 0, needed at least 4"
-        assert verdict.measured == words
+        words = "number of networks of the landscape on CIFAR-10 is 0, needed at least 4"
+        assert verdict.measured == f"premise not met: {words}"
     # networks that memorise stand beside the paper's own
     both_networks = page.verdicts(tables._replace(memorised=table)).verdicts
     assert [verdict.claim.id for verdict in both_networks] == ids + ids + others

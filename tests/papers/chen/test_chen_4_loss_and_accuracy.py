@@ -115,7 +115,10 @@ def test_c8_compares_variance_components_over_p():
     varied = accuracies(error=lambda a, p, best: 0.3 + 0.1 * p)
     assert page.decide_c8(varied).outcome == FAILS
     rough = page.decide_c8(accuracies(error=quiet_error, unlearned=0.12))
-    assert rough.outcome == UNDECIDED and "premise not met: labels memorised" in rough.measured
+    assert (
+        rough.outcome == UNDECIDED
+        and "premise not met: share of the labels not yet memorised" in rough.measured
+    )
     few = page.decide_c8(accuracies(seeds=2))
     assert few.outcome == UNDECIDED and "4 seeds at a clean rate" in few.measured
 
@@ -291,8 +294,9 @@ def test_c10_stays_open_on_a_grid_without_weak_smoothing():
     ids = ["C7", "C16", "C8", "C9", "C10", "C10", "C19"]
     assert [verdict.claim.id for verdict in shown] == ids
     for verdict, p in zip(shown[-3:-1], page.C10_WEAK, strict=True):
-        words = f"premise not met: weakest smoothing on the grid, p 0.8, needed at least {p}"
-        assert verdict.outcome == UNDECIDED and verdict.measured == words
+        words = f"kept mass p of the weakest smoothing on the grid is 0.8, needed at least {p}"
+        assert verdict.outcome == UNDECIDED
+        assert verdict.measured == f"premise not met: {words}"
     assert set(accuracy.gain_table(coarse, page.C10_WEAK).p) == {0.8}  # what the figure draws
 
 

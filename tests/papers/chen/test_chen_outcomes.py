@@ -19,7 +19,7 @@ from lsnc_core.papers.chen.accuracy import accuracy_table
 from lsnc_core.papers.chen.grid import landscape_table
 from lsnc_core.papers.chen.memorisation import decide_c19, memorisation_table
 
-MEMORISED = "labels memorised: training loss above its floor, of what there is to learn,"
+MEMORISED = "labels memorised"
 RATES = (0.5, 0.8, 0.95)
 # the paper's own experiment on MNIST
 PROTOCOL = {
@@ -226,13 +226,13 @@ def test_few_training_images_leave_held_out_claims_open(claim, decide):
     for wrong, decided in ((never, HOLDS), (always, FAILS)):
         verdict = decide(wrong, size=9_999)
         assert verdict.outcome == (UNDECIDED if held_out else decided)
-        assert names(verdict) == ({"training images"} if held_out else set())
+        assert names(verdict) == ({"number of training images"} if held_out else set())
         if held_out:
-            words = "premise not met: training images 9,999, needed at least 10,000; observed: "
-            assert verdict.measured.startswith(words)
+            words = "number of training images is 9,999, needed at least 10,000; observed: "
+            assert verdict.measured.startswith(f"premise not met: {words}")
             premises = {premise["name"]: premise for premise in verdict.to_dict()["premises"]}
-            assert premises["least clean rate a that decides"]["met"]
-            premise = premises["training images"]
+            assert premises["lowest clean rate a that decides"]["met"]
+            premise = premises["number of training images"]
             assert (premise["met"], premise["value"]) == (False, 9_999)
             assert premise["needed"] == "at least 10,000"
         assert decide(wrong, size=10_000).outcome == decided
@@ -242,7 +242,7 @@ def test_few_training_images_leave_held_out_claims_open(claim, decide):
 def test_few_seeds_leave_a_claim_open(claim, decide):
     verdict = decide(never, seeds=3)
     assert verdict.outcome == UNDECIDED
-    assert names(verdict) == ({"seeds"} if claim == "C3" else set())
+    assert names(verdict) == ({"number of seeds"} if claim == "C3" else set())
     assert ("needed at least 4" if claim == "C3" else "4 seeds") in verdict.measured
 
 
@@ -278,7 +278,7 @@ def test_clean_rates_below_a_half_do_not_vote(claim, decide):
 def test_c19_needs_networks_that_fit_so_many_labels():
     verdict = c19(never, fitted=0.89)
     assert verdict.outcome == UNDECIDED
-    assert names(verdict) == {"networks that fit so many labels"}
+    assert names(verdict) == {"share of networks that fit so many labels"}
     # as for every claim, clean rates below one half have no vote
     runs = noisy_runs(rates=(0.3, *RATES), noise=1e-3, error=lambda a, p, best: lowest_at(p, 0.2))
     runs.loc[runs.a == 0.3, "train_accuracy"] *= 0.5
@@ -309,7 +309,9 @@ def test_c10_does_not_hold_by_one_half_of_it(rates, lacking):
     verdict = c10(never, 0.95, rates=rates)
     assert verdict.outcome == UNDECIDED
     (premise,) = verdict.unmet
-    assert premise.text == f"clean rates {lacking} 0.9 with 4 seeds 0, needed at least 1"
+    assert (
+        premise.text == f"number of clean rates {lacking} 0.9 with 4 seeds is 0, needed at least 1"
+    )
     assert "observed: as claimed" in verdict.measured
     # the half that is tried can refute it
     assert c10(always, 0.95, rates=rates).outcome == FAILS
@@ -406,7 +408,7 @@ def test_claims_under_any_noise_have_every_outcome(claim, decide):
 def test_few_training_images_leave_c11_and_c13_open_on_held_out_images(decide):
     for wrong, decided in ((False, HOLDS), (True, FAILS)):
         verdict = decide(wrong, "test_loss", size=9_999)
-        assert verdict.outcome == UNDECIDED and names(verdict) == {"training images"}
+        assert verdict.outcome == UNDECIDED and names(verdict) == {"number of training images"}
         assert decide(wrong, "clean_train_loss", size=9_999).outcome == decided
 
 
@@ -421,4 +423,4 @@ def test_c15_needs_a_gain_of_label_smoothing():
     nothing = LOSSES | {"symmetric": LOSSES["symmetric"] | {"mean field": 2.1}}
     verdict = chen_5_beyond_uniform.decide_c15(noise_table(nothing, corrected={"logit": 1.0}))
     assert verdict.outcome == UNDECIDED
-    assert names(verdict) == {"gain of label smoothing, least by its interval,"}
+    assert names(verdict) == {"lower end of the gain of label smoothing"}

@@ -67,7 +67,7 @@ def test_claims_about_the_end_need_training_that_ended(claim, better):
         return
     assert moving.outcome == UNDECIDED
     assert {premise.name for premise in moving.unmet} == {"training ended"}
-    assert "training ended 17%" in moving.measured and "as claimed" in moving.measured
+    assert "is 17%" in moving.measured and "as claimed" in moving.measured
 
 
 @pytest.mark.parametrize("claim", ("G2", "G3"))
@@ -80,7 +80,7 @@ def test_claims_about_the_end_need_learned_images(claim):
 def test_networks_that_were_not_trained_with_half_the_schedule_decide_nothing():
     history = made_up_history()
     verdict = page.decide_g2(history, halve(history)[:0])
-    assert verdict.outcome == UNDECIDED and "training ended not measured" in verdict.measured
+    assert verdict.outcome == UNDECIDED and "is not measured" in verdict.measured
 
 
 def test_g1_is_open_where_nothing_is_learned():
@@ -91,7 +91,10 @@ def test_g1_is_open_where_nothing_is_learned():
     assert set(found.values()) == {HOLDS}
     assert "to 2 times CE's last value, which repeats G2 and G3: epochs to CE's" in verdict.remark
     (premise,) = verdict.unmet
-    assert premise.text == "networks that reach a training error of 1% 0%, needed at least 100%"
+    assert (
+        premise.text
+        == "share of networks that reach a training error of 1% is 0%, needed at least 100%"
+    )
 
 
 @pytest.mark.parametrize("strength", (0.0, 0.05))
@@ -103,7 +106,7 @@ def test_g1_times_no_metric_that_begins_near_the_level(strength):
     verdict = VERDICTS["G1"](history)
     assert verdict.outcome == UNDECIDED
     (premise,) = verdict.unmet
-    name = f"NC2 at epoch 1 over its last value 3.3 at δ = {strength:g}, needed at least 4.0"
+    name = f"relative to its last value (δ = {strength:g}) is 3.3, needed at least 4.0"
     assert premise.text == name
 
 
@@ -125,7 +128,7 @@ def test_g4_tells_what_it_lacks():
     unlearned = page.decide_g4(history.assign(train_error=0.5))
     first, second = unlearned.cases
     assert first.outcome == HOLDS and unlearned.outcome == UNDECIDED
-    assert second.unmet[0].name == "networks that reach a training error of 1%"
+    assert second.unmet[0].name == "share of networks that reach a training error of 1%"
     apart = history.assign(nc1=np.where(history.delta > 0, history.nc1 * 1e-9, history.nc1))
     verdict = page.decide_g4(apart)
     assert verdict.outcome == UNDECIDED and "seeds whose networks have NC1 in common" in (

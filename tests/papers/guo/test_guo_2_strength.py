@@ -56,7 +56,7 @@ def test_a_constant_network_is_named_as_the_reason(claim):
     history.loc[constant, "nc1"], history.loc[constant, "train_error"] = np.nan, 0.9
     verdict = decide(claim, history)
     assert verdict.outcome == UNDECIDED
-    reason = "training error 90.00% at δ = 0.9, needed at most 1.00%"
+    reason = "training error at the end (δ = 0.9) is 90.00%, needed at most 1.00%"
     assert verdict.measured.startswith(f"premise not met: {reason}")
     if claim == "G5":
         assert [case.name for case in verdict.cases if case.outcome == UNDECIDED] == [

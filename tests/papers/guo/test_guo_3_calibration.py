@@ -72,7 +72,7 @@ def test_g7_compares_before_and_after_scaling(smooth, scaled, outcome):
 @pytest.mark.parametrize(
     "T, error, name",
     (
-        (0.9, 0.2, "cross-entropy over-confident, its T*"),
+        (0.9, 0.2, "optimal temperature T* of cross-entropy"),
         (1.2, 0.03, "test error of cross-entropy"),
     ),
 )
@@ -100,7 +100,7 @@ def test_g6_names_a_constant_network_as_the_reason(T):
     verdict = page.decide_g6(table, HELD_OUT)
     assert verdict.outcome == UNDECIDED
     assert [premise.text for premise in verdict.unmet] == [
-        "training error 90.00% at δ = 0.9, needed at most 1.00%"
+        "training error at the end (δ = 0.9) is 90.00%, needed at most 1.00%"
     ]
     assert "observed: as claimed at δ = 0, 0.05" in verdict.measured
 
@@ -124,7 +124,7 @@ def test_g8_follows_collapse_only_after_learning(sign, outcome):
     assert page.decide_g8(table).outcome == outcome
     assert page.correlate_with_collapse(table, "ece") == pytest.approx([sign] * 4)
     few = page.decide_g8(table[table.epoch.isin(EPOCHS[:4])])
-    reason = "measured epochs after a training error of 1% 3, needed at least 4"
+    reason = "number of measured epochs after a training error of 1% is 3, needed at least 4"
     assert few.outcome == UNDECIDED and few.unmet[-1].text == reason
     easy = page.decide_g8(table.assign(test_error=0.03))
     assert easy.outcome == UNDECIDED and easy.unmet[0].name == "test error of cross-entropy"
