@@ -2,7 +2,7 @@
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Case, Claim, Premise, Verdict
 
-MISSED = Premise("training images", 500, at_least=10_000, form=",.0f")
+MISSED = Premise("number of training images", 500, at_least=10_000, form=",.0f")
 # estimate 1, 3 and 2 of a quantity claimed to be at most 2, with half-widths of 1/2
 CASES = {
     HOLDS: Case("a = 0.5", "error", 1, 0.5, 1.5, at_most=2),

@@ -157,7 +157,7 @@ def test_a_noise_of_your_own_is_trained_drawn_and_judged(own):
         table
     )
     alone = chen_5_beyond_uniform.decide_c13(table[table.noise == "symmetric"], "test_loss")
-    assert not alone.cases and "noises tried that are not symmetric 0" in alone.measured
+    assert not alone.cases and "noises tried that are not symmetric is 0" in alone.measured
 
 
 def test_what_the_file_defines_enters_the_keys(own, tmp_path):

@@ -86,8 +86,8 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
     [
         (
             [an_answer(HOLDS, premises=[MISSED]), an_answer(FAILS, name="C3")],
-            "C1, “a short name”, stays open on digits because a premise is missed: training images "
-            "500, needed at least 10,000; also failing, at least in part: C3.",
+            "C1, “a short name”, stays open on digits because a premise is missed: number of "
+            "training images is 500, needed at least 10,000; also failing, at least in part: C3.",
         ),
         (
             [an_answer(UNDECIDED, tried_on="The feature model")],

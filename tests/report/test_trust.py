@@ -13,8 +13,8 @@ from lsnc_core.errors import UsageError
 from lsnc_core.report import record, trust
 
 CLAIM = Claim("D1", "Doe", "1", "It holds.", "below 1")
-MET = Premise("images, fitted,", 10, at_least=5)
-MISSED = Premise("images, fitted,", 4, at_least=6)
+MET = Premise("images fitted", 10, at_least=5)
+MISSED = Premise("images fitted", 4, at_least=6)
 
 
 def a_verdict(*cases, premises=()):
@@ -54,7 +54,7 @@ def test_premises_are_counted_over_answers_and_cases():
     answers = [a_verdict(case, case, premises=(MET,)), a_verdict() | {"id": "D2"}]
     answers.append(a_verdict(premises=(MET,)) | {"id": "D3"})
     (count,) = trust.count_premises(answers)
-    assert (count.name, count.met, count.checked) == ("images, fitted", 1, 2)
+    assert (count.name, count.met, count.checked) == ("images fitted", 1, 2)
     assert count.claims == ("D1", "D3") and count.needed == "at least 5; at least 6"
 
 

@@ -416,7 +416,7 @@ def test_c13_needs_noise_that_is_not_symmetric():
     alone = noise_table({"symmetric": LOSSES["symmetric"]})
     verdict = chen_5_beyond_uniform.decide_c13(alone, "test_loss")
     assert verdict.outcome == UNDECIDED
-    assert names(verdict) == {"noises tried that are not symmetric"}
+    assert names(verdict) == {"number of noises tried that are not symmetric"}
 
 
 def test_c15_needs_a_gain_of_label_smoothing():

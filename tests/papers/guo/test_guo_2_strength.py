@@ -86,7 +86,7 @@ def test_g14_asks_for_a_lowest_nc1_inside(best, outcome):
 
 def test_g18_needs_learned_images():
     verdict = decide("G18", made_up_history(-1.0).assign(train_error=0.02))
-    assert [premise.name for premise in verdict.unmet] == ["training error"] * 2
+    assert [premise.name for premise in verdict.unmet] == ["training error at the end"] * 2
 
 
 def test_every_verdict_tells_its_scale():

@@ -191,7 +191,7 @@ def decide_g9(table, change=0.0):
     (
         ({"error": 0.01}, HOLDS, "off by +1.0%"),
         ({"error": 0.05}, FAILS, "+5.0%"),
-        ({"error": 0.05, "nc1": 0.3}, UNDECIDED, "features collapsed, NC1 0.3"),
+        ({"error": 0.05, "nc1": 0.3}, UNDECIDED, "largest NC1 at the end (δ = 0) is 0.3"),
         ({"error": 0.02}, UNDECIDED, "+2.0%"),
     ),
 )

@@ -273,7 +273,7 @@ def test_z_c2_asks_every_distance_to_be_small(end, half, seeds, outcome, pair):
     if half > end and outcome == UNDECIDED:
         assert "half the schedule" in verdict.measured and "observed: " in verdict.measured
     unfitted = page.decide_z_c2(tables._replace(collapse=make_collapse(near(0.05), fitted=50.0)))
-    assert unfitted.outcome == UNDECIDED and "images fitted" in unfitted.measured
+    assert unfitted.outcome == UNDECIDED and "accuracy on the training images" in unfitted.measured
 
 
 @pytest.mark.parametrize(
