@@ -117,7 +117,7 @@ def draw_legend(
     Args:
         drawing: the figure.
         panels: whose labels are shown.
-        columns: of the legend.
+        columns: of the legend, at most; fewer where the figure is too narrow for them.
         seeds: the numbers of seeds that its bands are over; none without bands.
         extra: looks of further lines with what they mean.
     """
@@ -139,9 +139,13 @@ def draw_legend(
         shade = tuple(Patch(color=colour, alpha=BAND, lw=0) for colour in colours)
         numbers = " to ".join(str(number) for number in dict.fromkeys((enough[0], enough[-1])))
         named[f"95 % interval of the mean, {numbers} seeds"] = shade
-    place = {"loc": "outside lower center", "ncols": columns}
     both = {tuple: HandlerTuple(ndivide=None, pad=0)}
-    drawing.legend(list(named.values()), list(named), handler_map=both, **place)
+    for count in range(columns, 0, -1):
+        place = {"loc": "outside lower center", "ncols": count}
+        legend = drawing.legend(list(named.values()), list(named), handler_map=both, **place)
+        if count == 1 or legend.get_window_extent().width <= drawing.bbox.width:
+            break
+        legend.remove()
 
 
 def label_data(

@@ -19,7 +19,12 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import OURS, Case, Claim, Premise, Verdict, decides
-from lsnc_core.papers.chen.drawing import label_landscape, slice_panels, slice_title
+from lsnc_core.papers.chen.drawing import (
+    label_apart,
+    label_landscape,
+    slice_panels,
+    slice_title,
+)
 from lsnc_core.papers.chen.grid import PROTOCOLS, place, rate_name
 from lsnc_core.papers.chen.noise_drawing import (
     GENERAL_WAYS,
@@ -216,7 +221,7 @@ def draw_jensen_gap(gaps: "pd.DataFrame") -> Drawing:
             draw_band(panel, curves, **look)
         panel.axhline(0, color=style.SOFT, lw=0.8)
         panel.set(xscale="log", xlabel="epoch", title=slice_title(gaps, a))
-        panel.set_xticks(epochs, [str(epoch) for epoch in epochs])
+        panel.set_xticks(epochs, label_apart(epochs))
         # the gap spans four decades and its bound is 0, which a logarithmic axis cannot show; only
         # bands reach below
         panel.set_yscale("symlog", linthresh=1e-3)

@@ -221,6 +221,21 @@ def slice_panels(count: int) -> "tuple[Figure, np.ndarray]":
     return make_panels(count, 2, height=3.2, sharey=True)
 
 
+def label_apart(values: Sequence[int]) -> list[str]:
+    """Labels of the ticks of a logarithmic axis, none where the next one stands so near that they
+    would touch. Args: values, ascending.
+
+    >>> label_apart([1, 2, 4, 100, 130])
+    ['1', '2', '4', '', '130']
+    """
+    labels: list[str] = []
+    nearest = np.inf  # the labelled value above
+    for value in reversed(values):
+        labels.append(str(value) if value * 1.4 <= nearest else "")
+        nearest = value if labels[-1] else nearest
+    return labels[::-1]
+
+
 def slice_title(table: "pd.DataFrame", a: float) -> str:
     """The title of a slice, e.g. "a = 0.5, 4 seeds"."""
     seeds = table[table.a == a].seed.nunique()
