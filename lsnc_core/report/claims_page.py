@@ -1,5 +1,6 @@
 """The page of all claims with all answers, and the same as data."""
 
+from lsnc_core.claims import OURS
 from lsnc_core.report import answers, outcomes, pages, words
 from lsnc_core.report.outcomes import ClaimResult, half_widths, unmet_premises
 from lsnc_core.report.pages import TEMPLATES
@@ -26,6 +27,7 @@ def write(site: Site) -> None:
         note="",
         results=results,
         papers=list(dict.fromkeys(result.paper for result in results)),
+        ours=OURS,
         order=outcomes.OUTCOMES,
         sets=sorted(sets),
         rule=outcomes.RULE,

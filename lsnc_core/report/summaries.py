@@ -20,7 +20,7 @@ from lsnc_core.report.pages import NotebookPage
 
 @dataclass(frozen=True)
 class Summary:
-    """A paper in three sentences and a picture.
+    """A paper in a few sentences and a picture.
 
     Attributes:
         paper: its card.
@@ -77,9 +77,8 @@ def say_whether_it_holds(headline: Sequence[ClaimResult], own: Sequence[ClaimRes
         verb = words.SINGULAR[result.outcome]
         parts.append(f"“{result.name}” ({result.id}) {verb}{_reach(result)}")
     number = "claim" if len(own) == 1 else f"{len(own)} claims"
-    parts.append(f"of its {number}, {words.counts(Counter(result.outcome for result in own))}")
-    text = "; ".join(parts) + "."
-    return text[:1].upper() + text[1:]
+    counted = f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
+    return f"{'; '.join(parts)}. {counted}" if parts else counted
 
 
 def _reach(result: ClaimResult) -> str:
@@ -111,10 +110,8 @@ def say_how_strongly(headline: Sequence[ClaimResult]) -> str:
     case = deciding_case(answer)
     sizes = words.sizes(answer)
     return (
-        f"{result.id} on {words.place_within(answer)}"
-        + (f", with {sizes}" if sizes else "")
-        + f": {words.effect(case)}, claimed {words.claimed(case)}, {words.distance(case)}; "
-        f"this answer {words.SINGULAR[answer['outcome']]}."
+        f"{result.id} {words.SINGULAR[answer['outcome']]} on {words.place_within(answer)}: "
+        f"{words.comparison(case)}." + (f" It rests on {sizes}." if sizes else "")
     )
 
 
@@ -142,8 +139,9 @@ def say_where_it_stops(headline: Sequence[ClaimResult], own: Sequence[ClaimResul
     failing = [
         result.id for result in own if result.outcome in (FAILS, MIXED) and result.id != name
     ]
-    also = f"; also failing, at least in part: {', '.join(failing)}" if failing else ""
-    return text + also + "."
+    verb = "fails" if len(failing) == 1 else "fail"
+    also = f" {' and '.join(failing)} also {verb}, at least in part." if failing else ""
+    return f"{text}.{also}"
 
 
 def _failures(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
@@ -154,7 +152,7 @@ def _failures(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
             yield (
                 result.id,
                 f"{result.id}, “{result.name}”, does not hold on {words.place_within(answer)}: "
-                f"{words.effect(case)}, claimed {words.claimed(case)}",
+                f"{words.comparison(case)}",
             )
 
 
@@ -177,6 +175,5 @@ def _doubts(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
                 yield (
                     result.id,
                     f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} "
-                    f"because the interval contains the bound: {words.effect(case)}, claimed "
-                    f"{words.claimed(case)}",
+                    f"because the interval contains the bound: {words.comparison(case)}",
                 )

@@ -4,7 +4,7 @@ import math
 import sys
 from collections import Counter
 
-from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Scale
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED
 from lsnc_core.data_sources import SOURCES
 from lsnc_core.report.outcomes import MIXED, OUTCOMES, half_widths
 from lsnc_core.show import CLASSES, SIGNS
@@ -23,7 +23,7 @@ PLURAL = {
     FAILS: "do not hold",
     UNDECIDED: "are not decidable here",
 }
-SIZES = ("training images", "seeds", "test error", "test accuracy")
+SIZES = ("training images", "seeds")
 
 
 def number(value: float) -> str:
@@ -66,6 +66,15 @@ def effect(case: dict) -> str:
     return ": ".join(filter(None, [case["name"], measured]))
 
 
+def comparison(case: dict) -> str:
+    """The estimate beside the claim in a clause, e.g. "LS/CE came out at 0.853 [0.819, 0.889]
+    (NC1), where the claim is at most 1".
+    """
+    where = f" ({case['name']})" if case["name"] else ""
+    measured = f"{case['quantity']} came out at {estimate(case)}{where}"
+    return f"{measured}, where the claim is {claimed(case)}"
+
+
 def distance(case: dict) -> str:
     """`half_widths` in words, e.g. "5.7 half-widths on the claimed side of the bound"."""
     widths = half_widths(case)
@@ -84,8 +93,8 @@ def place(answer: dict) -> str:
 
 
 def place_within(answer: dict) -> str:
-    """`place` within a sentence: "on the feature model"."""
-    text = place(answer)
+    """The first two parts of `place` within a sentence: "on the feature model"."""
+    text = ", ".join(place(answer).split(", ")[:2])
     return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
 
 
@@ -102,9 +111,15 @@ def image_sets(answer: dict) -> list[str]:
 
 
 def sizes(answer: dict) -> str:
-    """Training images, seeds and test error beside the paper's, as far as the answer has them."""
-    chosen = [size for size in answer["scale"] if size["name"].startswith(SIZES)]
-    return ", ".join(Scale(**size).text for size in chosen)
+    """Training images and seeds beside the paper's, as far as the answer has them, e.g. "500
+    training images (the paper: 60,000) and 4 seeds".
+    """
+    parts = []
+    for size in answer["scale"]:
+        if size["name"].startswith(SIZES):
+            paper = f" (the paper: {size['paper']})" if size["paper"] else ""
+            parts.append(f"{size['here']} {size['name']}{paper}")
+    return " and ".join(parts)
 
 
 def counts(outcomes: Counter) -> str:

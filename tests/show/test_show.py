@@ -155,9 +155,10 @@ def test_verdicts_have_a_word_and_a_sign_and_labels_for_screen_readers():
     made = bundle(show.Verdicts(rows))
     page = Elements(made["text/html"])
     header = page.texts("th", scope="col")
-    assert page.texts("th", scope="row") == ["C1", "C2", "C3"]
+    assert page.texts("th", scope="rowgroup") == ["C1", "C2", "C3"]
     cells = [element for element in page.listed if "data-label" in element]
-    assert [cell["data-label"] for cell in cells] == header * 3
+    labels = [header[0], "What is claimed", *header[1:]]
+    assert [cell["data-label"] for cell in cells] == labels * 3
     badges = [span for span in page.all("span") if "verdict" in span["class"].split()]
     assert [badge["text"].split(" ", 1)[1] for badge in badges] == list(claims.OUTCOMES)
     assert len({badge["text"][0] for badge in badges}) == 3
@@ -188,12 +189,13 @@ def test_answers_to_one_claim_stand_under_each_other():
     answers = [verdict(1, outcome) for outcome in claims.OUTCOMES]
     rows = show.Verdicts([*answers, verdict(2, claims.HOLDS)]).data
     page = Elements(show.verdicts_html(rows))
-    heads = page.all("th", scope="rowgroup") + page.all("th", scope="row")
-    assert [(head["text"], head.get("rowspan")) for head in heads] == [("C1", "3"), ("C2", None)]
-    assert len(page.all("tbody")) == 2 and len(page.all("tr")) == 1 + 4
-    # every column of every row is filled: three cells span three rows
+    heads = page.all("th", scope="rowgroup")
+    assert [(head["text"], head["rowspan"]) for head in heads] == [("C1", "4"), ("C2", "2")]
+    # a row for each claim and for each answer
+    assert len(page.all("tbody")) == 2 and len(page.all("tr")) == 1 + 2 + 4
+    # every column of every row is filled: a claim's text spans three columns
     labelled = [element for element in page.listed if "data-label" in element]
-    assert len(labelled) == 5 * 2 + 2 * 2
+    assert len(labelled) == 2 * 2 + 3 * 4
     # the same id with another expectation is another question
     other = rows[0] | {"expected": "above 1"}
     assert len(Elements(show.verdicts_html([rows[0], other])).all("tbody")) == 2

@@ -56,7 +56,16 @@
     sorted.forEach(function (item) { list.appendChild(item); });
   }
 
+  // an address may name a claim, "#C1", or filters, "#paper=...&outcome=..."
   function follow() {
+    if (location.hash.indexOf("=") > 0) {
+      form.reset();
+      new URLSearchParams(location.hash.slice(1)).forEach(function (text, name) {
+        if (form.elements[name]) form.elements[name].value = text;
+      });
+      filter();
+      return;
+    }
     var item = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!item || item.parentNode !== list) return;
     if (item.hidden) { form.reset(); filter(); }
