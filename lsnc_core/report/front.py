@@ -55,8 +55,9 @@ def describe_runs(runs: "pd.DataFrame") -> str:
     minutes = max(1, round(runs.seconds.sum() / 60))
     verb = "were" if networks > 1 else "was"
     return (
-        f"{networks:,} network{'s' * (networks > 1)} with {seeds} seed{'s' * (seeds > 1)} {verb} "
-        f"trained on {' and '.join(images)} training images in {minutes:,} process-minutes on "
+        f"{networks:,} network{'s' * (networks > 1)} {verb} trained, from {seeds} "
+        f"seed{'s' * (seeds > 1)}, on {' and '.join(images)} training images; that took "
+        f"{minutes:,} minutes, summed over processes, on "
         f"{' and '.join(sorted(set(runs.hardware)))}."
     )
 

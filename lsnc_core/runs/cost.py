@@ -173,13 +173,18 @@ def cost_table(specs: Sequence[RunSpec]) -> "pd.DataFrame":
 
 
 def describe_cost(specs: Sequence[RunSpec]) -> str:
-    """The rows of `cost_table` in words. Hours are not measured here."""
+    """The rows of `cost_table` in words."""
     parts = [
-        f"{row.networks} networks ({row.model}) x {row.epochs} epochs on {Path(row.data).name}: "
-        f"{row.image_passes:.3g} image passes, {row.pflop:,.3g} PFLOP"
+        f"{row.networks} networks ({row.model}), {row.epochs} epochs on {Path(row.data).name}: "
+        f"{row.image_passes:,} image passes, {_operations(row.pflop)}"
         for row in cost_table(specs).itertuples()
     ]
     return (
-        f"{'; '.join(parts)}. Hours: not measured; at 100 TFLOP/s a PFLOP takes 10 s. "
-        "What is in the store is not trained again."
+        f"To train: {'; '.join(parts)}. What is in the store is not trained again; "
+        "./run_all.sh --plan estimates the hours on this machine."
     )
+
+
+def _operations(pflop: float) -> str:
+    """Operations in a unit that leaves few digits."""
+    return f"{pflop:,.3g} PFLOP" if pflop >= 1 else f"{1000 * pflop:,.3g} TFLOP"

@@ -476,7 +476,7 @@ def test_recorded_verdicts_stand_beside_those_of_this_machine(recorded):
     assert claims_listed(recorded) == ["C1", "C2", "C3"]
     answers = [" ".join(text.split()) for text in listed.texts("section", class_="answer")]
     assert answers[0].startswith("digits ✓ holds Error 0.1")
-    assert answers[1].startswith(f"digits ✗ does not hold R{here[1:]} Error 2.")
+    assert answers[1].startswith(f"digits ✗ does not hold R{here[1:]}; it does not count. Error 2.")
     assert answers[2].startswith("full <MNIST> ✗ does not hold R")
     assert answers[3].startswith(f"digits ✓ holds The same numbers were {here}.")
     # without cases nothing was measured, here or there

@@ -391,7 +391,7 @@ def _coarse_grid(table: "pd.DataFrame") -> str:
         f"|measured − predicted| / predicted below {FORMULA_ERROR:.0%}, rank correlation above "
         f"{FORMULA_RANK}",
         changed="Ties in the formula's ranking count as ties. On held-out images it is open below "
-        f"{ENOUGH_IMAGES:,} training images; clean rates below {RATES_FROM} are details.",
+        f"{ENOUGH_IMAGES:,} training images; clean rates below {RATES_FROM} no longer decide.",
     )
 )
 def decide_c2(

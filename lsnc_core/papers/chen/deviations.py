@@ -13,7 +13,7 @@ from lsnc_core.papers.page import (
 from lsnc_core.profiles import PROFILES
 
 EVERYWHERE = tuple(PROFILES)
-_SMALLER = "smaller, for the time that the profile has"
+_SMALLER = "the paper's takes more time than this profile has"
 _NOT_STATED = "not stated"
 _TENTHS = tuple(k / 10 for k in range(1, 11))
 
@@ -120,9 +120,8 @@ SETTINGS = (
     Setting(
         "seeds",
         _NOT_STATED,
-        "intervals need four",
-        here="4 (`smoke`: at one clean rate; `hour`: 8; `paper`: on CIFAR-10 at a = 0.5, 0.8 "
-        "and 0.95)",
+        "an interval over seeds needs at least four",
+        here="4 (smoke: at one clean rate; hour: 8; paper: on CIFAR-10 at a = 0.5, 0.8 and 0.95)",
         profiles=EVERYWHERE,
     ),
 )

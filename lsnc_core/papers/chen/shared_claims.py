@@ -39,8 +39,8 @@ C4 = Claim(
     changed="On the formulas a < 1/M, which the paper does not claim, no longer counts: the "
     'verdict went from "does not hold" to "holds". A paired difference is never finer than the '
     "grid where a minimum is a bare grid point: on held-out images the verdict went from "
-    '"holds" to open. On networks clean rates below 1/2 are details, and on held-out images it is '
-    "open below 10,000 training images.",
+    '"holds" to open. On networks clean rates below 1/2 no longer decide, and on held-out '
+    "images it is open below 10,000 training images.",
 )
 
 C12 = Claim(

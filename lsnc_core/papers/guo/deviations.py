@@ -17,7 +17,7 @@ from lsnc_core.papers.page import (
 from lsnc_core.profiles import PROFILES
 
 EVERYWHERE = tuple(PROFILES)
-_SMALLER = "smaller, for the time that the profile has"
+_SMALLER = "the paper's takes more time than this profile has"
 _DEEP = "resnet50 of width 64"
 _PIXELS = "mean 0.4914, 0.4822, 0.4465; deviation "
 
@@ -34,8 +34,8 @@ SETTINGS = (
     Setting(
         "training images",
         "all: 50,000 (STL-10 5,000, Tiny ImageNet 100,000)",
-        "a tenth, at most 5,000, is held out to fit temperatures, which the released code fits on "
-        "test images",
+        "profiles for CPUs have time for fewer; of all, a tenth, at most 5,000, is held out to "
+        "fit temperatures, which the released code fits on test images",
         ("train_size",),
         wanted={"": 50000, "stl10": 5000, "tiny-imagenet": 100000},
     ),
@@ -88,26 +88,30 @@ SETTINGS = (
     Setting(
         "learning rate",
         "0.05",
-        "larger in `hour`, so that training ends in its 20,000 steps",
+        "larger in hour, so that training ends in its 20,000 steps",
         ("lr",),
         wanted={"": 0.05},
     ),
     Setting("momentum", "0.9", _SMALLER, ("momentum",), wanted={"": 0.9}),
     Setting(
-        "batch", "128", "as many steps an epoch as larger sets have", ("batch",), wanted={"": 128}
+        "batch",
+        "128",
+        "fewer images in smaller batches have as many steps",
+        ("batch",),
+        wanted={"": 128},
     ),
     Setting(
         "weight decay",
         "5e-4; 1e-4 in one section, most likely that on calibration",
-        "ten times as large in `smoke`, `quick` and `hour`, for their few steps; `gpu` has no time "
-        "for the second",
+        "ten times as large in smoke, quick and hour, so that networks collapse within their few "
+        "steps; gpu trains with the first alone, in half the time",
         ("weight_decay",),
         grid={"": (5e-4, 1e-4), "stl10": (5e-4,), "tiny-imagenet": (5e-4,)},
     ),
     Setting(
         "smoothing strengths",
         "0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9 (Tiny ImageNet 0 and 0.05)",
-        "four seeds of each take the time",
+        "with four seeds of each, all of them take more time than this profile has",
         ("p",),
         read=strength,
         grid={"": STRENGTHS, "tiny-imagenet": (0.0, 0.05)},
@@ -122,7 +126,7 @@ SETTINGS = (
     Setting(
         "pixel statistics",
         "mean .4914, .4822, .4465, deviation .247, .243, .261 (STL-10 .2470, .2434, .2615)",
-        "other images",
+        "those of the images used",
         ("pixel_mean", "pixel_std"),
         read=name_pixels,
         wanted={
@@ -144,8 +148,8 @@ SETTINGS = (
     Setting(
         "seeds",
         "one run of each network",
-        "intervals need four",
-        here="4 (`smoke`: 1 of further strengths; `hour`: 8 of 0 and 0.05)",
+        "an interval over seeds needs at least four",
+        here="4 (smoke: 1 of further strengths; hour: 8 of 0 and 0.05)",
         profiles=EVERYWHERE,
     ),
     Setting(
@@ -158,7 +162,8 @@ SETTINGS = (
     Setting(
         "training for Theorem 1 (F10)",
         "50,000 images of CIFAR-10, 500 to 1,000 epochs, one seed",
-        "four seeds take the time; so few images leave a small network's features nearly free",
+        "with four seeds the paper's sizes take too long; on fewer images a small network's "
+        "features are nearly as free as the theorem has them",
         here="fewer images, see guo_4_minimisers",
         profiles=tuple(name for name in PROFILES if name != "paper"),
     ),

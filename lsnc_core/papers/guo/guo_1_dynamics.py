@@ -391,8 +391,8 @@ def decide_g3(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
         "means and classifier to a simplex).",
         expected="NC2(LS) − NC2(CE), mean over log NC1 where both networks have been and within "
         "the axes of F2 (CIFAR-10: NC1 from 5e-5 to 1), below 0",
-        changed="Decided within the range of NC1 that the paper's axes have, at first wherever "
-        "both networks have been.",
+        changed="It is decided within the range of NC1 that the paper's axes have; at first it was "
+        "wherever both networks have been.",
     )
 )
 def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
@@ -424,7 +424,7 @@ def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
         sentence="The training loss approaches its lowest value faster with label smoothing.",
         expected="slope of log(loss − lowest loss + c) over epochs, before the learning rate first "
         "falls: below that of CE",
-        changed="Decided only where the distance halves in these epochs; at first always.",
+        changed="At first it was always decided; now only where the distance halves.",
     )
 )
 def decide_g10(claim: Claim, history: "pd.DataFrame") -> Verdict:

@@ -133,8 +133,8 @@ LOWEST = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "test_error": "test error"}
         expected="each norm falls from every strength to the next; at δ = 0.05 the released values "
         "of STL-10 (ResNet-50, 800 epochs) end at 0.79 (classifier) and 0.66 (features) of those "
         "without smoothing",
-        changed="Each step is decided only where both norms have stopped moving and the training "
-        "images are learned at both strengths; at first always.",
+        changed="At first each step was always decided; now only where both norms have stopped "
+        "moving and the training images are learned at both strengths.",
     )
 )
 def decide_g5(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
@@ -169,10 +169,10 @@ def decide_g5(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
         expected="NC1 at the best strength inside the range of δ below that at both of its ends",
         changed="It counts as this companion's claim, no longer as the paper's. At first an "
         "interval of the lowest point's place decided, which lies inside too often where NC1 does "
-        "not depend on δ. Decided only where NC1 has stopped moving and the training images are "
-        "learned at every strength; at first always. The intervals are wider, because the best "
-        "strength is chosen by the same data: with NC1 equal from the second strength to the last, "
-        "the claim had passed in 31 of 400 simulated data sets.",
+        "not depend on δ. It is decided only where NC1 has stopped moving and the training images "
+        "are learned at every strength; at first it always was. The intervals are wider, because "
+        "the best strength is chosen by the same data: with NC1 equal from the second strength to "
+        "the last, the claim had passed in 31 of 400 simulated data sets.",
     )
 )
 def decide_g14(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
@@ -251,7 +251,7 @@ def find_lowest(ends: "pd.DataFrame", column: str) -> Case:
         sentence="With label smoothing NC3 is weaker (higher) at the end of training: classifier "
         "and class means are less aligned.",
         expected="last NC3 above that of CE",
-        changed="Added after NC3 had ended larger on MNIST.",
+        changed="It was added after NC3 had ended larger on MNIST.",
     )
 )
 def decide_g18(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:

@@ -297,9 +297,9 @@ def draw_f5(epochs: "pd.DataFrame") -> Drawing:
         sentence="The optimal temperature falls with the strength and crosses 1.",
         expected=f"T* above 1 without smoothing, lower at δ = {SMOOTHED}, below 1 at the largest δ",
         changed="The second weight decay of the calibration networks was added after G6 did not "
-        "hold under the first; both are shown. Decided only where cross-entropy is over-confident "
-        "and errs on 10 % of test images and where the training images are learned, at first "
-        "always.",
+        "hold under the first; both are shown. It is decided only where cross-entropy is "
+        "over-confident and errs on 10 % of test images and where the training images are "
+        "learned; at first it always was.",
     )
 )
 def decide_g6(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:
@@ -349,9 +349,9 @@ AFTER_SCALING = 0.5  # what at most is left of the difference in ECE once temper
         f"most {AFTER_SCALING:g} of what LS gained",
         changed="The second part compares with the absolute difference before scaling, first with "
         "the signed one; that part went from “does not hold” to “holds”. Since then its absolute "
-        "values are replaced by two linear conditions. Decided only where cross-entropy is "
+        "values are replaced by two linear conditions. It is decided only where cross-entropy is "
         "over-confident and errs on 10 % of test images and where the training images are "
-        "learned, at first always.",
+        "learned; at first it always was.",
     )
 )
 def decide_g7(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:

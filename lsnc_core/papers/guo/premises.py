@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 ENDED = 0.10  # difference between a schedule and its half up to which training counts as ended
 LEAST_ERROR = 0.10  # test error of the easiest of the paper's image sets, CIFAR-10: 10 to 15 %
 ONCE_ENDED = (
-    "Decided only where training has ended, half the schedule gives the same order, and the "
-    "training images are learned; at first always."
+    "At first it was always decided; now only where training has ended, half the schedule gives "
+    "the same order, and the training images are learned."
 )
 NAMES = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "w_norm": "norm of W", "h_norm": "norm of H"}
 

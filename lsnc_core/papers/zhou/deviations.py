@@ -16,7 +16,7 @@ from lsnc_core.profiles import PROFILES
 from lsnc_core.runs.spec import RunSpec
 
 EVERYWHERE = tuple(PROFILES)
-_SMALLER = "smaller, for the time that the profile has"
+_SMALLER = "the paper's takes more time than this profile has"
 _RELEASED, _LATER = "from epochs 3E/7 and 5E/7 on", "after epochs 3E/7 and 5E/7"
 
 
@@ -99,14 +99,14 @@ SETTINGS = (
     Setting(
         "augmentation",
         "crop of images padded with black by 4, flip",
-        "digits are not symmetric, and the training of `quick` is short",
+        "digits are not symmetric, and the training of quick is short",
         ("augment",),
         wanted={"": "crop-flip-black"},
     ),
     Setting(
         "pixel statistics",
         "mean .4914, .4822, .4465, deviation .2023, .1994, .2010",
-        "other images",
+        "those of the images used",
         ("pixel_mean", "pixel_std"),
         read=name_pixels,
         wanted={"": "mean 0.4914, 0.4822, 0.4465; deviation 0.2023, 0.1994, 0.201"},
@@ -114,7 +114,7 @@ SETTINGS = (
     Setting(
         "checkpoint",
         "best validation accuracy of all epochs",
-        "validation takes time",
+        "validating after every epoch takes time",
         ("best_checkpoint",),
         read=lambda spec: "of all epochs" if spec.best_checkpoint else "of the measured epochs",
         wanted={"": "of all epochs"},
@@ -132,22 +132,22 @@ SETTINGS = (
     Setting(
         "measuring of collapse",
         "100 times a run, on augmented training images",
-        "class means of so many would fill a disk; augmentation keeps NC1 from 0",
+        "the class means of 100 epochs take much disk, and augmented images keep NC1 above 0",
         here="less often, on training images as they are",
         profiles=EVERYWHERE,
     ),
     Setting(
         "choice of validation images",
         "drawn at random",
-        "the order of the images is one for all pages",
+        "all notebooks share one order of the images",
         here="as many of each class, the same for all networks",
         profiles=EVERYWHERE,
     ),
     Setting(
         "seeds",
         "3 in every cell",
-        "an interval needs four, and half a point eight",
-        here="3, in the smallest and the largest cell 8 (`quick`: 4; `smoke`: 2 and 4)",
+        "an interval over seeds needs at least four, one of half a point eight",
+        here="3, in the smallest and the largest cell 8 (quick: 4; smoke: 2 and 4)",
         profiles=EVERYWHERE,
     ),
     Setting(
