@@ -171,7 +171,7 @@ def label_landscape(table: "pd.DataFrame") -> str:
     """
     first, taught = table.iloc[0], learned(table)
     errors = 1 - taught.groupby("a").test_accuracy.mean()
-    name = "mean test error at each a" if len(errors) > 1 else f"mean test error at a = {first.a:g}"
+    name = "mean test error at each a" if len(errors) > 1 else f"mean test error (a = {first.a:g})"
     return label_data(source_of(first.data).title, first.train_size, list(errors), name)
 
 

@@ -103,9 +103,12 @@ def draw_equal_memorisation(table: "pd.DataFrame", ends: "pd.DataFrame") -> Draw
             look = {"color": colour, "marker": style.SHAPES[number], "ls": style.DASHES[number]}
             draw_points(panel, curves, label=label, lw=1.2, **look)
         panel.set(title=slice_title(noise, a), ylim=(0, None))
-    for panel in panels:
+    for number, panel in enumerate(panels):
         panel.set(xlabel=KEPT, ylabel="test error")
         panel.label_outer()
+        if number + COLUMNS >= len(panels):  # the lowest of its column, in whatever row
+            panel.set(xlabel=KEPT)
+            panel.tick_params(labelbottom=True)
     drawing.suptitle(label_landscape(noise))
     draw_legend(drawing, panels[:1], columns=4)
     caption = (
