@@ -80,6 +80,8 @@ SOURCES = (
         1982,
         "The intersection-union test: a claim about every case holds if each case does.",
         ("claims.case",),
+        title="Multiparameter Hypothesis Testing and Acceptance Sampling",
+        venue="Technometrics 24(4)",
     ),
     Source(
         "Bonett and Wright 2000",
@@ -97,6 +99,8 @@ SOURCES = (
         1950,
         "The Brier score.",
         ("metrics.calibration",),
+        title="Verification of Forecasts Expressed in Terms of Probability",
+        venue="Monthly Weather Review 78(1)",
     ),
     Source(
         "Chan, Golub and LeVeque 1979",
