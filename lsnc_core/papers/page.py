@@ -216,6 +216,11 @@ class Comparison:
     deviations: tuple[Deviation, ...]
     alike: tuple[Setting, ...]
 
+    @property
+    def unstated(self) -> int:
+        """How many of `deviations` are choices of ours where the paper states nothing."""
+        return sum(row.paper.startswith("not stated") for row in self.deviations)
+
 
 def compare_settings(
     settings: "Sequence[Setting]", profile: str, specs: "Sequence[RunSpec]"

@@ -108,6 +108,7 @@ SOURCES = (
         1979,
         "Merging means and scatter of two sets of samples.",
         ("runs.statistics",),
+        title="Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
     ),
     Source(
         "Chan, Golub and LeVeque 1983",
@@ -125,6 +126,8 @@ SOURCES = (
         2017,
         "A row of Chen's Table 1, quoted.",
         ("papers.chen.chen_4_loss_and_accuracy",),
+        title="Towards Better Decoding and Language Model Integration in "
+        "Sequence to Sequence Models",
     ),
     Source(
         "Fieller 1954",
@@ -197,6 +200,8 @@ SOURCES = (
         1998,
         "Clopper and Pearson's interval at an effective number of samples.",
         ("metrics.intervals",),
+        title="Confidence Intervals for Proportions with Small Expected "
+        "Number of Positive Counts Estimated from Survey Data",
     ),
     Source(
         "Kott 2001",
@@ -204,6 +209,7 @@ SOURCES = (
         2001,
         "The extended delete-a-group jackknife.",
         ("metrics.replicates",),
+        title="The Delete-a-Group Jackknife",
         venue="Journal of Official Statistics 17(4)",
     ),
     Source(
@@ -276,6 +282,7 @@ SOURCES = (
         1907,
         "The rank correlation of normal pairs, for simulated coverage.",
         ("benchmarks.coverage",),
+        title="On Further Methods of Determining Correlation",
     ),
     Source(
         "Szegedy et al. 2016",
@@ -283,6 +290,8 @@ SOURCES = (
         2016,
         "A row of Chen's Table 1, quoted.",
         ("papers.chen.chen_4_loss_and_accuracy",),
+        title="Rethinking the Inception Architecture for Computer Vision",
+        venue="CVPR 2016",
     ),
     Source(
         "Traub et al. 2024",
@@ -309,6 +318,7 @@ SOURCES = (
         2017,
         "A row of Chen's Table 1, quoted.",
         ("papers.chen.chen_4_loss_and_accuracy",),
+        title="Attention Is All You Need",
     ),
     Source(
         "Wu and Papyan 2024",
@@ -357,6 +367,8 @@ SOURCES = (
         1998,
         "Limits of the difference of two paired shares.",
         ("metrics.intervals",),
+        title="Improved confidence intervals for the difference between "
+        "binomial proportions based on paired data",
         venue="Statistics in Medicine 17(22)",
     ),
     Source(
@@ -365,6 +377,7 @@ SOURCES = (
         2008,
         "Limits of differences from the limits of both parts.",
         ("papers.chen.minima",),
+        title="Construction of confidence intervals about effect measures: A general approach",
         venue="Statistics in Medicine 27(10)",
     ),
 )

@@ -175,7 +175,7 @@ class Table:
 def _cell_html(cell: str | Link) -> str:
     if isinstance(cell, Link):
         return f'<a href="{html.escape(cell.address)}">{html.escape(cell.text)}</a>'
-    return html.escape(cell)
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(cell))
 
 
 class Entries:

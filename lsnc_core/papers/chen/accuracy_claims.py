@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 HELD_OUT = "held-out images"
 PREMISES_ADDED = (
-    f"It is open below {ENOUGH_IMAGES:,} training images and where labels are not memorised, but "
-    f"for the paper's own protocol; clean rates below {RATES_FROM} are details."
+    f"It is now left open below {ENOUGH_IMAGES:,} training images and where labels are not "
+    f"memorised, but for the paper's own protocol; clean rates below {RATES_FROM} are details now."
 )
 
 
@@ -49,8 +49,8 @@ C8_RATIO = 0.25
         f"accuracy at most {C8_RATIO} of that of the last epoch's, over the clean rates below 1, "
         "without the noise of the seeds; the bound is ours, the paper says that the best p is "
         "scattered; the best epoch is chosen on the test images, as an oracle would",
-        changed="It compares variance components, not variances, which noise alone makes equal. "
-        f"Accuracies count from p = {LEARNS_FROM} on, because at 1/M nothing is learned. "
+        changed="It now compares variance components, not variances, which noise makes equal. "
+        f"Accuracies now count from p = {LEARNS_FROM} on, because at 1/M nothing is learned. "
         f"{PREMISES_ADDED}",
     )
 )
@@ -116,8 +116,8 @@ C10_WEAK, C10_FROM = (0.95, 0.9), 0.9
         expected=f"accuracy at p = {C10_WEAK[0]}, and at {C10_WEAK[1]}, − without smoothing: above "
         f"0 for a > {C10_FROM}, below 0 for a < {C10_FROM}; how large a cost is, up to 8 points in "
         "the paper, is shown and decides nothing",
-        changed=f"It is tried at p = {C10_WEAK[0]} and at {C10_WEAK[1]}. The boundary a = "
-        f"{C10_FROM} is left out, where the claimed gain is about 0. It is open where no clean "
+        changed=f"It is now tried at p = {C10_WEAK[0]} and {C10_WEAK[1]}. The boundary a = "
+        f"{C10_FROM} is now left out, where the claimed gain is about 0. It is open where no clean "
         f"rate lies on one side of {C10_FROM}. {PREMISES_ADDED}",
     )
 )

@@ -366,8 +366,8 @@ def _describe_minima(table: "pd.DataFrame") -> str:
         "0.95.",
         expected=f"as C2, at a = {C3_RATES[0]} and {C3_RATES[1]}: error below {FORMULA_ERROR:.0%}, "
         f"rank correlation above {FORMULA_RANK}",
-        changed="Ties in the formula's ranking count as ties. On held-out images it is open below "
-        f"{ENOUGH_IMAGES:,} training images.",
+        changed="Ties in the formula's ranking now count as ties. Held-out images are left open "
+        f"below {ENOUGH_IMAGES:,} training images.",
     )
 )
 def decide_c3(

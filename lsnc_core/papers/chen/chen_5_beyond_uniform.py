@@ -247,8 +247,8 @@ C11 = Claim(
     "corrected to T f.",
     expected=f"ratio of the losses on clean labels within {C11_TOLERANCE:.0%} of 1; equal by "
     "construction on memorised images, symmetric noise",
-    changed="The ratio is compared on the log scale. On held-out images it is open below 10,000 "
-    "training images.",
+    changed="The ratio is now compared on the log scale. It is left open on held-out images below "
+    "10,000 training images.",
 )
 
 
@@ -321,7 +321,7 @@ def decide_c12(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
         expected="test loss with S* below that with the same kept mass spread evenly over the "
         "other classes, and below that without smoothing",
         changed="It counts as this companion's claim and no longer as the paper's. On held-out "
-        "images it is open below 10,000 training images.",
+        "images it is now left open below 10,000 training images.",
     )
 )
 def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
@@ -389,8 +389,8 @@ C15_SHARE = 0.5
         expected="test loss below that without smoothing, at least half as far as label "
         "smoothing's; derived: S h is a temperature and a shift, which a network undoes by larger "
         "logits",
-        changed="It is decided by a difference of gains. It counts as this companion's claim and "
-        "no longer as the paper's.",
+        changed="It is now decided by a difference of gains. It counts as this companion's claim "
+        "and no longer as the paper's.",
     )
 )
 def decide_c15(claim: Claim, networks: "pd.DataFrame") -> Verdict:

@@ -13,7 +13,6 @@ from lsnc_core.papers.page import (
 from lsnc_core.profiles import PROFILES
 
 EVERYWHERE = tuple(PROFILES)
-_SMALLER = "the paper's takes more time than this profile has"
 _NOT_STATED = "not stated"
 _TENTHS = tuple(k / 10 for k in range(1, 11))
 
@@ -21,7 +20,7 @@ SETTINGS = (
     Setting(
         "image sets",
         "MNIST and CIFAR-10",
-        _SMALLER,
+        "a smaller image set trains in the profile's time",
         ("data",),
         read=lambda spec: spec.data,
         grid={"": ("mnist", "cifar10")},
@@ -29,12 +28,20 @@ SETTINGS = (
     Setting(
         "training images",
         "60,000 (CIFAR-10 50,000)",
-        _SMALLER,
+        "fewer images train in the profile's time",
         ("train_size",),
         wanted={"": 60000, "cifar10": 50000},
     ),
-    Setting("test images", "10,000", _SMALLER, ("test_size",), wanted={"": 10000}),
-    Setting("pooling of pixels", "none", _SMALLER, ("pool",), wanted={"": 1}),
+    Setting(
+        "test images",
+        "10,000",
+        "the smaller image set has fewer test images",
+        ("test_size",),
+        wanted={"": 10000},
+    ),
+    Setting(
+        "pooling of pixels", "none", "fewer pixels make training faster", ("pool",), wanted={"": 1}
+    ),
     Setting(
         "network",
         "two convolutions and two linear layers (CIFAR-10: ResNet-18)",
@@ -46,22 +53,28 @@ SETTINGS = (
     Setting(
         "width of the ResNet-18",
         "64 channels in the first stage",
-        _SMALLER,
+        "a narrower network trains in the profile's time",
         ("widths",),
         read=lambda spec: spec.widths[0],
         wanted={"": ANY, "cifar10": 64},
     ),
     Setting(
-        "epochs", "100", "until the small training set is memorised", ("epochs",), wanted={"": 100}
+        "epochs",
+        "100",
+        "long enough to memorise the small training set",
+        ("epochs",),
+        wanted={"": 100},
     ),
-    Setting("batch", "128", "more steps from fewer images", ("batch",), wanted={"": 128}),
-    Setting("learning rate", "0.01", "fewer steps", ("lr",), wanted={"": 0.01}),
+    Setting("batch", "128", "fewer images give more steps an epoch", ("batch",), wanted={"": 128}),
+    Setting(
+        "learning rate", "0.01", "larger, because there are fewer steps", ("lr",), wanted={"": 0.01}
+    ),
     Setting("momentum", "0.9", "", ("momentum",), wanted={"": 0.9}),
     Setting("weight decay", "none", "", ("weight_decay",), wanted={"": 0.0}),
     Setting(
         "schedule",
         "constant (CIFAR-10: the learning rate is halved after epochs 50 and 75)",
-        "",
+        "a learning rate that falls to 0 ends training in fewer steps",
         ("schedule", "lr_steps", "lr_factor"),
         read=name_schedule,
         wanted={"": "constant", "cifar10": "times 0.5 after epochs 50, 75"},
@@ -69,14 +82,14 @@ SETTINGS = (
     Setting(
         "clean rates a",
         "steps of 0.1, most likely, and 0.95",
-        "fewer, with more seeds each",
+        "fewer rates leave time for more seeds at each",
         ("a",),
         grid={"": (*_TENTHS[:-1], 0.95)},
     ),
     Setting(
         "kept masses p",
         "steps of 0.1, most likely",
-        "fewer, with more seeds each",
+        "fewer masses leave time for more seeds at each",
         ("p",),
         grid={"": _TENTHS},
     ),
@@ -106,14 +119,14 @@ SETTINGS = (
     Setting(
         "pixel statistics",
         _NOT_STATED,
-        "usual",
+        "each image set is standardised by its own statistics, as is usual",
         here="of the images used",
         profiles=EVERYWHERE,
     ),
     Setting(
         "augmentation",
         _NOT_STATED,
-        "memorised labels are the premise",
+        "the theory is about memorised labels, which augmentation hinders",
         here="none",
         profiles=EVERYWHERE,
     ),
@@ -121,7 +134,8 @@ SETTINGS = (
         "seeds",
         _NOT_STATED,
         "an interval over seeds needs at least four",
-        here="4 (smoke: at one clean rate; hour: 8; paper: on CIFAR-10 at a = 0.5, 0.8 and 0.95)",
+        here="4 (`smoke`: at one clean rate; `hour`: 8; `paper`: on CIFAR-10 at a = 0.5, 0.8 "
+        "and 0.95)",
         profiles=EVERYWHERE,
     ),
 )

@@ -52,7 +52,7 @@ def show_nearest(table: "pd.DataFrame") -> Table:
         "best, though test labels are clean, as in alpha's.",
         expected="mean distance of the measured lowest p to gamma's best p below that to alpha's "
         "and below that to beta's; an open question: the experiment is alpha's",
-        changed="It was added after the first results. It is open below "
+        changed="It was added after the first results. It is left open below "
         f"{ENOUGH_IMAGES:,} training images, and no longer asked on training images, of which the "
         "paper does not speak.",
     )

@@ -23,8 +23,8 @@ C1 = Claim(
     changed="The place of a minimum is fitted by slopes over log p/(1−p) and no longer by a "
     "parabola in p. Its interval comes from slopes and resamples of the seeds and is never finer "
     "than the grid. On the formulas the minimum is searched for and no longer taken from the "
-    "closed form. On held-out images it is open below 10,000 training images. Its interval must "
-    "end below p = 1, where the loss is infinite.",
+    "closed form. On held-out images it is left open below 10,000 training images. Its interval "
+    "must now end below p = 1, where the loss is infinite.",
 )
 
 C4 = Claim(

@@ -17,7 +17,6 @@ from lsnc_core.papers.page import (
 from lsnc_core.profiles import PROFILES
 
 EVERYWHERE = tuple(PROFILES)
-_SMALLER = "the paper's takes more time than this profile has"
 _DEEP = "resnet50 of width 64"
 _PIXELS = "mean 0.4914, 0.4822, 0.4465; deviation "
 
@@ -26,7 +25,7 @@ SETTINGS = (
     Setting(
         "image sets",
         "CIFAR-10, CIFAR-100, STL-10, Tiny ImageNet",
-        _SMALLER,
+        "fewer and smaller image sets train in the profile's time",
         ("data",),
         read=lambda spec: spec.data,
         grid={"": ("cifar10", "cifar100", "stl10", "tiny-imagenet")},
@@ -34,23 +33,25 @@ SETTINGS = (
     Setting(
         "training images",
         "all: 50,000 (STL-10 5,000, Tiny ImageNet 100,000)",
-        "profiles for CPUs have time for fewer; of all, a tenth, at most 5,000, is held out to "
-        "fit temperatures, which the released code fits on test images",
+        "a tenth, at most 5,000, is held out to fit temperatures, which the released code fits on "
+        "test images",
         ("train_size",),
         wanted={"": 50000, "stl10": 5000, "tiny-imagenet": 100000},
     ),
     Setting(
         "test images",
         "10,000 (STL-10 8,000)",
-        _SMALLER,
+        "the smaller image set has fewer test images",
         ("test_size",),
         wanted={"": 10000, "stl10": 8000},
     ),
-    Setting("pooling of pixels", "none", _SMALLER, ("pool",), wanted={"": 1}),
+    Setting(
+        "pooling of pixels", "none", "fewer pixels make training faster", ("pool",), wanted={"": 1}
+    ),
     Setting(
         "network",
         "ResNet-18 on CIFAR-10, ResNet-50 on the others",
-        _SMALLER,
+        "a smaller network trains in the profile's time",
         ("model", "widths", "batch_norm"),
         read=name_network,
         wanted={
@@ -70,14 +71,14 @@ SETTINGS = (
     Setting(
         "epochs",
         "800 (Tiny ImageNet 300)",
-        _SMALLER,
+        "fewer epochs fit into the profile's time",
         ("epochs",),
         wanted={"": 800, "tiny-imagenet": 300},
     ),
     Setting(
         "schedule",
         "the learning rate falls to a tenth at epochs 150 and 350 (Tiny ImageNet 100 and 200)",
-        "in proportion to the epochs, or later for small images",
+        "steps lie in proportion to the epochs, or later for small images",
         ("schedule", "lr_steps", "lr_factor"),
         read=name_schedule,
         wanted={
@@ -88,30 +89,30 @@ SETTINGS = (
     Setting(
         "learning rate",
         "0.05",
-        "larger in hour, so that training ends in its 20,000 steps",
+        "larger in `hour`, so that training ends in its 20,000 steps",
         ("lr",),
         wanted={"": 0.05},
     ),
-    Setting("momentum", "0.9", _SMALLER, ("momentum",), wanted={"": 0.9}),
+    Setting("momentum", "0.9", "", ("momentum",), wanted={"": 0.9}),
     Setting(
         "batch",
         "128",
-        "fewer images in smaller batches have as many steps",
+        "a smaller batch gives few images more steps an epoch",
         ("batch",),
         wanted={"": 128},
     ),
     Setting(
         "weight decay",
         "5e-4; 1e-4 in one section, most likely that on calibration",
-        "ten times as large in smoke, quick and hour, so that networks collapse within their few "
-        "steps; gpu trains with the first alone, in half the time",
+        "ten times as large in `smoke`, `quick` and `hour`, so that networks collapse in few "
+        "steps; `gpu` has time for the first alone",
         ("weight_decay",),
         grid={"": (5e-4, 1e-4), "stl10": (5e-4,), "tiny-imagenet": (5e-4,)},
     ),
     Setting(
         "smoothing strengths",
         "0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9 (Tiny ImageNet 0 and 0.05)",
-        "with four seeds of each, all of them take more time than this profile has",
+        "fewer strengths leave time for four seeds of each",
         ("p",),
         read=strength,
         grid={"": STRENGTHS, "tiny-imagenet": (0.0, 0.05)},
@@ -126,7 +127,7 @@ SETTINGS = (
     Setting(
         "pixel statistics",
         "mean .4914, .4822, .4465, deviation .247, .243, .261 (STL-10 .2470, .2434, .2615)",
-        "those of the images used",
+        "other images have other statistics",
         ("pixel_mean", "pixel_std"),
         read=name_pixels,
         wanted={
@@ -149,21 +150,21 @@ SETTINGS = (
         "seeds",
         "one run of each network",
         "an interval over seeds needs at least four",
-        here="4 (smoke: 1 of further strengths; hour: 8 of 0 and 0.05)",
+        here="4 (`smoke`: 1 of further strengths; `hour`: 8 of 0 and 0.05)",
         profiles=EVERYWHERE,
     ),
     Setting(
         "pixel statistics of Tiny ImageNet",
         "its own; the numbers are not known to us",
-        "not known",
+        "the paper's numbers are not known to us",
         here="of the images used",
         profiles=("paper",),
     ),
     Setting(
         "training for Theorem 1 (F10)",
         "50,000 images of CIFAR-10, 500 to 1,000 epochs, one seed",
-        "with four seeds the paper's sizes take too long; on fewer images a small network's "
-        "features are nearly as free as the theorem has them",
+        "four seeds need the time; with few images a small network's features are nearly free, as "
+        "the theorem asks",
         here="fewer images, see guo_4_minimisers",
         profiles=tuple(name for name in PROFILES if name != "paper"),
     ),

@@ -305,8 +305,8 @@ LOWER = 1 - 1e-12  # a ratio below 1 by more than rounding
         "The Hessian at the minimiser has a lower condition number with label smoothing.",
         "for the data loss in W or in H, non-zero eigenvalues (D1): K − (K−1)(δ + Kε), falling in "
         "δ",
-        changed="The readings D3, D4 and D5 are ours. They had an answer of their own, “does not "
-        "hold”, and are a remark now.",
+        changed="The readings D3, D4 and D5 are ours. At first they had an answer of their own, "
+        "“does not hold”; now they are a remark.",
     )
 )
 def decide_g12(claim: Claim, hessians: "pd.DataFrame", conditions: "pd.DataFrame") -> Verdict:

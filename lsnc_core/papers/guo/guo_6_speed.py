@@ -406,7 +406,7 @@ RATE_TOLERANCE = 0.01  # fixed before the first run
         "a sharper form of the paper's Theorem 2, derived in this project",
         "NC1 contracts faster with label smoothing, by (1 − ηe)² a step, e = λ_H (1 + a p_o/(Kε)).",
         f"measured rate of log NC1 within {RATE_TOLERANCE:.0%} of the formula",
-        changed="It counts as this companion's; at first it counted as the paper's.",
+        changed="The claim counts as this companion's; at first it counted as the paper's.",
     )
 )
 def decide_g13(claim: Claim, table: "pd.DataFrame") -> Verdict:

@@ -16,7 +16,6 @@ from lsnc_core.profiles import PROFILES
 from lsnc_core.runs.spec import RunSpec
 
 EVERYWHERE = tuple(PROFILES)
-_SMALLER = "the paper's takes more time than this profile has"
 _RELEASED, _LATER = "from epochs 3E/7 and 5E/7 on", "after epochs 3E/7 and 5E/7"
 
 
@@ -40,14 +39,34 @@ SETTINGS = (
         read=lambda spec: spec.data,
         grid={"": ("cifar10", "cifar100", "mini-imagenet")},
     ),
-    Setting("training images", "45,000", _SMALLER, ("train_size",), wanted={"": 45000}),
-    Setting("validation images", "5,000", _SMALLER, ("validation_size",), wanted={"": 5000}),
-    Setting("test images", "10,000", _SMALLER, ("test_size",), wanted={"": 10000}),
-    Setting("pooling of pixels", "none", _SMALLER, ("pool",), wanted={"": 1}),
+    Setting(
+        "training images",
+        "45,000",
+        "fewer images train in the profile's time",
+        ("train_size",),
+        wanted={"": 45000},
+    ),
+    Setting(
+        "validation images",
+        "5,000",
+        "fewer images leave fewer for validation",
+        ("validation_size",),
+        wanted={"": 5000},
+    ),
+    Setting(
+        "test images",
+        "10,000",
+        "the smaller image set has fewer test images",
+        ("test_size",),
+        wanted={"": 10000},
+    ),
+    Setting(
+        "pooling of pixels", "none", "fewer pixels make training faster", ("pool",), wanted={"": 1}
+    ),
     Setting(
         "network",
         "ResNet-50 of inner width w",
-        _SMALLER,
+        "a smaller network trains in the profile's time",
         ("model", "batch_norm"),
         read=lambda spec: spec.model,
         wanted={"": "resnet50"},
@@ -55,12 +74,18 @@ SETTINGS = (
     Setting(
         "widths",
         "1/4, 1/2, 1, 2",
-        _SMALLER,
+        "fewer widths fit into the profile's time",
         ("widths",),
         read=lambda spec: spec.widths[0] / BASE[spec.model],
         grid={"": (0.25, 0.5, 1.0, 2.0)},
     ),
-    Setting("epochs", "100, 200, 400, 800", _SMALLER, ("epochs",), grid={"": (100, 200, 400, 800)}),
+    Setting(
+        "epochs",
+        "100, 200, 400, 800",
+        "fewer epochs fit into the profile's time",
+        ("epochs",),
+        grid={"": (100, 200, 400, 800)},
+    ),
     Setting(
         "losses",
         "cross-entropy, label smoothing, focal with γ = 3, MSE rescaled by 15",
@@ -77,8 +102,14 @@ SETTINGS = (
         read=_strength,
         grid={"": (0.1,), "cifar100": (0.05, 0.1)},
     ),
-    Setting("learning rate", "0.1", "other images and network", ("lr",), wanted={"": 0.1}),
-    Setting("momentum", "0.9", _SMALLER, ("momentum",), wanted={"": 0.9}),
+    Setting(
+        "learning rate",
+        "0.1",
+        "other images and a smaller network need another rate",
+        ("lr",),
+        wanted={"": 0.1},
+    ),
+    Setting("momentum", "0.9", "", ("momentum",), wanted={"": 0.9}),
     Setting(
         "weight decay",
         "5e-4",
@@ -86,7 +117,7 @@ SETTINGS = (
         ("weight_decay",),
         wanted={"": 5e-4},
     ),
-    Setting("batch", "100", "more steps from fewer images", ("batch",), wanted={"": 100}),
+    Setting("batch", "100", "fewer images give more steps an epoch", ("batch",), wanted={"": 100}),
     Setting("clipping", "norm 2", "", ("clip",), wanted={"": 2.0}),
     Setting(
         "schedule",
@@ -99,14 +130,14 @@ SETTINGS = (
     Setting(
         "augmentation",
         "crop of images padded with black by 4, flip",
-        "digits are not symmetric, and the training of quick is short",
+        "digits are not symmetric, and the training of `quick` is short",
         ("augment",),
         wanted={"": "crop-flip-black"},
     ),
     Setting(
         "pixel statistics",
         "mean .4914, .4822, .4465, deviation .2023, .1994, .2010",
-        "those of the images used",
+        "other images have other statistics",
         ("pixel_mean", "pixel_std"),
         read=name_pixels,
         wanted={"": "mean 0.4914, 0.4822, 0.4465; deviation 0.2023, 0.1994, 0.201"},
@@ -114,7 +145,7 @@ SETTINGS = (
     Setting(
         "checkpoint",
         "best validation accuracy of all epochs",
-        "validating after every epoch takes time",
+        "validating after every epoch would take too long",
         ("best_checkpoint",),
         read=lambda spec: "of all epochs" if spec.best_checkpoint else "of the measured epochs",
         wanted={"": "of all epochs"},
@@ -132,22 +163,22 @@ SETTINGS = (
     Setting(
         "measuring of collapse",
         "100 times a run, on augmented training images",
-        "the class means of 100 epochs take much disk, and augmented images keep NC1 above 0",
+        "so many measurements would need too much disk; on augmented images NC1 stays above 0",
         here="less often, on training images as they are",
         profiles=EVERYWHERE,
     ),
     Setting(
         "choice of validation images",
         "drawn at random",
-        "all notebooks share one order of the images",
+        "all pages use the images in one order",
         here="as many of each class, the same for all networks",
         profiles=EVERYWHERE,
     ),
     Setting(
         "seeds",
         "3 in every cell",
-        "an interval over seeds needs at least four, one of half a point eight",
-        here="3, in the smallest and the largest cell 8 (quick: 4; smoke: 2 and 4)",
+        "an interval needs four seeds, and one as narrow as half a point of accuracy eight",
+        here="3, in the smallest and the largest cell 8 (`quick`: 4; `smoke`: 2 and 4)",
         profiles=EVERYWHERE,
     ),
     Setting(

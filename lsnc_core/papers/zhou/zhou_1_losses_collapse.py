@@ -245,8 +245,8 @@ def draw_gram_distances(distances: "pd.DataFrame") -> Drawing:
 
 DECIDER = f"more seeds, at least {MIN_SEEDS}"
 PREMISE_CHANGE = (
-    "It is left open where networks do not fit their training images and, since networks are "
-    "trained with half the schedule as well, where training has not ended."
+    "The claim is now left open where networks do not fit their training images and, since "
+    "networks are trained with half the schedule as well, where training has not ended."
 )
 
 COLLAPSED = 0.1  # of a metric's value after E/100 epochs; registered before the first run
@@ -264,10 +264,10 @@ GRAM_TOLERANCE = 0.2
         "data.",
         f"NC1 and NC3 each end below {COLLAPSED:.0%} of their value after E/100 epochs, NC2 below "
         f"{GRAM_TOLERANCE:g} and below that of random weights, for all four losses",
-        changed=f"{PREMISE_CHANGE} Registered was {COLLAPSED:.0%} of the value after E/100 epochs "
-        "for NC2 too. Random weights are near a simplex, so NC2 starts low and that share cannot "
-        f"be reached. It is shown and decides nothing. {networks.GRID_CHANGE}; the verdict did not "
-        "change.",
+        changed=f"{PREMISE_CHANGE} At first NC2 too had to fall to {COLLAPSED:.0%} of its value "
+        "after E/100 epochs. Random weights are near a simplex, so NC2 starts low and cannot "
+        f"reach that share; it is shown and decides nothing now. {networks.GRID_CHANGE}; the "
+        "verdict did not change.",
     )
 )
 def decide_z_c1(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:

@@ -265,7 +265,7 @@ def draw_z5(tables: Tables, further: Sequence[Tables] = ()) -> Drawing:
 EQUAL = 0.5  # points of test accuracy; fixed before the first run
 DECIDER = "more seeds, more test images"
 RULE_CHANGE = (
-    "Registered were 2 standard errors; an interval decides instead, because equal losses exceed 2 "
+    "At first 2 standard errors decided; now an interval does, because equal losses exceed 2 "
     "standard errors in about a quarter of trials, and the verdict shows both."
 )
 
@@ -288,8 +288,8 @@ def spread_case(quantity: str, values: np.ndarray, **settings: Any) -> Case:
         "The test accuracies of the four losses become equal as width and epochs grow.",
         "the spread over losses (highest minus lowest mean over seeds) falls from the smallest, "
         f"shortest to the widest, longest training, to at most {EQUAL:g} point",
-        changed="The range is of means over seeds, as registered; at first it was within a seed. "
-        f"{RULE_CHANGE} It is left open where the widest, longest trained networks do not fit "
+        changed="The range is of means over seeds, as planned; at first it was within a seed. "
+        f"{RULE_CHANGE} It is now left open where the widest, longest trained networks do not fit "
         "their training images or where training has not ended.",
     )
 )

@@ -274,7 +274,8 @@ CURVATURE_TOLERANCE = 1e-8  # fixed before the first run
         "least Hessian eigenvalue below 0 and at most the curvature of the constructed direction, "
         "at the origin the closed form; ‖∇g‖ at most √(λ_W λ_H) at the global minimisers and at no "
         "other critical point (g: data loss, in the logits)",
-        changed="The bound on the gradient, ‖∇g‖ ≤ √(λ_W λ_H), was added to what is asked for.",
+        changed="The bound on the gradient, ‖∇g‖ ≤ √(λ_W λ_H), was added to what the claim asks "
+        "for.",
     )
 )
 def decide_z_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
