@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 from conftest import ROOT, report_environment
@@ -190,10 +190,13 @@ def test_links_lead_somewhere(watched, report_smoke, pages):
             assert target.is_file() and target.is_relative_to(report_smoke.folder / "report"), (
                 address
             )
-            if parts.fragment:
-                anchor = unquote(parts.fragment)
+            page = pages[target.name].page if parts.fragment else None
+            for name, value in parse_qsl(parts.fragment):  # filters of the page of claims
+                offered = f"[...document.querySelector('#claim-filters [name={name}]').options]"
+                assert value in page.evaluate(f"() => {offered}.map(one => one.value)"), address
+            if parts.fragment and "=" not in parts.fragment:
                 there = "anchor => document.getElementById(anchor) !== null"
-                assert pages[target.name].page.evaluate(there, anchor), address
+                assert page.evaluate(there, unquote(parts.fragment)), address
 
 
 def test_the_sidebar_has_every_page_in_order_and_marks_the_current_one(watched, pages):
