@@ -29,8 +29,10 @@ from lsnc_core.papers.chen.grid import PROTOCOLS, place, rate_name
 from lsnc_core.papers.chen.noise_drawing import (
     GENERAL_WAYS,
     WAY_NAMES,
+    describe_best_ways,
     describe_gaps,
     describe_losses,
+    describe_lowest_way,
     describe_outputs,
     draw_objectives,
     draw_ways,
@@ -148,12 +150,13 @@ def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
     theory = ({"ls": "", "marker": "_", "ms": 12, "mew": 1.6}, "theory, labels memorised")
     drawing.suptitle(label_landscape(networks))
     draw_legend(drawing, [panels[0][0]], columns=3, extra=[theory])
-    caption = (
-        "Under each noise the lowest mark is the best way to train, and a dash is where theory "
-        "puts it. Means of logarithms over seeds with 95 % t-intervals. "
-    )
     drawn = networks[networks.way.isin(GENERAL_WAYS)]
-    return Drawing(drawing, caption + describe_losses(drawn), networks)
+    caption = (
+        f"{describe_best_ways(drawn)} Under each noise the lowest mark is the best way to train, "
+        "and a dash is where theory puts it. Means of logarithms over seeds with 95 % t-intervals. "
+        f"{describe_losses(drawn)}"
+    )
+    return Drawing(drawing, caption, networks)
 
 
 @figure(
@@ -190,9 +193,9 @@ def draw_corrections(
     panels[2].set_title(f"objectives of eqs 18 and 19, a = {a:g}")
     draw_legend(drawing, panels[:1], columns=3, seeds=[part.seed.nunique()])
     caption = (
-        "Of the four ways to train, the one whose test loss stays lowest withstands the noise "
-        "best; an objective has the colour of the way that minimises it. Means over seeds with "
-        f"95 % t-intervals. {describe_outputs(networks)}"
+        f"{describe_lowest_way(part)} Top: test loss and accuracy while training; below: an "
+        "objective has the colour of the way that minimises it. Means over seeds with 95 % "
+        f"t-intervals. {describe_outputs(networks)}"
     )
     return Drawing(drawing, caption, objectives)
 

@@ -112,10 +112,33 @@ def draw_equal_memorisation(table: "pd.DataFrame", ends: "pd.DataFrame") -> Draw
     drawing.suptitle(label_landscape(noise))
     draw_legend(drawing, panels[:1], columns=4)
     caption = (
-        "Where the coloured curves are flat, the minimum of the black one comes from how much was "
-        f"memorised. {_describe_best(noise, learned(ends))}"
+        f"{describe_flatness(noise, learned(ends))} Where the coloured curves are flat, the "
+        "minimum of the black one comes from how much was memorised. "
+        f"{_describe_best(noise, learned(ends))}"
     )
     return Drawing(drawing, caption, table)
+
+
+def describe_flatness(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
+    """At how many clean rates the mean test error depends less on p at equal memorisation, in a
+    sentence; only p at which all networks fit the share count.
+
+    Args: as for `draw_equal_memorisation`, of the p that teach the label.
+    """
+    flatter, rates = 0, sorted(set(table.a))
+    for a in rates:
+        ranges = []
+        fitted = table[(table.a == a) & (table.fitted == COMPARED)]
+        curves = fitted.pivot(index="seed", columns="p", values="test_error").dropna(axis=1)
+        last = ends[ends.a == a].pivot(index="seed", columns="p", values="test_error")
+        for errors in (curves, last[curves.columns]):
+            means = errors.mean()
+            ranges.append(means.max() - means.min())
+        flatter += bool(ranges[0] < ranges[1])  # not where no p is left
+    return (
+        f"Where {COMPARED:.0%} of the noisy labels are fitted, the mean test error varies less "
+        f"over p than at the last epoch at {flatter} of {len(rates)} clean rates."
+    )
 
 
 def _describe_best(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:

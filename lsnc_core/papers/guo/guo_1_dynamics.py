@@ -17,6 +17,7 @@ from lsnc_core.papers.guo.convergence import (
     add_loss_gap,
     check_approach,
     compare_nc2,
+    describe_approach,
     describe_learning,
     fit_slopes,
     measure_convergence,
@@ -41,6 +42,7 @@ from lsnc_core.papers.guo.measured import (
     METRICS,
     describe_ends,
     describe_lowest,
+    describe_test_collapse,
     fetch_history,
     groups,
     has_learned,
@@ -185,8 +187,7 @@ def draw_f11(history: "pd.DataFrame") -> Drawing:
         later = part[part.epoch > 1].groupby(["arm", "epoch"]).test_error.mean()
         start.set_ylim(0, 1.02 * later.max())
     draw_legend(drawn, sets[0], columns=3, seeds=count_seeds(table), extra=IMAGES)
-    caption = describe_learning(table)
-    return Drawing(drawn, caption, table)
+    return Drawing(drawn, describe_learning(table), table)
 
 
 @figure(
@@ -213,8 +214,8 @@ def draw_f12(history: "pd.DataFrame") -> Drawing:
             panel.set_ylim(0, None)
     draw_legend(drawn, sets[0], columns=3, seeds=count_seeds(table), extra=IMAGES)
     caption = (
-        "The gap between dashed and solid lines is how much less test images collapse than "
-        "training images. For test images the class means are theirs too (Guo eq. 4 to 6)."
+        f"{describe_test_collapse(table)} The gap between dashed and solid lines is how much less "
+        "test images collapse. For test images the class means are theirs too (Guo eq. 4 to 6)."
     )
     return Drawing(drawn, caption, table)
 
@@ -232,7 +233,7 @@ def draw_f7(history: "pd.DataFrame") -> Drawing:
     """F7: training error, NC1, NC2, NC3 against epoch, a colour and a dash for each smoothing
     strength.
     """
-    table = history[history.loss == "ce"]
+    table = history[history.loss == "ce"].sort_values("delta", kind="stable")
     parts = titled_groups(table)
     drawn, sets = make_rows([title for title, _ in parts], 4)
     for row, (_, part) in zip(sets, parts, strict=True):
@@ -244,8 +245,8 @@ def draw_f7(history: "pd.DataFrame") -> Drawing:
         label_dynamics(row, "training error rate")
     draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table))
     caption = (
-        "The darker the orange the stronger the smoothing; blue is cross-entropy. "
-        f"{describe_ends(table.sort_values('delta'))}"
+        f"{describe_lowest(table)} The darker the orange the stronger the smoothing; blue is "
+        f"cross-entropy. {describe_ends(table)}"
     )
     return Drawing(drawn, caption, table)
 
@@ -303,10 +304,9 @@ def draw_f9(history: "pd.DataFrame") -> Drawing:
         right.set(xlabel="epoch", ylabel=distance, yscale="log")
     draw_legend(drawn, sets[0], columns=2, seeds=count_seeds(table))
     caption = (
-        "The steeper a line falls in the epochs between the dashed lines, the faster it approaches "
-        "its lowest loss. Each loss is measured against its own lowest value; the loss of smoothed "
-        "labels does not go below their entropy. What the axis adds is the constant c of the "
-        "released plotting script, without which the lowest loss had no logarithm."
+        f"{describe_approach(table)} Each loss is measured against its own lowest value; the loss "
+        "of smoothed labels does not go below their entropy. What the axis adds is the constant c "
+        "of the released plotting script, without which the lowest loss had no logarithm."
     )
     return Drawing(drawn, caption, table)
 

@@ -24,6 +24,7 @@ from lsnc_core.papers.guo.drawing import (
 from lsnc_core.papers.guo.explore_strength import Explored, explore, measure_strengths
 from lsnc_core.papers.guo.measured import (
     describe_ends,
+    describe_lowest,
     fetch_history,
     groups,
     last_epochs,
@@ -89,6 +90,7 @@ def load(profile: str, device: str = "auto", data_set: str = "") -> Tables:
 def draw_f6(history: "pd.DataFrame") -> Drawing:
     """F6: NC1, NC2 with NC3, norms and test error at the end of training against the strength."""
     table = last_epochs(history)
+    drawn_ends = table[table.loss == "ce"].sort_values("delta")
     parts = titled_groups(table[table.loss == "ce"])
     drawn, sets = make_rows([title for title, _ in parts], 4)
     shown: dict[str, dict[str, str]] = {
@@ -107,8 +109,8 @@ def draw_f6(history: "pd.DataFrame") -> Drawing:
         row[0].autoscale(axis="y")
         row[0].set_yscale("log")
     caption = (
-        "Follow each curve from cross-entropy at δ = 0 to the right: NC1, NC2 and NC3 are more "
-        "collapsed where they are lower. Error bars are 95 % intervals of the means over seeds. "
+        f"{describe_lowest(drawn_ends)} Follow each curve from cross-entropy at δ = 0 to the "
+        "right. Error bars are 95 % intervals of the means over seeds. "
         f"{describe_ends(history.sort_values('delta'))}"
     )
     return Drawing(drawn, caption, table)

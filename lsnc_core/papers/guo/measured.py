@@ -160,6 +160,18 @@ def describe_lowest(table: "pd.DataFrame") -> str:
     return f"The lower, the more collapsed; lowest end {'; '.join(phrases)}."
 
 
+def describe_test_collapse(table: "pd.DataFrame") -> str:
+    """How often test images end less collapsed than training images, counted over image sets,
+    losses and NC1, NC2, NC3, means over seeds, in a sentence.
+    """
+    means = last_epochs(table).groupby(["data", "weight_decay", "arm"]).mean(numeric_only=True)
+    less = [means[f"test_{metric}"] > means[metric] for metric in METRICS]
+    return (
+        f"At the end test images are less collapsed than training images in {int(np.sum(less))} of "
+        f"{np.size(less)} comparisons, of each loss in NC1, NC2 and NC3."
+    )
+
+
 def describe_ends(table: "pd.DataFrame") -> str:
     """Where each loss ended, means over seeds, as a sentence of numbers."""
     phrases = []

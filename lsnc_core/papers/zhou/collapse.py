@@ -100,6 +100,22 @@ def describe_lowest(table: "pd.DataFrame") -> str:
     return f"The lower, the more collapsed; lowest end {lowest}."
 
 
+def describe_gram(distances: "pd.DataFrame") -> str:
+    """For how many pairs of losses the class means become more alike while training, means over
+    seeds, in a sentence.
+
+    Args: distances, from `gram_distance_table`.
+    """
+    losses = distances[distances["second"] != SIMPLEX]
+    losses = losses[losses["first"] != losses["second"]]
+    compared = "From the first measured epoch to the end the class means become more alike"
+    if losses.empty:  # one seed: each loss has its distance to the simplex alone
+        nearer = (distances.end < distances.start).sum()
+        return f"{compared} to the simplex for {nearer} of {len(distances)} losses."
+    means = losses.groupby(["first", "second"])[["start", "end"]].mean()
+    return f"{compared} for {(means.end < means.start).sum()} of {len(means)} pairs of losses."
+
+
 def gram_distance_table(tensors: Mapping[RunSpec, Sequence[stored.Tensors]]) -> "pd.DataFrame":
     """Distances between normalised Gram matrices of class means: of each two losses, of each loss
     to the simplex ETF, and of each loss between two seeds.

@@ -25,6 +25,7 @@ from lsnc_core.papers.zhou.collapse import (
     METRICS,
     SIMPLEX,
     collapse_table,
+    describe_gram,
     describe_lowest,
     gram_distance_table,
     random_nc2,
@@ -234,9 +235,9 @@ def draw_gram_distances(distances: "pd.DataFrame") -> Drawing:
     panels[0].set_ylabel("compared with")
     drawing.colorbar(image, ax=panels, label="distance at Frobenius norm 1")
     caption = (
-        "The smaller a number on the right, the more alike are the class means of two losses at "
-        "the end. Left after the first measured epoch, right at the end; means over pairs of "
-        "networks of different seeds, in the row “simplex” over seeds."
+        f"{describe_gram(distances)} The smaller a number on the right, the more alike are the "
+        "class means of two losses at the end. Left after the first measured epoch, right at the "
+        "end; means over pairs of networks of different seeds, in the row “simplex” over seeds."
     )
     return Drawing(drawing, caption, distances)
 

@@ -26,6 +26,12 @@ from lsnc_core.claims import (
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import run_names
 from lsnc_core.papers.zhou import PAPER, networks
+from lsnc_core.papers.zhou.accuracy_words import (
+    describe_change,
+    describe_corners,
+    describe_lines,
+    describe_range,
+)
 from lsnc_core.papers.zhou.drawing import NAMES, draw_maps, label_grid
 from lsnc_core.papers.zhou.networks import LOSSES, select_epochs
 from lsnc_core.papers.zhou.premises import SHORTEST, check_accuracy_ended, check_fitted
@@ -156,22 +162,11 @@ def draw_z2(tables: Tables) -> Drawing:
     drawing = draw_maps(cells, columns, "difference in test accuracy (points)", 0, top, ".2f")
     drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
     caption = (
-        "Dark cells are those in which a loss gives nearly the accuracy of cross-entropy. "
+        f"{describe_change(cells, list(columns), 'largest difference from cross-entropy')} Dark "
+        "cells are those in which a loss gives nearly the accuracy of cross-entropy. "
         f"{tables.recipe} In the smallest and the largest cell: {describe_corners(cells)}"
     )
     return Drawing(drawing, caption, cells)
-
-
-def describe_corners(cells: "pd.DataFrame") -> str:
-    """The first and the last row of `cell_table`, in a sentence of numbers."""
-    parts = []
-    for row in (cells.iloc[0], cells.iloc[-1]):
-        gaps = ", ".join(f"{row[f'gap_{loss}']:.2f} ({loss})" for loss in LOSSES[1:])
-        parts.append(
-            f"at width {row.width:g} and {row.epochs:g} epochs the accuracy differs from that "
-            f"under CE by {gaps} points"
-        )
-    return "; ".join(parts) + "."
 
 
 @figure(
@@ -190,7 +185,8 @@ def draw_z3(tables: Tables) -> Drawing:
     drawing = draw_maps(cells, columns, "mean test accuracy (percent)", low, high, ".1f")
     drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
     caption = (
-        "Compare one cell in the four maps: equal shades are equal accuracies. "
+        f"{describe_range(cells.iloc[-1])} Compare one cell in the four maps: equal shades are "
+        "equal accuracies. "
         f"{describe_seeds(tables.selected)}"
     )
     return Drawing(drawing, caption, cells)
@@ -211,7 +207,8 @@ def draw_z4(tables: Tables) -> Drawing:
     drawing = draw_maps(cells, columns, "variance (points²)", 0, cells.variance.max(), ".2f")
     drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
     caption = (
-        "The darker a cell the closer are its networks in test accuracy. Sample variance over four "
+        f"{describe_change(cells, ['variance'], 'variance', 'points²')} The darker a cell the "
+        "closer are its networks in test accuracy. Sample variance over four "
         "losses and the seeds that all cells have, at the epoch of best validation accuracy; part "
         "of it is the seeds', whatever the loss."
     )
@@ -254,8 +251,8 @@ def draw_z5(tables: Tables, further: Sequence[Tables] = ()) -> Drawing:
         drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
     draw_legend(drawing, panels[:1], columns=4)
     caption = (
-        "From left to right networks grow wider: see whether the four lines come together, and "
-        "whether they do with more epochs. The numbers are those of Z3."
+        f"{describe_lines([part for _, part in cells])} From left to right networks grow wider. "
+        "The numbers are those of Z3."
     )
     return Drawing(drawing, caption, pd.concat(grids))
 

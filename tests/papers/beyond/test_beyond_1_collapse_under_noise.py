@@ -212,3 +212,11 @@ def test_figures_are_closed_named_and_drawn_without_warnings(draw):
 def test_the_caption_names_the_best_p():
     caption = page.draw_best_kept(made_up(same, same)).data["ours"]
     assert "test loss 0.50, 0.8" in caption
+
+
+@pytest.mark.parametrize("shift, larger", ((0.1, True), (-0.1, False)))
+def test_the_caption_counts_where_collapse_asks_for_the_larger_p(shift, larger):
+    table = made_up(lambda a: a - max(shift, 0), lambda a: a - max(-shift, 0))
+    count = table.a.nunique() if larger else 0
+    caption = page.draw_grid(table).data["ours"]
+    assert f" than that of the least test loss at {count} of " in caption, caption

@@ -414,3 +414,19 @@ def test_captions_say_the_best_p_and_the_spread_of_the_accuracy():
     deviation = 100 * np.std(inside, ddof=1)
     caption = page.draw_figure_9(table).data["ours"]
     assert f"best epoch: {deviation:.1f} and 0.0 at a = 0.5, " in caption
+
+
+@pytest.mark.parametrize(("slope", "count"), [(0.1, 3), (-0.1, 0)])
+def test_the_captions_count_clean_rates_either_way(slope, count):
+    """The error rises with p or falls; at the best epoch it depends on p less, or more."""
+
+    def error(a, p, best):
+        return 0.3 + (0.5 if best == (slope > 0) else 1) * slope * p
+
+    table = accuracies(error=error)
+    caption = page.draw_figure_9(table).data["ours"]
+    words = "depends less on p at the best epoch than at the last one at"
+    assert caption.startswith(f"The accuracy {words} {count} of 3 clean rates below 1. ")
+    caption = page.draw_figure_10(table).data["ours"]
+    words = f"lowest at the smallest p drawn at {count} of 3 clean rates. "
+    assert caption.startswith(f"The mean test error is {words}")

@@ -293,6 +293,35 @@ def test_captions_are_made_from_the_numbers(table):
     assert f"{corrected['symmetric']:.2f} of T f" in outputs
 
 
+@pytest.mark.parametrize("best", ["mean field", "none"])
+def test_the_captions_name_the_best_way(table, best):
+    lowest = table.assign(test_loss=table.test_loss.where(table.way != best, 0.01))
+    caption = page.draw_general_noise(lowest).data["ours"]
+    noises = ", ".join(name for name in table.noise.unique())
+    name = noise_drawing.WAY_NAMES[best]
+    assert caption.startswith(
+        f"At the highest a, the held-out loss is lowest under {noises} noise with {name}. "
+    )
+    history = lowest[lowest.noise == "symmetric"].assign(epoch=4)
+    before = history.assign(epoch=1, test_loss=1e-4)  # the last epoch counts
+    text = noise_drawing.describe_lowest_way(pd.concat([before, history]))
+    assert text == f"The lowest test loss of 4 ways to train is 0.01 nats at the end: {name}."
+
+
+def test_each_noise_may_have_its_best_way(table):
+    best = table.noise.map({"symmetric": "mean field"}).fillna("posterior")
+    lowest = table.assign(test_loss=table.test_loss.where(table.way != best, 0.01))
+    text = noise_drawing.describe_best_ways(lowest)
+    assert "under symmetric noise with label smoothing, mean field; under pair, block" in text
+
+
+def test_the_caption_names_the_most_frequent_wrong_label(table):
+    caption = page.draw_noise_matrices(table).data["ours"]
+    assert caption.startswith("No wrong label is more frequent than class "), caption
+    symmetric = page.draw_noise_matrices(table[table.noise == "symmetric"]).data["ours"]
+    assert "under symmetric, 2.2% of the images of its class. " in symmetric
+
+
 # the gap of eq. 18 while training
 
 

@@ -82,3 +82,20 @@ def test_the_figure_has_a_panel_for_each_clean_rate_and_a_line_for_each_share():
     for axes in panels:
         labels = [container.get_label() for container in axes.containers]
         assert labels == ["last epoch", "80% fitted", "90% fitted", "99% fitted"]
+
+
+@pytest.mark.parametrize(("early", "late", "count"), [(0.0, 0.1, 2), (0.1, 0.0, 0), (0.1, 0.1, 0)])
+def test_the_caption_says_where_the_error_is_flatter_at_equal_memorisation(early, late, count):
+    runs = history()
+    slope = np.where(runs.epoch == 8, late, early)  # over p, at the last epoch and before
+    runs["test_accuracy"] = 0.9 - slope * runs.p
+    runs.loc[runs.epoch == 4, "train_accuracy"] = 0.9
+    table, ends = memorisation_table(runs), accuracy_table(runs)
+    words = f"than at the last epoch at {count} of 2 clean rates. Where the coloured"
+    assert words in draw_equal_memorisation(table, ends).data["ours"]
+
+
+def test_a_share_that_nothing_fits_is_nowhere_flatter():
+    runs = history(fits_at=16)
+    caption = draw_equal_memorisation(memorisation_table(runs), accuracy_table(runs)).data["ours"]
+    assert "at 0 of 2 clean rates. " in caption

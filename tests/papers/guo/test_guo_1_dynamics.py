@@ -170,6 +170,31 @@ def test_figures_name_their_axes(draw):
     assert {"epoch", "NC2"} & texts_of(draw(made_up_history()))
 
 
+@pytest.mark.parametrize("better, faster", ((1.0, "faster"), (-1.0, "no faster")))
+def test_the_caption_of_f9_has_the_direction_of_the_slopes(better, faster):
+    caption = page.draw_f9(made_up_history(better)).data["ours"]
+    words = "Between the dashed lines the logarithm of the distance to the lowest loss falls"
+    assert caption.startswith(f"{words} {faster} with smoothing on "), caption
+    short = made_up_history(better)
+    text = convergence.describe_approach(short[short.epoch > 50])
+    assert "loss cannot be compared on " in text
+
+
+@pytest.mark.parametrize("factor, count", ((2.0, 6), (0.5, 0)))
+def test_the_caption_of_f12_counts_where_test_images_collapse_less(factor, count):
+    history = made_up_history()
+    for metric in ("nc1", "nc2", "nc3"):
+        history[f"test_{metric}"] = factor * history[metric]
+    caption = page.draw_f12(history).data["ours"]
+    assert f" than training images in {count} of 6 comparisons, " in caption
+
+
+@pytest.mark.parametrize("better, lowest", ((1.0, "LS δ = 0.9"), (-1.0, "CE")))
+def test_the_caption_of_f7_names_the_strength_that_ends_lowest(better, lowest):
+    caption = page.draw_f7(made_up_history(better)).data["ours"]
+    assert f"NC1 and NC2 and NC3 with {lowest}. " in caption, caption
+
+
 def test_two_image_sets_give_two_rows():
     both = pd.concat([made_up_history(), made_up_history().assign(data="digits")])
     for draw in (page.draw_f1, page.draw_f7):

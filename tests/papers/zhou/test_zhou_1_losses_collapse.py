@@ -325,3 +325,17 @@ def test_the_figures_draw_every_loss(trained):
     left, right, bar = figure.drawing.axes
     # one seed: nothing but the distances to the simplex
     assert len(left.texts) == len(right.texts) == 4 and "Frobenius" in bar.get_ylabel()
+
+
+@pytest.mark.parametrize(("end", "count"), [(0.1, 6), (0.9, 0)])
+def test_the_caption_counts_the_pairs_that_become_more_alike(end, count):
+    pairs = list(itertools.combinations_with_replacement((*LOSSES, "simplex"), 2))[:-1]
+    rows = []
+    for (one, other), seed in itertools.product(pairs, range(2)):
+        rows.append({"first": one, "second": other, "seed": seed, "other_seed": 1 - seed})
+    distances = pd.DataFrame(rows).assign(start=0.5, end=end)
+    caption = page.draw_gram_distances(distances).data["ours"]
+    assert f" become more alike for {count} of 6 pairs of losses. " in caption
+    alone = distances[distances["second"] == "simplex"]
+    words = f"more alike to the simplex for {4 * bool(count)} of 4 losses."
+    assert collapse.describe_gram(alone.drop_duplicates(["first"])).endswith(words)

@@ -275,6 +275,23 @@ def test_the_figures_show_the_tables_numbers():
     assert lines[0].get_ydata().tolist() == grid[grid.width == 0.5].accuracy_CE.tolist()
 
 
+@pytest.mark.parametrize(("small", "large", "verb"), [(3.0, 1.0, "falls"), (1.0, 3.0, "rises")])
+def test_the_captions_have_the_direction_of_the_numbers(small, large, verb):
+    """The focal loss is off by a number of points in the smallest and in the largest cell."""
+
+    def accuracy(width, epochs, loss, seed):
+        return 90 + (loss == "FL") * (small if epochs == 10 else large)
+
+    tables = make_grid(accuracy)
+    caption = page.draw_z2(tables).data["ours"]
+    words = f"the largest difference from cross-entropy {verb} by 2.00 points. Dark"
+    assert caption.startswith(f"From the smallest to the largest cell {words}")
+    assert f" within {large:.2f} points of each other. " in page.draw_z3(tables).data["ours"]
+    assert f"cell the variance {verb} by " in page.draw_z4(tables).data["ours"]
+    count = 2 if small > large else 0
+    assert f" than with the fewest in {count} of 2 panels. " in page.draw_z5(tables).data["ours"]
+
+
 def test_further_grids_are_trained_drawn_and_decided_beside_the_first(monkeypatch):
     monkeypatch.setitem(networks.FURTHER, "quick", (("digits", 0.05),))
     planned = [*page.plan_grid("quick"), *page.plan_grid("quick", "digits", 0.05)]
