@@ -30,6 +30,7 @@ from lsnc_core.papers.chen.drawing import (
     check_rates,
     draw_minima,
     label_landscape,
+    largest_distance,
     loss_ceiling,
     slice_panels,
     slice_title,
@@ -222,7 +223,7 @@ def describe_slices(table: "pd.DataFrame", drawn: "pd.DataFrame") -> str:
     parts, near = [], {}
     for column, images in NOISY_IMAGES.items():
         means = inside.groupby(["a", "p"])[[column, "predicted_beta"]].mean()
-        near[column] = (means[column] - means.predicted_beta).abs().max()
+        near[column] = largest_distance(means[column], means.predicted_beta)
         by_rate = (inside[column] - inside.predicted_beta).groupby(inside.a).mean()
         listed = ", ".join(f"{residual:+.2f} at a = {a:g}" for a, residual in by_rate.items())
         parts.append(f"{images}: {listed}")
@@ -347,7 +348,7 @@ def _describe_minima(table: "pd.DataFrame") -> str:
         for kind, column in (("alpha", clean), ("beta", NOISY[clean])):
             lowest = find_minima(table, column)
             best = label_noise.optimum(kind, lowest.a.to_numpy(), M)
-            off.append(np.nanmax(np.abs(lowest.argmin - best)))
+            off.append(largest_distance(lowest.argmin, best))
         clean_labels, noisy_labels = off
         name = images.replace(", clean labels", "")
         parts.append(f"{clean_labels:.2f} (clean labels) and {noisy_labels:.2f} (noisy) on {name}")

@@ -133,6 +133,16 @@ def describe_panels(table: "pd.DataFrame", recipe: str) -> str:
     )
 
 
+def largest_distance(measured: "pd.Series", predicted: "pd.Series | np.ndarray") -> float:
+    """The largest distance of measured values from predicted ones; missing values are left out.
+
+    >>> import pandas as pd
+    >>> round(largest_distance(pd.Series([0.5, 0.9, np.nan]), np.array([0.6, 0.7, 0.1])), 3)
+    0.2
+    """
+    return float((measured - predicted).abs().max())
+
+
 def describe_circles(table: "pd.DataFrame") -> str:
     """How far the p of the lowest loss is from a at most, by kind of image, in numbers.
 
@@ -141,8 +151,8 @@ def describe_circles(table: "pd.DataFrame") -> str:
     parts = []
     for column, images in PROTOCOLS.items():
         lowest = find_minima(table, column)
-        off = (lowest.argmin - lowest.a).abs()
-        parts.append(f"{off.max():.2f} on {images.replace(', clean labels', '')}")
+        off = largest_distance(lowest.argmin, lowest.a)
+        parts.append(f"{off:.2f} on {images.replace(', clean labels', '')}")
     return " and ".join(parts)
 
 
@@ -156,8 +166,11 @@ def describe_slices(table: "pd.DataFrame", rates: Sequence[float]) -> str:
     means = inside.groupby(["a", "p"])[["predicted", *PROTOCOLS]].mean()
     parts = {}
     for column in PROTOCOLS:
-        off = (means[column] - means.predicted).abs().groupby("a").max()
-        parts[column] = " and ".join(f"{value:.2f} at a = {a:g}" for a, value in off.items())
+        phrases = []
+        for a, part in means.groupby("a"):
+            off = largest_distance(part[column], part.predicted)
+            phrases.append(f"{off:.2f} at a = {a:g}")
+        parts[column] = " and ".join(phrases)
     return (
         f"at most {parts['clean_train_loss']}, open marks (held-out images) by at most "
         f"{parts['test_loss']} (nats, p from {low} to {high})"
