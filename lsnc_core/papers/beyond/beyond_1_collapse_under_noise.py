@@ -232,13 +232,15 @@ def draw_grid(table: "pd.DataFrame") -> Drawing:
 
 
 def describe_places(table: "pd.DataFrame") -> str:
-    """At how many clean rates the p of least NC1 lies above that of least test loss, in a
-    sentence.
+    """On which side of the p of least test loss that of least NC1 mostly lies, and at how many
+    clean rates, in a sentence.
     """
     loss, collapse = (find_minima(table, name).argmin for name in ("test_loss", "train NC1"))
+    counts = {"smaller": (collapse < loss).sum(), "larger": (collapse > loss).sum()}
+    word = max(counts, key=lambda name: counts[name])
     return (
-        "The p of the least NC1 on training images is larger than that of the least test loss at "
-        f"{int((collapse > loss).sum())} of {len(loss)} clean rates."
+        f"The p of the least NC1 on training images is {word} than that of the least test loss at "
+        f"{counts[word]} of {len(loss)} clean rates."
     )
 
 

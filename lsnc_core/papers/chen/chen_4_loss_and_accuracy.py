@@ -214,14 +214,15 @@ def draw_figure_9(table: "pd.DataFrame") -> Drawing:
 
     names = ["test_accuracy", "best_accuracy"]
     deviation = noisy(teaching).groupby(["a", "seed"])[names].std().groupby("a").mean()
-    less = int((deviation.best_accuracy < deviation.test_accuracy).sum())
+    less = deviation.best_accuracy < deviation.test_accuracy
+    word, count = ("less", less.sum()) if less.mean() > 0.5 else ("no less", (~less).sum())
     numbers = ", ".join(
         f"{100 * row.test_accuracy:.1f} and {100 * row.best_accuracy:.1f} at a = {row.Index:g}"
         for row in deviation.itertuples()
     )
     caption = (
-        "The accuracy depends less on p at the best epoch than at the last one at "
-        f"{less} of {len(deviation)} clean rates below 1. A plus marks the best p of each a. "
+        f"The accuracy varies {word} over p at the best epoch than at the last one at "
+        f"{count} of {len(deviation)} clean rates below 1. A plus marks the best p of each a. "
         "Standard deviation of the accuracy over p, in points, at the last and at the best epoch: "
         f"{numbers}."
     )

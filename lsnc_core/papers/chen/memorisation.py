@@ -125,8 +125,8 @@ def describe_flatness(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
 
     Args: as for `draw_equal_memorisation`, of the p that teach the label.
     """
-    flatter, rates = 0, sorted(set(table.a))
-    for a in rates:
+    flatter: list[bool] = []
+    for a in sorted(set(table.a)):
         ranges = []
         fitted = table[(table.a == a) & (table.fitted == COMPARED)]
         curves = fitted.pivot(index="seed", columns="p", values="test_error").dropna(axis=1)
@@ -134,10 +134,15 @@ def describe_flatness(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
         for errors in (curves, last[curves.columns]):
             means = errors.mean()
             ranges.append(means.max() - means.min())
-        flatter += bool(ranges[0] < ranges[1])  # not where no p is left
+        if len(curves.columns):
+            flatter.append(bool(ranges[0] < ranges[1]))
+    if not flatter:
+        return f"At no p all networks fit {COMPARED:.0%} of their noisy labels."
+    less, others = flatter.count(True), flatter.count(False)
+    word, count = ("less", less) if less > others else ("no less", others)
     return (
-        f"Where {COMPARED:.0%} of the noisy labels are fitted, the mean test error varies less "
-        f"over p than at the last epoch at {flatter} of {len(rates)} clean rates."
+        f"Where {COMPARED:.0%} of the noisy labels are fitted, the mean test error varies {word} "
+        f"over p than at the last epoch at {count} of {len(flatter)} clean rates."
     )
 
 

@@ -96,7 +96,7 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
         tables.append(pd.DataFrame({"noise": noise, "a": a} | cells))
         away = T - np.diag(T.diagonal())
         to, start = np.unravel_index(away.argmax(), T.shape)
-        words = f"class {start} as {to} under {Path(noise).name}"
+        words = f"class {start} as {to} under {Path(noise).name} noise"
         largest.append((away[to, start], words))
         often = f"most often {start} as {to}, {away[to, start]:.1%}"
         phrases.append(f"{Path(noise).name}: {1 - a:.1%} of the labels wrong, {often}")

@@ -7,13 +7,20 @@ reported ECE too small.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lsnc_core.claims import Premise
 from lsnc_core.papers import stored
-from lsnc_core.papers.guo.measured import ERROR_REACHED, has_learned, last_epochs, strength
+from lsnc_core.papers.guo.measured import (
+    ERROR_REACHED,
+    groups,
+    has_learned,
+    last_epochs,
+    strength,
+)
 from lsnc_core.papers.guo.networks import loss_label
 from lsnc_core.runs.spec import RunSpec
 
@@ -169,6 +176,37 @@ def measure_reliability(tensors: Tensors) -> "pd.DataFrame":
             columns |= {"share": bins.counts.numpy() / len(labels), "ece": bins.expected_error()}
             tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def describe_best_strengths(ends: "pd.DataFrame") -> str:
+    """At which strength the mean ECE is lowest as trained and after scaling with temperatures from
+    validation images, in a sentence. Args: ends, from `measure_ends`.
+    """
+    phrases = []
+    for part in groups(ends[(ends.fit == HELD_OUT) & (ends.loss == "ce")]):
+        means, first = part.groupby("delta")[["ece", "ece_scaled"]].mean(), part.iloc[0]
+        trained, scaled = (f"δ = {delta:g}" for delta in means.idxmin())
+        where = f"{Path(first.data).name}, weight decay {first.weight_decay:g}"
+        phrases.append(f"at {trained} as trained and at {scaled} after scaling ({where})")
+    return f"The mean ECE is lowest {'; '.join(phrases)}."
+
+
+def describe_scaled(bins: "pd.DataFrame") -> str:
+    """For how many losses temperature scaling lowers the ECE, in a sentence; args: bins, from
+    `measure_reliability`.
+    """
+    errors = bins.groupby(["arm", "scaled"]).ece.first().unstack()
+    lower = int((errors[True] < errors[False]).sum())
+    return f"Temperature scaling lowers the ECE of {lower} of {len(errors)} losses."
+
+
+def describe_wrong(epochs: "pd.DataFrame") -> str:
+    """With which loss wrong predictions cost least at the end, mean over seeds, in a sentence.
+
+    Args: epochs, from `measure_epochs`.
+    """
+    means = last_epochs(epochs).groupby("arm", sort=False).loss_wrong.mean()
+    return f"At the end wrong predictions have the lowest loss with {means.idxmin()}."
 
 
 MIN_EPOCHS = 4  # of a seed's curve after learning, for a rank correlation

@@ -21,6 +21,9 @@ from lsnc_core.papers.guo.calibration import (
     HELD_OUT,
     check_learned,
     correlate_with_collapse,
+    describe_best_strengths,
+    describe_scaled,
+    describe_wrong,
     measure_ends,
     measure_epochs,
     measure_reliability,
@@ -178,8 +181,8 @@ def draw_f3(ends: "pd.DataFrame") -> Drawing:
         norms.legend()
     draw_legend(drawn, [sets[0][0], sets[0][3]], columns=3)
     caption = (
-        "As trained, ECE changes with the strength of smoothing; after temperature scaling the "
-        f"enlarged panel shows what is left. Error bars are 95 % intervals over seeds. "
+        f"{describe_best_strengths(ends)} The enlarged panel shows what temperature scaling "
+        "leaves. Error bars are 95 % intervals over seeds. "
         f"{describe_temperatures(ends)}"
     )
     return Drawing(drawn, caption, ends)
@@ -226,8 +229,8 @@ def draw_f4(bins: "pd.DataFrame") -> Drawing:
         panel.set_xlabel("confidence")
     draw_legend(drawn, [panels[0][0]], columns=2)
     caption = (
-        "The hatched gap between accuracy and mean confidence is what temperature scaling can "
-        "close. Above: bars for each bin of confidence; below: where the images are."
+        f"{describe_scaled(bins)} The hatched gap between accuracy and mean confidence is what it "
+        "can close. Above: bars for each bin of confidence; below: where the images are."
     )
     return Drawing(drawn, caption, bins)
 
@@ -280,8 +283,8 @@ def draw_f5(epochs: "pd.DataFrame") -> Drawing:
         panel.set_ylim(0, min(0.25, 1.1 * np.nanmax(errors)) if np.nanmax(errors) < 0.25 else None)
     draw_legend(drawn, [panels[4]], columns=3, seeds=count_seeds(main))
     caption = (
-        "Compare how the two losses treat wrong predictions (dashed) and right ones (solid) over "
-        f"training. {describe_predictions(table)}"
+        f"{describe_wrong(main)} Wrong predictions are dashed, right ones solid. "
+        f"{describe_predictions(table)}"
     )
     return Drawing(drawn, caption, table)
 

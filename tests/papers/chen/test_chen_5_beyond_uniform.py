@@ -319,7 +319,7 @@ def test_the_caption_names_the_most_frequent_wrong_label(table):
     caption = page.draw_noise_matrices(table).data["ours"]
     assert caption.startswith("No wrong label is more frequent than class "), caption
     symmetric = page.draw_noise_matrices(table[table.noise == "symmetric"]).data["ours"]
-    assert "under symmetric, 2.2% of the images of its class. " in symmetric
+    assert "under symmetric noise, 2.2% of the images of its class. " in symmetric
 
 
 # the gap of eq. 18 while training
