@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lsnc_core import papers
 from lsnc_core.report import catalog, run_list, sources, trust
 from lsnc_core.report.site import Site, capital
-from lsnc_core.show import cards_in
+from lsnc_core.show import cards_in, is_tall
 
 # headings of an error's parts in a paper, and in what was released
 PRINTED, RELEASED = ("As printed", "Right"), ("Released", "Here")
@@ -42,6 +42,7 @@ class IndexedFigure:
         alt: text alternative.
         notebook: the notebook that draws it.
         drawn: whether it is in this report.
+        tall: whether its picture is at least as high as wide.
     """
 
     name: str
@@ -51,6 +52,7 @@ class IndexedFigure:
     alt: str
     notebook: str
     drawn: bool
+    tall: bool
 
 
 def index_figures(
@@ -76,6 +78,7 @@ def index_figures(
                     card.alt,
                     entry.name,
                     card.name in drawn,
+                    is_tall(drawn.get(card.name, {}).get("svg", "")),
                 )
             )
     papers_first = sorted(listed, key=lambda paper: not paper.arxiv)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lsnc_core import profiles, provenance
 from lsnc_core.report import pages, record
 from lsnc_core.report.pages import TEMPLATES, NotebookPage
+from lsnc_core.show import with_minus_signs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +134,7 @@ def _environment():
     )
     environment.filters["capital"] = capital
     environment.filters["contents"] = contents
+    environment.filters["minus"] = with_minus_signs
     return environment
 
 

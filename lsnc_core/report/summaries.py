@@ -16,6 +16,7 @@ from lsnc_core.report.outcomes import (
     unmet_premises,
 )
 from lsnc_core.report.pages import NotebookPage
+from lsnc_core.show import is_tall, with_minus_signs
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Summary:
     limit: str
     figure: dict | None = None
     address: str = ""
+
+    @property
+    def tall(self) -> bool:
+        """Whether the figure is at least as high as wide."""
+        return self.figure is not None and is_tall(self.figure["svg"])
 
 
 def summarise(results: Sequence[ClaimResult], pages: Sequence[NotebookPage]) -> list[Summary]:
@@ -163,7 +169,7 @@ def _misses(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
                 yield (
                     result.id,
                     f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} "
-                    f"because a premise is missed: {premise['text']}",
+                    f"because a premise is missed: {with_minus_signs(premise['text'])}",
                 )
 
 

@@ -11,6 +11,7 @@ from lsnc_core.show.figure import (
     downloads,
     figure,
     figure_html,
+    is_tall,
     svg_image,
     svg_text,
 )
@@ -28,6 +29,7 @@ from lsnc_core.show.tables import (
     frame_html,
     scroll_box,
     verdicts_html,
+    with_minus_signs,
 )
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "figure",
     "figure_html",
     "frame_html",
+    "is_tall",
     "of_row",
     "scroll_box",
     "styled",
@@ -61,4 +64,5 @@ __all__ = [
     "svg_text",
     "unstyled",
     "verdicts_html",
+    "with_minus_signs",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lsnc_core.show import style
 from lsnc_core.show.outputs import for_report, styled
-from lsnc_core.show.tables import scroll_box
+from lsnc_core.show.tables import scroll_box, with_minus_signs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,16 @@ def pdf_bytes(figure: "mpl.Figure") -> bytes:
     with matplotlib.rc_context({"pdf.fonttype": 42}):  # letters that journals take
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
     return buffer.getvalue()
+
+
+def is_tall(svg: str) -> bool:
+    """Whether a picture is at least as high as it is wide, by its view box.
+
+    >>> is_tall('<svg viewBox="0 0 540 763">'), is_tall('<svg viewBox="0 0 540 252">')
+    (True, False)
+    """
+    box = re.search(r'viewBox="0 0 (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)"', svg, re.ASCII)
+    return box is not None and float(box[2]) >= float(box[1])
 
 
 def svg_image(svg: str, alt: str, source: str = "") -> str:
@@ -226,7 +236,7 @@ def figure_html(data: dict, source: str = "", links: str = "") -> str:
     title = html.escape(data["title"])
     lines, folded = "", ""
     for who, text in (("The paper", data["paper"]), ("Here", data["ours"])):
-        sentence, rest = split_sentence(text)
+        sentence, rest = split_sentence(with_minus_signs(text))
         lines += f"<span><em>{who}:</em> {html.escape(sentence)}</span> "
         if rest:
             folded += f"<p><em>{who}:</em> {html.escape(rest)}</p>"

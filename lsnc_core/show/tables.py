@@ -17,6 +17,16 @@ HEADER = ("Claim", "Tried on", "Measured here", "Verdict")
 CLAIMED = "What is claimed"
 
 
+def with_minus_signs(text: str) -> str:
+    """A text as it is shown to readers: a minus sign in front of each negative number; exponents,
+    ranges and names keep their hyphen, and so do stored texts, which recordings are compared with.
+
+    >>> with_minus_signs("change -0.94 [-1.2, +0.3] to -.5, 1e-06, 3-5, NC1-NC3")
+    'change −0.94 [−1.2, +0.3] to −.5, 1e-06, 3-5, NC1-NC3'
+    """
+    return re.sub(r"(?<![\w.)\-/])-(?=\.?\d)", "−", text)
+
+
 class Verdicts:
     """A notebook's answers to the claims it decides: a table for readers, data for the report."""
 
@@ -112,7 +122,8 @@ def badge(outcome: str) -> str:
 
 def _measured_html(row: dict, scale: Sequence[dict]) -> str:
     """What was measured, the experiment's size and its cases."""
-    return f"{html.escape(row['measured'])} {_scale_html(scale)}{_details_html(row)}"
+    measured = html.escape(with_minus_signs(row["measured"]))
+    return f"{measured} {_scale_html(scale)}{_details_html(row)}"
 
 
 def _scale_html(scale: Sequence[dict]) -> str:
@@ -130,10 +141,10 @@ def _details_html(row: dict) -> str:
     items = ""
     for premise in row["premises"]:
         sign = SIGNS[HOLDS if premise["met"] else FAILS]
-        items += f"<li>premise {sign} {html.escape(premise['text'])}</li>"
+        items += f"<li>premise {sign} {html.escape(with_minus_signs(premise['text']))}</li>"
     for case in row["cases"]:
         text = ": ".join(filter(None, [case["name"], case["text"]]))
-        items += f"<li>{SIGNS[case['outcome']]} {html.escape(text)}</li>"
+        items += f"<li>{SIGNS[case['outcome']]} {html.escape(with_minus_signs(text))}</li>"
     return f"<details><summary>the numbers</summary><ul>{items}</ul></details>"
 
 

@@ -184,3 +184,13 @@ def test_computed_and_excluded_cases_take_no_share():
     together = claims.decide_together([barely, *others, excluded, detail], "every")
     assert together[0].outcome == FAILS and together[0].level == claims.LEVEL
     assert together[1:] == (*others, excluded, detail)
+
+
+def test_readers_see_minus_signs_and_stored_texts_keep_theirs():
+    premise = Premise("gap", -0.94, at_least=-0.5)
+    case = Case("here", "change", -1.0, -2.0, 0.5, at_most=0, remark="from -3 to 1e-06")
+    row = Verdict(Claim("X", "", "", "", ""), "digits", [case], premises=[premise]).to_dict()
+    assert row["cases"][0]["text"] == "change -1 [-2, 0.5]; from -3 to 1e-06"
+    shown = verdicts_html([row])
+    assert "gap is −0.94, needed at least −0.5" in shown
+    assert "change −1 [−2, 0.5]; from −3 to 1e-06" in shown and "-0.94" not in shown

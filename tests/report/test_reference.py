@@ -131,6 +131,16 @@ def test_figures_stand_by_paper_and_number(made_up, tmp_path):
     assert [figure.notebook for figure in listed[DOE]] == ["doe_1", "doe_2", "doe_1", "doe_1"]
 
 
+@pytest.mark.parametrize("size, kind", (("540 763", "tall"), ("540 252", None)))
+def test_a_high_picture_is_marked_so_that_its_upper_part_is_shown(made_up, tmp_path, size, kind):
+    page = a_page(ENTRIES[0], ("two", "Second"))
+    page.figures[0]["svg"] = f'<svg viewBox="0 0 {size}">'
+    site = a_site(tmp_path / "report", page)
+    reference.write(site)
+    (entry,) = written(site)["figures"].all("li", id="index-two")
+    assert entry.get("class") == kind
+
+
 def test_a_figure_of_the_report_has_a_thumbnail_and_another_its_notebook(made_up, tmp_path):
     site = a_site(tmp_path / "report", a_page(ENTRIES[0], ("two", "Second <figure>")))
     reference.write(site)
