@@ -40,7 +40,7 @@ class Summary:
     @property
     def tall(self) -> bool:
         """Whether the figure is at least as high as wide."""
-        return self.figure is not None and is_tall(self.figure["svg"])
+        return self.figure is not None and is_tall(self.figure.get("svg", ""))
 
 
 def summarise(results: Sequence[ClaimResult], pages: Sequence[NotebookPage]) -> list[Summary]:
