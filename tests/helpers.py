@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from lsnc_core import data_sources
 from lsnc_core.report import schedule
-from lsnc_core.runs import execute
 from lsnc_core.runs.spec import RunSpec
 
 # what may differ when the same network is trained twice
@@ -96,12 +95,6 @@ def forked(action, *arguments):
         action(*arguments)
 
     return multiprocessing.get_context("fork").Process(target=run)
-
-
-def in_this_process(tasks, store, progress):
-    """Stands for `execute._train_in_processes`: one block after the other, here."""
-    for task in tasks:
-        execute._keep(task, execute.carry_out(task, progress.advance), store)
 
 
 # sizes of the parts of image sets that tests make

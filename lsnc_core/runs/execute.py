@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 BLOCK = 16
 # A GPU is filled by one large block.
 BLOCK_CUDA = 128
+# A training process imports for about 4 s before it trains, so a request that one core is done with
+# in less than twice that is trained in this process. A core takes about so many operations a
+# second, and a step at least so many seconds.
+SOON, OPERATIONS_PER_SECOND, STEP_SECONDS = 8.0, 1e10, 5e-3
 # ResNets are run in turn: on a CPU none gained from training beside others. On a GPU each keeps its
 # activations for the backward pass, at batch 128 and width 64 in float32 0.6 GB a ResNet-18 on
 # 32x32 pixels, 13 GB a ResNet-50 on 64x64; so many together keep at most so much.
@@ -207,7 +211,7 @@ def train(
     for block in cut:
         if missing & set(block):
             tasks.append(make_task(block, missing, device, store, routes, carry))
-    in_processes = executor is None and device == "cpu" and len(tasks) > 1
+    in_processes = executor is None and device == "cpu" and len(tasks) > 1 and not _soon(tasks)
     if in_processes:
         leave_import()
     store.discard_leftovers()
@@ -263,6 +267,12 @@ def _keep(task: Task, finished: Finished, store: Store) -> None:
         if trained is not None:
             store.put(spec, trained.history, finished.made, trained.tensors)
     task.checkpoint.unlink(missing_ok=True)
+
+
+def _soon(tasks: list[Task]) -> bool:
+    """Whether this process alone is done soon, before training processes would have begun."""
+    seconds = [task.work / OPERATIONS_PER_SECOND + task.steps * STEP_SECONDS for task in tasks]
+    return sum(seconds) < SOON
 
 
 def _train_in_processes(tasks: list[Task], store: Store, progress: Progress) -> None:

@@ -9,6 +9,7 @@ comes back as numbers and arrays; the process that asked stores them.
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import platform
 import threading
@@ -89,6 +90,12 @@ class Task:
     def work(self) -> int:
         """Operations of the whole training."""
         return self.specs[0].epochs * self.epoch_work
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training, which its networks take together."""
+        first = self.specs[0]
+        return first.epochs * math.ceil(first.train_size / first.batch)
 
     def __str__(self) -> str:
         first, count = self.specs[0], len(self.specs)

@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 import torch
-from helpers import a_spec, in_this_process, numbers, one_sentence
+from helpers import a_spec, numbers, one_sentence
 
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import cost, execute, preemptible, store, task
@@ -83,7 +83,7 @@ def test_the_cut_into_blocks(monkeypatch):
 
 def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 3)
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(execute, "SOON", float("inf"))
     settings = itertools.product(range(2), (0.4, 0.7, 1.0, 0.9))
     specs = [a_spec(model="cnn", widths=(3, 4, 8), seed=seed, a=a) for seed, a in settings]
     undisturbed = execute.results(specs, "cpu", store.Store(tmp_path / "undisturbed"))
@@ -95,6 +95,19 @@ def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkey
     resumed = execute.results(specs, "cpu", broken)
     assert {spec: broken.path(spec).read_bytes() for spec in kept} == kept
     pd.testing.assert_frame_equal(numbers(resumed), numbers(undisturbed), check_exact=True)
+
+
+@pytest.mark.parametrize("epochs, apart", [(3, False), (30_000, True)])
+def test_only_what_takes_long_is_trained_in_processes(shelf, monkeypatch, epochs, apart):
+    """Small networks: without the time of each step 30,000 epochs would count as 1 s."""
+    started, trained = [], []
+    monkeypatch.setattr(execute, "BLOCK", 1)
+    monkeypatch.setattr(execute, "_train_in_processes", lambda *given: started.append(given))
+    monkeypatch.setattr(execute, "_keep", lambda task, *rest: trained.append(task))
+    monkeypatch.setattr(execute, "carry_out", lambda *given: None)
+    specs = {a_spec(seed=seed, epochs=epochs, evaluate_at=(epochs,)) for seed in range(2)}
+    execute.train(list(specs), specs, "cpu", shelf)
+    assert (len(started), len(trained)) == ((1, 0) if apart else (0, 2))
 
 
 def test_a_checkpoint_of_stored_networks_goes(shelf):

@@ -16,7 +16,7 @@ import subprocess
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, report_environment
-from helpers import a_spec, in_this_process, numbers, one_sentence
+from helpers import a_spec, numbers, one_sentence
 
 from lsnc_core import cli, files
 from lsnc_core.errors import UsageError
@@ -29,7 +29,7 @@ SPECS = [a_spec(seed=seed) for seed in range(4)]
 def one_after_the_other(monkeypatch):
     """Each network is a block, trained in this process."""
     monkeypatch.setattr(execute, "BLOCK", 1)
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(execute, "SOON", float("inf"))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def undisturbed(tmp_path_factory, own_outputs):
     shelf = store.Store(tmp_path_factory.mktemp("undisturbed"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "BLOCK", 1)
-        patch.setattr(execute, "_train_in_processes", in_this_process)
+        patch.setattr(execute, "SOON", float("inf"))
         return numbers(execute.results(SPECS, "cpu", shelf))
 
 
@@ -169,7 +169,7 @@ def alone(tmp_path_factory):
     """The outputs of a command that trained undisturbed."""
     outputs = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute, "_train_in_processes", in_this_process)
+        patch.setattr(execute, "SOON", float("inf"))
         patch.setenv("LSNC_OUTPUTS", str(outputs))
         assert cli.main([*ASKED, "--shard", "1/1"]) == 0
     return outputs

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from helpers import a_spec, in_this_process, one_sentence
+from helpers import a_spec, one_sentence
 
 from lsnc_core import data, label_files
 from lsnc_core.errors import UsageError
@@ -146,8 +146,9 @@ def test_a_file_that_changes_while_networks_train_keeps_nothing(shelf, human, mo
 def test_processes_of_their_own_train_as_one(shelf, human, tmp_path, monkeypatch):
     _, name = human
     specs = [from_file(name), from_file(name, widths=(9,))]
+    monkeypatch.setattr(execute, "SOON", 0)
     apart = execute.results(specs, "cpu", shelf)
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(execute, "SOON", float("inf"))
     here = execute.results(specs, "cpu", store.Store(tmp_path / "here"))
     assert apart.train_loss.tolist() == here.train_loss.tolist()
 

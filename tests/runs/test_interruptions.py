@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import a_spec, forked, in_this_process, numbers, one_sentence
+from helpers import a_spec, forked, numbers, one_sentence
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
@@ -185,7 +185,7 @@ def test_thirty_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):
     an undisturbed run.
     """
     monkeypatch.setattr(execute, "BLOCK", 2)
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(execute, "SOON", float("inf"))
     monkeypatch.setattr(preemptible, "SECONDS", 0)
     specs = [a_spec(seed=seed, epochs=60, evaluate_at=(20, 40, 60)) for seed in range(4)]
     for name in ("first", "undisturbed"):  # the first loads libraries and takes longer

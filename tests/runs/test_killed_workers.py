@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from helpers import a_spec, in_this_process, numbers, one_sentence
+from helpers import a_spec, numbers, one_sentence
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
@@ -40,7 +40,7 @@ def undisturbed(own_outputs, tmp_path_factory):
     shelf = store.Store(tmp_path_factory.mktemp("undisturbed"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "BLOCK", 1)
-        patch.setattr(execute, "_train_in_processes", in_this_process)
+        patch.setattr(execute, "SOON", float("inf"))
         return numbers(execute.results(SPECS, "cpu", shelf))
 
 
@@ -84,7 +84,7 @@ def starts_again(shelf, undisturbed, capsys, monkeypatch):
     """The next start, in this process: its table, what it says, and what it leaves alone."""
     before = stored(shelf)
     assert 0 < len(before) < len(SPECS)
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(execute, "SOON", float("inf"))
     capsys.readouterr()
     table = numbers(execute.results(SPECS, "cpu", shelf))
     said = capsys.readouterr().err

@@ -7,7 +7,7 @@ import pickle
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import a_spec, in_this_process, one_sentence
+from helpers import a_spec, one_sentence
 
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import execute, key, preemptible, shards, store
@@ -22,7 +22,7 @@ SPECS = [a_spec(seed=seed) for seed in range(4)]
 def two(tmp_path, own_outputs, monkeypatch):
     """Two outputs folders, each with a shard of `SPECS` trained."""
     monkeypatch.setattr(execute, "BLOCK", 1)
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(execute, "SOON", float("inf"))
     for name, shard in zip("ab", shards.deal(SPECS, "cpu", 2), strict=True):
         execute.results(shard, "cpu", store.Store(tmp_path / name / "runs"))
     return [tmp_path / "a", tmp_path / "b"]

@@ -22,7 +22,7 @@ UNGUARDED = """
     from lsnc_core.errors import UsageError
     from lsnc_core.runs import execute, results
 
-    execute.BLOCK, execute.cores = 1, lambda: 1
+    execute.BLOCK, execute.SOON, execute.cores = 1, 0, lambda: 1
     try:
         results([a_spec(seed=seed) for seed in range(2)], "cpu")
     except UsageError as error:

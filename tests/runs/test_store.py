@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import a_spec, in_this_process, one_sentence
+from helpers import a_spec, one_sentence
 
 from lsnc_core import data
 from lsnc_core.errors import UsageError
@@ -267,7 +267,7 @@ def test_what_killed_writers_left_goes_and_what_is_being_written_stays(shelf):
 
 
 def test_the_store_lists_verifies_and_cleans_itself(shelf, monkeypatch, capsys):
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(execute, "SOON", float("inf"))
     specs = [a_spec(seed=seed) for seed in range(4)]
     execute.results(specs, "cpu", shelf)
     monkeypatch.setenv("LSNC_OUTPUTS", str(shelf.folder.parent))

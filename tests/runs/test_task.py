@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import a_spec, in_this_process, numbers, one_sentence
+from helpers import a_spec, numbers, one_sentence
 
 from lsnc_core import custom, data
 from lsnc_core.errors import UsageError
@@ -51,6 +51,7 @@ def arrays(shelf, specs):
 
 def test_every_executor_gives_the_bits_of_this_process(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 2)
+    monkeypatch.setattr(execute, "SOON", 0)
     monkeypatch.setattr(execute, "cores", lambda: 2)
     spawned = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
     executors = {"local pool": None, "threads": ThreadPoolExecutor(2), "processes": spawned}
@@ -60,7 +61,7 @@ def test_every_executor_gives_the_bits_of_this_process(tmp_path, monkeypatch):
         tables[name] = numbers(execute.results(SPECS, "cpu", stores[name], executor))
         if executor:
             executor.shutdown()
-    monkeypatch.setattr(execute, "_train_in_processes", in_this_process)
+    monkeypatch.setattr(execute, "SOON", float("inf"))
     alone = store.Store(tmp_path / "alone")
     expected = numbers(execute.results(SPECS, "cpu", alone))
     for name, table in tables.items():

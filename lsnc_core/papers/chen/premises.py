@@ -56,7 +56,7 @@ def memorised_premise(part: "pd.DataFrame", where: str = "") -> Premise:
     Args: part, rows of `landscape_table` or of `network_table`; where, what they have in common.
     """
     worst = np.max(part.unlearned.to_numpy())  # NaN where a network has diverged
-    quantity = "share of the labels not yet memorised, by training loss"
+    quantity = "excess training loss relative to an untrained network"
     settings = {"at_most": MEMORISED, "form": ".1%", "where": where, "quantity": quantity}
     return Premise("labels memorised", float(worst), **settings)
 

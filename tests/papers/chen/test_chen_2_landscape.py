@@ -106,8 +106,8 @@ def test_the_sign_of_the_residual_is_told(factor, sign):
 def test_networks_that_have_not_memorised_decide_nothing():
     table = landscape(unlearned=0.12)
     for verdict in both(table):
-        assert verdict.outcome == UNDECIDED and "not yet memorised" in verdict.measured
-        words = "share of the labels not yet memorised, by training loss (a = "
+        assert verdict.outcome == UNDECIDED and "excess training loss" in verdict.measured
+        words = "excess training loss relative to an untrained network (a = "
         assert f"premise not met: {words}" in verdict.measured
         assert (
             "needed at most 10.0% (missed at 1 more place); observed: as claimed"
