@@ -187,7 +187,8 @@ def serve(requests: socket.socket) -> Callable[[], int]:
     """
     # a Ctrl-C is for the command, which ends the notebooks, and for them
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warm_up()
+    if safe_to_fork():
+        warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks here
     while safe_to_fork():
         request, files, _, _ = socket.recv_fds(requests, LONGEST, 2)

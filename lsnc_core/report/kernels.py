@@ -78,17 +78,17 @@ def become(pipe: int) -> None:
         text = opened.read()
     if not text:
         return
-    import numpy as np
-    import torch
     from ipykernel import kernelapp
 
     command = json.loads(text)
     os.chdir(command["folder"])
     os.environ.clear()
     os.environ.update(command["environment"])
-    # both drew their seeds when they were imported, before the fork; `random` sees to itself
-    np.random.seed()
-    torch.default_generator.seed()
+    # what was imported before the fork drew its seed then; `random` sees to itself
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.seed()
     # a kernel also finds modules beside its notebook; IPython sees to it, but not under python -P
     names = [os.path.basename(path) for path in sys.path]
     sys.path.insert(names.index("site-packages") if "site-packages" in names else 0, "")

@@ -39,6 +39,18 @@ def server(environment):
     warm.close()
 
 
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """A PYTHONPATH without the libraries that take long to import: how a server and its forks begin
+    and end does not depend on them.
+    """
+    folder = tmp_path_factory.mktemp("light")
+    large = ("torch", "pandas", "matplotlib", "seaborn", "scipy", "pyarrow")
+    text = f"import sys\nsys.modules |= dict.fromkeys({large})\n"  # None: importing it fails
+    (folder / "sitecustomize.py").write_text(text)
+    return os.pathsep.join([str(folder), str(ROOT)])
+
+
 @pytest.fixture
 def begin(server, tmp_path):
     """Starts a notebook of these cells in a fork: the fork, its target and its log."""
@@ -74,26 +86,6 @@ def wait_for(path):
 
 # the same
 
-
-def test_a_page_is_the_same_as_from_an_ordinary_kernel(server, tmp_path, environment):
-    source = ROOT / "notebooks" / "guo_5_conditioning.ipynb"
-    given, shown = json.dumps({"profile": "smoke"}), []
-    for name in ("forked", "ordinary"):
-        arguments = [str(source), str(tmp_path / f"{name}.ipynb"), given]
-        with open(tmp_path / f"{name}.log", "w") as log:
-            if name == "forked":
-                assert server.start(arguments, log).wait() == 0
-            else:
-                command = [sys.executable, "-P", "-m", execute.__name__, *arguments]
-                subprocess.run(command, env=environment, stdout=log, stderr=log, check=True)
-        notebook = executed.read(tmp_path / f"{name}.ipynb")
-        shown.append((executed.carried(notebook), executed.outputs(notebook)))
-        assert notebook.metadata["language_info"]["name"] == "python"
-    (forked, forked_outputs), (ordinary, ordinary_outputs) = shown
-    assert len(forked[0]) >= 2 and len(forked[1]) >= 1
-    assert forked == ordinary and forked_outputs == ordinary_outputs
-
-
 STATE = """\
 import json, os, signal, sys, threading
 import matplotlib, torch
@@ -108,15 +100,43 @@ print(json.dumps({
 }))"""
 
 
-def test_a_forked_kernel_starts_in_the_same_state(begin, tmp_path, environment):
-    fork, target, log = begin(STATE)
-    assert fork.wait() == 0, log.read_text()
-    ordinary = tmp_path / "ordinary.ipynb"
-    command = [sys.executable, "-P", "-m", execute.__name__, str(tmp_path / "one.ipynb")]
-    subprocess.run([*command, str(ordinary), "{}"], env=environment, check=True)
-    states = [json.loads(printed(path)) for path in (target, ordinary)]
+@pytest.fixture(scope="module")
+def forked_and_ordinary(server, environment, tmp_path_factory):
+    """guo_5, which first tells its kernel's state: run in a fork and in an ordinary kernel."""
+    folder = tmp_path_factory.mktemp("twice")
+    notebook = nbformat.read(ROOT / "notebooks" / "guo_5_conditioning.ipynb", as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(STATE))
+    nbformat.write(notebook, folder / "one.ipynb")
+    given, paths = json.dumps({"profile": "smoke"}), []
+    for name in ("forked", "ordinary"):
+        paths.append(folder / f"{name}.ipynb")
+        arguments = [str(folder / "one.ipynb"), str(paths[-1]), given]
+        with open(folder / f"{name}.log", "w") as log:
+            if name == "forked":
+                assert server.start(arguments, log).wait() == 0
+            else:
+                command = [sys.executable, "-P", "-m", execute.__name__, *arguments]
+                subprocess.run(command, env=environment, stdout=log, stderr=log, check=True)
+    return paths
+
+
+def test_a_page_is_the_same_as_from_an_ordinary_kernel(forked_and_ordinary):
+    shown = []
+    for path in forked_and_ordinary:
+        notebook = executed.read(path)
+        shown.append((executed.carried(notebook), executed.outputs(notebook)))
+        assert notebook.metadata["language_info"]["name"] == "python"
+    (forked, forked_outputs), (ordinary, ordinary_outputs) = shown
+    assert len(forked[0]) >= 2 and len(forked[1]) >= 1
+    assert forked == ordinary and forked_outputs == ordinary_outputs
+
+
+def test_a_forked_kernel_starts_in_the_same_state(forked_and_ordinary):
+    cells = [nbformat.read(path, as_version=4).cells for path in forked_and_ordinary]
+    states = [json.loads(first.outputs[0].text) for first, *_ in cells]
     assert states[0] == states[1]
-    assert states[0]["folder"] == str(tmp_path) and states[0]["python"] == sys.executable
+    assert states[0]["folder"] == str(forked_and_ordinary[0].parent)
+    assert states[0]["python"] == sys.executable
 
 
 def test_two_forks_draw_different_random_numbers(begin):
@@ -142,14 +162,15 @@ def impostor(tmp_path):
 
 
 def test_the_kernel_is_this_interpreter_s_whatever_the_search_path_holds(
-    impostor, environment, tmp_path
+    impostor, light, environment, tmp_path
 ):
     """Ordinary and forked: two notebooks start a server, one does not."""
     text = f"""
-        import os, sys
+        import os
         from pathlib import Path
         from lsnc_core.report import schedule
 
+        os.environ["PYTHONPATH"] = {light!r}
         folder = Path({str(tmp_path)!r})
         for names in (["a"], ["b", "c"]):
             jobs = [schedule.Job(folder / f"{{name}}.ipynb", {{}}, ()) for name in names]
@@ -224,15 +245,16 @@ def two_jobs(folder, cell):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_command_leaves_no_process_behind(tmp_path, environment, sent):
+def test_a_stopped_command_leaves_no_process_behind(tmp_path, light, environment, sent):
     """Ctrl-C goes to all processes of the terminal, a request to end to the command alone."""
     cell = "import os, pathlib, time\npathlib.Path(f'{steps}').touch()\ntime.sleep(60)"
     jobs = two_jobs(tmp_path / "notebooks", cell.replace("{steps}", "here-{os.getpid()}"))
     text = f"""
-        import signal
+        import os, signal
         from pathlib import Path
         from lsnc_core.report import schedule
 
+        os.environ["PYTHONPATH"] = {light!r}
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         jobs = [schedule.Job(Path(source), {{}}, ()) for source in {[str(j.source) for j in jobs]}]
         try:
@@ -267,7 +289,10 @@ def test_a_stopped_command_leaves_no_process_behind(tmp_path, environment, sent)
 
 
 @pytest.mark.parametrize("end", ["before it forks", "after it has forked"])
-def test_what_a_server_that_dies_has_not_forked_starts_ordinarily(tmp_path, monkeypatch, end):
+def test_what_a_server_that_dies_has_not_forked_starts_ordinarily(
+    tmp_path, light, monkeypatch, end
+):
+    monkeypatch.setenv("PYTHONPATH", light)
     started = []
 
     class Dying(forks.Server):
@@ -311,18 +336,28 @@ UNSAFE = {
 }
 
 
-@pytest.mark.parametrize("action, safe", UNSAFE.values(), ids=UNSAFE)
-def test_only_a_process_without_threads_and_cuda_forks(environment, action, safe):
-    text = f"import threading, time, torch\nfrom lsnc_core.report import forks\n{action}\n"
-    text += "print(forks.safe_to_fork())"
+def test_only_a_process_without_threads_and_cuda_forks(environment):
+    """Each action in a fork of a process that has imported torch."""
+    text = f"""
+        import os, threading, time, torch
+        from lsnc_core.report import forks
+
+        for action in {[action for action, _ in UNSAFE.values()]}:
+            pid = os.fork()
+            if pid == 0:
+                exec(action)
+                print(forks.safe_to_fork(), flush=True)
+                os._exit(0)
+            os.waitpid(pid, 0)
+    """
     answer = subprocess.run(
-        [sys.executable, "-P", "-c", text],
+        [sys.executable, "-P", "-c", textwrap.dedent(text)],
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert answer.stdout == f"{safe}\n"
+    assert answer.stdout.split() == [str(safe) for _, safe in UNSAFE.values()]
 
 
 def test_the_server_uses_no_cuda_and_leaves_no_thread(environment):
