@@ -85,7 +85,7 @@ def test_a_premise_that_is_not_met_is_an_error():
     with pytest.raises(ValueError, match="C2: premise not met: number of training images is 500"):
         study.count_outcomes(small, 1)
     rough = Null(null.decide, lambda g: null.draw(g).assign(unlearned=0.2))
-    with pytest.raises(ValueError, match="C2: premise not met: share of the labels"):
+    with pytest.raises(ValueError, match="C2: premise not met: excess training loss"):
         study.count_outcomes(rough, 1)
 
 
