@@ -96,17 +96,17 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
         tables.append(pd.DataFrame({"noise": noise, "a": a} | cells))
         away = T - np.diag(T.diagonal())
         to, start = np.unravel_index(away.argmax(), T.shape)
-        words = f"class {start} as {to} under {Path(noise).name} noise"
+        words = f"{Path(noise).name} noise labels {away[to, start]:.1%} of class {start} as {to}"
         largest.append((away[to, start], words))
         often = f"most often {start} as {to}, {away[to, start]:.1%}"
         phrases.append(f"{Path(noise).name}: {1 - a:.1%} of the labels wrong, {often}")
     panels[0].set_ylabel("label")
     drawing.colorbar(image, ax=list(panels), label="probability", location="bottom", shrink=0.5)
-    share, words = max(largest)
+    _, words = max(largest)
     caption = (
-        f"No wrong label is more frequent than {words}, {share:.1%} of the images of its class. A "
-        "column shows how the labels of a class are distributed: off the diagonal are the wrong "
-        "ones. Columns sum to 1; white is 0, the colours are logarithmic. "
+        f"The most frequent wrong label: {words}. A column shows how the labels of a class are "
+        "distributed: off the diagonal are the wrong ones. Columns sum to 1; white is 0, the "
+        "colours are logarithmic. "
     )
     return Drawing(drawing, f"{caption}{'; '.join(phrases)}.", pd.concat(tables))
 
