@@ -78,8 +78,8 @@ def pytest_collection_modifyitems(items):
     test has started autograd's threads. The smoke run is next, for it takes longest, and while it
     is made, what does not need it.
     """
-    first = ("test_interruptions", "test_cli", "test_killed_workers", "test_hostile_input")
-    first += ("test_browser", "test_notebook_runs")
+    first = ("test_interruptions", "test_cli", "test_killed_workers", "test_forks")
+    first += ("test_hostile_input", "test_benchmark", "test_browser", "test_notebook_runs")
     items.sort(key=lambda item: (*first, item.path.stem).index(item.path.stem))
 
 

@@ -118,8 +118,9 @@ def describe_best_ways(networks: "pd.DataFrame") -> str:
     best: dict[str, list[str]] = {}
     for noise in ways_by_noise(networks):
         losses = losses_by_way(networks, noise, rates_of(networks, noise)[-1], "test_loss")
-        way = np.log(losses).mean().idxmin()
-        best.setdefault(WAY_NAMES[way], []).append(Path(noise).name)
+        means = np.log(losses).mean()
+        name = WAY_NAMES[means.idxmin()] if means.notna().any() else "no way: all have diverged"
+        best.setdefault(name, []).append(Path(noise).name)
     phrases = [f"under {', '.join(noises)} noise with {name}" for name, noises in best.items()]
     return f"At the highest a, the held-out loss is lowest {'; '.join(phrases)}."
 
@@ -146,6 +147,8 @@ def describe_lowest_way(history: "pd.DataFrame") -> str:
     """
     ends = history[history.epoch == history.epoch.max()]
     means = ends.groupby("way", sort=False).test_loss.mean()
+    if means.isna().all():
+        return f"All of {len(means)} ways to train have diverged."
     return (
         f"The lowest test loss of {len(means)} ways to train is {means.min():.2f} nats at the end: "
         f"{WAY_NAMES[means.idxmin()]}."

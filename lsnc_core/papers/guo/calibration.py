@@ -180,14 +180,18 @@ def measure_reliability(tensors: Tensors) -> "pd.DataFrame":
 
 def describe_best_strengths(ends: "pd.DataFrame") -> str:
     """At which strength the mean ECE is lowest as trained and after scaling with temperatures from
-    validation images, in a sentence. Args: ends, from `measure_ends`.
+    validation images, in a sentence; of networks that have diverged there is none.
+
+    Args: ends, from `measure_ends`.
     """
     phrases = []
     for part in groups(ends[(ends.fit == HELD_OUT) & (ends.loss == "ce")]):
-        means, first = part.groupby("delta")[["ece", "ece_scaled"]].mean(), part.iloc[0]
-        trained, scaled = (f"δ = {delta:g}" for delta in means.idxmin())
+        means, first, places = part.groupby("delta").mean(numeric_only=True), part.iloc[0], []
+        for column, when in (("ece", "as trained"), ("ece_scaled", "after scaling")):
+            if means[column].notna().any():
+                places.append(f"at δ = {means[column].idxmin():g} {when}")
         where = f"{Path(first.data).name}, weight decay {first.weight_decay:g}"
-        phrases.append(f"at {trained} as trained and at {scaled} after scaling ({where})")
+        phrases.append(f"{' and '.join(places) or 'nowhere'} ({where})")
     return f"The mean ECE is lowest {'; '.join(phrases)}."
 
 
@@ -206,6 +210,8 @@ def describe_wrong(epochs: "pd.DataFrame") -> str:
     Args: epochs, from `measure_epochs`.
     """
     means = last_epochs(epochs).groupby("arm", sort=False).loss_wrong.mean()
+    if means.isna().all():
+        return "At the end no prediction is wrong."
     return f"At the end wrong predictions have the lowest loss with {means.idxmin()}."
 
 

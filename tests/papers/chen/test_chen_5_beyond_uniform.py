@@ -308,6 +308,15 @@ def test_the_captions_name_the_best_way(table, best):
     assert text == f"The lowest test loss of 4 ways to train is 0.01 nats at the end: {name}."
 
 
+def test_the_captions_say_that_all_have_diverged(table):
+    diverged = table.assign(test_loss=np.nan)
+    best = noise_drawing.describe_best_ways(diverged)
+    assert best.endswith("noise with no way: all have diverged.")
+    history = diverged[diverged.noise == "symmetric"].assign(epoch=4)
+    lowest = noise_drawing.describe_lowest_way(history)
+    assert lowest == "All of 4 ways to train have diverged."
+
+
 def test_each_noise_may_have_its_best_way(table):
     best = table.noise.map({"symmetric": "mean field"}).fillna("posterior")
     lowest = table.assign(test_loss=table.test_loss.where(table.way != best, 0.01))

@@ -278,3 +278,7 @@ def test_captions_have_the_direction_of_the_numbers(smooth, scaled):
     both = [table.assign(scaled=False), table.assign(scaled=True, ece=table.ece_scaled)]
     lower = int(scaled < smooth)
     assert f"of {lower} of 2 losses." in calibration.describe_scaled(pd.concat(both))
+    nothing = table.assign(ece_scaled=np.nan, loss_wrong=np.nan)
+    unscaled = calibration.describe_best_strengths(nothing)
+    assert unscaled.endswith(f"lowest at {least[0]} as trained (some, weight decay 0.1).")
+    assert calibration.describe_wrong(nothing) == "At the end no prediction is wrong."
