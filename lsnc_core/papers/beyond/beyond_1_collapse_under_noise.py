@@ -239,8 +239,8 @@ def describe_places(table: "pd.DataFrame") -> str:
     counts = {"smaller": (collapse < loss).sum(), "larger": (collapse > loss).sum()}
     word = max(counts, key=lambda name: counts[name])
     return (
-        f"The p of the least NC1 on training images is {word} than that of the least test loss at "
-        f"{counts[word]} of {len(loss)} clean rates."
+        f"At {counts[word]} of {len(loss)} clean rates the p of the least NC1 on training images "
+        f"is {word} than that of the least test loss."
     )
 
 

@@ -221,8 +221,8 @@ def draw_figure_9(table: "pd.DataFrame") -> Drawing:
         for row in deviation.itertuples()
     )
     caption = (
-        f"The accuracy varies {word} over p at the best epoch than at the last one at "
-        f"{count} of {len(deviation)} clean rates below 1. A plus marks the best p of each a. "
+        f"At {count} of {len(deviation)} clean rates below 1 the accuracy varies {word} over p at "
+        "the best epoch than at the last. A plus marks the best p of each a. "
         "Standard deviation of the accuracy over p, in points, at the last and at the best epoch: "
         f"{numbers}."
     )
@@ -273,8 +273,8 @@ def describe_errors(table: "pd.DataFrame") -> str:
     means = mean_grid(table, "test_error")  # (p, a)
     smallest = int((means.idxmin() == means.index.min()).sum())
     return (
-        "The mean test error is lowest at the smallest p drawn at "
-        f"{smallest} of {len(means.columns)} clean rates."
+        f"At {smallest} of {len(means.columns)} clean rates the mean test error is lowest at the "
+        "smallest p drawn."
     )
 
 

@@ -141,8 +141,8 @@ def describe_flatness(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
     less, others = flatter.count(True), flatter.count(False)
     word, count = ("less", less) if less > others else ("no less", others)
     return (
-        f"Where {COMPARED:.0%} of the noisy labels are fitted, the mean test error varies {word} "
-        f"over p than at the last epoch at {count} of {len(flatter)} clean rates."
+        f"At {count} of {len(flatter)} clean rates the mean test error varies {word} over p where "
+        f"{COMPARED:.0%} of the noisy labels are fitted than at the last epoch."
     )
 
 

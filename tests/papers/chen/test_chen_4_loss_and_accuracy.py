@@ -425,8 +425,8 @@ def test_the_captions_count_clean_rates_either_way(slope, count):
 
     table = accuracies(error=error)
     caption = page.draw_figure_9(table).data["ours"]
-    words = f"varies {'less' if count else 'no less'} over p at the best epoch than at the last"
-    assert caption.startswith(f"The accuracy {words} one at 3 of 3 clean rates below 1. ")
+    words = f"varies {'less' if count else 'no less'} over p at the best epoch than at the last."
+    assert caption.startswith(f"At 3 of 3 clean rates below 1 the accuracy {words} ")
     caption = page.draw_figure_10(table).data["ours"]
-    words = f"lowest at the smallest p drawn at {count} of 3 clean rates. "
-    assert caption.startswith(f"The mean test error is {words}")
+    words = "the mean test error is lowest at the smallest p drawn. "
+    assert caption.startswith(f"At {count} of 3 clean rates {words}")
