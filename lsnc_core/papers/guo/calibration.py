@@ -7,7 +7,6 @@ reported ECE too small.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     groups,
     has_learned,
+    image_set,
     last_epochs,
     strength,
 )
@@ -186,11 +186,11 @@ def describe_best_strengths(ends: "pd.DataFrame") -> str:
     """
     phrases = []
     for part in groups(ends[(ends.fit == HELD_OUT) & (ends.loss == "ce")]):
-        means, first, places = part.groupby("delta").mean(numeric_only=True), part.iloc[0], []
+        means, places = part.groupby("delta").mean(numeric_only=True), []
         for column, when in (("ece", "as trained"), ("ece_scaled", "after scaling")):
             if means[column].notna().any():
                 places.append(f"at δ = {means[column].idxmin():g} {when}")
-        where = f"{Path(first.data).name}, weight decay {first.weight_decay:g}"
+        where = f"{image_set(part)}, weight decay {part.weight_decay.iloc[0]:g}"
         phrases.append(f"{' and '.join(places) or 'nowhere'} ({where})")
     return f"The mean ECE is lowest {'; '.join(phrases)}."
 

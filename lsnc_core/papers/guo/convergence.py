@@ -4,7 +4,6 @@ NC1.
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     METRICS,
     groups,
+    image_set,
     last_epochs,
     main_pair,
     paired,
@@ -116,7 +116,7 @@ def describe_learning(table: "pd.DataFrame") -> str:
         for delta, mean in means.items():
             taken = f"{mean:.1f}" if np.isfinite(mean) else "more than were trained"
             epochs.append(f"{taken} with {names[delta]}")
-        phrases.append(f"{' and '.join(epochs)} on {Path(part.data.iloc[0]).name}")
+        phrases.append(f"{' and '.join(epochs)} on {image_set(part)}")
     reached = f"Epochs to a training error of {ERROR_REACHED:.0%}, mean over seeds"
     return f"{reached}: {'; '.join(phrases)}."
 
@@ -231,7 +231,7 @@ def describe_approach(table: "pd.DataFrame") -> str:
     phrases = []
     for part in groups(table):
         plain, smooth = (np.mean(slopes) for slopes in paired(fit_slopes(part), "slope"))
-        name = Path(part.data.iloc[0]).name
+        name = image_set(part)
         if not np.isfinite(smooth - plain):
             phrases.append(f"cannot be compared on {name}")
             continue

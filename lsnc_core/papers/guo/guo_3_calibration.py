@@ -7,7 +7,6 @@ test images as in the released code. Expect a difference between the two, and on
 little for smoothing to mend.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,6 +42,7 @@ from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     fetch_history,
     groups,
+    image_set,
     last_epochs,
     main_pair,
     paired,
@@ -123,8 +123,7 @@ def describe_temperatures(ends: "pd.DataFrame") -> str:
                 f"δ = {delta:g}: T* {means['T']:.2f}, ECE {means.ece:.4f} as trained, "
                 f"{means.ece_scaled:.4f} scaled"
             )
-        first = group.iloc[0]
-        name = f"{Path(first.data).name}, weight decay {first.weight_decay:g}"
+        name = f"{image_set(group)}, weight decay {group.weight_decay.iloc[0]:g}"
         phrases.append(f"{name}: {', '.join(cells)}")
     return f"Temperatures from {HELD_OUT}, means over seeds; {'; '.join(phrases)}."
 

@@ -82,6 +82,11 @@ def groups(table: "pd.DataFrame") -> "list[pd.DataFrame]":
     return [part for _, part in table.groupby(["data", "weight_decay"], sort=False)]
 
 
+def image_set(part: "pd.DataFrame") -> str:
+    """The image set of a part as figures name it, e.g. "MNIST subset"."""
+    return source_of(part.data.iloc[0]).title.split(" (")[0]
+
+
 def last_epochs(table: "pd.DataFrame") -> "pd.DataFrame":
     """The rows of each run's last epoch."""
     return table[table.epoch == table.epochs]
@@ -148,15 +153,17 @@ def has_learned(errors: "pd.Series") -> "pd.Series":
 
 
 def describe_lowest(table: "pd.DataFrame") -> str:
-    """Which loss ends lowest in NC1, NC2 and NC3, mean over seeds, as a sentence."""
+    """Which loss ends lowest in NC1, NC2 and NC3, mean over seeds, as a sentence; a metric that no
+    network has, as when all have diverged, is left out.
+    """
     phrases = []
-    for name, part in last_epochs(table).groupby("data", sort=False):
-        means = part.groupby("arm", sort=False)[list(METRICS)].mean()
+    for _, part in last_epochs(table).groupby("data", sort=False):
+        means = part.groupby("arm", sort=False)[list(METRICS)].mean().dropna(axis=1, how="all")
         lowest: dict[str, list[str]] = {}
-        for metric in METRICS:
+        for metric in means:
             lowest.setdefault(means[metric].idxmin(), []).append(metric.upper())
         ends = ", ".join(f"{' and '.join(named)} with {arm}" for arm, named in lowest.items())
-        phrases.append(f"on {Path(name).name} {ends}")
+        phrases.append(f"on {image_set(part)} {ends or 'none'}")
     return f"The lower, the more collapsed; lowest end {'; '.join(phrases)}."
 
 

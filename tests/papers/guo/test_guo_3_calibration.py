@@ -267,12 +267,18 @@ def test_captions_have_the_direction_of_the_numbers(smooth, scaled):
     """Cross-entropy has 0.1 of each number, as trained and scaled."""
     rows = []
     for delta, ece, after in ((0.0, 0.1, 0.1), (0.05, smooth, scaled)):
-        row = {"data": "some", "weight_decay": 0.1, "loss": "ce", "fit": calibration.HELD_OUT}
+        row = {
+            "data": "digits",
+            "weight_decay": 0.1,
+            "loss": "ce",
+            "fit": calibration.HELD_OUT,
+        }
         row |= {"delta": delta, "arm": f"δ = {delta:g}", "epoch": 2, "epochs": 2}
         rows.append(row | {"ece": ece, "ece_scaled": after, "loss_wrong": ece})
     table = pd.DataFrame(rows)
     least = ["δ = 0.05" if value < 0.1 else "δ = 0" for value in (smooth, scaled)]
-    words = f"at {least[0]} as trained and at {least[1]} after scaling (some, weight decay 0.1)."
+    where = "digits, weight decay 0.1"
+    words = f"at {least[0]} as trained and at {least[1]} after scaling ({where})."
     assert calibration.describe_best_strengths(table) == f"The mean ECE is lowest {words}"
     assert calibration.describe_wrong(table).endswith(f"the lowest loss with {least[0]}.")
     both = [table.assign(scaled=False), table.assign(scaled=True, ece=table.ece_scaled)]
@@ -280,5 +286,5 @@ def test_captions_have_the_direction_of_the_numbers(smooth, scaled):
     assert f"of {lower} of 2 losses." in calibration.describe_scaled(pd.concat(both))
     nothing = table.assign(ece_scaled=np.nan, loss_wrong=np.nan)
     unscaled = calibration.describe_best_strengths(nothing)
-    assert unscaled.endswith(f"lowest at {least[0]} as trained (some, weight decay 0.1).")
+    assert unscaled.endswith(f"lowest at {least[0]} as trained ({where}).")
     assert calibration.describe_wrong(nothing) == "At the end no prediction is wrong."
