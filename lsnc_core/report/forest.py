@@ -124,7 +124,7 @@ class Row:
     def quantity(self) -> str:
         """What the deciding case measures, and where."""
         case = self.result.case
-        return ", ".join(filter(None, [case["quantity"], case["name"]])) if case else ""
+        return ", ".join(filter(None, [case["quantity"].rstrip(":"), case["name"]])) if case else ""
 
     @property
     def place(self) -> str:

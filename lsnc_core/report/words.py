@@ -71,7 +71,7 @@ def comparison(case: dict) -> str:
     (NC1), where the claim is at most 1".
     """
     where = f" ({case['name']})" if case["name"] else ""
-    measured = f"{case['quantity']} came out at {estimate(case)}{where}"
+    measured = f"{case['quantity'].rstrip(':')} came out at {estimate(case)}{where}"
     return f"{measured}, where the claim is {claimed(case)}"
 
 

@@ -187,8 +187,10 @@ def test_a_row_has_the_deciding_case_last_and_other_cases_beside_it():
 
 
 def test_marks_beyond_the_edge_point_there_and_exact_ones_stand_there():
-    far = Case("", "error", -20, -20.1, -19.9, at_most=2)
-    assert (marks(an_answer(far))[1]["deciding"].beyond, forest.percent(220)) == (1, 94.5)
+    far = Case("", "error at 1 / error at 0:", -20, -20.1, -19.9, at_most=2)
+    row, by_kind = marks(an_answer(far))
+    assert (by_kind["deciding"].beyond, forest.percent(220)) == (1, 94.5)
+    assert row.quantity == "error at 1 / error at 0"
     wrong = marks(an_answer(Case("", "error", 20, 19.9, 20.1, at_most=2)))[1]["deciding"]
     assert (wrong.beyond, wrong.percent, wrong.interval) == (-1, 5.5, None)
     exact = marks(an_answer(Case.exact("", "error", 3, at_most=2)))[1]["deciding"]
