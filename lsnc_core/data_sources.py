@@ -24,6 +24,15 @@ class Source:
     num_classes: int
     sizes: tuple[int, int]  # training and test images
 
+    @property
+    def label(self) -> str:
+        """The title without remarks.
+
+        >>> SOURCES["mnist-subset"].label
+        'MNIST subset'
+        """
+        return self.title.partition(" (")[0]
+
     def split(self, train: int, validation: int, batch: int) -> tuple[int, int]:
         """Training and validation images, as many as wanted where the set has so many.
 

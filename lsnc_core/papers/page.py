@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lsnc_core.data_sources import SOURCES
+
 if TYPE_CHECKING:
     from lsnc_core.runs.spec import RunSpec
     from lsnc_core.show import Entries, Table
@@ -181,7 +183,12 @@ class Setting:
         for spec in specs:
             data = "" if self.fields == ("data",) else spec.data
             by_data.setdefault(data, []).append(self._value(spec))
-        texts = {data: describe_values(self._apart(data, by_data[data])) for data in by_data}
+        texts = {}
+        for data, values in by_data.items():
+            apart = self._apart(data, values)
+            if self.fields == ("data",):
+                apart = [SOURCES[name].label if name in SOURCES else name for name in apart]
+            texts[data] = describe_values(apart)
         words = [f"{text} ({data})" for data, text in texts.items() if text]
         same = len(set(texts.values())) == 1
         return next(iter(texts.values())) if same else "; ".join(words)

@@ -47,7 +47,7 @@ def describe_runs(runs: "pd.DataFrame") -> str:
         return "No networks were trained for this report."
     images = []
     for data, size in runs.groupby("data").train_size:
-        title = SOURCES[data].title.partition(" (")[0] if data in SOURCES else data
+        title = SOURCES[data].label if data in SOURCES else data
         low, high = size.astype(int).min(), size.astype(int).max()
         sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         images.append(f"{sizes} of {title}")

@@ -151,7 +151,7 @@ def _write_deviations(site: Site) -> None:
 
 def _write_bibliography(site: Site) -> None:
     groups: dict[str, list[sources.Source]] = {"The three papers": [], "Other sources": []}
-    for source in sources.SOURCES:
+    for source in sorted(sources.SOURCES, key=lambda source: source.key):
         groups["The three papers" if source.paper else "Other sources"].append(source)
     site.write(
         "bibliography.html",

@@ -121,7 +121,7 @@ def _value(run: dict, field: str) -> str | int:
 
 def _title(data: str) -> str:
     """An image set's name without remarks."""
-    return SOURCES[data].title.partition(" (")[0] if data in SOURCES else data
+    return SOURCES[data].label if data in SOURCES else data
 
 
 def _square(shape: tuple[int, ...], pool: int = 1) -> str:

@@ -88,7 +88,7 @@ def place(answer: dict) -> str:
     """What an answer was tried on, image sets without their origin."""
     text = answer["tried_on"]
     for source in SOURCES.values():
-        text = text.replace(source.title, source.title.partition(" (")[0])
+        text = text.replace(source.title, source.label)
     return text
 
 

@@ -208,7 +208,7 @@ class Entries:
             items = ""
             for name, text in zip(self.names, parts, strict=True):
                 plain.append(f"  {name}: {text}")
-                items += f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>"
+                items += f"<dt>{html.escape(name)}</dt><dd>{_cell_html(text)}</dd>"
             body += f"<h3>{html.escape(heading)}</h3><dl>{items}</dl>"
         return {
             "text/plain": "\n".join(plain),

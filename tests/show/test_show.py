@@ -307,6 +307,12 @@ def test_entries_leave_latex_and_show_markup_as_text():
     assert "right: <i>c</i>" in made["text/plain"]
 
 
+def test_entries_show_names_in_code():
+    made = bundle(show.Entries(["here"], [("heading", ("`smoothing` takes <0.05>",))]))
+    page = Elements(made["text/html"])
+    assert page.texts("code") == ["smoothing"] and page.texts("dd") == ["smoothing takes <0.05>"]
+
+
 def test_entries_with_a_part_too_few_are_refused():
     with pytest.raises(ValueError):
         bundle(show.Entries(["one", "two"], [("heading", ("only one",))]))

@@ -258,7 +258,7 @@ def draw_sizes(table: "pd.DataFrame") -> Drawing:
         panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
         panel.minorticks_off()
     panels[0].set_ylabel("measured minus predicted (nats)")
-    drawing.suptitle(source_of(table.data.iloc[0]).title.split(" (")[0])
+    drawing.suptitle(source_of(table.data.iloc[0]).label)
     draw_legend(drawing, panels[:1], columns=2)
     caption = (
         "The distance of held-out images from the formula shrinks only as far as networks err as "

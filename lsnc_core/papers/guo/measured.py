@@ -84,7 +84,7 @@ def groups(table: "pd.DataFrame") -> "list[pd.DataFrame]":
 
 def image_set(part: "pd.DataFrame") -> str:
     """The image set of a part as figures name it, e.g. "MNIST subset"."""
-    return source_of(part.data.iloc[0]).title.split(" (")[0]
+    return source_of(part.data.iloc[0]).label
 
 
 def last_epochs(table: "pd.DataFrame") -> "pd.DataFrame":
