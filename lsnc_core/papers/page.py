@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lsnc_core.data_sources import SOURCES
-
 if TYPE_CHECKING:
     from lsnc_core.runs.spec import RunSpec
     from lsnc_core.show import Entries, Table
@@ -183,6 +181,8 @@ class Setting:
         for spec in specs:
             data = "" if self.fields == ("data",) else spec.data
             by_data.setdefault(data, []).append(self._value(spec))
+        from lsnc_core.data_sources import SOURCES  # with numpy, which --help does without
+
         texts = {}
         for data, values in by_data.items():
             apart = self._apart(data, values)
