@@ -50,13 +50,13 @@ def describe_runs(runs: "pd.DataFrame") -> str:
         title = SOURCES[data].label if data in SOURCES else data
         low, high = size.astype(int).min(), size.astype(int).max()
         sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        images.append(f"{sizes} of {title}")
+        images.append(f"{sizes} training images of {title}")
     networks, seeds = len(runs), runs.seed.nunique()
     minutes = max(1, round(runs.seconds.sum() / 60))
     verb = "were" if networks > 1 else "was"
     return (
         f"{networks:,} network{'s' * (networks > 1)} {verb} trained, from {seeds} "
-        f"seed{'s' * (seeds > 1)}, on {' and '.join(images)} training images; that took "
+        f"seed{'s' * (seeds > 1)}, on {' and '.join(images)}; that took "
         f"{minutes:,} minutes, summed over processes, on "
         f"{' and '.join(sorted(set(runs.hardware)))}."
     )

@@ -142,12 +142,12 @@ def say_where_it_stops(headline: Sequence[ClaimResult], own: Sequence[ClaimResul
     if reason is None:
         return "Every claim is decided, no premise is missed and nothing fails."
     name, text = reason
-    failing = [
-        result.id for result in own if result.outcome in (FAILS, MIXED) and result.id != name
-    ]
-    verb = "fails" if len(failing) == 1 else "fail"
-    also = f" {' and '.join(failing)} also {verb}, at least in part." if failing else ""
-    return f"{text}.{also}"
+    failing = [result.id for result in own if result.outcome in (FAILS, MIXED)]
+    others = [claim for claim in failing if claim != name]
+    also = " also" if name in failing else ""
+    verb = "fails" if len(others) == 1 else "fail"
+    further = f" {' and '.join(others)}{also} {verb}, at least in part." if others else ""
+    return f"{text}.{further}"
 
 
 def _failures(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:

@@ -87,7 +87,7 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
         (
             [an_answer(HOLDS, premises=[MISSED]), an_answer(FAILS, name="C3")],
             "C1, “a short name”, stays open on digits because a premise is missed: number of "
-            "training images is 500, needed at least 10,000. C3 also fails, at least in part.",
+            "training images is 500, needed at least 10,000. C3 fails, at least in part.",
         ),
         (
             [an_answer(UNDECIDED, tried_on="The feature model")],
@@ -136,8 +136,9 @@ def test_a_paper_without_claims_or_picture_here():
 
 def test_what_was_run_in_a_sentence():
     assert front.describe_runs(RUNS) == (
-        "3 networks were trained, from 2 seeds, on 200 to 2,000 of MNIST subset and 60 of "
-        "my_data.py training images; that took 2 minutes, summed over processes, on a chip."
+        "3 networks were trained, from 2 seeds, on 200 to 2,000 training images of MNIST "
+        "subset and 60 training images of my_data.py; that took 2 minutes, summed over processes, "
+        "on a chip."
     )
     assert front.describe_runs(RUNS.head(1)).startswith(
         "1 network was trained, from 1 seed, on 200"

@@ -201,7 +201,7 @@ def describe_scaled(bins: "pd.DataFrame") -> str:
     """
     errors = bins.groupby(["arm", "scaled"]).ece.first().unstack()
     lower = int((errors[True] < errors[False]).sum())
-    return f"Temperature scaling lowers the ECE of {lower} of {len(errors)} losses."
+    return f"Temperature scaling lowers the pooled ECE of {lower} of {len(errors)} losses."
 
 
 def describe_wrong(epochs: "pd.DataFrame") -> str:
