@@ -162,9 +162,9 @@ def describe_lowest(table: "pd.DataFrame") -> str:
         lowest: dict[str, list[str]] = {}
         for metric in means:
             lowest.setdefault(means[metric].idxmin(), []).append(metric.upper())
-        ends = ", ".join(f"{' and '.join(named)} with {arm}" for arm, named in lowest.items())
-        phrases.append(f"on {image_set(part)} {ends or 'none'}")
-    return f"The lower, the more collapsed; lowest end {'; '.join(phrases)}."
+        ends = [f"{' and '.join(named)} with {arm}" for arm, named in lowest.items()]
+        phrases.append(f"{', '.join(ends) or 'none'} ({image_set(part)})")
+    return f"Lowest, and so most collapsed, at the end: {'; '.join(phrases)}."
 
 
 def describe_test_collapse(table: "pd.DataFrame") -> str:

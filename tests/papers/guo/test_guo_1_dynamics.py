@@ -192,7 +192,7 @@ def test_the_caption_of_f12_counts_where_test_images_collapse_less(factor, count
 @pytest.mark.parametrize("better, lowest", ((1.0, "LS δ = 0.9"), (-1.0, "CE")))
 def test_the_caption_of_f7_names_the_strength_that_ends_lowest(better, lowest):
     caption = page.draw_f7(made_up_history(better)).data["ours"]
-    assert f"NC1 and NC2 and NC3 with {lowest}. " in caption, caption
+    assert f"NC1 and NC2 and NC3 with {lowest} (MNIST subset). " in caption, caption
 
 
 def test_two_image_sets_give_two_rows():
