@@ -136,7 +136,7 @@ class PremiseCount:
     """A premise of this report's answers, and how often it was met.
 
     Attributes:
-        name: the condition.
+        name: the condition, and what it measures where that is always the same.
         needed: its range; several where claims ask for different ones.
         met, checked: in how many of the answers that have it.
         claims: ids of the claims that have it.
@@ -165,8 +165,16 @@ def count_premises(answers: Sequence[dict[str, Any]]) -> list[PremiseCount]:
         missing = {number for premise, number in checks if not premise["met"]}
         claims = tuple(dict.fromkeys(answers[number]["id"] for number in having))
         met = len(having) - len(missing)
+        measured = {_measured(premise) for premise, _ in checks} - {name}
+        if len(measured) == 1:
+            name = f"{name}: {measured.pop()}"
         counts.append(PremiseCount(name, "; ".join(needed), met, len(having), claims))
     return counts
+
+
+def _measured(premise: dict[str, Any]) -> str:
+    """What a premise measures, as its text begins."""
+    return premise["text"].partition(" is ")[0].removesuffix(f" ({premise['where']})")
 
 
 def _example(site: Site) -> dict[str, str]:

@@ -58,6 +58,12 @@ def test_premises_are_counted_over_answers_and_cases():
     assert count.claims == ("D1", "D3") and count.needed == "at least 5; at least 6"
 
 
+def test_a_premise_is_listed_with_what_it_measures():
+    learned = Premise("learned", 0.2, at_most=0.1, where="a = 0.6", quantity="loss left")
+    (count,) = trust.count_premises([a_verdict(premises=(learned,))])
+    assert (count.name, count.needed) == ("learned: loss left", "at most 0.1")
+
+
 def test_recorded_tables_are_read_or_named(tables):
     assert trust.read_rows("coverage", ("a",)) == []
     tables("coverage", json.dumps({"rows": [{"a": 1, "b": 2}]}))
