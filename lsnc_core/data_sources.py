@@ -159,6 +159,11 @@ def is_at_hand(name: str) -> bool:
     return any((files.data_root() / place).exists() for place in PLACES[name])
 
 
+def label_of(name: str) -> str:
+    """An image set as figures name it; a file of your own by its path."""
+    return SOURCES[name].label if name in SOURCES else name
+
+
 def source_of(name: str) -> Source:
     """The entry of `SOURCES`, or what the images of your own file are (its path as the name).
 

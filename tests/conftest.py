@@ -56,7 +56,7 @@ def text_px(canvas, shown):
 @pytest.fixture(scope="session", autouse=True)
 def _figures_can_be_read():
     """Every figure that any test draws has text that can be read on a page and on a phone, and
-    legends no wider than itself.
+    a title and legends no wider than itself.
     """
     figure = importlib.import_module("lsnc_core.show.figure")
 
@@ -65,8 +65,8 @@ def _figures_can_be_read():
             super().__init__(drawing, **settings)
             for shown, least in READABLE.items():
                 assert text_px(drawing, shown) >= least, (settings["name"], shown)
-            for legend in drawing.legends:
-                assert legend.get_window_extent().width <= drawing.bbox.width, settings["name"]
+            for shown in (*drawing.legends, *drawing.texts):  # a figure's title is one of its texts
+                assert shown.get_window_extent().width <= drawing.bbox.width, settings["name"]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figure, "Figure", Checked)

@@ -63,6 +63,7 @@ class Premise:
         """The premise as JSON values; a number that is not finite becomes None."""
         return {
             "name": self.name,
+            "quantity": self.quantity,
             "met": self.met,
             "value": float(self.value) if math.isfinite(self.value) else None,
             "needed": self.needed,

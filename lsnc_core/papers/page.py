@@ -148,8 +148,7 @@ class Setting:
             deviation.
         read: a network's value, a number or a text, by default that of the first field; None is
             left out.
-        here: in words, of what no field holds.
-        profiles: those that deviate, of what no field holds.
+        here: in words by profile, of what no field holds; other profiles do not deviate.
     """
 
     name: str
@@ -159,14 +158,12 @@ class Setting:
     wanted: Mapping[str, Any] = field(default_factory=dict)
     grid: Mapping[str, tuple] = field(default_factory=dict)
     read: "Callable[[RunSpec], Any] | None" = None
-    here: str = ""
-    profiles: tuple[str, ...] = ()
+    here: Mapping[str, str] = field(default_factory=dict)
 
     def compare(self, profile: str, specs: "Sequence[RunSpec]") -> Deviation | None:
         """The deviation of a profile with these networks; None where there is none."""
-        here = self._describe(specs) if self.fields else self.here
-        deviates = bool(here) if self.fields else profile in self.profiles
-        return Deviation(self.name, self.paper, here, self.reason, profile) if deviates else None
+        here = self._describe(specs) if self.fields else self.here.get(profile, "")
+        return Deviation(self.name, self.paper, here, self.reason, profile) if here else None
 
     def is_tried(self, specs: "Sequence[RunSpec]") -> bool:
         """Whether the paper states a value on any image set of these networks."""
@@ -181,13 +178,13 @@ class Setting:
         for spec in specs:
             data = "" if self.fields == ("data",) else spec.data
             by_data.setdefault(data, []).append(self._value(spec))
-        from lsnc_core.data_sources import SOURCES  # with numpy, which --help does without
+        from lsnc_core.data_sources import label_of  # with numpy, which --help does without
 
         texts = {}
         for data, values in by_data.items():
             apart = self._apart(data, values)
             if self.fields == ("data",):
-                apart = [SOURCES[name].label if name in SOURCES else name for name in apart]
+                apart = [label_of(name) for name in apart]
             texts[data] = describe_values(apart)
         words = [f"{text} ({data})" for data, text in texts.items() if text]
         same = len(set(texts.values())) == 1

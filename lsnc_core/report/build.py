@@ -80,6 +80,7 @@ def _write_pages(site: Site) -> None:
             body=trusted(pages.link_pages(_add_sizes(page, site), addresses)),
             code=trusted(page.code),
             notebook=page.notebook,
+            rebuild=page.rebuild,
             recorded=[part | {"html": trusted(part["html"])} for part in parts],
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import label_of
 from lsnc_core.report import answers, forest, networks, outcomes, summaries, words
 from lsnc_core.report.record import Recording
 from lsnc_core.report.site import Site
@@ -47,10 +47,9 @@ def describe_runs(runs: "pd.DataFrame") -> str:
         return "No networks were trained for this report."
     images = []
     for data, size in runs.groupby("data").train_size:
-        title = SOURCES[data].label if data in SOURCES else data
         low, high = size.astype(int).min(), size.astype(int).max()
         sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        images.append(f"{sizes} training images of {title}")
+        images.append(f"{sizes} training images of {label_of(data)}")
     networks, seeds = len(runs), runs.seed.nunique()
     minutes = max(1, round(runs.seconds.sum() / 60))
     verb = "were" if networks > 1 else "was"

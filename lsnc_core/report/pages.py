@@ -41,6 +41,7 @@ class NotebookPage:
         figures: as in `Figure.data`.
         verdicts: as in `Verdicts.data`.
         runs: the names of the stored networks that it reads.
+        rebuild: the command that makes it again.
     """
 
     entry: papers.Entry
@@ -49,6 +50,7 @@ class NotebookPage:
     figures: list[dict]
     verdicts: list[dict]
     runs: tuple[str, ...]
+    rebuild: str
 
     @property
     def name(self) -> str:
@@ -122,7 +124,7 @@ def convert(entry: papers.Entry, source: Path, report: Path, profile: str) -> No
     body = re.sub(r"(?ms)^<table>.*?</table>", lambda table: frame_html(table[0]), body)
     body = own.put_back(sources.link_citations(untrusted.clean(body)))
     runs = schedule.remembered_runs(source.with_suffix(".json"))
-    return NotebookPage(entry, body, code, figures, verdicts, runs)
+    return NotebookPage(entry, body, code, figures, verdicts, runs, shlex.join(command))
 
 
 def _without_outputs(notebook) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lsnc_core import papers
-from lsnc_core.data_sources import SOURCES
+from lsnc_core.data_sources import SOURCES, label_of
 from lsnc_core.report.pages import NotebookPage
 
 if TYPE_CHECKING:
@@ -91,12 +91,12 @@ def _describe(behind: "pd.DataFrame", field: str) -> str:
     if field == "seed":
         return f"{behind.seed.nunique()}"
     if field == "data":
-        return _join(_title(name) for name in behind.data.unique())
+        return _join(label_of(name) for name in behind.data.unique())
     texts = {}
     for data, part in behind.groupby("data", sort=False):
         values = {_value(run, field) for run in part.to_dict("records")}
         words = [f"{one:,}" if isinstance(one, int) else one for one in sorted(values)]
-        texts[_title(data)] = ", ".join(words)
+        texts[label_of(data)] = ", ".join(words)
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return "; ".join(f"{text} ({data})" for data, text in texts.items())
@@ -117,11 +117,6 @@ def _value(run: dict, field: str) -> str | int:
     if field == "weight_decay":
         return f"{value:g}"
     return int(value)
-
-
-def _title(data: str) -> str:
-    """An image set's name without remarks."""
-    return SOURCES[data].label if data in SOURCES else data
 
 
 def _square(shape: tuple[int, ...], pool: int = 1) -> str:

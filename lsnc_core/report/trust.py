@@ -165,16 +165,11 @@ def count_premises(answers: Sequence[dict[str, Any]]) -> list[PremiseCount]:
         missing = {number for premise, number in checks if not premise["met"]}
         claims = tuple(dict.fromkeys(answers[number]["id"] for number in having))
         met = len(having) - len(missing)
-        measured = {_measured(premise) for premise, _ in checks} - {name}
-        if len(measured) == 1:
-            name = f"{name}: {measured.pop()}"
+        quantities = {premise.get("quantity", "") for premise, _ in checks}
+        if len(quantities) == 1:
+            name = ": ".join(filter(None, [name, *quantities]))
         counts.append(PremiseCount(name, "; ".join(needed), met, len(having), claims))
     return counts
-
-
-def _measured(premise: dict[str, Any]) -> str:
-    """What a premise measures, as its text begins."""
-    return premise["text"].partition(" is ")[0].removesuffix(f" ({premise['where']})")
 
 
 def _example(site: Site) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """From a list of specs to a table: what the store lacks is trained.
 
-On CPUs one single-threaded process per core trains, on a GPU one process; or any executor does, on
-machines of its own.
+On CPUs one single-threaded process per core trains, and this process what is done soon; on a GPU
+one process; or any executor does, on machines of its own.
 """
 
 import contextlib
@@ -101,7 +101,8 @@ def results(
         store: where results lie; by default the store of the outputs folder.
         executor: trains the blocks, one at a time in each of its processes, anywhere: a block
             brings its settings and comes back as arrays, and this process stores it. By default
-            one process per core does. With one, `device` is that of the processes it has.
+            one process per core does, or this one what is done soon. With one, `device` is that of
+            the processes it has.
 
     Returns:
         pandas.DataFrame, one row per (run, epoch): the spec's settings, its file and provenance

@@ -36,7 +36,7 @@ def report(tmp_path_factory):
     ]
     entry = papers.Entry("one", paper, types.ModuleType("one"), Page("One"))
     folder = tmp_path_factory.mktemp("report")
-    page = NotebookPage(entry, "", "", [], given, ())
+    page = NotebookPage(entry, "", "", [], given, (), "")
     site = Site(folder, "quick", [page], {}, [], pd.DataFrame())
     front.write(site)
     claims_page.write(site)

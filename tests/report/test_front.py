@@ -46,7 +46,7 @@ def claims_of(*given):
 
 def a_page(*verdicts, figures=(FIGURE,)):
     entry = papers.Entry("one", PAPER, types.ModuleType("one"), Page("One"))
-    return NotebookPage(entry, "", "", list(figures), list(verdicts), ())
+    return NotebookPage(entry, "", "", list(figures), list(verdicts), (), "")
 
 
 def a_recording(*verdicts, profile="hour", accelerator=None, hardware="a chip"):

@@ -50,7 +50,7 @@ ENTRIES = (
 
 def a_page(entry, *figures, verdicts=(), runs=()):
     drawn = [{"name": name, "title": title, "alt": "x"} for name, title in figures]
-    return NotebookPage(entry, "<h1>A page</h1>", "", drawn, list(verdicts), tuple(runs))
+    return NotebookPage(entry, "<h1>A page</h1>", "", drawn, list(verdicts), tuple(runs), "")
 
 
 def a_site(folder, *pages, runs=None, recordings=()):

@@ -159,6 +159,7 @@ def test_a_figure_lies_once_beside_the_pages_with_its_table(two_pages):
     assert all((folder / "report" / address).stat().st_size for address in downloads)
     (line,) = one.texts("span", class_="rebuild")
     assert line == "Rebuild: ./run_all.sh --profile smoke --only one --figure fig-1"
+    assert "./run_all.sh --profile smoke --only one" in one.texts("code")
 
 
 def test_a_page_links_to_pages_and_leaves_progress_and_widgets_out(two_pages):
@@ -280,7 +281,7 @@ def test_a_page_with_networks_has_its_sizes_beside_the_paper_s(tmp_path, quick_a
 def test_sizes_tell_image_sets_and_the_decays_of_the_feature_model_apart(monkeypatch):
     monkeypatch.setattr(papers, "settings", lambda paper: ())
     runs = NETWORKS.assign(lambda_W=[0.001, 0.001, 0.0])
-    page = pages.NotebookPage(ONE, "", "", [], [], ("r1", "r3"))
+    page = pages.NotebookPage(ONE, "", "", [], [], ("r1", "r3"), "")
     here = {size.name: size.here for size in sizes.compare(page, runs)}
     assert here["weight decay"] == "λ_W = 0.001, λ_H = 0, λ_b = 0 (MNIST subset); 0 (CIFAR-10)"
     assert here["pixels"] == "14 × 14 (MNIST subset); 32 × 32 (CIFAR-10)"

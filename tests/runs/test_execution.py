@@ -83,7 +83,6 @@ def test_the_cut_into_blocks(monkeypatch):
 
 def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 3)
-    monkeypatch.setattr(execute, "SOON", float("inf"))
     settings = itertools.product(range(2), (0.4, 0.7, 1.0, 0.9))
     specs = [a_spec(model="cnn", widths=(3, 4, 8), seed=seed, a=a) for seed, a in settings]
     undisturbed = execute.results(specs, "cpu", store.Store(tmp_path / "undisturbed"))

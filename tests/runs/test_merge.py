@@ -22,7 +22,6 @@ SPECS = [a_spec(seed=seed) for seed in range(4)]
 def two(tmp_path, own_outputs, monkeypatch):
     """Two outputs folders, each with a shard of `SPECS` trained."""
     monkeypatch.setattr(execute, "BLOCK", 1)
-    monkeypatch.setattr(execute, "SOON", float("inf"))
     for name, shard in zip("ab", shards.deal(SPECS, "cpu", 2), strict=True):
         execute.results(shard, "cpu", store.Store(tmp_path / name / "runs"))
     return [tmp_path / "a", tmp_path / "b"]

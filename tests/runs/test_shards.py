@@ -73,7 +73,6 @@ def test_the_largest_go_out_first_and_one_resnet_is_one_piece():
 
 def test_shards_that_are_trained_apart_have_the_bits_of_one_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "BLOCK", 2)
-    monkeypatch.setattr(execute, "SOON", float("inf"))
     pairs = itertools.product(range(3), (10, 20))
     specs = [a_spec(seed=seed, batch=batch) for seed, batch in pairs]
     whole = execute.results(specs, "cpu", store.Store(tmp_path / "whole"))

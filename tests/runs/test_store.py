@@ -267,7 +267,6 @@ def test_what_killed_writers_left_goes_and_what_is_being_written_stays(shelf):
 
 
 def test_the_store_lists_verifies_and_cleans_itself(shelf, monkeypatch, capsys):
-    monkeypatch.setattr(execute, "SOON", float("inf"))
     specs = [a_spec(seed=seed) for seed in range(4)]
     execute.results(specs, "cpu", shelf)
     monkeypatch.setenv("LSNC_OUTPUTS", str(shelf.folder.parent))

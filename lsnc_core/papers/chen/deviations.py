@@ -106,37 +106,37 @@ SETTINGS = (
         "channels and windows of the CNN",
         _NOT_STATED,
         "patches instead of overlapping windows, so that many networks train together",
-        here="4x4 windows at stride 2, then 2x2 patches",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(("smoke", "gpu", "paper"), "4x4 windows at stride 2, then 2x2 patches"),
     ),
     Setting(
         "initialisation",
         _NOT_STATED,
         "torch's rule for single layers",
-        here="U(-1/√fan in, 1/√fan in)",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(EVERYWHERE, "U(-1/√fan in, 1/√fan in)"),
     ),
     Setting(
         "pixel statistics",
         _NOT_STATED,
         "each image set is standardised by its own statistics, as is usual",
-        here="of the images used",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(EVERYWHERE, "of the images used"),
     ),
     Setting(
         "augmentation",
         _NOT_STATED,
         "the theory is about memorised labels, which augmentation hinders",
-        here="none",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(EVERYWHERE, "none"),
     ),
     Setting(
         "seeds",
         _NOT_STATED,
         "an interval over seeds needs at least four",
-        here="4 (`smoke`: at one clean rate; `hour`: 8; `paper`: on CIFAR-10 at a = 0.5, 0.8 "
-        "and 0.95)",
-        profiles=EVERYWHERE,
+        here={
+            "smoke": "4 at a = 0.8, else 1",
+            "quick": "4",
+            "hour": "8",
+            "gpu": "4",
+            "paper": "4, on CIFAR-10 at a = 0.5, 0.8 and 0.95 alone",
+        },
     ),
 )
 

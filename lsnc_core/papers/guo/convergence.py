@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsnc_core.claims import LEVEL, Case, Premise
+from lsnc_core.claims import LEVEL, MIN_SEEDS, Case, Premise, t_interval
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     METRICS,
@@ -223,22 +223,26 @@ def fit_slopes(history: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def describe_approach(table: "pd.DataFrame") -> str:
-    """Whether the loss approaches its lowest value faster with smoothing, by the mean slope of
-    G10, in a sentence.
+    """The slopes of G10 with smoothing minus those without, means over seeds with 95 % intervals,
+    in a sentence.
 
     Args: table, rows of cross-entropy and label smoothing, from `measured.main_pair`.
     """
     phrases = []
     for part in groups(table):
-        plain, smooth = (np.mean(slopes) for slopes in paired(fit_slopes(part), "slope"))
-        name = image_set(part)
-        if not np.isfinite(smooth - plain):
-            phrases.append(f"cannot be compared on {name}")
-            continue
-        faster = "faster" if smooth < plain else "no faster"
-        phrases.append(f"falls {faster} with smoothing on {name} ({smooth - plain:+.3f} an epoch)")
-    distance = "Between the dashed lines the logarithm of the distance to the lowest loss"
-    return f"{distance} {'; '.join(phrases)}."
+        plain, smooth = paired(fit_slopes(part), "slope")
+        change = smooth - plain
+        text = "not measured"
+        if np.isfinite(change).all() and len(change):
+            text = f"{change.mean():+.3f}"
+        if np.isfinite(change).all() and len(change) >= MIN_SEEDS:
+            _, low, high = t_interval(change)
+            text += f" [{low:+.3f}, {high:+.3f}]"
+        phrases.append(f"{text} on {image_set(part)}")
+    slope = (
+        "Slope of the logarithm between the dashed lines, with smoothing minus without, an epoch"
+    )
+    return f"{slope}: {'; '.join(phrases)}."
 
 
 def check_approach(slope: float, epochs: float) -> Premise:

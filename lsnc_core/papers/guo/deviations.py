@@ -34,7 +34,7 @@ SETTINGS = (
         "training images",
         "all: 50,000 (STL-10 5,000, Tiny ImageNet 100,000)",
         "a tenth, at most 5,000, is held out to fit temperatures, which the released code fits on "
-        "test images",
+        "test images; fewer train in the time of the smaller profiles",
         ("train_size",),
         wanted={"": 50000, "stl10": 5000, "tiny-imagenet": 100000},
     ),
@@ -105,7 +105,7 @@ SETTINGS = (
         "weight decay",
         "5e-4; 1e-4 in one section, most likely that on calibration",
         "ten times as large in `smoke`, `quick` and `hour`, so that networks collapse in few "
-        "steps; `gpu` has time for the first alone",
+        "steps; the smaller one for calibration alone, for which `gpu` has no time",
         ("weight_decay",),
         grid={"": (5e-4, 1e-4), "stl10": (5e-4,), "tiny-imagenet": (5e-4,)},
     ),
@@ -143,30 +143,27 @@ SETTINGS = (
         "last batch of an epoch",
         "left out where incomplete",
         "every image is seen once an epoch",
-        here="used",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(EVERYWHERE, "used"),
     ),
     Setting(
         "seeds",
         "one run of each network",
         "an interval over seeds needs at least four",
-        here="4 (`smoke`: 1 of further strengths; `hour`: 8 of 0 and 0.05)",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(EVERYWHERE, "4")
+        | {"smoke": "4, of further strengths 1", "hour": "8 of strengths 0 and 0.05, 4 of others"},
     ),
     Setting(
         "pixel statistics of Tiny ImageNet",
         "its own; the numbers are not known to us",
         "the paper's numbers are not known to us",
-        here="of the images used",
-        profiles=("paper",),
+        here={"paper": "of the images used"},
     ),
     Setting(
         "training for Theorem 1 (F10)",
         "50,000 images of CIFAR-10, 500 to 1,000 epochs, one seed",
         "four seeds need the time; with few images a small network's features are nearly free, as "
         "the theorem asks",
-        here="fewer images, see guo_4_minimisers",
-        profiles=tuple(name for name in PROFILES if name != "paper"),
+        here={name: "fewer images, see guo_4_minimisers" for name in PROFILES if name != "paper"},
     ),
 )
 

@@ -22,6 +22,14 @@ LOGARITHMIC = ("nc1", "test_nc1", "nc1_all", "nc1_correct", "nc1_wrong", "gap")
 IMAGES = (({"ls": "-"}, "training images"), ({"ls": "--"}, "test images"))
 
 
+def keep_plotted(table: "pd.DataFrame", *columns: str) -> "pd.DataFrame":
+    """What a figure plots of a table over epochs: these columns, of which network and epoch they
+    are; all settings of a network stand in the list of networks.
+    """
+    which = ["run", "data", "train_size", "weight_decay", "arm", "seed", "epoch"]
+    return table[[name for name in (*which, *columns) if name in table]]
+
+
 def titled_groups(table: "pd.DataFrame") -> "list[tuple[str, pd.DataFrame]]":
     """The table's parts by image set and weight decay, in order, each with its title: the image
     set, training images, the losses' mean test errors, the weight decay.

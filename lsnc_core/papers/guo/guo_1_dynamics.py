@@ -30,6 +30,7 @@ from lsnc_core.papers.guo.drawing import (
     NAMES,
     count_seeds,
     draw_curve,
+    keep_plotted,
     label_dynamics,
     make_rows,
     styled_losses,
@@ -108,10 +109,7 @@ class Tables(NamedTuple):
 
 
 def load(
-    profile: str,
-    device: str = "auto",
-    data_set: str = "",
-    losses: Sequence[str] = LOSSES,
+    profile: str, device: str = "auto", data_set: str = "", losses: Sequence[str] = LOSSES
 ) -> Tables:
     """The tables of this notebook; missing networks are trained first."""
     halved = plan_halved(profile, data_set)
@@ -158,7 +156,7 @@ def draw_f1(history: "pd.DataFrame", losses: Sequence[str] = LOSSES) -> Drawing:
         label_dynamics(row)
     draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table), extra=IMAGES)
     caption = f"{describe_lowest(table)} {describe_ends(table)}"
-    return Drawing(drawn, caption, table)
+    return Drawing(drawn, caption, keep_plotted(table, *NAMES, "test_error"))
 
 
 @figure(
@@ -187,7 +185,8 @@ def draw_f11(history: "pd.DataFrame") -> Drawing:
         later = part[part.epoch > 1].groupby(["arm", "epoch"]).test_error.mean()
         start.set_ylim(0, 1.02 * later.max())
     draw_legend(drawn, sets[0], columns=3, seeds=count_seeds(table), extra=IMAGES)
-    return Drawing(drawn, describe_learning(table), table)
+    errors = keep_plotted(table, "train_error", "test_error")
+    return Drawing(drawn, describe_learning(table), errors)
 
 
 @figure(
@@ -217,7 +216,8 @@ def draw_f12(history: "pd.DataFrame") -> Drawing:
         f"{describe_test_collapse(table)} The gap between dashed and solid lines is how much less "
         "test images collapse. For test images the class means are theirs too (Guo eq. 4 to 6)."
     )
-    return Drawing(drawn, caption, table)
+    on_test = [f"test_{metric}" for metric in METRICS]
+    return Drawing(drawn, caption, keep_plotted(table, *METRICS, *on_test))
 
 
 @figure(
@@ -248,7 +248,7 @@ def draw_f7(history: "pd.DataFrame") -> Drawing:
         f"{describe_lowest(table)} The darker the orange the stronger the smoothing; blue is "
         f"cross-entropy. {describe_ends(table)}"
     )
-    return Drawing(drawn, caption, table)
+    return Drawing(drawn, caption, keep_plotted(table, *NAMES))
 
 
 def explore_strengths(explored: Explored) -> list[Explorer]:
@@ -308,7 +308,7 @@ def draw_f9(history: "pd.DataFrame") -> Drawing:
         "of smoothed labels does not go below their entropy. What the axis adds is the constant c "
         "of the released plotting script, without which the lowest loss had no logarithm."
     )
-    return Drawing(drawn, caption, table)
+    return Drawing(drawn, caption, keep_plotted(table, "train_loss", "gap", "c"))
 
 
 # ---- claims

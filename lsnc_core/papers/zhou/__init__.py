@@ -14,7 +14,7 @@ CLAIM_NAMES = {
     "Z-C2": "All losses lead to one geometry of class means",
     "Z-C3": "Test accuracies become equal with size, epochs",
     "Z-C4": "Small or briefly trained networks differ",
-    "Z-C5": "Variance of accuracy falls with size, epochs",
+    "Z-C5": "Accuracy varies less as size and epochs both grow",
     "Z-C6": "Global minimisers are simplex ETFs",
     "Z-C7": "All other critical points are strict saddles",
     "Z-C8": "Focal loss is convex where p_k is large",

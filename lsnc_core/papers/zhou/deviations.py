@@ -164,29 +164,29 @@ SETTINGS = (
         "measuring of collapse",
         "100 times a run, on augmented training images",
         "so many measurements would need too much disk; on augmented images NC1 stays above 0",
-        here="less often, on training images as they are",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(EVERYWHERE, "less often, on training images as they are"),
     ),
     Setting(
         "choice of validation images",
         "drawn at random",
         "all pages use the images in one order",
-        here="as many of each class, the same for all networks",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(EVERYWHERE, "as many of each class, the same for all networks"),
     ),
     Setting(
         "seeds",
         "3 in every cell",
         "an interval needs four seeds, and one as narrow as half a point of accuracy eight",
-        here="3, in the smallest and the largest cell 8 (`quick`: 4; `smoke`: 2 and 4)",
-        profiles=EVERYWHERE,
+        here=dict.fromkeys(EVERYWHERE, "3, in the smallest and the largest cell 8")
+        | {
+            "smoke": "2, in the smallest and the largest cell 4",
+            "quick": "3, in the smallest and the largest cell 4",
+        },
     ),
     Setting(
         "test images of CIFAR-100",
         "the released loader standardises them by ImageNet's statistics",
         "an error of the released code",
-        here="by those of the training images",
-        profiles=("paper",),
+        here={"paper": "by those of the training images"},
     ),
 )
 

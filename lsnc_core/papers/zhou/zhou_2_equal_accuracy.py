@@ -205,7 +205,8 @@ def draw_z4(tables: Tables) -> Drawing:
     cells = tables.cells
     columns = {"variance": "variance over losses and seeds"}
     drawing = draw_maps(cells, columns, "variance (points²)", 0, cells.variance.max(), ".2f")
-    drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
+    # one panel is not as wide as the title
+    drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell".replace(", last", "\nlast"))
     caption = (
         f"{describe_change(cells, ['variance'], 'variance', 'points²')} The darker a cell the "
         "closer are its networks in test accuracy. Sample variance over four "
