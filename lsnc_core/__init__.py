@@ -90,7 +90,7 @@ Glossary
   kept mass           p, what a smoothed label keeps on its class
   label noise         random change of training labels before training
   label smoothing     mixing one-hot labels with a distribution over classes
-  logit smoothing     fits softmax(S h) to noisy labels
+  logit smoothing     fits softmax(S z) to noisy labels
   memorisation        fitting every noisy training label
   NC1                 features collapse to their class means
   NC2                 means and classifier form a simplex ETF; papers differ

@@ -136,9 +136,9 @@ def forward_correction(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 
 def logit_smoothing(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the label after its logits were smoothed: `-log softmax(S h)_y`.
+    """Cross-entropy of the label after its logits were smoothed: `-log softmax(S z)_y`.
 
-    S is symmetric smoothing with p >= 1/K. S h is `(p - (1-p)/(K-1)) h` plus the same number in
+    S is symmetric smoothing with p >= 1/K. S z is `(p - (1-p)/(K-1)) z` plus the same number in
     every logit, so logit smoothing is a temperature.
 
     Args, raises: as for `cross_entropy`; targets are the smoothed labels S y.

@@ -160,6 +160,20 @@ class Case:
         return UNDECIDED if self.unmet else self.observed
 
     @property
+    def numbers(self) -> str:
+        """The estimate with its interval; "not measured" without one.
+
+        >>> Case("a = 0.8", "error", 0.1, 0.08, 0.12, at_most=0.15, form=".0%").numbers
+        '10% [8%, 12%]'
+        """
+        if math.isnan(self.value):
+            return "not measured"
+        number = f"{self.value:{self.form}}"
+        if not self.low == self.value == self.high:
+            number += f" [{self.low:{self.form}}, {self.high:{self.form}}]"
+        return f"{number} {self.unit}".rstrip()
+
+    @property
     def text(self) -> str:
         """The numbers and remarks as one phrase.
 
@@ -168,10 +182,7 @@ class Case:
         """
         parts = []
         if not math.isnan(self.value):
-            number = f"{self.value:{self.form}}"
-            if not self.low == self.value == self.high:
-                number += f" [{self.low:{self.form}}, {self.high:{self.form}}]"
-            parts.append(" ".join(filter(None, [self.quantity, number, self.unit])))
+            parts.append(" ".join(filter(None, [self.quantity, self.numbers])))
             if self.level not in (None, LEVEL):
                 parts[-1] += f" (level {100 * self.level:.3g} %)"
         parts += [part for part in (self.remark, self.undecided) if part]

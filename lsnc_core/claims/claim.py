@@ -8,6 +8,7 @@ the cases of one claim.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -117,7 +118,7 @@ class Verdict:
 
     @property
     def measured(self) -> str:
-        """What was measured, in a sentence.
+        """What was measured, a line for each kind of thing to say.
 
         >>> claim = Claim("X", "", "", "", "")
         >>> near, far = (Case.exact(f"a = {x}", "p", x, at_least=0.6) for x in (0.8, 0.5))
@@ -127,7 +128,7 @@ class Verdict:
         'p 0.8'
         >>> few = Premise("number of seeds", 2, at_least=4)
         >>> Verdict(claim, "digits", (near,), premises=[few]).measured
-        'premise not met: number of seeds is 2, needed at least 4; observed: as claimed (p 0.8)'
+        'premise not met: number of seeds is 2, needed at least 4\\nobserved: as claimed (p 0.8)'
         """
         decisive = [case for case in self.cases if case.deciding]
         parts, unmet = [], self.unmet
@@ -138,11 +139,11 @@ class Verdict:
         elif len({case.name for case in decisive}) > 1:
             parts.append(_outcomes_by_name(decisive))
         else:
-            parts += [case.text for case in decisive]
+            parts.append("; ".join(case.text for case in decisive))
         parts += [self.remark, self.by_construction]
         if self.outcome == UNDECIDED and self.decider and not unmet:
             parts.append(f"what would decide it: {self.decider}{self._out_of_reach()}")
-        return "; ".join(filter(None, parts))
+        return "\n".join(filter(None, parts))
 
     def _out_of_reach(self) -> str:
         """Which open cases no more of the same data in reach would decide, "" for none."""
@@ -253,9 +254,17 @@ def _group_names(cases: Sequence[Case], field: str, words: dict[str, str]) -> st
 
 
 def _list_names(names: Sequence[str]) -> str:
-    """Names in a row: "a = 0.5, a = 0.9" shares the words before its last, "a = 0.5, 0.9"."""
-    shared = "".join(names[0].rpartition(" ")[:2])
-    return shared + ", ".join(name.removeprefix(shared) for name in names)
+    """Names in a row, neighbours that differ in the last word joined.
+
+    >>> _list_names(["a = 0.5", "a = 0.9"]), _list_names(["NC1 at a = 0.5", "NC2 at a = 0.5"])
+    ('a = 0.5, 0.9', 'NC1 at a = 0.5, NC2 at a = 0.5')
+    >>> _list_names(["NC1 at a = 0.5", "NC1 at a = 0.9", "NC2 at a = 0.5"])
+    'NC1 at a = 0.5, 0.9; NC2 at a = 0.5'
+    """
+    groups = []
+    for shared, same in itertools.groupby(names, lambda name: "".join(name.rpartition(" ")[:2])):
+        groups.append(shared + ", ".join(name.removeprefix(shared) for name in same))
+    return (", " if len(groups) == len(names) else "; ").join(groups)
 
 
 class Decision(Protocol):

@@ -18,6 +18,7 @@ TICKS = (-6, -4, -2, 0, 2, 4, 6)
 DECIDED = (-1, 1)  # beyond these the whole interval lies on one side of the bound
 # corners of a mark by the profile of its recording
 CORNERS = {"smoke": 4, "quick": 4, "hour": 3, "gpu": 5, "paper": 6}
+STAR = 0.45  # where parameters were given it is a star, drawn in so far between its corners
 RADIUS = {"deciding": 6.5, "case": 3.0, "recorded": 5.5}
 
 
@@ -31,7 +32,7 @@ class Mark:
         hollow: a premise is missed.
         exact: a number without an interval.
         x: position in half-widths, infinite without an interval.
-        corners: of a recorded one's polygon.
+        outline: of a recorded one; "" for this run's.
         text: for a tooltip.
         number: how many cases of one look it stands for.
     """
@@ -41,7 +42,7 @@ class Mark:
     hollow: bool
     exact: bool
     x: float
-    corners: int
+    outline: str
     text: str
     number: int = 1
 
@@ -75,7 +76,7 @@ class Mark:
         """
         radius = RADIUS[self.kind]
         if self.kind == "recorded":
-            return _polygon(self.corners, radius)
+            return self.outline
         if self.exact:
             half = 0.85 * radius
             return f"M{-half:g} {-half:g}h{2 * half:g}v{2 * half:g}h{-2 * half:g}z"
@@ -89,11 +90,15 @@ def percent(x: float) -> float:
     return round(50 + offset, 2)
 
 
-def _polygon(corners: int, radius: float) -> str:
-    """A regular polygon with a corner on top."""
-    points = []
-    for number in range(corners):
-        angle = 2 * math.pi * number / corners
+def _outline(profile: str, varied: bool) -> str:
+    """A regular polygon with a corner on top, a star where parameters were given."""
+    corners, points = CORNERS.get(profile, 4), []
+    for number in range(2 * corners):
+        middle = number % 2
+        if middle and not varied:
+            continue
+        radius = RADIUS["recorded"] * (STAR if middle else 1.2 if varied else 1.0)
+        angle = math.pi * number / corners
         points.append(f"{radius * math.sin(angle):.1f} {-radius * math.cos(angle):.1f}")
     return "M" + "L".join(points) + "z"
 
@@ -160,9 +165,9 @@ def _marks(result: ClaimResult) -> list[Mark]:
     for answer in result.recorded:
         case = deciding_case(answer)
         if case is not None:
-            corners = CORNERS.get(answer["profile"], 4)
+            outline = _outline(answer["profile"], answer["varied"])
             where = f"{answer['recorded']}; {words.place(answer)}"
-            marks.append(_mark("recorded", answer, case, where, corners))
+            marks.append(_mark("recorded", answer, case, where, outline))
     for answer in result.counted:
         for case in answer["cases"]:
             wanted = case["deciding"] and case["value"] is not None
@@ -175,20 +180,20 @@ def _marks(result: ClaimResult) -> list[Mark]:
     return marks
 
 
-def _mark(kind: str, answer: dict, case: dict, place: str, corners: int = 4) -> Mark:
+def _mark(kind: str, answer: dict, case: dict, place: str, outline: str = "") -> Mark:
     hollow = misses_premise(answer, case)
     # a missed premise leaves a case open, whatever its numbers say
     outcome = UNDECIDED if hollow else case["outcome"]
     missed = ", a premise is missed" if hollow else ""
     text = f"{place}: {words.effect(case)}: {outcome}{missed}, {words.distance(case)}"
-    return Mark(kind, outcome, hollow, case["level"] is None, half_widths(case), corners, text)
+    return Mark(kind, outcome, hollow, case["level"] is None, half_widths(case), outline, text)
 
 
 def _together(marks: Iterable[Mark]) -> Iterable[Mark]:
     """The marks, those of one look in one place drawn once."""
 
     def look(mark: Mark) -> tuple:
-        return mark.kind != "recorded", mark.classes, mark.percent, mark.exact, mark.corners
+        return mark.kind != "recorded", mark.classes, mark.percent, mark.exact, mark.outline
 
     for _, same in itertools.groupby(sorted(marks, key=look), look):
         first, *others = same
@@ -199,12 +204,12 @@ def _together(marks: Iterable[Mark]) -> Iterable[Mark]:
 
 
 def legend(recordings: Sequence[Recording]) -> list[tuple[str, str]]:
-    """The marks of recordings: outline and words, one for each profile."""
-    listed: dict[int, list[str]] = {}
+    """The marks of recordings: outline and words, one for each outline."""
+    listed: dict[str, list[str]] = {}
     for recording in recordings:
-        names = listed.setdefault(CORNERS.get(recording.profile, 4), [])
+        names = listed.setdefault(_outline(recording.profile, bool(recording.parameters)), [])
         names.append(", ".join([f"profile {recording.profile}", *recording.parameters]))
     marks = []
-    for corners, names in listed.items():
-        marks.append((_polygon(corners, RADIUS["recorded"]), " and ".join(dict.fromkeys(names))))
+    for outline, names in listed.items():
+        marks.append((outline, " and ".join(dict.fromkeys(names))))
     return marks

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lsnc_core import papers
 from lsnc_core.data_sources import label_of
 from lsnc_core.report import answers, forest, networks, outcomes, summaries, words
 from lsnc_core.report.record import Recording
@@ -29,6 +30,7 @@ def write(site: Site) -> None:
         signs=words.SIGN,
         classes=words.CLASS,
         summaries=summaries.summarise(results, site.pages),
+        comparisons=papers.comparisons(site.profile),
         groups=forest.rows_by_paper(results),
         ticks=[(tick, forest.percent(tick)) for tick in forest.TICKS],
         lines=[forest.percent(tick) for tick in forest.DECIDED],

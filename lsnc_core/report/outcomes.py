@@ -2,7 +2,8 @@
 the case that decides it.
 
 An answer is `Verdict.to_dict` of an executed notebook, with `notebook`, its name, and `page`, the
-address of its page; one from a recording also has `recorded`, where it was made, and `profile`.
+address of its page; one from a recording also has `recorded`, where it was made, `profile`, and
+`varied`, whether parameters were given.
 """
 
 import itertools
@@ -155,12 +156,14 @@ class ClaimResult:
     @property
     def share(self) -> str:
         """How many answers have the claim's outcome, of a mixed one how many hold, e.g. "2 of 3
-        answers"; "" for a single one.
+        answers" or "all 3 answers"; "" for a single one.
         """
         number = len(self.counted)
         if number < 2:
             return ""
         alike = HOLDS if self.outcome == MIXED else self.outcome
+        if self._counts[alike] == number:
+            return f"all {number} answers"
         return f"{self._counts[alike]} of {number} answers" + " hold" * (self.outcome == MIXED)
 
     @property

@@ -173,8 +173,8 @@ def _read(path: Path) -> Recording:
 
 
 def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]:
-    """The verdicts of recordings, each with `recorded`, where it was made, `profile`, and `page`,
-    the address of its notebook's page.
+    """The verdicts of recordings, each with `recorded`, where it was made, `profile`, `varied`,
+    whether parameters were given, and `page`, the address of its notebook's page.
 
     Args:
         recorded: the recordings.
@@ -184,6 +184,7 @@ def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]
     listed = []
     for recording in recorded:
         origin = {"recorded": recording.where, "profile": recording.profile}
+        origin["varied"] = bool(recording.parameters)
         for name, content in recording.notebooks.items():
             place = origin | {"notebook": name, "page": f"{name}.html"}
             for verdict in content["verdicts"]:

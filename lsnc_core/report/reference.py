@@ -13,7 +13,7 @@ from lsnc_core.report.site import Site, capital
 from lsnc_core.show import cards_in, is_tall
 
 # headings of an error's parts in a paper, and in what was released
-PRINTED, RELEASED = ("As printed", "Right"), ("Released", "Here")
+PRINTED, RELEASED = ("As printed", "Corrected"), ("Released", "Here")
 
 
 def write(site: Site) -> None:

@@ -36,6 +36,11 @@ class Source:
     paper: bool = False
 
     @property
+    def named_in(self) -> tuple[str, ...]:
+        """Its modules and notebooks, each once: a notebook and its module share a name."""
+        return tuple({module.split(".")[-1]: module for module in self.modules}.values())
+
+    @property
     def anchor(self) -> str:
         """Its address in the bibliography, e.g. "holm-1979"."""
         return "".join(c if c.isalnum() else "-" for c in self.key.lower()).replace("--", "-")

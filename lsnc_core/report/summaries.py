@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lsnc_core.claims import FAILS, UNDECIDED
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED
 from lsnc_core.papers import Paper
 from lsnc_core.report import words
 from lsnc_core.report.outcomes import (
@@ -84,7 +84,27 @@ def say_whether_it_holds(headline: Sequence[ClaimResult], own: Sequence[ClaimRes
         parts.append(f"“{result.name}” ({result.id}) {verb}{_reach(result)}")
     number = "claim" if len(own) == 1 else f"{len(own)} claims"
     counted = f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
+    counted += _split_holding(own)
     return f"{'; '.join(parts)}. {counted}" if parts else counted
+
+
+def _split_holding(own: Sequence[ClaimResult]) -> str:
+    """How many of the claims that hold do so on trained networks, as a sentence."""
+    holding = [result for result in own if result.outcome == HOLDS]
+    if not holding:
+        return ""
+    on_networks = 0
+    for result in holding:
+        answers = [answer for answer in result.counted if answer["outcome"] == HOLDS]
+        on_networks += any(words.image_sets(answer) for answer in answers)
+    others = len(holding) - on_networks
+    if not on_networks or not others:
+        only = "trained networks" if on_networks else "formulas and the feature model"
+        return f" What holds does so on {only}."
+    return (
+        f" Of those that hold, {on_networks} {'is' if on_networks == 1 else 'are'} about trained "
+        f"networks, {others} about formulas and the feature model."
+    )
 
 
 def _reach(result: ClaimResult) -> str:

@@ -4,7 +4,7 @@ import math
 import sys
 from collections import Counter
 
-from lsnc_core.claims import FAILS, HOLDS, UNDECIDED
+from lsnc_core.claims import FAILS, HOLDS, OURS, UNDECIDED
 from lsnc_core.data_sources import SOURCES
 from lsnc_core.report.outcomes import MIXED, OUTCOMES, half_widths
 from lsnc_core.show import CLASSES, SIGNS
@@ -112,12 +112,13 @@ def image_sets(answer: dict) -> list[str]:
 
 def sizes(answer: dict) -> str:
     """Training images and seeds beside the paper's, as far as the answer has them, e.g. "500
-    training images (the paper: 60,000) and 4 seeds".
+    training images (the paper: 60,000) and 4 seeds"; a claim of ours has no paper beside it.
     """
     parts = []
     for size in answer["scale"]:
         if size["name"].startswith(SIZES):
-            paper = f" (the paper: {size['paper']})" if size["paper"] else ""
+            known = size["paper"] and answer["paper"] != OURS
+            paper = f" (the paper: {size['paper']})" if known else ""
             parts.append(f"{size['here']} {size['name']}{paper}")
     return " and ".join(parts)
 

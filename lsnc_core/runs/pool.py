@@ -11,13 +11,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.context import BaseContext, ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from typing import Any
 from weakref import WeakKeyDictionary
 
 # of glibc's mallopt: from what size on freed memory goes back to the system, and from what size on
 # memory comes straight from there
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+# On Linux training processes are forks of a server that has imported what they need, which takes
+# seconds; it starts with the first of them and ends with this process. macOS's libraries do not
+# survive a fork.
+_FORKS = sys.platform == "linux"
+_IMPORTED = ["torch", "numpy", "pandas", "lsnc_core.runs", "lsnc_core.runs.preemptible"]
 
 # By its name a process knows that it is to train, also while it still imports the script that is
 # run; its exit status then tells what it met: there Python's own is 1 for any error.
@@ -68,15 +75,20 @@ class WatchedExecutor(Executor):
             future.cancel()
 
 
-class _Processes(SpawnContext):
+class _Processes(BaseContext):
     """Starts processes under the name of training processes, and keeps them in a list."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.started: list[SpawnProcess] = []
+        self._context: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
+        if _FORKS:
+            self._context = multiprocessing.get_context("forkserver")
+            self._context.set_forkserver_preload(_IMPORTED)
+        self._name = self._context.get_start_method()
+        self.started: list[BaseProcess] = []
 
-    def Process(self, *arguments: Any, **named: Any) -> SpawnProcess:  # type: ignore[override]
-        process = SpawnProcess(*arguments, **named | {"name": NAME})
+    def Process(self, *arguments: Any, **named: Any) -> BaseProcess:  # type: ignore[override]
+        process = self._context.Process(*arguments, **named | {"name": NAME})
         self.started.append(process)
         return process
 
@@ -94,7 +106,10 @@ class LocalPool(WatchedExecutor):
         self._processes = _Processes()
         self._messages = self._processes.Queue()
         self._pool = ProcessPoolExecutor(
-            processes, self._processes, initializer=start_worker, initargs=(self._messages,)
+            processes,
+            self._processes,
+            initializer=_start_trainer,
+            initargs=(self._messages, dict(os.environ)),
         )
         self._count = itertools.count()
         # weak: a future holds all arrays of its block
@@ -154,7 +169,7 @@ def leave_import() -> None:
     Such a script trains whenever it is imported, and nobody waits for this training.
     """
     if multiprocessing.current_process().name == NAME and _messages is None:
-        sys.exit(UNGUARDED)
+        os._exit(UNGUARDED)  # a fork would end with the status of any error
 
 
 def cores() -> int:
@@ -176,8 +191,15 @@ def keep_memory() -> None:
         mallopt(_MMAP_THRESHOLD, 2**30)
 
 
-def start_worker(messages: Any) -> None:
-    """Set up a training process: Ctrl-C belongs to the parent, and it ends when the parent ends."""
+def _start_trainer(messages: Any, environment: dict[str, str]) -> None:
+    """Set up a training process: Ctrl-C belongs to the parent, and it ends when the parent ends.
+
+    Args:
+        messages: the queue on which it reports.
+        environment: the parent's, which may have changed since the server started.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

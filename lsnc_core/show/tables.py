@@ -37,7 +37,8 @@ class Verdicts:
     def _repr_mimebundle_(self, include=None, exclude=None):
         lines = []
         for row in self.data:
-            lines.append(f"{row['id']} ({row['tried_on']}): {row['outcome']}. {row['measured']}")
+            measured = row["measured"].replace("\n", "; ")
+            lines.append(f"{row['id']} ({row['tried_on']}): {row['outcome']}. {measured}")
         return {
             "text/plain": "\n".join(lines),
             "text/html": styled(verdicts_html(self.data)),
@@ -122,8 +123,9 @@ def badge(outcome: str) -> str:
 
 def _measured_html(row: dict, scale: Sequence[dict]) -> str:
     """What was measured, the experiment's size and its cases."""
-    measured = html.escape(with_minus_signs(row["measured"]))
-    return f"{measured} {_scale_html(scale)}{_details_html(row)}"
+    first, *others = html.escape(with_minus_signs(row["measured"])).split("\n")
+    notes = "".join(f'<span class="note">{text}</span>' for text in others)
+    return f"{first}{notes} {_scale_html(scale)}{_details_html(row)}"
 
 
 def _scale_html(scale: Sequence[dict]) -> str:

@@ -498,7 +498,7 @@ def test_a_verdict_groups_cases_by_name_and_outcome():
         exact("a = 1", 2, deciding=False),
     ]
     verdict = Verdict(CLAIM, "here", cases, remark="four seeds", decider="a GPU")
-    assert verdict.measured == "holds at a = 0.8, 0.9; does not hold at a = 0.5; four seeds"
+    assert verdict.measured == "holds at a = 0.8, 0.9; does not hold at a = 0.5\nfour seeds"
     nothing = Verdict(CLAIM, "here", decider="a GPU")
     assert nothing.measured == "what would decide it: a GPU"
 

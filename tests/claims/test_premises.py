@@ -53,7 +53,7 @@ def test_an_unmet_premise_leaves_the_answer_open_and_tells_the_direction(value, 
     verdict = Verdict(CLAIM, "here", [case("a", value)], decider="a GPU", premises=[FEW])
     assert verdict.outcome == UNDECIDED and verdict.unmet == [FEW]
     assert verdict.measured == (
-        "premise not met: training images is 500, needed at least 10,000; "
+        "premise not met: training images is 500, needed at least 10,000\n"
         f"observed: {direction} (error {value})"
     )
     met = Verdict(CLAIM, "here", [case("a", value)], premises=[MANY])

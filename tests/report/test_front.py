@@ -49,11 +49,11 @@ def a_page(*verdicts, figures=(FIGURE,)):
     return NotebookPage(entry, "", "", list(figures), list(verdicts), (), "")
 
 
-def a_recording(*verdicts, profile="hour", accelerator=None, hardware="a chip"):
+def a_recording(*verdicts, profile="hour", accelerator=None, hardware="a chip", parameters=()):
     provenance = {"accelerator": accelerator, "processor": "a chip", "commit": "1", "versions": {}}
     trained = {"hardware": [hardware], "commits": []}
     notebooks = {"one": {"figures": [], "verdicts": list(verdicts)}}
-    return Recording(Path("far"), profile, (), "2030-01-01", trained, provenance, notebooks)
+    return Recording(Path("far"), profile, parameters, "2030-01-01", trained, provenance, notebooks)
 
 
 # sentences
@@ -68,7 +68,7 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.holds == (
         "“a short name” (C1) holds on digits (1 of 2 answers). "
-        "Of its 2 claims, 1 holds, 1 does not hold."
+        "Of its 2 claims, 1 holds, 1 does not hold. What holds does so on trained networks."
     )
     assert summary.strength == (
         "C1 holds on digits: error came out at 1 [0.5, 1.5] (a = 0.5), where the claim is at most "
@@ -206,16 +206,22 @@ def test_a_missed_premise_is_hollow_and_without_a_colour():
 
 
 def test_recorded_answers_are_polygons_by_profile():
-    kept = an_answer(FAILS) | {"recorded": "recorded on a chip", "profile": "hour"}
+    kept = an_answer(FAILS) | {"recorded": "on a chip", "profile": "hour", "varied": False}
     row, by_kind = marks(an_answer(HOLDS), recorded=[kept])
     assert by_kind["recorded"].path.count("L") == 2  # a triangle
     assert by_kind["recorded"].classes == "recorded fails"
-    assert "recorded on a chip; digits: a = 0.6: error 3" in row.summary
+    assert "on a chip; digits: a = 0.6: error 3" in row.summary
     shown = forest.legend([a_recording(), a_recording(profile="quick"), a_recording()])
     assert [(path.count("L"), text) for path, text in shown] == [
         (2, "profile hour"),
         (3, "profile quick"),
     ]
+    # stars where parameters were given, so that two recordings of one profile differ
+    varied = a_recording(profile="quick", parameters=("data_set=digits",))
+    (plain, _), (star, text) = forest.legend([a_recording(profile="quick"), varied])
+    assert plain != star and star.count("L") == 7 and text == "profile quick, data_set=digits"
+    _, by_kind = marks(an_answer(HOLDS), recorded=[kept | {"profile": "quick", "varied": True}])
+    assert by_kind["recorded"].path == star
 
 
 def test_cases_in_one_place_are_drawn_once():

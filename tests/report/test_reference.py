@@ -184,7 +184,7 @@ def test_errata_have_place_both_forms_numbers_and_notebook(made_up, tmp_path):
     parts = list(zip(page.texts("dt"), page.texts("dd"), strict=True))
     assert parts == [
         ("As printed", PLAIN),
-        ("Right", "$y$"),
+        ("Corrected", "$y$"),
         ("Computed here", "0.5 & 1"),
         ("Shown in", "doe_1"),
         ("Released", "a < b"),

@@ -104,7 +104,7 @@ def test_the_page_has_the_numbers_and_says_what_is_missing(tables, tmp_path):
     page = Elements((site.folder / "trust.html").read_text(encoding="utf-8"))
     words = " ".join(page.texts("main")[0].split())
     assert "87.6 %" in words and "a < b, 4 seeds" in words and "200 of each case" in words
-    assert "at most 29 of 400 draws" in words
+    assert "20 of 400 draws should be decided wrongly, on average; up to 29 are" in words
     assert "The most were 28, of D1 (no <effect>)." in words
 
 

@@ -83,8 +83,14 @@ def gain_cases(table: "pd.DataFrame", gains: "pd.DataFrame", helps_from: float) 
         }
         settings |= {"premises": case_premises(pair, "test_accuracy")}
         # one paired difference per seed: same initial weights, label noise and batch order
-        cases.append(claims.seed_case(rate_name(a), "gain", 100 * part.gain, **settings))
+        quantity = name_gain(part.p.iloc[0])
+        cases.append(claims.seed_case(rate_name(a), quantity, 100 * part.gain, **settings))
     return cases
+
+
+def name_gain(p: float) -> str:
+    """The gain of weak smoothing in words."""
+    return f"accuracy at p = {p:g} − without smoothing"
 
 
 def accuracy_grids(table: "pd.DataFrame", column: str) -> np.ndarray:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsnc_core.claims import MIN_SEEDS, Case, Claim, Premise, Verdict, decides
-from lsnc_core.papers.chen.accuracy import gain_cases, gain_table, minima_cases, variance_case
+from lsnc_core.papers.chen.accuracy import (
+    gain_cases,
+    gain_table,
+    minima_cases,
+    name_gain,
+    variance_case,
+)
 from lsnc_core.papers.chen.grid import LEARNS_FROM, learned, noisy, place, rate_name, with_seeds
 from lsnc_core.papers.chen.premises import (
     ENOUGH_IMAGES,
@@ -145,7 +151,7 @@ def decide_c10(claim: Claim, table: "pd.DataFrame", p: float) -> Verdict:
         if cases and not count:  # half of the claim is not tried
             name = f"number of clean rates {side} {C10_FROM} with {MIN_SEEDS} seeds"
             premise = Premise(name, 0, at_least=1, form=".0f")
-            cases.append(Case(f"a {side} {C10_FROM}", "gain", premises=(premise,)))
+            cases.append(Case(f"a {side} {C10_FROM}", name_gain(p), premises=(premise,)))
     means, remark = 100 * gains.groupby("a").gain.mean(), ""
     if (means < 0).any():
         remark = f"the largest cost is {-means.min():.1f} points at a = {means.idxmin():g}"

@@ -209,10 +209,26 @@ def draw_residual(table: "pd.DataFrame") -> Drawing:
     label = "measured − predicted (nats)"
     drawing.colorbar(image, ax=list(panels), extend="both", label=label)
     caption = (
-        "Blue is where the measured loss lies below the formula, red where above; p = 1 is blank "
-        f"where the formula is infinite. {_describe_held_out(table)}"
+        f"{describe_distance(table)} Blue is where the measured loss lies below the formula, red "
+        "where above; p = 1 is blank where the formula is infinite, hatched where labels are not "
+        f"memorised. {_describe_held_out(table)}"
     )
     return Drawing(drawing, caption, table)
+
+
+def describe_distance(table: "pd.DataFrame") -> str:
+    """How far the measured loss lies from the formula at most, in a sentence; cells in which labels
+    are not memorised are left out.
+
+    Args: table, from `landscape_table`.
+    """
+    finite = table[np.isfinite(table.predicted)]
+    rough, parts = rough_cells(finite), []
+    for column, images in PROTOCOLS.items():
+        distance = mean_grid(finite.assign(distance=finite[column] - finite.predicted), "distance")
+        largest = distance.abs().where(~rough).max(axis=None)
+        parts.append(f"{largest:.2f} on {images[:1].lower()}{images[1:]}")
+    return f"Measured losses differ from the formula by at most {' and '.join(parts)} (nats)."
 
 
 def _describe_held_out(table: "pd.DataFrame") -> str:

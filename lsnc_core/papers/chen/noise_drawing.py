@@ -104,8 +104,8 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
     drawing.colorbar(image, ax=list(panels), label="probability", location="bottom", shrink=0.5)
     _, words = max(largest)
     caption = (
-        f"The most frequent wrong label: {words}. A column shows how the labels of a class are "
-        "distributed: off the diagonal are the wrong ones. Columns sum to 1; white is 0, the "
+        f"Of all wrong labels the most frequent: {words}. A column shows how the labels of a class "
+        "are distributed: off the diagonal are the wrong ones. Columns sum to 1; white is 0, the "
         "colours are logarithmic. "
     )
     return Drawing(drawing, f"{caption}{'; '.join(phrases)}.", pd.concat(tables))
@@ -168,7 +168,7 @@ def describe_outputs(networks: "pd.DataFrame") -> str:
             f"a = {a:g}: held-out loss {smoothed.test_loss:.2f} with label smoothing, "
             f"{forward.test_loss:.2f} of f and {forward.corrected_test:.2f} of T f with forward "
             f"correction, {logit.test_loss:.2f} of softmax(h) and {logit.corrected_test:.2f} of "
-            f"softmax(S h) with logit smoothing; accuracy {smoothed.test_accuracy:.2f}, "
+            f"softmax(S z) with logit smoothing; accuracy {smoothed.test_accuracy:.2f}, "
             f"{forward.test_accuracy:.2f}, {logit.test_accuracy:.2f}; forward correction ends "
             f"{forward.unlearned:.0%} of what there is to learn above the loss of memorised labels"
         )

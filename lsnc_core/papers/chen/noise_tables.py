@@ -66,7 +66,7 @@ def network_table(
         p, seed, test_loss, clean_train_loss and test_accuracy as trained; predicted (loss on clean
         labels of a network that has memorised its labels; inf for one-hot labels); corrected_test
         and corrected_train (loss of the other output of forward correction, T f, and of logit
-        smoothing, softmax(S h); NaN for the other ways); unlearned and memorised, as in
+        smoothing, softmax(S z); NaN for the other ways); unlearned and memorised, as in
         `grid.landscape_table`; train_size and `RECIPE`.
     """
     import pandas as pd

@@ -96,10 +96,23 @@ def draw_collapse(table: "pd.DataFrame", images: str, delta: float) -> Drawing:
     panels[0].set_ylabel("value (no unit)")
     draw_legend(drawing, panels[:1], columns=4)
     caption = (
-        "Lower NC1, NC2 and NC3 are more collapsed. "
-        f"{images}, one seed; CE against LS with delta = {delta}."
+        f"{describe_collapse(table)} Lower NC1, NC2 and NC3 are more collapsed. {images}, one "
+        f"seed; CE against LS with δ = {delta:g}."
     )
     return Drawing(drawing, caption, table)
+
+
+def describe_collapse(table: "pd.DataFrame") -> str:
+    """From where to where NC1 of the training images goes under each loss, in a sentence.
+
+    Args: table, as for `draw_collapse`.
+    """
+    parts = []
+    own = table[(table.metric == "nc1_trace_over_K") & (table.split == "train")]
+    for loss, part in own[own.part == "all"].groupby("loss"):
+        values = part.sort_values("epoch").value
+        parts.append(f"from {values.iloc[0]:.2g} to {values.iloc[-1]:.2g} under {loss}")
+    return f"NC1 of the training images goes {' and '.join(parts)}."
 
 
 @figure(
@@ -146,7 +159,19 @@ def draw_reliability(diagrams: "Mapping[str, Reliability]", scores: "pd.DataFram
     panels[1, 0].set_ylabel("% of images")
     draw_legend(drawing, [panels[0, 0]], columns=3)
     caption = (
-        "Dots below the dotted line are overconfident, those above underconfident. Accuracy of the "
-        "test images in each bin of confidence, and how many there are."
+        f"{describe_confidence(diagrams)} Dots below the dotted line are overconfident, those "
+        "above underconfident. Accuracy of the test images in each bin of confidence, and how many "
+        "there are."
     )
     return Drawing(drawing, caption, scores)
+
+
+def describe_confidence(diagrams: "Mapping[str, Reliability]") -> str:
+    """By how much mean confidence exceeds accuracy, in a sentence; args as `draw_reliability`."""
+    parts = []
+    for title, diagram in diagrams.items():
+        gap = (diagram.confidence - diagram.accuracy).nan_to_num(0.0)
+        mean = 100 * float((diagram.counts * gap).sum() / diagram.counts.sum())
+        side = "above" if mean > 0 else "below"
+        parts.append(f"{abs(mean):.1f} points {side} it under {title.partition(':')[0]}")
+    return f"Mean confidence, against accuracy, lies {' and '.join(parts)}."

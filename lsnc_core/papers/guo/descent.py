@@ -25,7 +25,7 @@ METRICS = {
 }
 # when a metric counts as small, for the table of iterations
 REACHED = (("gap", 1e-3), ("nc1", 1e-2), ("nc1", 1e-4), ("nc2", 0.1), ("nc3", 0.1))
-NC1_LEVELS = (1e-1, 3e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+NC1_LEVELS = (1.0, 1e-1, 3e-2, 1e-2, 1e-3, 1e-4, 5e-5, 1e-5, 1e-6)
 MOMENTUM = 0.9
 VARIANT_STARTS, VARIANT_ITERATIONS, STALL_AT = 4, 2000, 6000
 RATE_MODELS = ((3, 1), (10, 1), (10, 10))  # K, and what divides the weight decays

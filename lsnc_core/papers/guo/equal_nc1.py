@@ -1,14 +1,23 @@
-"""Guo et al. 2025, F2: NC2 with and without smoothing where NC1 is equal, and the panels of it."""
+"""Guo et al. 2025, F2: NC2 with and without smoothing where NC1 is equal; its panels, and G4."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core import claims
-from lsnc_core.papers.guo import SMOOTHED
+from lsnc_core.claims import Case, Claim, Premise, Verdict, decides, seed_case
+from lsnc_core.papers.guo import PAPER, SMOOTHED
 from lsnc_core.papers.guo.convergence import compare_nc2, nc1_range
 from lsnc_core.papers.guo.drawing import count_seeds, make_rows, styled_losses, titled_groups
-from lsnc_core.papers.guo.measured import describe_ranges
+from lsnc_core.papers.guo.measured import (
+    ERROR_REACHED,
+    describe_ranges,
+    has_learned,
+    main_pair,
+    place,
+)
+from lsnc_core.papers.guo.premises import check_reached
+from lsnc_core.papers.guo.scale import describe_scale
 from lsnc_core.show import Drawing, panels, style
 
 if TYPE_CHECKING:
@@ -34,8 +43,7 @@ def match_nc2(part: "pd.DataFrame", within: tuple[float, float]) -> "pd.DataFram
     import pandas as pd
 
     runs = dict(list(part.groupby(["arm", "delta", "seed"], sort=False)))
-    low = max(within[0], *(run.nc1.min() for run in runs.values()))
-    high = min(within[1], *(run.nc1.max() for run in runs.values()))
+    low, high = common_range(runs.values(), within)
     rows = []
     if low < high:
         # even in log NC1: each level of collapse weighs alike
@@ -47,6 +55,16 @@ def match_nc2(part: "pd.DataFrame", within: tuple[float, float]) -> "pd.DataFram
             rows.append(pd.DataFrame(columns))
     names = ["nc1", "seed", "delta", "arm", "nc2"]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=names)
+
+
+def common_range(
+    runs: "Iterable[pd.DataFrame]", within: tuple[float, float]
+) -> tuple[float, float]:
+    """The least and the greatest NC1 that every run has passed within a range; without one, the
+    first is not below the second.
+    """
+    spans = [(run.nc1.min(), run.nc1.max()) for run in runs]
+    return max(within[0], *(low for low, _ in spans)), min(within[1], *(high for _, high in spans))
 
 
 def subtract_nc2(matched: "pd.DataFrame") -> "pd.DataFrame":
@@ -74,7 +92,7 @@ def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
         matched = match_nc2(part, nc1_range(part.data.iloc[0]))
         draw_matched(left, right, part, matched)
         name = title.split(",")[0]
-        seen.append(f"{name}: {describe_matched(part, matched)}")
+        seen.append(f"{name}: {describe_means(part)}")
         below.append(f"on {name} {count_below(matched)}")
         keys = {"data": part.data.iloc[0], "weight_decay": part.weight_decay.iloc[0]}
         levels.append(matched.assign(**keys, matched=True))
@@ -82,8 +100,7 @@ def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
     panels.draw_legend(drawn, [*sets[0]], columns=3, seeds=count_seeds(table), extra=[faint])
     caption = (
         f"Right, below 0 label smoothing has the smaller NC2 at equal NC1: {'; '.join(below)}. "
-        f"Mean over log NC1 at all measured epochs (G4), {'; '.join(seen)}; G4 also has the mean "
-        f"over the epochs after learning alone. {describe_ranges(table)}."
+        f"Mean over log NC1 (G4), {'; '.join(seen)}. {describe_ranges(table)}."
     )
     return Drawing(drawn, caption, pd.concat([table.assign(matched=False), *levels]))
 
@@ -125,15 +142,55 @@ def count_below(matched: "pd.DataFrame") -> str:
     return f"so at {int((means < 0).sum())} of {len(means)} levels"
 
 
-def describe_matched(part: "pd.DataFrame", matched: "pd.DataFrame") -> str:
-    """The mean difference of G4 with its interval, in words; args as for `draw_matched`."""
-    within = nc1_range(part.data.iloc[0])
-    runs = dict(list(part.groupby(["delta", "seed"])))
-    seeds = [seed for delta, seed in runs if delta == 0 and (SMOOTHED, seed) in runs]
-    values = [compare_nc2(runs[0.0, seed], runs[SMOOTHED, seed], within) for seed in seeds]
-    if len(values) < claims.MIN_SEEDS or not np.isfinite(values).all():
-        return f"not decided by {len(values)} seeds"
-    mean, low, high = claims.t_interval(values)
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] from NC1 {matched.nc1.max():.2g} down to " + (
-        f"{matched.nc1.min():.2g}"
+def describe_means(part: "pd.DataFrame") -> str:
+    """The mean differences of G4 with their intervals, in words; args: part, as in `match_nc2`."""
+    cases = mean_cases(part)
+    return f"{cases[0].quantity} {', '.join(f'{case.numbers} at {case.name}' for case in cases)}"
+
+
+def mean_cases(history: "pd.DataFrame") -> list[Case]:
+    """The mean of NC2(LS) - NC2(CE) over log NC1, over all measured epochs and over those after
+    learning; each case is named by its epochs and the NC1 that all its networks have passed.
+
+    Args:
+        history: networks of one image set, from `measured.fetch_history`.
+    """
+    learned = history[history.groupby("run").train_error.transform(has_learned)]
+    within, cases, after = nc1_range(history.data.iloc[0]), [], (check_reached(history),)
+    common = f"share of pairs with an NC1 in common on the paper's axis, {within[0]:g} to "
+    common += f"{within[1]:g}"
+    for name, part, reached in (
+        ("all epochs", history, ()),
+        (f"epochs from a training error of {ERROR_REACHED:.0%} on", learned, after),
+    ):
+        runs = dict(list(main_pair(part).groupby(["delta", "seed"])))
+        seeds = [seed for delta, seed in runs if delta == 0 and (SMOOTHED, seed) in runs]
+        differences = [compare_nc2(runs[0.0, s], runs[SMOOTHED, s], within) for s in seeds]
+        share = float(np.isfinite(differences).mean()) if seeds else np.nan
+        low, high = common_range(runs.values(), within) if runs else (1.0, 0.0)
+        where = f"{name} (NC1 from {high:.2g} down to {low:.2g})" if low < high else name
+        premises = (*reached, Premise(common, share, at_least=1.0, form=".0%"))
+        settings = {"at_most": 0.0, "form": "+.3f", "premises": premises}
+        # one paired difference per seed: a t-interval of their mean
+        cases.append(seed_case(where, "NC2(LS) − NC2(CE)", differences, **settings))
+    return cases
+
+
+@decides(
+    Claim(
+        "G4",
+        paper=PAPER.name,
+        place="abstract; NC1 against NC2 (F2)",
+        sentence="At the same level of NC1, label smoothing has the smaller NC2 (collapse of class "
+        "means and classifier to a simplex).",
+        expected="NC2(LS) − NC2(CE), mean over log NC1 where both networks have been and within "
+        "the axes of F2 (CIFAR-10: NC1 from 5e-5 to 1), below 0",
+        changed="It is decided within the range of NC1 that the paper's axes have; at first it was "
+        "wherever both networks have been.",
     )
+)
+def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
+    """G4: NC2 at equal NC1, over all measured epochs and over those after learning."""
+    scale = describe_scale(main_pair(history))
+    cases = mean_cases(history)
+    return Verdict(claim, place(history), cases, decider="more seeds", scale=scale)

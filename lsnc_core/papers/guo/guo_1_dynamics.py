@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lsnc_core import claims
-from lsnc_core.claims import Claim, Premise, Verdict, decides
-from lsnc_core.papers.guo import PAPER, SMOOTHED, deviations
+from lsnc_core.claims import Claim, Verdict, decides
+from lsnc_core.papers.guo import PAPER, deviations
 from lsnc_core.papers.guo.convergence import (
     add_loss_gap,
     check_approach,
-    compare_nc2,
     describe_approach,
     describe_learning,
     fit_slopes,
     measure_convergence,
-    nc1_range,
     slope_epochs,
     time_case,
 )
@@ -36,7 +34,7 @@ from lsnc_core.papers.guo.drawing import (
     styled_losses,
     titled_groups,
 )
-from lsnc_core.papers.guo.equal_nc1 import draw_equal_nc1
+from lsnc_core.papers.guo.equal_nc1 import decide_g4, draw_equal_nc1
 from lsnc_core.papers.guo.explore_strength import Explored, explore, measure_strengths
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
@@ -46,7 +44,6 @@ from lsnc_core.papers.guo.measured import (
     describe_test_collapse,
     fetch_history,
     groups,
-    has_learned,
     main_pair,
     paired,
     place,
@@ -341,12 +338,12 @@ def decide_g1(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
     for metric in METRICS:
         # the level is a part of the end, so it means nothing before there is one
         premises = check_timed(history, halved, metric, LEAST_FALL)
-        name = f"epochs to {metric.upper()}"
+        name = f"epochs to {NC_REACHED:g} times its own last {metric.upper()}"
         cases.append(time_case(convergence, f"{metric}_own", name, premises=premises))
-        name = f"epochs to CE's {metric.upper()}"
+        name = f"epochs to {NC_REACHED:g} times CE's last {metric.upper()}"
         cases.append(time_case(convergence, f"{metric}_ce", name, deciding=False))
-    details = "; ".join(f"{case.name} {case.text}" for case in cases if not case.deciding)
-    remark = f"to {NC_REACHED:g} times CE's last value, which repeats G2 and G3: {details}"
+    details = [f"{case.numbers} {case.name}" for case in cases if not case.deciding]
+    remark = f"LS/CE timed to CE's end, which repeats G2 and G3: {'; '.join(details)}"
     scale = describe_scale(main_pair(history))
     decider = "more seeds, or epochs measured more closely"
     return Verdict(claim, place(history), cases, remark=remark, decider=decider, scale=scale)
@@ -380,40 +377,6 @@ def decide_g2(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
 def decide_g3(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
     """G3: NC2 at the end, ratio LS/CE."""
     return decide_end(claim, history, halved, "nc2")
-
-
-@decides(
-    Claim(
-        "G4",
-        paper=PAPER.name,
-        place="abstract; NC1 against NC2 (F2)",
-        sentence="At the same level of NC1, label smoothing has the smaller NC2 (collapse of class "
-        "means and classifier to a simplex).",
-        expected="NC2(LS) − NC2(CE), mean over log NC1 where both networks have been and within "
-        "the axes of F2 (CIFAR-10: NC1 from 5e-5 to 1), below 0",
-        changed="It is decided within the range of NC1 that the paper's axes have; at first it was "
-        "wherever both networks have been.",
-    )
-)
-def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
-    """G4: NC2 at equal NC1, over all measured epochs and over those after learning."""
-    learned = history[history.groupby("run").train_error.transform(has_learned)]
-    within, cases, after = nc1_range(history.data.iloc[0]), [], (check_reached(history),)
-    common = f"share of seeds with a common NC1 from {within[0]:g} to {within[1]:g}"
-    for name, part, reached in (
-        ("all epochs", history, ()),
-        (f"epochs from a training error of {ERROR_REACHED:.0%} on", learned, after),
-    ):
-        runs = dict(list(main_pair(part).groupby(["delta", "seed"])))
-        seeds = [seed for delta, seed in runs if delta == 0 and (SMOOTHED, seed) in runs]
-        differences = [compare_nc2(runs[0.0, s], runs[SMOOTHED, s], within) for s in seeds]
-        share = float(np.isfinite(differences).mean()) if seeds else np.nan
-        premises = (*reached, Premise(common, share, at_least=1.0, form=".0%"))
-        settings = {"at_most": 0.0, "form": "+.3f", "premises": premises}
-        # one paired difference per seed: a t-interval of their mean
-        cases.append(claims.seed_case(name, "NC2(LS) − NC2(CE)", differences, **settings))
-    scale = describe_scale(main_pair(history))
-    return Verdict(claim, place(history), cases, decider=DECIDER, scale=scale)
 
 
 @decides(

@@ -326,16 +326,16 @@ def decide_g11(claim: Claim, tables: Tables) -> Verdict:
     apart = (weakest.margin - weakest.limit).abs().max()
     tolerances = {"loss_error": LOSS_TOLERANCE}
     tolerances |= dict.fromkeys(("logit_error", "norm_error"), POINT_TOLERANCE)
-    cases = _error_cases("part norms", cells, tolerances)
-    cases += _error_cases("part threshold", near, tolerances)
+    cases = _error_cases("minimisers", cells, tolerances)
+    cases += _error_cases("threshold", near, tolerances)
     for name, quantity, value, tolerance in (
-        ("part threshold", "largest mean norm beyond it", largest, POINT_TOLERANCE),
-        ("part limit", "closed form and search differ by", searched, SEARCH_TOLERANCE),
-        ("part limit", "at ε = 1e-8 the limit is away by", apart, LIMIT_TOLERANCE),
+        ("threshold", "largest mean norm beyond it", largest, POINT_TOLERANCE),
+        ("limit ε → 0", "closed form and search differ by", searched, SEARCH_TOLERANCE),
+        ("limit ε → 0", "at ε = 1e-8 the limit is away by", apart, LIMIT_TOLERANCE),
     ):
         cases.append(Case.exact(name, quantity, value, at_most=tolerance, form=".1e"))
     smallest = "smallest mean ‖w‖ below the threshold", below.found_w.min()
-    cases.append(Case.exact("part threshold", *smallest, at_least=NOT_ZERO))
+    cases.append(Case.exact("threshold", *smallest, at_least=NOT_ZERO))
     remark = f"{len(cells)} cells of δ, K and weight decay, {cells.starts.sum()} random starts"
     return Verdict(claim, TRIED_ON, cases, remark=remark)
 
@@ -374,10 +374,10 @@ def decide_g17(claim: Claim, table: "pd.DataFrame") -> Verdict:
     Args:
         table: from `solve_nonnegative`.
     """
-    cases = _error_cases("part norms", table, NONNEGATIVE_TOLERANCES)
+    cases = _error_cases("minimisers", table, NONNEGATIVE_TOLERANCES)
     for name, quantity, column in (
-        ("part frame", "largest cosine between classes", "cosine"),
-        ("part collapse", "largest of NC1, NC2 and NC3", "collapse"),
+        ("frame", "largest cosine between classes", "cosine"),
+        ("collapse", "largest of NC1, NC2 and NC3", "collapse"),
     ):
         worst = table[column].max()
         at_most = NONNEGATIVE_TOLERANCES["norm_error"]

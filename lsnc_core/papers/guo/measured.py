@@ -12,7 +12,7 @@ import numpy as np
 
 from lsnc_core import claims, labels
 from lsnc_core.claims import Case
-from lsnc_core.data_sources import source_of
+from lsnc_core.data_sources import label_of, source_of
 from lsnc_core.papers import stored
 from lsnc_core.papers.guo import SMOOTHED
 from lsnc_core.papers.guo.networks import loss_label
@@ -184,8 +184,9 @@ def describe_ends(table: "pd.DataFrame") -> str:
     phrases = []
     for (name, label), part in last_epochs(table).groupby(["data", "arm"], sort=False):
         means = part[["train_error", "test_error", *METRICS]].mean()
+        seeds = f"{len(part)} seed{'s' if len(part) > 1 else ''}"
         phrases.append(
-            f"{label} on {Path(name).name} ({len(part)} seed{'s' if len(part) > 1 else ''}): "
+            f"{label} on {label_of(Path(name).name)} ({seeds}): "
             f"training error {means.train_error:.2%}, test error {means.test_error:.2%}, "
             f"NC1 {means.nc1:.3g}, NC2 {means.nc2:.3f}, NC3 {means.nc3:.3f}"
         )
@@ -198,7 +199,7 @@ def describe_ranges(table: "pd.DataFrame") -> str:
     for name, part in table.groupby("data", sort=False):
         error, nc2, nc1 = part.test_error, part.nc2, part.nc1
         phrases.append(
-            f"{Path(name).name}: test error {error.min():.2f} to {error.max():.2f}, "
+            f"{label_of(Path(name).name)}: test error {error.min():.2f} to {error.max():.2f}, "
             f"NC2 {nc2.min():.2f} to {nc2.max():.2f}, NC1 {nc1.min():.2g} to {nc1.max():.2g}"
         )
     return "; ".join(phrases)

@@ -36,6 +36,18 @@ def describe_change(
     )
 
 
+def describe_steps(cells: "pd.DataFrame") -> str:
+    """At how many steps to the next width, and to the next number of epochs, the variance falls, in
+    a sentence; args: cells, from `cell_table`.
+    """
+    grid = cells.pivot(index="width", columns="epochs", values="variance")
+    wider, longer = grid.diff(axis=0).iloc[1:], grid.diff(axis=1).iloc[:, 1:]
+    return (
+        f"The variance falls at {int((wider < 0).sum(axis=None))} of {wider.size} steps to wider "
+        f"and {int((longer < 0).sum(axis=None))} of {longer.size} steps to longer trained networks."
+    )
+
+
 def describe_range(cell: "pd.Series") -> str:
     """How far apart the losses' accuracies are in the largest cell, in a sentence.
 

@@ -31,6 +31,7 @@ from lsnc_core.papers.zhou.accuracy_words import (
     describe_corners,
     describe_lines,
     describe_range,
+    describe_steps,
 )
 from lsnc_core.papers.zhou.drawing import NAMES, draw_maps, label_grid
 from lsnc_core.papers.zhou.networks import LOSSES, select_epochs
@@ -208,7 +209,8 @@ def draw_z4(tables: Tables) -> Drawing:
     # one panel is not as wide as the title
     drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell".replace(", last", "\nlast"))
     caption = (
-        f"{describe_change(cells, ['variance'], 'variance', 'points²')} The darker a cell the "
+        f"{describe_steps(cells)} {describe_change(cells, ['variance'], 'variance', 'points²')} "
+        "The darker a cell the "
         "closer are its networks in test accuracy. Sample variance over four "
         "losses and the seeds that all cells have, at the epoch of best validation accuracy; part "
         "of it is the seeds', whatever the loss."

@@ -304,15 +304,15 @@ def _saddle_cases(name: str, part: "pd.DataFrame") -> list[Case]:
     ratio = part.data_gradient / part.bound
     meets = part.data_gradient <= part.bound + CURVATURE_TOLERANCE
     return [
-        Case.exact(name, "critical points with f above its least value", len(saddles), at_least=1),
         Case.exact(
             name,
-            "largest of their least Hessian eigenvalues",
+            "least Hessian eigenvalue, the largest of critical points above min f:",
             saddles.least.max(),
             at_most=-CURVATURE_TOLERANCE,
             form=".4f",
             remark=f"smallest {saddles.least.min():.4f}",
         ),
+        Case.exact(name, "such critical points tried:", len(saddles), at_least=1),
         Case.exact(
             name,
             "largest excess of that eigenvalue over the constructed direction's curvature",
@@ -396,8 +396,8 @@ GAP_TOLERANCE = 1e-9  # fixed before the first run
         "definition of the contrastive property",
         "CE, LS and FL are bounded below by a function of the sum of logit differences, with "
         "equality when the wrong logits are equal.",
-        f"no gap below −{GAP_TOLERANCE:g} for random logits, none above {GAP_TOLERANCE:g} for "
-        "equal ones",
+        f"loss − bound at least −{GAP_TOLERANCE:g} for random logits, at most {GAP_TOLERANCE:g} "
+        "where the wrong logits are equal",
     )
 )
 def decide_z_c9(claim: Claim, table: "pd.DataFrame") -> Verdict:
@@ -408,11 +408,18 @@ def decide_z_c9(claim: Claim, table: "pd.DataFrame") -> Verdict:
     """
     cases = []
     for row in table.itertuples():
-        name, quantity = f"loss {row.loss}", f"least gap over {row.logits} logits"
+        name, quantity = f"loss {row.loss}", f"least of loss − bound over {row.logits:,} logits"
         asked = {"at_least": -GAP_TOLERANCE, "form": ".1e"}
         cases.append(Case.exact(name, quantity, row.least, **asked))
         asked = {"at_most": GAP_TOLERANCE, "form": ".1e"}
-        cases.append(Case.exact(name, "largest gap at equality", row.at_equality, **asked))
+        cases.append(
+            Case.exact(
+                name,
+                "largest |loss − bound| where the wrong logits are equal",
+                row.at_equality,
+                **asked,
+            )
+        )
     K, gamma = FOCAL_TIE
     tie = ufm_landscape.focal_tie(gamma, K)
     remark = (

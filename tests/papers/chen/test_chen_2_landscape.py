@@ -110,7 +110,7 @@ def test_networks_that_have_not_memorised_decide_nothing():
         words = "excess training loss relative to an untrained network (a = "
         assert f"premise not met: {words}" in verdict.measured
         assert (
-            "needed at most 10.0% (missed at 1 more place); observed: as claimed"
+            "needed at most 10.0% (missed at 1 more place)\nobserved: as claimed"
             in verdict.measured
         )
         assert all(math.isfinite(case.value) for case in verdict.cases)

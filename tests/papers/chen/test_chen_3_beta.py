@@ -93,7 +93,7 @@ def test_c3_holds_for_the_formula_fails_for_another_and_names_missing_clean_rate
     assert verdict.outcome == FAILS
     assert cases_by_name(verdict)["a = 0.5"]["error"].value == pytest.approx(0.3, abs=1e-3)
     missing = page.decide_c3(beta(rates=(0.5,)), "test_beta")
-    words = "premise not met: number of seeds (a = 0.95) is 0, needed at least 4; "
+    words = "premise not met: number of seeds (a = 0.95) is 0, needed at least 4\n"
     words += "observed: as claimed at a = 0.5"
     assert missing.outcome == UNDECIDED and words in missing.measured
     rough = page.decide_c3(beta(unlearned=0.12), "test_beta")

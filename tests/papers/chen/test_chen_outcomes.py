@@ -198,7 +198,7 @@ def test_labels_that_are_not_memorised_leave_a_claim_open(claim, decide):
         verdict = decide(wrong, unlearned=0.12)
         assert verdict.outcome == UNDECIDED and names(verdict) == {MEMORISED}
         assert "12.0%" in verdict.measured and "needed at most 10.0%" in verdict.measured
-        _, observed = verdict.measured.split("; observed: ")
+        _, observed = verdict.measured.split("\nobserved: ")
         assert ("not as claimed" in observed) == against
 
 
@@ -228,7 +228,7 @@ def test_few_training_images_leave_held_out_claims_open(claim, decide):
         assert verdict.outcome == (UNDECIDED if held_out else decided)
         assert names(verdict) == ({"number of training images"} if held_out else set())
         if held_out:
-            words = "number of training images is 9,999, needed at least 10,000; observed: "
+            words = "number of training images is 9,999, needed at least 10,000\nobserved: "
             assert verdict.measured.startswith(f"premise not met: {words}")
             premises = {premise["name"]: premise for premise in verdict.to_dict()["premises"]}
             assert premises["lowest clean rate a that decides"]["met"]
@@ -398,7 +398,7 @@ def test_claims_under_any_noise_have_every_outcome(claim, decide):
         assert verdict.outcome == UNDECIDED and names(verdict) == {MEMORISED}
         (premise,) = (one for one in verdict.to_dict()["premises"] if not one["met"])
         assert premise["value"] == 0.12
-        _, observed = verdict.measured.split("; observed: ")
+        _, observed = verdict.measured.split("\nobserved: ")
         assert ("not as claimed" in observed) == wrong
     few = decide(False, seeds=3)
     assert few.outcome == UNDECIDED and not few.unmet and "4 seeds" in few.measured

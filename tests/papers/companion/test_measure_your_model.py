@@ -44,7 +44,7 @@ def test_collapse_has_a_line_for_each_loss_and_split():
     figure = page.draw_collapse(table, "Some images", 0.1)
     FigureCanvasAgg(figure.drawing).draw()
     assert plt.get_fignums() == []
-    assert figure.data["ours"].endswith(". Some images, one seed; CE against LS with delta = 0.1.")
+    assert figure.data["ours"].endswith(". Some images, one seed; CE against LS with δ = 0.1.")
     assert set(figure.table.metric) == set(page.METRICS) and set(figure.table.part) == {"all"}
     panels = figure.drawing.axes
     assert [panel.get_title() for panel in panels] == list(page.METRICS.values())

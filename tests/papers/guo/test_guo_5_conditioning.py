@@ -27,7 +27,8 @@ def test_spectra_are_as_predicted(tables):
 def test_the_theorem_holds_as_D1(tables, monkeypatch):
     verdict = page.decide_g12(tables.hessians, tables.conditions)
     assert verdict.outcome == HOLDS and len(tables.hessians) == 48
-    error, rises = verdict.cases[:2]
+    ratio, error, rises = verdict.cases[:3]
+    assert ratio.value == pytest.approx(1 - 0.0459, abs=1e-4)
     assert error.value < 1e-10 and rises.value == 0
     true = ufm_spectra.condition_number
     for wrong in (
@@ -44,7 +45,7 @@ def test_a_condition_number_that_does_not_fall_fails(tables, monkeypatch):
         return np.ones_like(delta)
 
     monkeypatch.setattr(ufm_spectra, "condition_number", flat)
-    error, rises = page.decide_g12(tables.hessians, tables.conditions).cases[:2]
+    _, error, rises = page.decide_g12(tables.hessians, tables.conditions).cases[:3]
     assert error.outcome == HOLDS and rises.value == 3 * 299 and rises.outcome == FAILS
 
 
@@ -58,11 +59,12 @@ def test_the_other_readings_are_told_and_decide_nothing(tables):
     assert others["D3 (K = 10)"].remark == "4.328 at δ = 0, 6.104 at δ = 0.05"
     assert others["D3 (K = 10)"].value == pytest.approx(6.104 / 4.328, rel=1e-3)
     assert others["D4 (K = 10)"].remark.startswith("6.96 at δ = 0, 15.71")
-    assert "it changes by only -4.6%" in verdict.remark and "D4 (K = 100)" in verdict.remark
+    assert "5 are higher with smoothing: D3 (K = 10) 1.41, " in verdict.remark
+    assert verdict.remark.endswith("D5 (K = 100) 0.80")
     # not lower is not "lower"
     equal = page.decide_g12(tables.hessians, tables.conditions.assign(ratio=1.0))
     assert {case.outcome for case in equal.cases if not case.deciding} == {FAILS}
-    assert equal.outcome == HOLDS
+    assert equal.outcome == FAILS and equal.cases[0].outcome == FAILS
 
 
 def test_captions_follow_their_tables(tables):

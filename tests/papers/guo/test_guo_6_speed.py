@@ -69,17 +69,19 @@ def test_nc2_at_equal_nc1_is_decided_level_by_level():
     found = {case.name.removeprefix("NC1 = "): case.outcome for case in verdict.cases}
     assert verdict.outcome == FAILS
     assert found == {
+        "1": HOLDS,
         "0.1": HOLDS,
         "0.03": HOLDS,
         "0.01": HOLDS,
         "0.001": UNDECIDED,
         "0.0001": FAILS,
+        "5e-05": FAILS,
         "1e-05": FAILS,
         "1e-06": FAILS,
     }
     # below NC1 = 5e-5, where the paper's axis ends, levels decide nothing
     deciding = [case.name for case in verdict.cases if case.deciding]
-    assert deciding == [f"NC1 = {level}" for level in ("0.1", "0.03", "0.01", "0.001", "0.0001")]
+    assert deciding == [f"NC1 = {level}" for level in found if float(level) >= 5e-5]
     assert "NC1 = 1e-05, beyond the paper's axis: difference of NC2 +0.29" in verdict.remark
     at = table.set_index("nc1")
     assert at.loc[1e-5].ls == pytest.approx(0.5 * 100**0.1, rel=0.02)
@@ -106,7 +108,7 @@ def test_other_starts_are_a_remark():
     curves = pd.concat([usual, made_up(crossing, lambda delta, t: 1 / t, spread=1.0)])
     verdict = page.decide_g15(curves, descent.nc2_table(curves))
     assert verdict.outcome == HOLDS
-    reversed_at = "; starts of spread 1: interval above 0 at NC1 = 0.0001, 1e-05, 1e-06"
+    reversed_at = "; starts of spread 1: interval above 0 at NC1 = 0.0001, 5e-05, 1e-05, 1e-06"
     assert verdict.remark.endswith(reversed_at)
 
 
@@ -267,7 +269,7 @@ def test_captions_follow_their_tables(tables):
     assert "NC2 below 0.1 (4." in later
     assert caption.endswith("Last recorded training error above 0: 31.6228 (δ = 0.1).")
     caption = page.describe_nc2(descent.nc2_table(made))
-    assert "NC2 with smoothing higher (grey) at NC1 = 0.1, 0.03" in caption
+    assert "NC2 with smoothing higher (grey) at NC1 = 1, 0.1, 0.03" in caption
     assert "lower" not in caption
 
 

@@ -52,11 +52,14 @@ def test_the_figure_shows_matched_levels_and_their_differences():
     assert points[:, 1] == pytest.approx(-LOWER)
     matched = figure.table[figure.table.matched]
     assert points[:, 0] == pytest.approx(np.sort(matched.nc1.unique()))
-    assert "-0.100 [-0.100, -0.100]" in figure.data["ours"]
+    means = (
+        "NC2(LS) − NC2(CE) -0.100 at all epochs (NC1 from 0.56 down to 0.0056), -0.100 at epochs"
+    )
+    assert means in figure.data["ours"]
 
 
 def test_too_few_seeds_are_drawn_without_intervals():
     few = pd.concat([part for seed, part in lines().groupby("seed") if seed < 3])
     figure = page.draw_f2(few)
-    assert "not decided by 3 seeds" in figure.data["ours"]
+    assert "NC2(LS) − NC2(CE) not measured at all epochs" in figure.data["ours"]
     assert not figure.drawing.axes[1].containers[0].has_yerr

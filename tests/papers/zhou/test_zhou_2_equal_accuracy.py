@@ -224,7 +224,7 @@ def test_z_c4_asks_for_a_spread_above_0_and_fails_where_it_is_surely_small(setti
 def test_three_seeds_decide_nothing_about_the_corners():
     verdict = decide_z_c3(make_corners(2, 0.1, seeds=3))
     assert verdict.outcome == UNDECIDED and not verdict.cases
-    assert "3 seeds; what would decide it: 4 seeds" in verdict.measured
+    assert "3 seeds\nwhat would decide it: 4 seeds" in verdict.measured
 
 
 @pytest.mark.parametrize(("sign", "outcome"), [(-1, HOLDS), (1, FAILS), (0, UNDECIDED)])
