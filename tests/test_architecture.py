@@ -3,6 +3,7 @@ consistent; read from syntax trees.
 """
 
 import ast
+import functools
 import graphlib
 import importlib
 import io
@@ -57,7 +58,12 @@ def name_of(path):
 
 
 NAMES = {name_of(path) for path in MODULES}
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+@functools.cache
+def tree_of(path):
+    """A file's syntax tree; not parsed while tests are collected, which every process does."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports(tree):
@@ -74,7 +80,10 @@ def imports(tree):
     return {target for target in targets if target.split(".")[0] == "lsnc_core"}
 
 
-IMPORTS = {name_of(path): imports(TREES[path]) for path in MODULES}
+@functools.cache
+def all_imports():
+    """What each module imports."""
+    return {name_of(path): imports(tree_of(path)) for path in MODULES}
 
 
 def room(name):
@@ -103,11 +112,11 @@ def test_a_room_imports_only_rooms_below_it(name):
             break
         below |= set(layer)
     allowed = (ONLY.get(room(name), below) | {room(name)}) if room(name) else set()
-    assert {room(target) for target in IMPORTS[name]} <= allowed
+    assert {room(target) for target in all_imports()[name]} <= allowed
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    graphlib.TopologicalSorter(IMPORTS).prepare()
+    graphlib.TopologicalSorter(all_imports()).prepare()
 
 
 def paper_of(name):
@@ -119,7 +128,7 @@ def paper_of(name):
 @pytest.mark.parametrize("name", sorted(name for name in NAMES if room(name) == "papers"))
 def test_a_paper_imports_only_its_own_shared_files(name):
     own = paper_of(name)
-    for target in IMPORTS[name]:
+    for target in all_imports()[name]:
         paper, page = paper_of(target), target.split(".")[-1] in PAGES
         assert not page, f"{name} imports the notebook module {target}"
         if not own:
@@ -131,7 +140,7 @@ def test_a_paper_imports_only_its_own_shared_files(name):
 def test_the_report_knows_the_papers_through_their_map_alone():
     for name in NAMES:
         if room(name) in ("report", "cli"):
-            targets = {target for target in IMPORTS[name] if room(target) == "papers"}
+            targets = {target for target in all_imports()[name] if room(target) == "papers"}
             assert targets <= {"lsnc_core.papers"}, name
 
 
@@ -164,7 +173,7 @@ def is_data(function):
 
 
 def functions(path):
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -186,7 +195,7 @@ COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_comprehension_has_one_level(path):
     deep = []
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, COMPREHENSIONS):
             inside = [inner for inner in ast.walk(node) if isinstance(inner, COMPREHENSIONS)]
             if len(inside) > 1 or len(node.generators) > 1:
@@ -273,7 +282,7 @@ def test_an_equation_has_its_function_figures_and_claims(equation):
 
 def prose(path):
     """The docstrings and comments of a module, with their lines."""
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         if isinstance(node, kinds) and ast.get_docstring(node):
             yield node.body[0].lineno, ast.get_docstring(node)

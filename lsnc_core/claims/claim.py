@@ -30,6 +30,7 @@ from lsnc_core.errors import UsageError
 
 OURS = "this companion"  # the `paper` of a claim that none of the papers makes
 RULES = ("every", "most")
+FEW = 3  # of a verdict's cases, whose numbers are told one by one
 # what the numbers point to where a premise is not met
 DIRECTIONS = {HOLDS: "as claimed", FAILS: "not as claimed", UNDECIDED: "undecided"}
 
@@ -123,7 +124,7 @@ class Verdict:
         >>> claim = Claim("X", "", "", "", "")
         >>> near, far = (Case.exact(f"a = {x}", "p", x, at_least=0.6) for x in (0.8, 0.5))
         >>> Verdict(claim, "digits", (near, far)).measured
-        'holds at a = 0.8; does not hold at a = 0.5'
+        'holds at a = 0.8: p 0.8\\ndoes not hold at a = 0.5: p 0.5'
         >>> Verdict(claim, "digits", (near,)).measured
         'p 0.8'
         >>> few = Premise("number of seeds", 2, at_least=4)
@@ -137,7 +138,8 @@ class Verdict:
             if any(case.has_numbers for case in decisive):
                 parts.append(f"observed: {_describe_observed(decisive)}")
         elif len({case.name for case in decisive}) > 1:
-            parts.append(_outcomes_by_name(decisive))
+            few = len(decisive) <= FEW
+            parts += _numbers_by_name(decisive) if few else [_outcomes_by_name(decisive)]
         else:
             parts.append("; ".join(case.text for case in decisive))
         parts += [self.remark, self.by_construction]
@@ -238,6 +240,16 @@ def _strip_premises(case: Case) -> str:
 def _outcomes_by_name(cases: Sequence[Case]) -> str:
     """Which cases hold, which do not, which are open: "holds at a = 0.5, 0.9"."""
     return _group_names(cases, "outcome", {outcome: outcome for outcome in OUTCOMES})
+
+
+def _numbers_by_name(cases: Sequence[Case]) -> list[str]:
+    """A phrase for each name, its outcome with its numbers: "holds at a = 0.5: error 0.1"."""
+    phrases = []
+    for name in dict.fromkeys(case.name for case in cases):
+        same = [case for case in cases if case.name == name]
+        outcome = every([case.outcome for case in same])
+        phrases.append(f"{outcome} at {name}: {'; '.join(case.text for case in same)}")
+    return phrases
 
 
 def _group_names(cases: Sequence[Case], field: str, words: dict[str, str]) -> str:

@@ -6,6 +6,7 @@ left as it was: modes, weights, and the state of torch's random number generator
 
 import contextlib
 import difflib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,7 +56,9 @@ def as_it_was(model: nn.Module, device: torch.device) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     devices = [device] if device.type == "cuda" else []
     uncompiled: Any = contextlib.nullcontext()
-    if hasattr(torch.compiler, "set_stance"):  # from torch 2.6 on
+    # From torch 2.6 on; it imports torch's compiler, which takes seconds. As long as that is not
+    # imported, nothing is compiled.
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
         uncompiled = torch.compiler.set_stance("force_eager")
     with torch.random.fork_rng(devices), torch.no_grad(), uncompiled:
         try:

@@ -156,14 +156,14 @@ class ClaimResult:
     @property
     def share(self) -> str:
         """How many answers have the claim's outcome, of a mixed one how many hold, e.g. "2 of 3
-        answers" or "all 3 answers"; "" for a single one.
+        answers", "both answers" or "all 3 answers"; "" for a single one.
         """
         number = len(self.counted)
         if number < 2:
             return ""
         alike = HOLDS if self.outcome == MIXED else self.outcome
         if self._counts[alike] == number:
-            return f"all {number} answers"
+            return "both answers" if number == 2 else f"all {number} answers"
         return f"{self._counts[alike]} of {number} answers" + " hold" * (self.outcome == MIXED)
 
     @property

@@ -89,22 +89,27 @@ def say_whether_it_holds(headline: Sequence[ClaimResult], own: Sequence[ClaimRes
 
 
 def _split_holding(own: Sequence[ClaimResult]) -> str:
-    """How many of the claims that hold do so on trained networks, as a sentence."""
-    holding = [result for result in own if result.outcome == HOLDS]
-    if not holding:
-        return ""
-    on_networks = 0
-    for result in holding:
-        answers = [answer for answer in result.counted if answer["outcome"] == HOLDS]
-        on_networks += any(words.image_sets(answer) for answer in answers)
-    others = len(holding) - on_networks
+    """Which of the claims that hold do so on trained networks, as a sentence."""
+    on_networks, others = [], []
+    for result in own:
+        holding = [answer for answer in result.counted if answer["outcome"] == HOLDS]
+        if result.outcome == HOLDS:
+            measured = any(words.image_sets(answer) for answer in holding)
+            (on_networks if measured else others).append(result.id)
     if not on_networks or not others:
-        only = "trained networks" if on_networks else "formulas and the feature model"
-        return f" What holds does so on {only}."
+        holding = len(on_networks) + len(others)
+        subject = "trained networks" if on_networks else "formulas or the feature model"
+        which = "That one is" if holding == 1 else "Those that hold are all"
+        return f" {which} about {subject}." if holding else ""
     return (
-        f" Of those that hold, {on_networks} {'is' if on_networks == 1 else 'are'} about trained "
-        f"networks, {others} about formulas and the feature model."
+        f" Of those that hold, {_count(on_networks)} about trained networks and {_count(others)} "
+        "about formulas or the feature model."
     )
+
+
+def _count(ids: Sequence[str]) -> str:
+    """E.g. "3 (G11, G12, G16) are"."""
+    return f"{len(ids)} ({', '.join(ids)}) {'is' if len(ids) == 1 else 'are'}"
 
 
 def _reach(result: ClaimResult) -> str:

@@ -68,7 +68,7 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.holds == (
         "“a short name” (C1) holds on digits (1 of 2 answers). "
-        "Of its 2 claims, 1 holds, 1 does not hold. What holds does so on trained networks."
+        "Of its 2 claims, 1 holds, 1 does not hold. That one is about trained networks."
     )
     assert summary.strength == (
         "C1 holds on digits: error came out at 1 [0.5, 1.5] (a = 0.5), where the claim is at most "

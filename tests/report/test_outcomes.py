@@ -24,9 +24,9 @@ def result(*given, recorded=()):
     ("given", "outcome", "share", "tally"),
     [
         ([HOLDS], HOLDS, "", "1 answer: 1 holds"),
-        ([HOLDS, HOLDS], HOLDS, "all 2 answers", "2 answers: 2 hold"),
+        ([HOLDS, HOLDS], HOLDS, "both answers", "2 answers: 2 hold"),
         ([UNDECIDED, HOLDS, HOLDS], HOLDS, "2 of 3 answers", "3 answers: 2 hold, 1 open"),
-        ([FAILS, FAILS], FAILS, "all 2 answers", "2 answers: 2 do not hold"),
+        ([FAILS, FAILS], FAILS, "both answers", "2 answers: 2 do not hold"),
         ([UNDECIDED, FAILS], FAILS, "1 of 2 answers", "2 answers: 1 does not hold, 1 open"),
         ([HOLDS, FAILS], MIXED, "1 of 2 answers hold", "2 answers: 1 holds, 1 does not hold"),
         (
@@ -35,7 +35,7 @@ def result(*given, recorded=()):
             "1 of 3 answers hold",
             "3 answers: 1 holds, 1 does not hold, 1 open",
         ),
-        ([UNDECIDED, UNDECIDED], UNDECIDED, "all 2 answers", "2 answers: 2 open"),
+        ([UNDECIDED, UNDECIDED], UNDECIDED, "both answers", "2 answers: 2 open"),
     ],
 )
 def test_a_claim_has_one_outcome(given, outcome, share, tally):

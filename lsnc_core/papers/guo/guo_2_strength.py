@@ -101,7 +101,8 @@ def draw_f6(history: "pd.DataFrame") -> Drawing:
     }
     for row, (_, ends) in zip(sets, parts, strict=True):
         for panel, (ylabel, columns) in zip(row, shown.items(), strict=True):
-            for number, (column, label) in enumerate(columns.items()):
+            first = 3 if columns is NORMS else 0  # norms look as in F3
+            for number, (column, label) in enumerate(columns.items(), start=first):
                 draw_seed_means(panel, ends, column, label=label, **style.series(number))
             panel.set(xlabel=STRENGTH, ylabel=ylabel, ylim=(0, None))
             if len(columns) > 1:
