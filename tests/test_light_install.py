@@ -16,7 +16,7 @@ from importlib import metadata
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_architecture import MODULES, ROOT, TREES, name_of, room
+from test_architecture import MODULES, ROOT, name_of, room, tree_of
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
@@ -47,7 +47,7 @@ def foreign_imports(rooms):
     names = set()
     for path in MODULES:
         if room(name_of(path)) in rooms:
-            for node in run_time_nodes(TREES[path]):
+            for node in run_time_nodes(tree_of(path)):
                 if isinstance(node, ast.Import):
                     names |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom):
@@ -60,7 +60,7 @@ def asked_for(rooms):
     names = set()
     for path in MODULES:
         if room(name_of(path)) in rooms:
-            for node in run_time_nodes(TREES[path]):
+            for node in run_time_nodes(tree_of(path)):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "needs_companion":
                     constants = [each for each in node.args[1:] if isinstance(each, ast.Constant)]
                     names |= {each.value for each in constants}
