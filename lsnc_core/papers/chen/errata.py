@@ -288,15 +288,19 @@ def random_jensen_terms(M: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, 
         Label smoothing, forward correction, logit smoothing: float64 (cases, M) each, the row of
         the largest logit first.
     """
+    from scipy import special
+
     generator = np.random.default_rng((seed, M))
     # symmetric smoothing treats all classes alike, so they may be sorted
     logits = -np.sort(-2 * generator.standard_normal((JENSEN_CASES, M)), axis=1)
     kept = generator.uniform(1 / M, 1, JENSEN_CASES)
-    rows = [
-        label_noise_errata.jensen_terms(labels.smoothing_matrix(p, M), h[None])
-        for p, h in zip(kept, logits, strict=True)
-    ]
-    smoothing, forward, logit = np.stack(rows, axis=1)[:, :, 0]  # (3, cases, 1, M)
+    # `label_noise_errata.jensen_terms` of all cases at once: S is (p - spread) I + spread 1 1^T
+    p = kept[:, None]
+    spread = (1 - p) / (M - 1)  # (cases, 1)
+    log_sigma = special.log_softmax(logits, axis=1)  # (cases, M)
+    smoothing = (p - spread) * log_sigma + spread * log_sigma.sum(1, keepdims=True)
+    forward = np.log((p - spread) * np.exp(log_sigma) + spread)
+    logit = special.log_softmax((p - spread) * logits, axis=1)
     return smoothing, forward, logit
 
 

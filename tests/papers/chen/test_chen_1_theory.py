@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from chen_runs import cases_by_name, draw, entropy, eq11, gamma_argmin, gamma_loss, outcomes, panels
 
+from lsnc_core import labels
 from lsnc_core.claims import FAILS, HOLDS, Verdict
 from lsnc_core.errors import UsageError
 from lsnc_core.papers.chen import chen_1_theory as page
 from lsnc_core.papers.chen import errata
 from lsnc_core.papers.chen.shared_claims import C1, C4, C12
 from lsnc_core.theory import label_noise
+from lsnc_core.theory.label_noise_errata import jensen_terms
 
 CLASSES = (2, 3, 10, 100, 1000)
 RATES = np.linspace(0.01, 0.99, 99)
@@ -203,3 +205,14 @@ def test_random_jensen_terms_are_drawn_once_and_sorted():
         smoothing, forward, logit = errata.random_jensen_terms(M, seed)
         assert smoothing.shape == forward.shape == logit.shape == (errata.JENSEN_CASES, M)
         assert (logit[:, 0] >= logit.max(1) - 1e-12).all()  # the row of the largest logit is first
+
+
+def test_random_jensen_terms_are_those_of_written_out_matrices():
+    generator = np.random.default_rng((0, 5))
+    logits = -np.sort(-2 * generator.standard_normal((errata.JENSEN_CASES, 5)), axis=1)
+    kept = generator.uniform(1 / 5, 1, errata.JENSEN_CASES)
+    terms = errata.random_jensen_terms(5)
+    for case in range(50):
+        S = labels.smoothing_matrix(kept[case], 5)
+        for ours, each in zip(terms, jensen_terms(S, logits[case][None]), strict=True):
+            np.testing.assert_allclose(ours[case], each[0], rtol=1e-12, atol=1e-15)
