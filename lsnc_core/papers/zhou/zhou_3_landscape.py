@@ -306,13 +306,13 @@ def _saddle_cases(name: str, part: "pd.DataFrame") -> list[Case]:
     return [
         Case.exact(
             name,
-            "least Hessian eigenvalue, the largest of critical points above min f:",
+            "least Hessian eigenvalue at saddles, the largest:",
             saddles.least.max(),
             at_most=-CURVATURE_TOLERANCE,
             form=".4f",
             remark=f"smallest {saddles.least.min():.4f}",
         ),
-        Case.exact(name, "such critical points tried:", len(saddles), at_least=1),
+        Case.exact(name, "saddles tried:", len(saddles), at_least=1),
         Case.exact(
             name,
             "largest excess of that eigenvalue over the constructed direction's curvature",
