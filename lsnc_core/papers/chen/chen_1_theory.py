@@ -241,7 +241,7 @@ def show_errata() -> Entries:
     """The paper's errors and its open question, each as printed, right, computed."""
     entries = [*errata.list_errata(), errata.OPEN_QUESTION]
     parts = [(entry.place, (entry.published, entry.right, entry.check)) for entry in entries]
-    return Entries(["as printed", "right", "computed"], parts)
+    return Entries(["as printed", "corrected", "computed"], parts)
 
 
 # ---- claims
