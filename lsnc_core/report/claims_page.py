@@ -36,6 +36,7 @@ def write(site: Site) -> None:
         classes=words.CLASS,
         words=words,
         describe=describe,
+        misses=outcomes.misses_premise,
         distance=sort_distance,
     )
 

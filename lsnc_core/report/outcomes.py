@@ -22,8 +22,8 @@ RULE = (
     "A claim that was tried on several data sets or in several ways has one answer for each and "
     "one outcome: it holds if some answers hold and none fails, does not hold if some fail and "
     "none holds, is mixed if some hold and some fail, and is not decidable here if none decides. "
-    "Answers for which this profile measures nothing do not count, nor do recorded ones, nor those "
-    "that follow from their premises by construction."
+    "Three kinds of answers do not count: those for which this profile measures nothing, recorded "
+    "ones, and those that follow from their premises by construction."
 )
 
 

@@ -94,7 +94,7 @@ def _split_holding(own: Sequence[ClaimResult]) -> str:
     for result in own:
         holding = [answer for answer in result.counted if answer["outcome"] == HOLDS]
         if result.outcome == HOLDS:
-            measured = any(words.image_sets(answer) for answer in holding)
+            measured = any(words.is_about_networks(answer) for answer in holding)
             (on_networks if measured else others).append(result.id)
     if not on_networks or not others:
         holding = len(on_networks) + len(others)
@@ -140,9 +140,10 @@ def say_how_strongly(headline: Sequence[ClaimResult]) -> str:
     _, result, answer = min(found, key=lambda triple: triple[0])
     case = deciding_case(answer)
     sizes = words.sizes(answer)
-    return (
-        f"{result.id} {words.SINGULAR[answer['outcome']]} on {words.place_within(answer)}: "
-        f"{words.comparison(case)}." + (f" It rests on {sizes}." if sizes else "")
+    open_ = answer["outcome"] == UNDECIDED
+    verb = "stays open" if open_ else words.SINGULAR[answer["outcome"]]
+    return f"{result.id} {verb} on {words.place_within(answer)}: {words.comparison(case)}." + (
+        f" It rests on {sizes}." if sizes else ""
     )
 
 

@@ -110,6 +110,11 @@ def image_sets(answer: dict) -> list[str]:
     return sorted(set(names))
 
 
+def is_about_networks(answer: dict) -> bool:
+    """Whether an answer was tried on trained networks, not on formulas or a model."""
+    return bool(image_sets(answer)) or "networks" in answer["tried_on"].lower()
+
+
 def sizes(answer: dict) -> str:
     """Training images and seeds beside the paper's, as far as the answer has them, e.g. "500
     training images (the paper: 60,000) and 4 seeds"; a claim of ours has no paper beside it.

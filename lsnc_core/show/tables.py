@@ -105,7 +105,8 @@ def _claim_html(rows: Sequence[dict], shared: Sequence[dict]) -> str:
         scale = [size for size in row["scale"] if size not in shared]
         cells = _cell("td", 1, html.escape(row["tried_on"]))
         cells += _cell("td", 2, _measured_html(row, [] if scale == shown else scale))
-        cells += _cell("td", 3, badge(row["outcome"]))
+        uncounted = "<small>not counted</small>" if row["by_construction"] else ""
+        cells += _cell("td", 3, badge(row["outcome"]) + uncounted)
         lines += f"<tr>{cells}</tr>"
         shown = scale
     return f"<tbody>{lines}</tbody>"

@@ -139,7 +139,7 @@ CLAIM_NAMES = {
     "C16": "Best p for loss and accuracy rise with a",
     "C17": "Theory gamma predicts the minima best",
     "C18": "On held-out images the best p is at least a",
-    "C19": "C7 holds at equal memorisation, too",
+    "C19": "Best p for accuracy lower at equal memorisation",
 }
 
 PAPER = Paper(

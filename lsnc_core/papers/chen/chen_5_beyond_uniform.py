@@ -310,7 +310,8 @@ def decide_c12(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
         unit=f"in {objectives.images.sum():,} labels of {len(objectives)} networks",
     )
     remark = f"mean gap by how they were trained, nats: {by_way}"
-    return Verdict(claim, TRAINED, [case], remark)
+    inequality = "it is Jensen's inequality, which no network can violate"
+    return Verdict(claim, TRAINED, [case], remark, by_construction=inequality)
 
 
 @decides(

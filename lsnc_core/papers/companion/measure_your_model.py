@@ -173,5 +173,5 @@ def describe_confidence(diagrams: "Mapping[str, Reliability]") -> str:
         gap = (diagram.confidence - diagram.accuracy).nan_to_num(0.0)
         mean = 100 * float((diagram.counts * gap).sum() / diagram.counts.sum())
         side = "above" if mean > 0 else "below"
-        parts.append(f"{abs(mean):.1f} points {side} it under {title.partition(':')[0]}")
-    return f"Mean confidence, against accuracy, lies {' and '.join(parts)}."
+        parts.append(f"{abs(mean):.1f} points {side} under {title.partition(':')[0]}")
+    return f"Beside the accuracy, the mean confidence lies {' and '.join(parts)}."

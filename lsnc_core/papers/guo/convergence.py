@@ -135,7 +135,7 @@ def time_case(convergence: "pd.DataFrame", column: str, name: str, **settings: A
     """
     plain, smooth = paired(convergence, column)
     means = f"CE {np.mean(plain):.1f}, LS {np.mean(smooth):.1f} epochs"
-    case = ratio_case(name, "LS/CE", plain, smooth, remark=means, **settings)
+    case = ratio_case(name, "epochs LS/CE", plain, smooth, remark=means, **settings)
     interval = case.interval
     if interval is None:
         return case

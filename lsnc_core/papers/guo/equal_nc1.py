@@ -93,13 +93,13 @@ def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
         draw_matched(left, right, part, matched)
         name = title.split(",")[0]
         seen.append(f"{name}: {describe_means(part)}")
-        below.append(f"on {name} {count_below(matched)}")
+        below.append(f"{count_below(matched)} on {name}")
         keys = {"data": part.data.iloc[0], "weight_decay": part.weight_decay.iloc[0]}
         levels.append(matched.assign(**keys, matched=True))
     faint = ({"ls": "", "marker": "o", "ms": 3.5, "alpha": 0.3, "mew": 0}, FAINT)
     panels.draw_legend(drawn, [*sets[0]], columns=3, seeds=count_seeds(table), extra=[faint])
     caption = (
-        f"Right, below 0 label smoothing has the smaller NC2 at equal NC1: {'; '.join(below)}. "
+        f"At equal NC1 label smoothing has the smaller NC2 (right, below 0) {'; '.join(below)}. "
         f"Mean over log NC1 (G4), {'; '.join(seen)}. {describe_ranges(table)}."
     )
     return Drawing(drawn, caption, pd.concat([table.assign(matched=False), *levels]))
@@ -134,12 +134,13 @@ def draw_matched(
 
 
 def count_below(matched: "pd.DataFrame") -> str:
-    """At how many levels of NC1 the mean difference of NC2 is below 0, in words.
+    """At how many levels of NC1, and between which, the mean difference of NC2 is below 0.
 
     Args: matched, from `match_nc2`.
     """
     means = subtract_nc2(matched).mean()
-    return f"so at {int((means < 0).sum())} of {len(means)} levels"
+    span = f" from NC1 {matched.nc1.max():.2g} to {matched.nc1.min():.2g}" if len(means) else ""
+    return f"at {int((means < 0).sum())} of {len(means)} levels{span}"
 
 
 def describe_means(part: "pd.DataFrame") -> str:
@@ -193,5 +194,7 @@ def mean_cases(history: "pd.DataFrame") -> list[Case]:
 def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
     """G4: NC2 at equal NC1, over all measured epochs and over those after learning."""
     scale = describe_scale(main_pair(history))
-    cases = mean_cases(history)
-    return Verdict(claim, place(history), cases, decider="more seeds", scale=scale)
+    cases, (low, high) = mean_cases(history), nc1_range(history.data.iloc[0])
+    remark = f"the paper's axis goes from NC1 {high:g} to {low:g}"
+    about = {"remark": remark, "decider": "more seeds", "scale": scale}
+    return Verdict(claim, place(history), cases, **about)

@@ -334,13 +334,14 @@ def decide_g1(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
     """G1: epochs to learn and to collapse, ratio LS/CE."""
     convergence = measure_convergence(history, NC_REACHED)
     reached = (check_reached(history),)
-    cases = [time_case(convergence, "to_error", "epochs to error", premises=reached)]
+    name = f"training error to {ERROR_REACHED:.0%}"
+    cases = [time_case(convergence, "to_error", name, premises=reached)]
     for metric in METRICS:
         # the level is a part of the end, so it means nothing before there is one
         premises = check_timed(history, halved, metric, LEAST_FALL)
-        name = f"epochs to {NC_REACHED:g} times its own last {metric.upper()}"
+        name = f"{metric.upper()} to {NC_REACHED:g} times its own last value"
         cases.append(time_case(convergence, f"{metric}_own", name, premises=premises))
-        name = f"epochs to {NC_REACHED:g} times CE's last {metric.upper()}"
+        name = f"{metric.upper()} to {NC_REACHED:g} times CE's last value"
         cases.append(time_case(convergence, f"{metric}_ce", name, deciding=False))
     details = [f"{case.numbers} {case.name}" for case in cases if not case.deciding]
     remark = f"LS/CE timed to CE's end, which repeats G2 and G3: {'; '.join(details)}"

@@ -48,16 +48,16 @@ def describe_steps(cells: "pd.DataFrame") -> str:
     )
 
 
-def describe_range(cell: "pd.Series") -> str:
+def describe_range(cell: "pd.Series", seeds: int) -> str:
     """How far apart the losses' accuracies are in the largest cell, in a sentence.
 
-    Args: cell, the last row of `cell_table`.
+    Args: cell, the last row of `cell_table`; seeds, over how many its means are.
     """
     accuracies = [cell[f"accuracy_{loss}"] for loss in LOSSES]
     apart = max(accuracies) - min(accuracies)
     return (
-        "In the largest cell the mean test accuracies of the four losses lie within "
-        f"{apart:.2f} points of each other."
+        f"In the largest cell the mean test accuracies of the four losses, over {seeds} seeds, lie "
+        f"within {apart:.2f} points of each other."
     )
 
 

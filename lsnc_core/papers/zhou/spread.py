@@ -95,16 +95,20 @@ def describe_size(
     return [*rows, replace(accuracy, name=f"{accuracy.name}, {at}")]
 
 
+def common_seeds(table: "pd.DataFrame") -> int:
+    """How many seeds each cell has at least; args: table, from `networks.select_epochs`."""
+    return int(table.groupby(["width", "epochs"]).seed.nunique().min())
+
+
 def describe_seeds(table: "pd.DataFrame") -> str:
     """Over which networks the heat maps take means, and how many more decide the claims.
 
     Args:
         table: from `networks.select_epochs`.
     """
-    counts = table.groupby(["width", "epochs"]).seed.nunique()
-    largest = select_cell(table, max).seed.nunique()
-    text = f"Means over the {counts.min()} seeds that all cells have, {SELECTED}"
-    if largest == counts.min():
+    common, largest = common_seeds(table), select_cell(table, max).seed.nunique()
+    text = f"Means over the {common} seeds that all cells have, {SELECTED}"
+    if largest == common:
         return f"{text}."
     return (
         f"{text}; the verdicts and the table at the top of the page have all {largest} seeds of "

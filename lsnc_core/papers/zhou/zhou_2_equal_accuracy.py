@@ -37,6 +37,7 @@ from lsnc_core.papers.zhou.drawing import NAMES, draw_maps, label_grid
 from lsnc_core.papers.zhou.networks import LOSSES, select_epochs
 from lsnc_core.papers.zhou.premises import SHORTEST, check_accuracy_ended, check_fitted
 from lsnc_core.papers.zhou.spread import (
+    common_seeds,
     compute_spread,
     corner_cell,
     describe_seeds,
@@ -186,9 +187,8 @@ def draw_z3(tables: Tables) -> Drawing:
     drawing = draw_maps(cells, columns, "mean test accuracy (percent)", low, high, ".1f")
     drawing.suptitle(f"{label_grid(tables.ends)} in the largest cell")
     caption = (
-        f"{describe_range(cells.iloc[-1])} Compare one cell in the four maps: equal shades are "
-        "equal accuracies. "
-        f"{describe_seeds(tables.selected)}"
+        f"{describe_range(cells.iloc[-1], common_seeds(tables.selected))} Compare one cell in the "
+        f"four maps: equal shades are equal accuracies. {describe_seeds(tables.selected)}"
     )
     return Drawing(drawing, caption, cells)
 

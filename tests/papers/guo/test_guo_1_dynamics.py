@@ -87,11 +87,11 @@ def test_networks_that_were_not_trained_with_half_the_schedule_decide_nothing():
 def test_g1_is_open_where_nothing_is_learned():
     verdict = VERDICTS["G1"](made_up_history(EFFECT["G1"]).assign(train_error=0.5))
     found = {case.name: case.outcome for case in verdict.cases if case.deciding}
-    assert verdict.outcome == UNDECIDED and found.pop("epochs to error") == UNDECIDED
-    assert list(found) == [f"epochs to 2 times its own last NC{k}" for k in (1, 2, 3)]
+    assert verdict.outcome == UNDECIDED and found.pop("training error to 1%") == UNDECIDED
+    assert list(found) == [f"NC{k} to 2 times its own last value" for k in (1, 2, 3)]
     assert set(found.values()) == {HOLDS}
     assert verdict.remark.startswith("LS/CE timed to CE's end, which repeats G2 and G3: ")
-    assert verdict.remark.count("] epochs to 2 times CE's last NC") == 3
+    assert verdict.remark.count(" to 2 times CE's last value") == 3
     (premise,) = verdict.unmet
     assert (
         premise.text
