@@ -257,7 +257,7 @@ def decide_z_c6(claim: Claim, table: "pd.DataFrame") -> Verdict:
         cases.append(Case.exact(name, "largest relative error of the least value", value, **asked))
     at = table[table.decay == model.DECAY]
     margins = ", ".join(f"{row.margin:.4f} ({row.loss})" for row in at.itertuples())
-    remark = f"margins at weight decay {model.DECAY:g}: {margins}; with many classes there is one "
+    remark = f"margins at λ_W = λ_H = {model.DECAY:g}: {margins}; with many classes there is one "
     remark += "weight decay at which focal loss has two (Z-C9)"
     return Verdict(claim, TRIED_ON, cases, remark=remark)
 
