@@ -9,8 +9,9 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext, ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -84,6 +85,7 @@ class _Processes(BaseContext):
         if _FORKS:
             self._context = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload(_IMPORTED)
+            _start_server()
         self._name = self._context.get_start_method()
         self.started: list[BaseProcess] = []
 
@@ -91,6 +93,30 @@ class _Processes(BaseContext):
         process = self._context.Process(*arguments, **named | {"name": NAME})
         self.started.append(process)
         return process
+
+
+def _start_server() -> None:
+    """Start the server of forks, unless it runs, with this process's search path.
+
+    By itself it would first look for what it imports in the working directory.
+    """
+    with changed_environment({"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}):
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def changed_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and set them back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class LocalPool(WatchedExecutor):

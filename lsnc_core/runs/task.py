@@ -24,6 +24,7 @@ from lsnc_core import custom, files, label_files, provenance
 from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import cost
+from lsnc_core.runs.pool import changed_environment
 from lsnc_core.runs.spec import RunSpec, digest
 from lsnc_core.runs.store import Store
 
@@ -287,16 +288,8 @@ def _environment(task: Task) -> Iterator[None]:
     wanted = dict(task.environment)
     if os.environ.get("LSNC_DATA") or not Path(wanted["LSNC_DATA"]).is_dir():
         del wanted["LSNC_DATA"]
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
+    with changed_environment(wanted):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _with_files_here(spec: RunSpec, task: Task) -> RunSpec:

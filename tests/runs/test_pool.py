@@ -9,6 +9,7 @@ import textwrap
 import time
 import weakref
 
+import torch
 from conftest import ROOT
 from helpers import one_sentence
 
@@ -39,12 +40,26 @@ FROM_A_PIPE = """
         except BrokenExecutor as error:
             print(pool.explain(error, "a block"))
 """
+FROM_ELSEWHERE = """
+    import os
+    from lsnc_core.runs.pool import LocalPool
+
+    def find(report):
+        import torch
+        return torch.__file__, os.environ["OF_THIS_SCRIPT"]
+
+    if __name__ == "__main__":
+        os.environ["OF_THIS_SCRIPT"] = "passed on"
+        with LocalPool(1) as pool:
+            print(*pool.submit(find).result())
+"""
 
 
-def run(*arguments, script=""):
+def run(*arguments, script="", folder=None):
     """What a script prints; it must end well."""
     ended = subprocess.run(
         [sys.executable, *arguments],
+        cwd=folder,
         input=script,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -72,6 +87,18 @@ def test_a_script_from_a_pipe_cannot_be_imported(tmp_path):
     sentence = ended.stdout.strip()
     assert one_sentence(sentence) and "which must be a file, and failed with the error" in sentence
     assert "<stdin>" in ended.stderr and sentence.endswith('`if __name__ == "__main__":`.')
+
+
+def test_training_processes_import_and_know_what_this_process_does(tmp_path):
+    """Not what has the same name in the working directory, and with today's environment."""
+    folder, script = tmp_path / "working directory", tmp_path / "script.py"
+    folder.mkdir()
+    for name in ("torch", "numpy", "lsnc_core"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('not this one')\n")
+    script.write_text(textwrap.dedent(FROM_ELSEWHERE))
+    ended = run(script, folder=folder)
+    file, word = ended.stdout.split(maxsplit=1)
+    assert file == torch.__file__ and word.strip() == "passed on" and ended.stderr == ""
 
 
 def sleep(seconds, report):
