@@ -128,8 +128,7 @@ class Row:
     @property
     def quantity(self) -> str:
         """What the deciding case measures, and where."""
-        case = self.result.case
-        return ", ".join(filter(None, [case["quantity"].rstrip(":"), case["name"]])) if case else ""
+        return words.measured(self.result.case) if self.result.case else ""
 
     @property
     def place(self) -> str:

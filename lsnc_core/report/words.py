@@ -66,6 +66,11 @@ def effect(case: dict) -> str:
     return ": ".join(filter(None, [case["name"], measured]))
 
 
+def measured(case: dict) -> str:
+    """What a case measures, and where, e.g. "LS/CE, NC1"."""
+    return ", ".join(filter(None, [case["quantity"].rstrip(":"), case["name"]]))
+
+
 def comparison(case: dict) -> str:
     """The estimate beside the claim in a clause, e.g. "LS/CE came out at 0.853 [0.819, 0.889]
     (NC1), where the claim is at most 1".

@@ -93,7 +93,8 @@ def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
         draw_matched(left, right, part, matched)
         name = title.split(",")[0]
         seen.append(f"{name}: {describe_means(part)}")
-        below.append(f"{count_below(matched)} on {name}")
+        low, high = nc1_range(part.data.iloc[0])
+        below.append(f"{count_below(matched)} on {name} (the paper's axis: {high:g} to {low:g})")
         keys = {"data": part.data.iloc[0], "weight_decay": part.weight_decay.iloc[0]}
         levels.append(matched.assign(**keys, matched=True))
     faint = ({"ls": "", "marker": "o", "ms": 3.5, "alpha": 0.3, "mew": 0}, FAINT)
