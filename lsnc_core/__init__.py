@@ -85,7 +85,7 @@ Glossary
   confidence          largest class probability of a sample
   ECE                 expected calibration error: mean gap of the bins
   focal loss          -(1 - p_k)^gamma log p_k, k the label
-  forward correction  fits T softmax(h) to noisy labels
+  forward correction  fits T softmax(z) to noisy labels
   Jensen gap          log-likelihoods: forward correction less smoothing
   kept mass           p, what a smoothed label keeps on its class
   label noise         random change of training labels before training

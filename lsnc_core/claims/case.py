@@ -161,13 +161,13 @@ class Case:
 
     @property
     def numbers(self) -> str:
-        """The estimate with its interval; "not measured" without one.
+        """The estimate with its interval; why there is none where nothing was measured.
 
         >>> Case("a = 0.8", "error", 0.1, 0.08, 0.12, at_most=0.15, form=".0%").numbers
         '10% [8%, 12%]'
         """
         if math.isnan(self.value):
-            return "not measured"
+            return self.undecided or "not measured"
         number = f"{self.value:{self.form}}"
         if not self.low == self.value == self.high:
             number += f" [{self.low:{self.form}}, {self.high:{self.form}}]"

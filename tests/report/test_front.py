@@ -59,6 +59,19 @@ def a_recording(*verdicts, profile="hour", accelerator=None, hardware="a chip", 
 # sentences
 
 
+def test_claims_that_hold_are_split_into_networks_and_formulas():
+    networks = an_answer(HOLDS, name="C1")
+    trained = an_answer(HOLDS, name="C2", tried_on="Trained networks, symmetric noise")
+    formula = an_answer(HOLDS, name="C3", tried_on="The formulas")
+    (summary,) = summaries.summarise(claims_of(networks, trained, formula), [a_page()])
+    assert summary.holds.endswith(
+        "Of those that hold, 2 (C1, C2) are about trained networks and 1 (C3) is about formulas or "
+        "the feature model."
+    )
+    (summary,) = summaries.summarise(claims_of(formula), [a_page()])
+    assert summary.holds.endswith("That one is about formulas or the feature model.")
+
+
 def test_a_paper_is_summed_up_by_its_headline_claims():
     given = [
         an_answer(HOLDS, name="C1", scale=SIZES),

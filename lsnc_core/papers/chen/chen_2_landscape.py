@@ -226,8 +226,9 @@ def describe_distance(table: "pd.DataFrame") -> str:
     rough, parts = rough_cells(finite), []
     for column, images in PROTOCOLS.items():
         distance = mean_grid(finite.assign(distance=finite[column] - finite.predicted), "distance")
-        largest = distance.abs().where(~rough).max(axis=None)
-        parts.append(f"{largest:.2f} on {images[:1].lower()}{images[1:]}")
+        parts.append(f"{distance.abs().where(~rough).max(axis=None):.2f} on {images}")
+    if not (mean_grid(finite, "memorised") == 1).any(axis=None):
+        return "In no cell are labels memorised."
     return f"Measured losses differ from the formula by at most {' and '.join(parts)} (nats)."
 
 

@@ -6,7 +6,7 @@ loss of memorised images, Chen eq. 18 cannot fail, the second step of Chen eq. 1
 smoothing gains nothing.
 
 T_ij = P(clean class j becomes i), S* is the posterior of the clean class given the noisy one, a the
-clean rate, p the kept mass, h logits, f = softmax(h). Losses are in nats.
+clean rate, p the kept mass, z logits, f = softmax(z). Losses are in nats.
 """
 
 import itertools
@@ -185,7 +185,7 @@ def draw_corrections(
             draw_band(panel, curves, **look, label=WAY_NAMES[way])
     title = f"symmetric noise, a = {a:g}"
     panels[0].set(
-        xscale="log", xlabel="epoch", ylabel="test loss of softmax(h) (nats)", title=title
+        xscale="log", xlabel="epoch", ylabel="test loss of softmax(z) (nats)", title=title
     )
     panels[1].set(xscale="log", xlabel="epoch", ylabel="test accuracy (share)", title=title)
     drawing.suptitle(label_landscape(networks[networks.noise == "symmetric"]))

@@ -167,7 +167,7 @@ def describe_outputs(networks: "pd.DataFrame") -> str:
         phrases.append(
             f"a = {a:g}: held-out loss {smoothed.test_loss:.2f} with label smoothing, "
             f"{forward.test_loss:.2f} of f and {forward.corrected_test:.2f} of T f with forward "
-            f"correction, {logit.test_loss:.2f} of softmax(h) and {logit.corrected_test:.2f} of "
+            f"correction, {logit.test_loss:.2f} of softmax(z) and {logit.corrected_test:.2f} of "
             f"softmax(S z) with logit smoothing; accuracy {smoothed.test_accuracy:.2f}, "
             f"{forward.test_accuracy:.2f}, {logit.test_accuracy:.2f}; forward correction ends "
             f"{forward.unlearned:.0%} of what there is to learn above the loss of memorised labels"

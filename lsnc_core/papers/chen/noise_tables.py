@@ -1,8 +1,8 @@
 """Tables of networks trained under any label noise (Chen, Ziyin et al. 2020, sections 4.1 and 6.2):
 losses, the objectives of forward correction and logit smoothing, the gap of Chen eq. 18.
 
-T_ij = P(clean class j becomes i), a is the clean rate, p the kept mass, M the number of classes, h
-logits, f = softmax(h). Losses are in nats. The ways of training are those of
+T_ij = P(clean class j becomes i), a is the clean rate, p the kept mass, M the number of classes, z
+logits, f = softmax(z). Losses are in nats. The ways of training are those of
 `lsnc_core.papers.chen.noise_networks.WAYS`.
 """
 

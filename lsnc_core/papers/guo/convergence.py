@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsnc_core.claims import LEVEL, MIN_SEEDS, Case, Premise, t_interval
+from lsnc_core.claims import LEVEL, Case, Premise, seed_case
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
     METRICS,
@@ -231,14 +231,8 @@ def describe_approach(table: "pd.DataFrame") -> str:
     phrases = []
     for part in groups(table):
         plain, smooth = paired(fit_slopes(part), "slope")
-        change = smooth - plain
-        text = "not measured"
-        if np.isfinite(change).all() and len(change):
-            text = f"{change.mean():+.3f}"
-        if np.isfinite(change).all() and len(change) >= MIN_SEEDS:
-            _, low, high = t_interval(change)
-            text += f" [{low:+.3f}, {high:+.3f}]"
-        phrases.append(f"{text} on {image_set(part)}")
+        change = seed_case("", "slope", smooth - plain, form="+.3f")
+        phrases.append(f"{change.numbers} on {image_set(part)}")
     slope = (
         "Slope of the logarithm between the dashed lines, with smoothing minus without, an epoch"
     )

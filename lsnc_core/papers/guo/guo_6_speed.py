@@ -276,7 +276,7 @@ DECIDER = "more iterations or starts"
         "abstract; training dynamics",
         "At the same level of NC1, label smoothing has the smaller NC2 (collapse of class means "
         "and classifier to a simplex).",
-        f"NC2(δ = {SMOOTHED}) − NC2(0) below 0 at each of seven levels of NC1 from "
+        f"NC2(δ = {SMOOTHED}) − NC2(0) below 0 at each level of NC1 that is tried from "
         f"{NC1_RANGE[1]:g} to {NC1_RANGE[0]:g}, the axis of F2 for CIFAR-10",
         changed="The level NC1 = 1e-6 was added and the iterations of quick were raised from 6,000 "
         "to 10,000, because the reversal lay beyond what the first trial reached. That decided the "

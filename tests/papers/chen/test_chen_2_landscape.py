@@ -143,6 +143,20 @@ def test_a_diverged_network_decides_nothing_and_breaks_nothing(rates, value):
     draw(page.draw_figure_6(table, rates))
 
 
+def test_the_caption_of_the_residual_has_the_largest_distance_where_labels_are_memorised(grid):
+    """Off by 3 in one cell, on held-out images alone; not counted where it is not memorised."""
+    finite = np.isfinite(grid.predicted)
+    exact = grid.assign(memorised=1.0, test_loss=grid.predicted, clean_train_loss=grid.predicted)
+    first = exact[finite].iloc[0]
+    cell = (exact.a == first.a) & (exact.p == first.p)
+    off = exact.assign(test_loss=exact.test_loss - 3.0 * cell)
+    words = "by at most {} on held-out images and 0.00 on training images, clean labels (nats)."
+    assert page.describe_distance(off).endswith(words.format("3.00"))
+    rough = off.assign(memorised=off.memorised * ~cell)
+    assert page.describe_distance(rough).endswith(words.format("0.00"))
+    assert page.describe_distance(off.assign(memorised=0.0)) == "In no cell are labels memorised."
+
+
 def test_nothing_but_diverged_networks_decides_nothing():
     runs = clean_runs(rates=(0.5,))
     runs[[*COLUMNS, "train_loss"]] = math.nan

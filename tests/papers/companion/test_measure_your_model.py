@@ -45,6 +45,9 @@ def test_collapse_has_a_line_for_each_loss_and_split():
     FigureCanvasAgg(figure.drawing).draw()
     assert plt.get_fignums() == []
     assert figure.data["ours"].endswith(". Some images, one seed; CE against LS with δ = 0.1.")
+    assert figure.data["ours"].startswith(
+        "NC1 of the training images goes from 1 to 3 under CE and from 31 to 33 under LS. "
+    )
     assert set(figure.table.metric) == set(page.METRICS) and set(figure.table.part) == {"all"}
     panels = figure.drawing.axes
     assert [panel.get_title() for panel in panels] == list(page.METRICS.values())
@@ -67,3 +70,16 @@ def test_reliability_has_a_diagram_for_each_network():
     assert len(top.patches) == len(below.patches) == 20
     shares = [bar.get_height() for bar in below.patches]
     assert sum(shares) == pytest.approx(100)
+
+
+def test_the_caption_tells_on_which_side_of_the_accuracy_the_confidence_lies():
+    """Three of four right: at confidences of .9 too sure, at .6 too little."""
+    labels = torch.tensor([0, 0, 0, 1])
+    diagrams = {}
+    for name, confidence in (("CE: x", 0.9), ("LS: y", 0.6)):
+        logits = torch.tensor([confidence, 1 - confidence]).log().repeat(4, 1)
+        diagrams[name] = reliability(logits, labels, bins=20)
+    assert page.describe_confidence(diagrams) == (
+        "Beside the accuracy, the mean confidence lies 15.0 points above under CE and 15.0 points "
+        "below under LS."
+    )

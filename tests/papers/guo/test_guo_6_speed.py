@@ -273,6 +273,16 @@ def test_captions_follow_their_tables(tables):
     assert "lower" not in caption
 
 
+@pytest.mark.parametrize(
+    "low, high, counts", [(0.5, 0.9, (5, 0)), (1.1, 2.0, (0, 5)), (0.9, 1.1, (0, 0))]
+)
+def test_levels_that_are_reached_sooner_and_later_are_counted(low, high, counts):
+    speeds = pd.DataFrame({"delta": [0.05] * 5 + [0.2], "low": low, "high": high})
+    sooner, later = counts
+    caption = page.count_sooner(speeds)
+    assert f"reaches {sooner} of 5 levels" in caption and f"smoothing, {later} in more" in caption
+
+
 @pytest.mark.parametrize("name", ["rates", "curves", "nc2_at_nc1"])
 def test_figures_are_closed_named_and_drawn_without_a_warning(name, tables):
     arguments = {

@@ -59,5 +59,5 @@ def test_the_figure_shows_matched_levels_and_their_differences():
 def test_too_few_seeds_are_drawn_without_intervals():
     few = pd.concat([part for seed, part in lines().groupby("seed") if seed < 3])
     figure = page.draw_f2(few)
-    assert "NC2(LS) − NC2(CE) not measured at all epochs" in figure.data["ours"]
+    assert "NC2(LS) − NC2(CE) 3 seeds; an interval needs 4 at all epochs" in figure.data["ours"]
     assert not figure.drawing.axes[1].containers[0].has_yerr

@@ -313,3 +313,12 @@ def test_further_grids_are_trained_drawn_and_decided_beside_the_first(monkeypatc
     answers = page.verdicts(one, [two]).verdicts
     assert [answer.claim.id for answer in answers] == ["Z-C3"] * 2 + ["Z-C4"] * 2 + ["Z-C5"] * 2
     assert ["LS at 0.05" in answer.tried_on for answer in answers] == [False, True] * 3
+
+
+@pytest.mark.parametrize("sign, wider, longer", [(1, 0, 4), (-1, 3, 0)])
+def test_the_caption_of_z4_counts_steps_of_width_and_of_epochs(sign, wider, longer):
+    """The variance goes one way with width and the other with epochs, whatever the corners do."""
+    cells = pd.DataFrame({"width": [1, 1, 1, 2, 2, 2], "epochs": [1, 2, 3] * 2})
+    cells["variance"] = 10 + sign * (cells.width - 3 * cells.epochs)
+    words = f"falls at {wider} of 3 steps to wider and {longer} of 4 steps to longer trained"
+    assert words in page.describe_steps(cells)
