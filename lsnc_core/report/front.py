@@ -26,7 +26,7 @@ def write(site: Site) -> None:
         counts=outcomes.count(results),
         partly=outcomes.count([result for result in results if result.open_elsewhere]),
         order=outcomes.OUTCOMES,
-        rule=outcomes.RULE,
+        words=words,
         signs=words.SIGN,
         classes=words.CLASS,
         summaries=summaries.summarise(results, site.pages),

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lsnc_core import papers
-from lsnc_core.report import catalog, run_list, sources, trust
+from lsnc_core.report import (
+    answers,
+    catalog,
+    outcomes,
+    run_list,
+    sources,
+    summaries,
+    trust,
+)
 from lsnc_core.report.site import Site, capital
 from lsnc_core.show import cards_in, is_tall
 
@@ -135,7 +143,12 @@ def _write_errata(site: Site) -> None:
 
 
 def _write_deviations(site: Site) -> None:
-    firsts = {}
+    results = answers.by_claim(site)
+    compared, firsts = {}, {}
+    for paper, comparison in papers.comparisons(site.profile).items():
+        headline, own = summaries.claims_of(paper, results)
+        most = summaries.say_what_differs(headline + own)
+        compared[paper] = comparison, most, outcomes.missed_premises(own)
     for page in site.pages:  # the first notebook with networks stands for its paper
         if catalog.has_networks(page.entry):
             firsts.setdefault(page.entry.paper, page)
@@ -144,7 +157,7 @@ def _write_deviations(site: Site) -> None:
         "deviations.html.j2",
         title="Deviations from the papers",
         note="",
-        comparisons=papers.comparisons(site.profile),
+        compared=compared,
         firsts=firsts,
     )
 

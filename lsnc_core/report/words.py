@@ -23,7 +23,6 @@ PLURAL = {
     FAILS: "do not hold",
     UNDECIDED: "are not decidable here",
 }
-SIZES = ("training images", "seeds")
 
 
 def number(value: float) -> str:
@@ -91,7 +90,10 @@ def distance(case: dict) -> str:
 
 def place(answer: dict) -> str:
     """What an answer was tried on, image sets without their origin."""
-    text = answer["tried_on"]
+    return _without_origin(answer["tried_on"])
+
+
+def _without_origin(text: str) -> str:
     for source in SOURCES.values():
         text = text.replace(source.title, source.label)
     return text
@@ -120,17 +122,18 @@ def is_about_networks(answer: dict) -> bool:
     return bool(image_sets(answer)) or "networks" in answer["tried_on"].lower()
 
 
-def sizes(answer: dict) -> str:
-    """Training images and seeds beside the paper's, as far as the answer has them, e.g. "500
-    training images (the paper: 60,000) and 4 seeds"; a claim of ours has no paper beside it.
+def differing_sizes(answer: dict) -> list[str]:
+    """The sizes of an answer's experiment that are not the paper's, e.g. "training images 500
+    (paper 60,000)"; a claim of ours has no paper beside it.
     """
+    if answer["paper"] == OURS:
+        return []
     parts = []
     for size in answer["scale"]:
-        if size["name"].startswith(SIZES):
-            known = size["paper"] and answer["paper"] != OURS
-            paper = f" (the paper: {size['paper']})" if known else ""
-            parts.append(f"{size['here']} {size['name']}{paper}")
-    return " and ".join(parts)
+        if size["paper"] and size["paper"] != size["here"]:
+            here = _without_origin(size["here"])
+            parts.append(f"{size['name']} {here} (paper {size['paper']})")
+    return parts
 
 
 def counts(outcomes: Counter) -> str:

@@ -39,6 +39,10 @@ SOON, OPERATIONS_PER_SECOND, STEP_SECONDS = 8.0, 1e10, 5e-3
 # activations for the backward pass, at batch 128 and width 64 in float32 0.6 GB a ResNet-18 on
 # 32x32 pixels, 13 GB a ResNet-50 on 64x64; so many together keep at most so much.
 BLOCK_DEEP, KEPT_BYTES = 4, 2**34
+_GONE = (
+    "a run is not in {} though it was trained: a file of your own or the store was changed "
+    "meanwhile, so start again."
+)
 
 
 def choose_device(device: str = "auto") -> str:
@@ -126,10 +130,7 @@ def results(
     rows = []
     for spec, content in stored.items():
         if content is None:
-            raise UsageError(
-                f"a run is not in {store.folder} though it was trained: a file of your own or the "
-                "store was changed meanwhile, so start again."
-            )
+            raise UsageError(_GONE.format(store.folder))
         history, meta = content
         origin = _origin(store, spec, meta)
         rows += [origin | row for row in history]
@@ -172,15 +173,18 @@ def tensors(
         For each spec its mappings, in the order of `evaluate_at`: arrays by the names that
         `runs.fleet.train` gives them.
     """
+    _check_specs(specs)
+    _device(device, executor)  # refused as by `results`, whether anything is missing or not
     store = store or Store()
-    results(specs, device, store, executor)
+    store.refresh()
     arrays = {spec: store.tensors(spec) for spec in specs}
-    # of these the numbers were readable, but the arrays are damaged
-    damaged = {spec for spec, rows in arrays.items() if rows is None}
-    if damaged:
-        train(specs, damaged, _device(device, executor), store, executor)
-        arrays |= {spec: store.tensors(spec) for spec in damaged}
-    return {spec: rows or [] for spec, rows in arrays.items()}
+    missing = [spec for spec, rows in arrays.items() if rows is None]  # damaged ones are set aside
+    if missing:
+        results(specs, device, store, executor)
+        arrays |= {spec: store.tensors(spec) for spec in missing}
+    if None in arrays.values():
+        raise UsageError(_GONE.format(store.folder))
+    return {spec: rows for spec, rows in arrays.items() if rows is not None}
 
 
 def _origin(store: Store, spec: RunSpec, meta: dict[str, Any]) -> dict[str, Any]:

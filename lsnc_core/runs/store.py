@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,27 +192,14 @@ class Store:
 
         A damaged file is set aside with a notice.
         """
-        path = self.path(spec)
-        before = _identity(path)
-        if before is None:
-            return None
-        content = self._read(path)
-        if content is None or self._spec_of(content[1]) != spec:
-            self._set_aside(path, before)
-            return None
-        return content
+        return self._content(spec, self._read)
 
     def tensors(self, spec: RunSpec) -> list[dict[str, np.ndarray]] | None:
         """The spec's arrays by name, one mapping per measured epoch, or None as `get` does."""
-        path = self.path(spec)
-        before, content = _identity(path), self.get(spec)
+        content = self._content(spec, self._read_whole)
         if content is None:
             return None
-        history, meta = content
-        columns = self._read_tensors(path, meta)
-        if columns is None:
-            self._set_aside(path, before)
-            return None
+        history, meta, columns = content
         rows: list[dict[str, np.ndarray]] = [{} for _ in history]
         for name, column in columns.items():
             dtype, shape = meta["tensors"][name]
@@ -220,6 +207,20 @@ class Store:
                 if stored is not None:
                     row[name] = np.frombuffer(stored, dtype).reshape(shape)
         return rows
+
+    def _content(self, spec: RunSpec, read: Callable[[Path], Any]) -> Any:
+        """What `read` finds in the spec's file; None without one, or where it is damaged: then it
+        is set aside.
+        """
+        path = self.path(spec)
+        before = _identity(path)
+        if before is None:
+            return None
+        content = read(path)
+        if content is None or self._spec_of(content[1]) != spec:
+            self._set_aside(path, before)
+            return None
+        return content
 
     @staticmethod
     def _spec_of(meta: dict[str, Any]) -> RunSpec | None:
@@ -328,39 +329,55 @@ class Store:
     @classmethod
     def read_file(cls, path: Path) -> tuple[History, dict[str, Any]] | None:
         """History and metadata of any store's file; None where it or its tensors are damaged."""
-        content = cls._read(path)
-        if content is None or cls._read_tensors(path, content[1]) is None:
-            return None
-        return content
+        content = cls._read_whole(path)
+        return None if content is None else content[:2]
 
-    @staticmethod
-    def _read(path: Path) -> tuple[History, dict[str, Any]] | None:
+    @classmethod
+    def _read(cls, path: Path) -> tuple[History, dict[str, Any]] | None:
         """History and metadata of one file, without its tensors; None where it is damaged."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        content = cls._read_columns(path, lambda name: not name.startswith(_TENSOR))
+        return None if content is None else content[:2]
 
+    @classmethod
+    def _read_whole(
+        cls, path: Path
+    ) -> tuple[History, dict[str, Any], dict[str, list[bytes | None]]] | None:
+        """History and metadata of one file, and the bytes of its tensors by name, one per epoch;
+        None where it is damaged.
+        """
+        content = cls._read_columns(path, lambda name: True)
+        if content is None:
+            return None
+        _, meta, columns = content
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as opened:
-                names = opened.schema_arrow.names
-                numbers = [name for name in names if not name.startswith(_TENSOR)]
-                table = opened.read(columns=numbers)
-            history, about = table.to_pylist(), table.schema.metadata[_META].decode()
-            whole = _content_sum(history, about) == table.schema.metadata[_SUM]
-            return (history, json.loads(about)) if whole else None
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+            whole = set(columns) == set(meta["tensors"])
+            return content if whole and _tensor_sum(columns) == meta["tensors_sha256"] else None
+        except (KeyError, TypeError):
             return None
 
     @staticmethod
-    def _read_tensors(path: Path, meta: dict[str, Any]) -> dict[str, list[bytes | None]] | None:
-        """The bytes of one file's tensors by name, one per epoch; None where they are damaged."""
+    def _read_columns(
+        path: Path, wanted: Callable[[str], bool]
+    ) -> tuple[History, dict[str, Any], dict[str, list[bytes | None]]] | None:
+        """What `_read_whole` returns, of the tensors those in wanted columns and not yet checked;
+        None where the numbers are damaged.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            names = list(meta["tensors"])
             with pq.ParquetFile(path, page_checksum_verification=True) as opened:
-                table = opened.read(columns=[_TENSOR + name for name in names])
-            columns = {name: table.column(_TENSOR + name).to_pylist() for name in names}
-            return columns if _tensor_sum(columns) == meta["tensors_sha256"] else None
-        except (pa.ArrowException, OSError, KeyError, TypeError):
+                names = list(filter(wanted, opened.schema_arrow.names))
+                # files this small are read in less time than threads take to start
+                table = opened.read(columns=names, use_threads=False)
+            tensors = {
+                name.removeprefix(_TENSOR): table.column(name).to_pylist()
+                for name in names
+                if name.startswith(_TENSOR)
+            }
+            numbers = [name for name in names if not name.startswith(_TENSOR)]
+            history, about = table.select(numbers).to_pylist(), table.schema.metadata[_META]
+            whole = _content_sum(history, about.decode()) == table.schema.metadata[_SUM]
+            return (history, json.loads(about), tensors) if whole else None
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
             return None

@@ -85,6 +85,8 @@ class Figure:
         self.data = {"name": name, "title": title, "paper": paper, "ours": ours, "alt": alt}
         self.data["numbers"] = [] if numbers is None else _rows(numbers)
         self.data["svg"] = svg_text(drawing)
+        # the PDF has the layout of the SVG, which is not computed twice
+        drawing.set_layout_engine("none")
         self.data["csv"] = table.to_csv(index=False, float_format="%.9g")
 
     def carried(self) -> dict[str, Any]:

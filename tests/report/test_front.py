@@ -10,7 +10,7 @@ from elements import Elements
 from made_up import MISSED, an_answer
 
 from lsnc_core import papers
-from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Case, Scale
+from lsnc_core.claims import FAILS, HOLDS, OURS, UNDECIDED, Case, Scale
 from lsnc_core.papers.page import Page, Paper
 from lsnc_core.report import claims_page, forest, front, outcomes, summaries, words
 from lsnc_core.report.pages import NotebookPage
@@ -59,39 +59,56 @@ def a_recording(*verdicts, profile="hour", accelerator=None, hardware="a chip", 
 # sentences
 
 
-def test_claims_that_hold_are_split_into_networks_and_formulas():
+def test_decided_claims_are_listed_by_what_they_were_tried_on():
     networks = an_answer(HOLDS, name="C1")
-    trained = an_answer(HOLDS, name="C2", tried_on="Trained networks, symmetric noise")
+    trained = an_answer(FAILS, name="C2", tried_on="Trained networks, symmetric noise")
     formula = an_answer(HOLDS, name="C3", tried_on="The formulas")
-    (summary,) = summaries.summarise(claims_of(networks, trained, formula), [a_page()])
-    assert summary.holds.endswith(
-        "Of those that hold, 2 (C1, C2) are about trained networks and 1 (C3) is about formulas or "
-        "the feature model."
-    )
-    (summary,) = summaries.summarise(claims_of(formula), [a_page()])
-    assert summary.holds.endswith("That one is about formulas or the feature model.")
+    open_ = an_answer(UNDECIDED, name="C4")
+    decided = summaries.list_decided(claims_of(networks, trained, formula, open_))
+    assert list(decided) == ["On trained networks", "On formulas or the feature model"]
+    networks, others = decided.values()
+    assert [result.id for result in networks] == ["C1", "C2"]
+    assert [result.id for result in others] == ["C3"]
+    # an empty list says that something was tried and decided nothing, none that nothing was tried
+    assert summaries.list_decided(claims_of(open_)) == {"On trained networks": []}
+    assert summaries.list_decided(claims_of(an_answer())) == {}
 
 
-def test_a_paper_is_summed_up_by_its_headline_claims():
+def test_a_paper_is_summed_up():
     given = [
         an_answer(HOLDS, name="C1", scale=SIZES),
         an_answer(UNDECIDED, name="C1", tried_on="The formulas"),
         an_answer(FAILS, name="C3"),
     ]
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
-    assert summary.holds == (
-        "“a short name” (C1) holds on digits (1 of 2 answers). "
-        "Of its 2 claims, 1 holds, 1 does not hold. That one is about trained networks."
-    )
-    assert summary.strength == (
-        "C1 holds on digits: error came out at 1 [0.5, 1.5] (a = 0.5), where the claim is at most "
-        "2. It rests on 500 training images (the paper: 60,000) and 4 seeds."
-    )
+    assert summary.holds == "Of its 2 claims, 1 holds, 1 does not hold."
+    assert [result.id for result in summary.decided["On trained networks"]] == ["C1", "C3"]
     assert summary.limit == (
         "C3, “it holds”, does not hold on digits: error came out at 3 [2.5, 3.5] (a = 0.6), where "
         "the claim is at most 2."
     )
+    # epochs and seeds of this paper are not known
+    assert summary.differences == "training images 500 (paper 60,000)"
     assert (summary.figure, summary.address) == (FIGURE, "one.html#fig-1")
+
+
+def test_what_differs_most_is_of_the_headline_and_short():
+    same = [Scale("epochs", "9", "9"), Scale("image set", "MNIST", "CIFAR-10")]
+    many = [Scale(f"size {k}", "1", "2") for k in range(9)]
+    first = an_answer(HOLDS, name="C1", scale=same)
+    second = an_answer(HOLDS, name="C2", scale=many)
+    assert (
+        summaries.say_what_differs(claims_of(first, second)) == "image set MNIST (paper CIFAR-10)"
+    )
+    assert summaries.say_what_differs(claims_of(second)).count(";") == 4
+    assert summaries.say_what_differs(claims_of(second | {"paper": OURS})) == ""
+
+
+def test_other_headline_claims_that_stay_open_are_named():
+    given = [an_answer(HOLDS, name="C2", premises=[MISSED]), an_answer(UNDECIDED, name="C1")]
+    (summary,) = summaries.summarise(claims_of(*given), [a_page()])
+    assert summary.limit.startswith("C2, “it holds”, stays open on digits because a premise")
+    assert summary.limit.endswith("10,000. C1, “a short name”, stays open.")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +117,7 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
         (
             [an_answer(HOLDS, premises=[MISSED]), an_answer(FAILS, name="C3")],
             "C1, “a short name”, stays open on digits because a premise is missed: number of "
-            "training images is 500, needed at least 10,000. C3 fails, at least in part.",
+            "training images is 500, needed at least 10,000.",
         ),
         (
             [an_answer(UNDECIDED, tried_on="The feature model")],
@@ -114,31 +131,6 @@ def test_a_paper_is_summed_up_by_its_headline_claims():
 def test_where_a_paper_stops(given, limit):
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.limit == limit
-
-
-def test_a_claim_names_where_it_is_decided():
-    places = ["The formulas", "digits", "mnist"]
-    given = [an_answer(HOLDS, tried_on=place) for place in places] + [an_answer(UNDECIDED)]
-    for number, text in (
-        (1, "“a short name” (C1) holds on digits and on mnist (2 of 3 answers). "),
-        (0, "“a short name” (C1) holds where decided (3 of 4 answers). "),
-    ):
-        own = claims_of(*given[number:])
-        assert summaries.say_whether_it_holds(own, own).startswith(text)
-
-
-def test_a_measured_effect_comes_before_a_computed_number():
-    exact = Case.exact("", "violations", 0, at_most=0)
-    computed = an_answer(exact, name="C2", tried_on="Formulas")
-    measured = an_answer(HOLDS, name="C1")
-    strength = summaries.say_how_strongly(claims_of(computed, measured))
-    assert strength.startswith("C1 holds on digits: error came out at 1 [0.5, 1.5]")
-    alone = summaries.say_how_strongly(claims_of(computed))
-    assert alone == (
-        "C2 holds on formulas: violations came out at 0, where the claim is at most 0."
-    )
-    nothing = summaries.say_how_strongly(claims_of(an_answer()))
-    assert nothing == "Nothing was measured for its main claims in this profile."
 
 
 def test_a_paper_without_claims_or_picture_here():
@@ -283,7 +275,9 @@ def test_the_front_page_counts_claims_and_links_every_row(site):
     index = page(site, "index.html")
     assert "A paper1 (1 in part open)011" in [row.strip() for row in index.texts("tr")]
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
-    assert links == [f"claims.html#{name}" for name in ("C1", "C1", "C3", "C3", "C4", "C4")]
+    # those of the paper's card, then two of each row of the plot
+    names = ("C1", "C3", "C1", "C1", "C3", "C3", "C4", "C4")
+    assert links == [f"claims.html#{name}" for name in names]
     (failing,) = [link for link in index.all("a") if "does%20not" in link.get("href", "")]
     assert failing["href"] == "claims.html#paper=A%20paper&outcome=does%20not%20hold"
     assert "3 networks were trained, from 2 seeds" in index.texts("p", class_="ran")[0]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import CASES, MISSED, an_answer
 
-from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Case, decide
+from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, Case, Premise, decide
 from lsnc_core.report import answers, outcomes
 from lsnc_core.report.outcomes import MIXED, by_claim, deciding_case, half_widths
 
@@ -51,6 +51,20 @@ def test_answers_for_which_nothing_was_measured_and_recorded_ones_do_not_count()
     assert (nothing.outcome, nothing.answer, nothing.case) == (UNDECIDED, None, None)
     assert nothing.tally == "nothing was measured in this profile"
     assert nothing.to_dict()["decided_by"] is None
+
+
+def test_missed_premises_are_listed_by_how_much_they_leave_open():
+    other = Premise("epochs", 3, at_least=10)
+    given = [
+        an_answer(HOLDS, name="C1", premises=[other]),
+        an_answer(HOLDS, name="C1", premises=[MISSED], tried_on="mnist"),
+        an_answer(HOLDS, name="C2", premises=[MISSED]),
+        an_answer(HOLDS, name="C3", premises=[MISSED]) | {"outcome": HOLDS},
+        an_answer(UNDECIDED, name="C4"),
+    ]
+    missed = outcomes.missed_premises(by_claim(given, {}))
+    assert list(missed) == ["number of training images", "epochs"]
+    assert [ids for _, ids in missed.values()] == [["C1", "C2"], ["C1"]]
 
 
 def test_answers_that_follow_from_their_premises_do_not_count():

@@ -7,8 +7,10 @@ import types
 import pandas as pd
 import pytest
 from elements import Elements
+from made_up import MISSED, an_answer
 
 from lsnc_core import papers, show
+from lsnc_core.claims import HOLDS, Scale
 from lsnc_core.papers.page import Comparison, Deviation, Page, Paper, Problem, Setting
 from lsnc_core.report import record, reference, sources
 from lsnc_core.report.pages import NotebookPage
@@ -207,6 +209,23 @@ def test_deviations_come_first_and_equal_settings_are_folded(made_up, tmp_path):
     assert len(folded) == 1 and second["text"] in folded[0] and first["text"] not in folded[0]
     # the first notebook with networks stands for the paper
     assert "Title of doe_1" in page.texts("main")[0]
+
+
+def test_deviations_lead_with_the_largest_and_what_they_leave_open(made_up, tmp_path):
+    sizes = [Scale("epochs", "3", "9 <a>"), Scale("seeds", "4", "4")]
+    settings = {"paper": DOE.name, "premises": [MISSED], "scale": sizes}
+    given = [an_answer(HOLDS, name=name, **settings) for name in ("C1", "C2")]
+    given.append(an_answer(HOLDS, name="C3", paper=DOE.name))
+    site = a_site(tmp_path / "report", a_page(ENTRIES[0], verdicts=given))
+    reference.write(site)
+    page = written(site)["deviations"]
+    assert "What differs most: epochs 3 (paper 9 <a>)." in page.texts("p")
+    (left_open,) = [item for item in page.texts("li") if "training images" in item]
+    assert left_open == (
+        "C1, C2: number of training images is 500, needed at least 10,000, among others"
+    )
+    links = [link["href"] for link in page.all("a") if "claims.html#" in link.get("href", "")]
+    assert links == ["claims.html#C1", "claims.html#C2"]
 
 
 def test_the_real_errata_and_deviations_name_notebooks_that_exist():

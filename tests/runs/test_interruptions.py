@@ -66,7 +66,7 @@ def test_a_damaged_file_that_another_process_has_dealt_with_is_left_to_it(
     shelf, monkeypatch, meanwhile, part
 ):
     execute.results([SPEC], "cpu", shelf)
-    path, name = shelf.path(SPEC), {"numbers": "_read", "tensors": "_read_tensors"}[part]
+    path, name = shelf.path(SPEC), {"numbers": "_read", "tensors": "_read_whole"}[part]
     good = path.read_bytes()
     aside = path.with_suffix(".damaged")
 

@@ -56,7 +56,7 @@
     sorted.forEach(function (item) { list.appendChild(item); });
   }
 
-  // an address may name a claim, "#C1", or filters, "#paper=...&outcome=..."
+  // an address may name a claim, "#C1", the rule of counting, or filters, "#paper=...&outcome=..."
   function follow() {
     if (location.hash.indexOf("=") > 0) {
       form.reset();
@@ -67,6 +67,7 @@
       return;
     }
     var item = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (item && item.tagName === "DETAILS") item.open = true;
     if (!item || item.parentNode !== list) return;
     if (item.hidden) { form.reset(); filter(); }
     item.firstElementChild.open = true;
