@@ -2,12 +2,10 @@
 
 The methods are gradient descent, momentum and L-BFGS. All starts and strengths of one call advance
 together, one row each, and no row depends on the numbers of another. Rows are taken in blocks that
-fit a processor's cache, and the blocks are spread over the cores.
+fit a processor's cache, one after the other: threads would wait for Python's lock.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,15 +68,15 @@ class _Descent:
         self.model, self.loss, self.x, self.momentum = model, loss, x, momentum
         self.step = np.full(model.size, step)
         self.step[model.K * model.D : -model.K] *= model.N
-        self.velocity = np.zeros_like(x)
+        self.velocity, self.change = np.zeros_like(x), np.empty_like(x)
 
     def advance(self) -> None:
-        gradient = ufm_objective.value_and_gradient(self.model, self.loss, self.x)[1]
+        gradient = ufm_objective.gradient(self.model, self.loss, self.x)
         if self.momentum:
             self.velocity *= self.momentum
             self.velocity += gradient
             gradient = self.velocity
-        self.x -= self.step * gradient
+        self.x -= np.multiply(self.step, gradient, out=self.change)
 
 
 class _QuasiNewton:
@@ -188,7 +186,7 @@ def _in_blocks(
     x: np.ndarray,
     work: Callable[[Loss, np.ndarray], tuple[np.ndarray, ...]],
 ) -> list[tuple[np.ndarray, ...]]:
-    """The results of work(loss, points) for each block of rows, in order, on all cores."""
+    """The results of work(loss, points) for each block of rows, in order."""
     check_kind(loss, Loss, "loss")
     ufm_objective.split(model, x)
     if x.ndim != 2 or not len(x):
@@ -208,8 +206,7 @@ def _in_blocks(
     def work_on(rows: np.ndarray) -> tuple[np.ndarray, ...]:
         return work(_rows(each, rows), np.array(x[rows], dtype=np.float64))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(work_on, blocks))
+    return list(map(work_on, blocks))
 
 
 def minimise(

@@ -62,6 +62,7 @@ def test_objective_gradient_and_hessian_are_autograds(loss):
     model = FeatureModel(K=4, n=3, D=5, lambda_W=2e-2, lambda_H=3e-3, lambda_b=1e-2)
     x = np.random.default_rng(0).standard_normal((2, model.size))
     values, gradients = ufm_objective.value_and_gradient(model, loss, x)
+    assert np.array_equal(ufm_objective.gradient(model, loss, x), gradients)
     for row in range(2):
         point = torch.tensor(x[row], requires_grad=True)
         value = torch_objective(model, loss, point)
@@ -99,9 +100,11 @@ def test_a_batch_is_its_rows_each_with_its_own_strength():
 def test_extreme_logits_stay_finite():
     own = np.array([0, 0])
     Z = np.array([[800.0, 0.0, 0.0], [-800.0, 0.0, 0.0]])
+    given = Z.copy()
     for loss in LOSSES:
         values, gradients = ufm_objective.data_loss(loss, Z, own)
         assert np.isfinite(values).all() and np.isfinite(gradients).all()
+        assert np.array_equal(Z, given)
     assert ufm_objective.data_loss(Loss("ls", 0.0), Z, own)[0].tolist() == pytest.approx(
         [0.0, 800 + np.log(2)]
     )
@@ -181,10 +184,13 @@ def test_other_losses_against_lbfgs(loss, lambda_b):
         W, H, b = ufm_objective.split(model, found.x)
         assert abs(found.fun - at.value) <= 1e-12 * max(1, at.value)
         np.testing.assert_allclose(
-            H @ W.T, (at.margin * (np.eye(5) - 1 / 5))[np.repeat(range(5), 2)], atol=1e-6
+            # f is flat at its minimum: values alike to 1e-12 leave points apart by its root
+            H @ W.T,
+            (at.margin * (np.eye(5) - 1 / 5))[np.repeat(range(5), 2)],
+            atol=1e-5,
         )
         if loss.name == "mse":
-            np.testing.assert_allclose(b, at.bias, atol=1e-6)
+            np.testing.assert_allclose(b, at.bias, atol=1e-5)
 
 
 def test_known_margins_and_norms():
