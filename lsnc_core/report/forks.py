@@ -42,8 +42,10 @@ WARM = (
     "seaborn",
     "scipy.stats",
     "pyarrow.parquet",
+    "altair",
     "lsnc_core.papers",
     "lsnc_core.runs",
+    "lsnc_core.metrics.collapse",
     "lsnc_core.notebook",
 )
 # Threads that the system's libraries stop and start around a fork themselves.
@@ -159,7 +161,9 @@ def fork() -> int:
 
 
 def warm_up() -> None:
-    """Import what notebooks import, and fork once: OpenBLAS then stops the threads it starts."""
+    """Import what notebooks import, draw once, and fork once: OpenBLAS then stops the threads it
+    starts.
+    """
     # as ipykernel does before matplotlib is imported
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in WARM:
@@ -167,8 +171,12 @@ def warm_up() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     from lsnc_core import papers
+    from lsnc_core.runs import key
 
     papers.entries()
+    _ = key.package().engine  # a digest of code, in the names of all stored networks
+    with contextlib.suppress(ImportError):
+        draw_once()
     pid = fork()
     if pid == 0:
         os._exit(0)
@@ -176,6 +184,20 @@ def warm_up() -> None:
     # what is there now lives as long as the process: garbage collection need not look at it
     gc.collect()
     gc.freeze()
+
+
+def draw_once() -> None:
+    """Draw a small figure: the first one of a process reads the fonts and imports what writes SVG
+    and PDF.
+    """
+    from matplotlib.figure import Figure
+
+    from lsnc_core.show.figure import pdf_bytes, svg_text
+
+    drawing = Figure(layout="constrained")
+    drawing.subplots().set_title("text, and $x_1$")
+    svg_text(drawing)
+    pdf_bytes(drawing)
 
 
 def serve(requests: socket.socket) -> Callable[[], int]:

@@ -316,7 +316,7 @@ def jobs_of(request: Request, planned: dict[str, list[runs.RunSpec]]) -> list[sc
 
 
 def _say(line: str) -> None:
-    """Print a line in one piece: two notebooks report at the same time."""
+    """Print a line in one piece: several notebooks report at the same time."""
     print(f"{line}\n", end="", flush=True)
 
 

@@ -20,8 +20,9 @@ from lsnc_core import custom, data, files, label_files, provenance
 from lsnc_core.report import execute, forks
 from lsnc_core.runs.spec import digest
 
-# Starting a kernel and importing is most of a notebook's time, and is single-threaded.
-AT_ONCE = 2
+# A notebook computes in one thread most of the time, and waits while its kernel starts: one more
+# than there are cores keeps these busy. Each takes up to a gigabyte.
+AT_ONCE = min(4, (os.cpu_count() or 1) + 1)
 FINISHED, UNCHANGED, FAILED = "finished", "unchanged", "failed"
 
 
@@ -213,7 +214,7 @@ def threads() -> int:
 
 def _environment() -> dict[str, str]:
     """The environment of a notebook's process: it finds this package, and its threads do not fight
-    the other notebook's for cores. A number of threads that the user set stays.
+    those of other notebooks for cores. A number of threads that the user set stays.
     """
     path = os.pathsep.join(filter(None, [str(files.PROJECT), os.environ.get("PYTHONPATH")]))
     # ipykernel starts a debugger, whose warning of frozen modules does not belong in the log

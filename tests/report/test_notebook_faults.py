@@ -94,7 +94,7 @@ def write(folder, name, *cells):
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """Where all notebooks ran, two at a time, and by name how each ended."""
+    """Where all notebooks ran, side by side, and by name how each ended."""
     folder = tmp_path_factory.mktemp("faults")
     jobs = [write(folder, name, cell, "'after'") for name, (cell, _) in FAULTS.items()]
     jobs.append(write(folder, "floods", *FLOOD))

@@ -391,11 +391,12 @@ def test_two_run_at_once_in_the_order_given(tmp_path, stand_in):
 
 def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_path, stand_in):
     stand_in('echo $$ >"$4.pid"; exec sleep 60')
+    running, waiting = "abcd"[: schedule.AT_ONCE], "e"
     jobs = [
         schedule.Job(a_notebook(tmp_path / "notebooks", name, "1"), {}, ())
-        for name in ("a", "b", "c")
+        for name in running + waiting
     ]
-    pids, lines = [tmp_path / f"notebooks/{name}.ipynb.pid" for name in "ab"], []
+    pids, lines = [tmp_path / f"notebooks/{name}.ipynb.pid" for name in running], []
 
     def press():
         deadline = time.monotonic() + 20
@@ -414,5 +415,5 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
     presser.join()
     assert time.monotonic() - start < 20
     assert not [path for path in pids if psutil.pid_exists(int(path.read_text()))]
-    assert sorted(lines) == ["a: started", "b: started"]
+    assert sorted(lines) == [f"{name}: started" for name in running]
     assert not list((tmp_path / "out").rglob("*.json"))  # nothing is remembered as finished
