@@ -133,7 +133,7 @@ class Row:
     @property
     def place(self) -> str:
         """What the deciding answer was tried on, without further settings."""
-        return words.place(self.result.answer).split(";")[0] if self.result.answer else ""
+        return words.place_within(self.result.answer) if self.result.answer else ""
 
     @property
     def summary(self) -> str:

@@ -103,17 +103,19 @@ def unmet_premises(answer: dict) -> list[dict]:
     return [premise for premise in answer["premises"] if not premise["met"]]
 
 
-def missed_premises(results: "Sequence[ClaimResult]") -> dict[str, tuple[str, list[str]]]:
-    """What leaves answers open: for each missed premise its first text and the ids of the claims,
-    the premise of most claims first.
+def missed_premises(
+    results: "Sequence[ClaimResult]",
+) -> dict[str, tuple[list[str], list[str]]]:
+    """What leaves answers open: for each missed premise its texts and the ids of the claims, the
+    premise of most claims first.
     """
-    missed: dict[str, tuple[str, list[str]]] = {}
+    missed: dict[str, tuple[list[str], list[str]]] = {}
     for result in results:
         for answer in result.counted:
             for premise in unmet_premises(answer):
-                _, ids = missed.setdefault(premise["name"], (premise["text"], []))
-                if result.id not in ids:
-                    ids.append(result.id)
+                texts, ids = missed.setdefault(premise["name"], ([], []))
+                texts += [premise["text"]] * (premise["text"] not in texts)
+                ids += [result.id] * (result.id not in ids)
     return dict(sorted(missed.items(), key=lambda item: -len(item[1][1])))
 
 

@@ -126,12 +126,11 @@ def say_where_it_stops(headline: Sequence[ClaimResult], own: Sequence[ClaimResul
         return "Every claim is decided, no premise is missed and nothing fails."
     name, text = reason
     others = [
-        f"{result.id}, “{result.name}”,"
+        f"“{result.name}” ({result.id})"
         for result in headline
         if result.outcome == UNDECIDED and result.id != name
     ]
-    verb = "stays" if len(others) == 1 else "stay"
-    return f"{text}." + (f" {' and '.join(others)} {verb} open." if others else "")
+    return f"{text}." + (f" Also open: {' and '.join(others)}." if others else "")
 
 
 def _failures(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:

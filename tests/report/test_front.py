@@ -108,7 +108,7 @@ def test_other_headline_claims_that_stay_open_are_named():
     given = [an_answer(HOLDS, name="C2", premises=[MISSED]), an_answer(UNDECIDED, name="C1")]
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.limit.startswith("C2, “it holds”, stays open on digits because a premise")
-    assert summary.limit.endswith("10,000. C1, “a short name”, stays open.")
+    assert summary.limit.endswith("10,000. Also open: “a short name” (C1).")
 
 
 @pytest.mark.parametrize(

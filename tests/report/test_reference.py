@@ -1,5 +1,6 @@
 """The pages to look things up in, on a made-up report of few pages."""
 
+import dataclasses
 import html
 import itertools
 import types
@@ -215,6 +216,8 @@ def test_deviations_lead_with_the_largest_and_what_they_leave_open(made_up, tmp_
     sizes = [Scale("epochs", "3", "9 <a>"), Scale("seeds", "4", "4")]
     settings = {"paper": DOE.name, "premises": [MISSED], "scale": sizes}
     given = [an_answer(HOLDS, name=name, **settings) for name in ("C1", "C2")]
+    fewer = dataclasses.replace(MISSED, value=200)
+    given.append(an_answer(HOLDS, name="C2", **settings | {"premises": [fewer]}))
     given.append(an_answer(HOLDS, name="C3", paper=DOE.name))
     site = a_site(tmp_path / "report", a_page(ENTRIES[0], verdicts=given))
     reference.write(site)
