@@ -289,6 +289,7 @@ CALLS = {
         "split": taking(model=a_model, x=point),
         "random_starts": taking(model=a_model, count=2, seed=0, scale=1.0),
         "value_and_gradient": ufm_point,
+        "gradient": ufm_point,
         "hessian_product": taking(model=a_model, loss=a_loss, x=point, v=point),
     },
     "theory.ufm_spectra": {

@@ -8,13 +8,29 @@ from dataclasses import dataclass
 from lsnc_core.claims import FAILS, UNDECIDED
 from lsnc_core.papers import Paper
 from lsnc_core.report import words
-from lsnc_core.report.outcomes import ClaimResult, deciding_case, find_farthest, unmet_premises
+from lsnc_core.report.outcomes import (
+    ClaimResult,
+    deciding_case,
+    find_farthest,
+    half_widths,
+    unmet_premises,
+)
 from lsnc_core.report.pages import NotebookPage
 from lsnc_core.show import is_tall, with_minus_signs
 
 # what a claim is decided on, in the order shown
 SUBJECTS = ("On trained networks", "On formulas or the feature model")
-# a page of deviations has them all
+# the sizes that say most about an experiment; the page of deviations has all that differ
+MAIN = (
+    "image set",
+    "training images",
+    "network",
+    "epochs",
+    "weight decay",
+    "steps",
+    "learning rate",
+    "seeds",
+)
 DIFFERENCES = 5
 
 
@@ -87,9 +103,18 @@ def _find_figure(name: str, pages: Sequence[NotebookPage]) -> tuple[dict | None,
 
 
 def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
-    """How many claims of a paper have each outcome, as a sentence."""
+    """How many claims of a paper have each outcome, and which open ones only a missed premise keeps
+    from one.
+    """
     number = "claim" if len(own) == 1 else f"{len(own)} claims"
-    return f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
+    counted = f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
+    sides: dict[str, list[str]] = {"as claimed": [], "not as claimed": []}
+    for result in own:
+        distance = half_widths(result.case) if result.case else 0.0
+        if result.outcome == UNDECIDED and abs(distance) >= 1:
+            sides["as claimed" if distance > 0 else "not as claimed"].append(result.id)
+    parts = [f"{side}: {', '.join(ids)}" for side, ids in sides.items() if ids]
+    return f"{counted} Open, yet measured {'; '.join(parts)}." if parts else counted
 
 
 def list_decided(own: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:
@@ -169,12 +194,13 @@ def _doubts(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
 
 
 def say_what_differs(results: Sequence[ClaimResult]) -> str:
-    """The first sizes in which the networks behind these claims differ from the paper's, of the
+    """The main sizes in which the networks behind these claims differ from the paper's, of the
     first answer that has any, e.g. "training images 500 (paper 60,000)"; "" for none.
     """
     for result in results:
         for answer in result.counted:
-            parts = words.differing_sizes(answer)
-            if parts:
-                return "; ".join(parts[:DIFFERENCES])
+            sizes = words.differing_sizes(answer)
+            if sizes:
+                main = [sizes[name] for name in MAIN if name in sizes]
+                return "; ".join(main[:DIFFERENCES])
     return ""

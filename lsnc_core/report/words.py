@@ -122,17 +122,17 @@ def is_about_networks(answer: dict) -> bool:
     return bool(image_sets(answer)) or "networks" in answer["tried_on"].lower()
 
 
-def differing_sizes(answer: dict) -> list[str]:
-    """The sizes of an answer's experiment that are not the paper's, e.g. "training images 500
-    (paper 60,000)"; a claim of ours has no paper beside it.
+def differing_sizes(answer: dict) -> dict[str, str]:
+    """The sizes of an answer's experiment that are not the paper's by name, e.g. "training images
+    500 (paper 60,000)"; a claim of ours has no paper beside it.
     """
     if answer["paper"] == OURS:
-        return []
-    parts = []
+        return {}
+    parts = {}
     for size in answer["scale"]:
         if size["paper"] and size["paper"] != size["here"]:
             here = _without_origin(size["here"])
-            parts.append(f"{size['name']} {here} (paper {size['paper']})")
+            parts[size["name"]] = f"{size['name']} {here} (paper {size['paper']})"
     return parts
 
 

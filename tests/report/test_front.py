@@ -94,14 +94,32 @@ def test_a_paper_is_summed_up():
 
 def test_what_differs_most_is_of_the_headline_and_short():
     same = [Scale("epochs", "9", "9"), Scale("image set", "MNIST", "CIFAR-10")]
-    many = [Scale(f"size {k}", "1", "2") for k in range(9)]
+    many = [Scale(name, "1", "2") for name in ("side in pixels", *reversed(summaries.MAIN))]
     first = an_answer(HOLDS, name="C1", scale=same)
     second = an_answer(HOLDS, name="C2", scale=many)
     assert (
         summaries.say_what_differs(claims_of(first, second)) == "image set MNIST (paper CIFAR-10)"
     )
+    most = "image set 1 (paper 2); training images 1 (paper 2); network 1 (paper 2)"
+    assert summaries.say_what_differs(claims_of(second)).startswith(most)
     assert summaries.say_what_differs(claims_of(second)).count(";") == 4
     assert summaries.say_what_differs(claims_of(second | {"paper": OURS})) == ""
+
+
+def test_open_claims_are_named_by_the_side_on_which_they_lie():
+    settings = {"premises": [MISSED]}
+    given = [
+        an_answer(HOLDS, name="C1", **settings),
+        an_answer(FAILS, name="C2", **settings),
+        an_answer(UNDECIDED, name="C3", **settings),
+        an_answer(HOLDS, name="C4"),
+        an_answer(HOLDS, name="C5", **settings),
+        an_answer(name="C6"),
+    ]
+    assert summaries.say_whether_it_holds(claims_of(*given)) == (
+        "Of its 6 claims, 1 holds, 5 are not decidable here. Open, yet measured as claimed: "
+        "C1, C5; not as claimed: C2."
+    )
 
 
 def test_other_headline_claims_that_stay_open_are_named():

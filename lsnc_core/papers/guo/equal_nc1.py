@@ -163,7 +163,7 @@ def mean_cases(history: "pd.DataFrame") -> list[Case]:
     common += f"{within[1]:g}"
     for name, part, reached in (
         ("all epochs", history, ()),
-        ("epochs after learning", learned, after),
+        (f"epochs from {ERROR_REACHED:.0%} training error on", learned, after),
     ):
         runs = dict(list(main_pair(part).groupby(["delta", "seed"])))
         seeds = [seed for delta, seed in runs if delta == 0 and (SMOOTHED, seed) in runs]

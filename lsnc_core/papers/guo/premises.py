@@ -56,7 +56,7 @@ def check_ended(
     """
     whole, half = select_ends(history), select_ends(select_like(halved, history))
     epochs = history.epochs.iloc[0]
-    quantity = f"change of {NAMES[column]} from {epochs // 2} to {epochs} epochs"
+    quantity = f"change of {NAMES[column]} from a schedule of {epochs // 2} epochs to {epochs}"
     premises = []
     for strength in strengths:
         values = whole[whole.delta == strength].set_index("seed")[column]

@@ -52,7 +52,7 @@ def test_the_figure_shows_matched_levels_and_their_differences():
     assert points[:, 1] == pytest.approx(-LOWER)
     matched = figure.table[figure.table.matched]
     assert points[:, 0] == pytest.approx(np.sort(matched.nc1.unique()))
-    means = "-0.100 at all epochs (NC1 0.56 to 0.0056), -0.100 at epochs after learning"
+    means = "-0.100 at all epochs (NC1 0.56 to 0.0056), -0.100 at epochs from 1% training error on"
     assert means in figure.data["ours"]
 
 

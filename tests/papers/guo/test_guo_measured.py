@@ -113,7 +113,7 @@ def test_training_ended_where_a_schedule_and_its_half_agree():
         assert premise.value == pytest.approx(0.2) and not premise.met
     first, second = premises.check_ended(history, halve(history, 0.1), "nc2", (0.1, 0.9))
     assert first.met and first.value == pytest.approx(1 - 1 / 1.1)
-    assert second.text.startswith("change of NC2 from 30 to 60 epochs (δ = 0.9) is ")
+    assert second.text.startswith("change of NC2 from a schedule of 30 epochs to 60 (δ = 0.9) is ")
     # of one image set and weight decay, and over the seeds that both have
     others = halve(history, 9.0)
     both = pd.concat([halve(history), others.assign(data="digits")])
