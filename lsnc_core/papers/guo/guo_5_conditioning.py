@@ -195,9 +195,9 @@ def draw_spectra(table: "pd.DataFrame") -> Drawing:
     draw_legend(drawing, panels[:1], columns=3)
     caption = (
         "The computed eigenvalues (marks) lie on the steps of the closed form (lines). Five "
-        "classes of three samples, D = 7, weight decay included. Lines: closed form with its multiplicities; marks (some "
-        "of many): eigenvalues of the Hessian where L-BFGS ended. The zeros of the last panel, "
-        "rotations of the feature space, are left out; "
+        "classes of three samples, D = 7, weight decay included. Lines: closed form with its "
+        "multiplicities; marks (some of many): eigenvalues of the Hessian where L-BFGS ended. The "
+        "zeros of the last panel, rotations of the feature space, are left out; "
     )
     return Drawing(drawing, caption + describe_spectra(table), table)
 
