@@ -127,8 +127,8 @@ class Row:
 
     @property
     def quantity(self) -> str:
-        """What the deciding case measures, and where."""
-        return words.measured(self.result.case) if self.result.case else ""
+        """What the deciding case measures, and which of several it is."""
+        return words.measured(self.result)
 
     @property
     def place(self) -> str:

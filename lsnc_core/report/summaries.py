@@ -114,7 +114,7 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
         if result.outcome == UNDECIDED and abs(distance) >= 1:
             sides["as claimed" if distance > 0 else "not as claimed"].append(result.id)
     parts = [f"{side}: {', '.join(ids)}" for side, ids in sides.items() if ids]
-    return f"{counted} Open, yet measured {'; '.join(parts)}." if parts else counted
+    return f"{counted} Not decidable, yet measured {'; '.join(parts)}." if parts else counted
 
 
 def list_decided(own: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:
@@ -155,7 +155,10 @@ def say_where_it_stops(headline: Sequence[ClaimResult], own: Sequence[ClaimResul
         for result in headline
         if result.outcome == UNDECIDED and result.id != name
     ]
-    return f"{text}." + (f" Also open: {' and '.join(others)}." if others else "")
+    if not others:
+        return f"{text}."
+    verb = "is" if len(others) == 1 else "are"
+    return f"{text}. Of the main claims, {' and '.join(others)} {verb} not decidable."
 
 
 def _failures(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from lsnc_core.claims import FAILS, HOLDS, OURS, UNDECIDED
 from lsnc_core.data_sources import SOURCES
-from lsnc_core.report.outcomes import MIXED, OUTCOMES, half_widths
+from lsnc_core.report.outcomes import MIXED, OUTCOMES, ClaimResult, half_widths
 from lsnc_core.show import CLASSES, SIGNS
 
 SIGN = SIGNS | {MIXED: "±"}
@@ -65,9 +65,15 @@ def effect(case: dict) -> str:
     return ": ".join(filter(None, [case["name"], measured]))
 
 
-def measured(case: dict) -> str:
-    """What a case measures, and where, e.g. "LS/CE, NC1"."""
-    return ", ".join(filter(None, [case["quantity"].rstrip(":"), case["name"]]))
+def measured(result: ClaimResult) -> str:
+    """What a claim's deciding case measures and, where its answer has others, which one it is, e.g.
+    "LS/CE, NC1"; "" where nothing was measured.
+    """
+    if result.case is None or result.answer is None:
+        return ""
+    several = sum(case["deciding"] for case in result.answer["cases"]) > 1
+    name = result.case["name"] if several else ""
+    return ", ".join(filter(None, [result.case["quantity"].rstrip(":"), name]))
 
 
 def comparison(case: dict) -> str:

@@ -117,8 +117,8 @@ def test_open_claims_are_named_by_the_side_on_which_they_lie():
         an_answer(name="C6"),
     ]
     assert summaries.say_whether_it_holds(claims_of(*given)) == (
-        "Of its 6 claims, 1 holds, 5 are not decidable here. Open, yet measured as claimed: "
-        "C1, C5; not as claimed: C2."
+        "Of its 6 claims, 1 holds, 5 are not decidable here. "
+        "Not decidable, yet measured as claimed: C1, C5; not as claimed: C2."
     )
 
 
@@ -126,7 +126,9 @@ def test_other_headline_claims_that_stay_open_are_named():
     given = [an_answer(HOLDS, name="C2", premises=[MISSED]), an_answer(UNDECIDED, name="C1")]
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.limit.startswith("C2, “it holds”, stays open on digits because a premise")
-    assert summary.limit.endswith("10,000. Also open: “a short name” (C1).")
+    assert summary.limit.endswith(
+        "10,000. Of the main claims, “a short name” (C1) is not decidable."
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,6 +219,8 @@ def test_marks_beyond_the_edge_point_there_and_exact_ones_stand_there():
     assert row.quantity == "error at 1 / error at 0"
     wrong = marks(an_answer(Case("", "error", 20, 19.9, 20.1, at_most=2)))[1]["deciding"]
     assert (wrong.beyond, wrong.percent, wrong.interval) == (-1, 5.5, None)
+    # which case it is goes without saying where there is one
+    assert marks(an_answer(HOLDS))[0].quantity == "error"
     exact = marks(an_answer(Case.exact("", "error", 3, at_most=2)))[1]["deciding"]
     assert (exact.beyond, exact.percent, exact.exact) == (0, 5.5, True)
     assert exact.path.startswith("M-5.525 -5.525h")  # a square, the others are discs
