@@ -3,6 +3,7 @@
 from lsnc_core.papers.guo import networks
 from lsnc_core.papers.guo.measured import strength
 from lsnc_core.papers.guo.networks import STRENGTHS
+from lsnc_core.papers.guo.theorem_networks import SIZES
 from lsnc_core.papers.page import (
     ANY,
     Comparison,
@@ -163,7 +164,11 @@ SETTINGS = (
         "50,000 images of CIFAR-10, 500 to 1,000 epochs, one seed",
         "four seeds need the time; with few images a small network's features are nearly free, as "
         "the theorem asks",
-        here={name: "fewer images, see guo_4_minimisers" for name in PROFILES if name != "paper"},
+        here={
+            name: f"{size.train_size:,} images, {size.epochs:,} epochs, seeds: {size.seeds}"
+            for name, size in SIZES.items()
+            if name != "paper"
+        },
     ),
 )
 
