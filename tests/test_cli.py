@@ -193,7 +193,7 @@ def test_the_report_gathers_the_verdicts_of_its_notebooks(report_smoke):
     # recorded ones stand beside
     assert listed.count('<section class="answer"') >= len(verdicts) >= 40
     index = (report_smoke.folder / "report/index.html").read_text(encoding="utf-8")
-    assert set(re.findall(r'href="claims\.html#([\w-]+)"', index)) == {*by_claim, "rule"}
+    assert set(re.findall(r'href="claims\.html#([\w-]+)"', index)) == {*by_claim, "rule", "changes"}
 
 
 def test_a_run_can_be_recorded(report_smoke):
