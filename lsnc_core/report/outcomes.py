@@ -103,22 +103,6 @@ def unmet_premises(answer: dict) -> list[dict]:
     return [premise for premise in answer["premises"] if not premise["met"]]
 
 
-def missed_premises(
-    results: "Sequence[ClaimResult]",
-) -> dict[str, tuple[list[str], list[str]]]:
-    """What leaves answers open: for each missed premise its texts and the ids of the claims, the
-    premise of most claims first.
-    """
-    missed: dict[str, tuple[list[str], list[str]]] = {}
-    for result in results:
-        for answer in result.counted:
-            for premise in unmet_premises(answer):
-                texts, ids = missed.setdefault(premise["name"], ([], []))
-                texts += [premise["text"]] * (premise["text"] not in texts)
-                ids += [result.id] * (result.id not in ids)
-    return dict(sorted(missed.items(), key=lambda item: -len(item[1][1])))
-
-
 def counts(answer: dict) -> bool:
     """Whether an answer speaks for or against its claim: something was measured for it, and it does
     not follow from its premises by construction.
@@ -210,6 +194,20 @@ class ClaimResult:
         return find_farthest(decided or self.counted)
 
     @property
+    def side(self) -> str:
+        """On which side of the bounds, beyond their intervals, the deciding cases of its answers
+        lie, whether their premises are met or not: "as claimed", "not as claimed", or "" where some
+        lie on either side or none beyond its interval.
+        """
+        sides = set()
+        for answer in self.counted:
+            case = deciding_case(answer)
+            distance = half_widths(case) if case else 0.0
+            if abs(distance) >= 1:
+                sides.add("as claimed" if distance > 0 else "not as claimed")
+        return sides.pop() if len(sides) == 1 else ""
+
+    @property
     def case(self) -> dict | None:
         """The deciding case of the deciding answer."""
         return deciding_case(self.answer) if self.answer else None
@@ -244,6 +242,22 @@ class ClaimResult:
             "half_widths": distance if math.isfinite(distance) else None,
             "premise_missed": misses_premise(self.answer, self.case),
         }
+
+
+def missed_premises(results: Iterable[ClaimResult]) -> dict[str, tuple[list[str], list[str]]]:
+    """What leaves answers open: for each missed premise its texts and the ids of the claims, the
+    premise of most claims first.
+    """
+    missed: dict[str, tuple[list[str], list[str]]] = {}
+    for result in results:
+        for answer in result.counted:
+            for premise in unmet_premises(answer):
+                texts, ids = missed.setdefault(premise["name"], ([], []))
+                if premise["text"] not in texts:
+                    texts.append(premise["text"])
+                if result.id not in ids:
+                    ids.append(result.id)
+    return dict(sorted(missed.items(), key=lambda item: -len(item[1][1])))
 
 
 def find_farthest(answers: Iterable[dict]) -> dict | None:

@@ -21,7 +21,7 @@ from lsnc_core.report import execute, forks
 from lsnc_core.runs.spec import digest
 
 # A notebook computes in one thread most of the time, and waits while its kernel starts: one more
-# than there are cores keeps these busy. Each takes up to a gigabyte.
+# than there are cores keeps these busy. Each takes about 0.6 GB.
 AT_ONCE = min(4, (os.cpu_count() or 1) + 1)
 FINISHED, UNCHANGED, FAILED = "finished", "unchanged", "failed"
 

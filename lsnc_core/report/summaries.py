@@ -12,7 +12,6 @@ from lsnc_core.report.outcomes import (
     ClaimResult,
     deciding_case,
     find_farthest,
-    half_widths,
     unmet_premises,
 )
 from lsnc_core.report.pages import NotebookPage
@@ -110,9 +109,8 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
     counted = f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
     sides: dict[str, list[str]] = {"as claimed": [], "not as claimed": []}
     for result in own:
-        distance = half_widths(result.case) if result.case else 0.0
-        if result.outcome == UNDECIDED and abs(distance) >= 1:
-            sides["as claimed" if distance > 0 else "not as claimed"].append(result.id)
+        if result.outcome == UNDECIDED and result.side:
+            sides[result.side].append(result.id)
     parts = [f"{side}: {', '.join(ids)}" for side, ids in sides.items() if ids]
     return f"{counted} Not decidable, yet measured {'; '.join(parts)}." if parts else counted
 

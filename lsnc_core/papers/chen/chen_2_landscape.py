@@ -223,12 +223,12 @@ def describe_distance(table: "pd.DataFrame") -> str:
     Args: table, from `landscape_table`.
     """
     finite = table[np.isfinite(table.predicted)]
+    if not (mean_grid(finite, "memorised") == 1).any(axis=None):
+        return "In no cell are labels memorised."
     rough, parts = rough_cells(finite), []
     for column, images in PROTOCOLS.items():
         distance = mean_grid(finite.assign(distance=finite[column] - finite.predicted), "distance")
         parts.append(f"{distance.abs().where(~rough).max(axis=None):.2f} on {images}")
-    if not (mean_grid(finite, "memorised") == 1).any(axis=None):
-        return "In no cell are labels memorised."
     return f"Measured losses differ from the formula by at most {' and '.join(parts)} (nats)."
 
 
