@@ -22,6 +22,21 @@ FIGURE_TYPE = "application/vnd.lsnc.figure+json"
 DOWNLOADS = {"svg": "figure (SVG)", "pdf": "figure (PDF)", "csv": "table (CSV)"}
 
 
+def lay_out(figure: "mpl.Figure") -> None:
+    """Let a figure's layout engine place its parts as the SVG has them, for good. Otherwise every
+    `savefig` draws the figure once more, to find their places.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    engine, canvas, dpi = figure.get_layout_engine(), figure.canvas, figure.dpi
+    if engine is not None:
+        FigureCanvasSVG(figure)  # with this canvas texts are measured as in an SVG
+        engine.execute(figure)
+        figure.set_canvas(canvas)
+        figure.set_dpi(dpi)  # an SVG's is 72
+        figure.set_layout_engine(None)
+
+
 def svg_text(figure: "mpl.Figure") -> str:
     """A matplotlib figure as SVG text without a date: the same figure gives the same bytes."""
     import matplotlib
@@ -84,9 +99,8 @@ class Figure:
         self.drawing, self.table = drawing, table
         self.data = {"name": name, "title": title, "paper": paper, "ours": ours, "alt": alt}
         self.data["numbers"] = [] if numbers is None else _rows(numbers)
+        lay_out(drawing)
         self.data["svg"] = svg_text(drawing)
-        # the PDF has the layout of the SVG, which is not computed twice
-        drawing.set_layout_engine("none")
         self.data["csv"] = table.to_csv(index=False, float_format="%.9g")
 
     def carried(self) -> dict[str, Any]:

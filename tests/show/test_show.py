@@ -19,7 +19,7 @@ from matplotlib.figure import Figure as Canvas
 from lsnc_core import claims, show
 from lsnc_core.claims import Case, Claim, Verdict
 from lsnc_core.report import build
-from lsnc_core.show.figure import pdf_bytes
+from lsnc_core.show.figure import lay_out, pdf_bytes, svg_text
 
 AWKWARD = """p < 1 & "a" > 'b', ä $x_1$"""
 CASES = {
@@ -78,6 +78,29 @@ def test_the_same_figure_gives_the_same_pdf_and_another_gives_another():
     assert first.startswith(b"%PDF-") and first == pdf_bytes(picture())
     assert first != pdf_bytes(picture(2.0)) and b"/CreationDate" not in first
     assert base64.b64decode(bundle(a_figure())[show.FIGURE_TYPE]["pdf"]) == first
+
+
+def crowded_picture():
+    """Panels whose places depend on the size of their texts."""
+    canvas = Canvas(figsize=(7, 3), layout="constrained")
+    left, right = canvas.subplots(1, 2)
+    left.plot([1, 2, 3], [1, 1e-3, 1e5], label="falls")
+    left.set(yscale="log", ylabel="two\nlines", title="$x^2$")
+    canvas.colorbar(right.imshow(np.eye(3)), ax=right, label="share")
+    canvas.legend(loc="outside lower center")
+    return canvas
+
+
+def test_a_picture_that_was_laid_out_is_the_same():
+    laid, drawn = crowded_picture(), crowded_picture()
+    lay_out(laid)
+    assert svg_text(laid) == svg_text(drawn)
+    drawn.set_layout_engine("none")  # the PDF has the places of the SVG
+    assert pdf_bytes(laid) == pdf_bytes(drawn)
+    assert laid.get_layout_engine() is None and laid.dpi == crowded_picture().dpi
+    plain = picture()
+    lay_out(plain)
+    assert svg_text(plain) == svg_text(picture())
 
 
 def test_a_caption_shows_a_sentence_and_folds_the_rest():
