@@ -40,6 +40,8 @@ class Summary:
     Attributes:
         paper: its card.
         holds: whether it holds, in numbers of claims.
+        sides: the ids of the open claims that only a missed premise keeps from an outcome, by the
+            side on which they were measured.
         decided: the claims that are decided, by `SUBJECTS`.
         limit: where it stops.
         differences: how the networks behind it differ most from the paper's; "" for none.
@@ -49,6 +51,7 @@ class Summary:
 
     paper: Paper
     holds: str
+    sides: dict[str, list[str]]
     decided: dict[str, list[ClaimResult]]
     limit: str
     differences: str = ""
@@ -74,6 +77,7 @@ def summarise(results: Sequence[ClaimResult], pages: Sequence[NotebookPage]) -> 
             Summary(
                 paper,
                 say_whether_it_holds(own),
+                list_sides(own),
                 list_decided(own),
                 say_where_it_stops(headline, own),
                 say_what_differs(headline + own),
@@ -102,17 +106,20 @@ def _find_figure(name: str, pages: Sequence[NotebookPage]) -> tuple[dict | None,
 
 
 def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
-    """How many claims of a paper have each outcome, and which open ones only a missed premise keeps
-    from one.
-    """
+    """How many claims of a paper have each outcome."""
     number = "claim" if len(own) == 1 else f"{len(own)} claims"
-    counted = f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
+    return f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
+
+
+def list_sides(own: Sequence[ClaimResult]) -> dict[str, list[str]]:
+    """The ids of the open claims that only a missed premise keeps from an outcome, by the side on
+    which they were measured, see `ClaimResult.side`.
+    """
     sides: dict[str, list[str]] = {"as claimed": [], "not as claimed": []}
     for result in own:
         if result.outcome == UNDECIDED and result.side:
             sides[result.side].append(result.id)
-    parts = [f"{side}: {', '.join(ids)}" for side, ids in sides.items() if ids]
-    return f"{counted} Not decidable, yet measured {'; '.join(parts)}." if parts else counted
+    return {side: ids for side, ids in sides.items() if ids}
 
 
 def list_decided(own: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:

@@ -111,6 +111,9 @@ def accuracy_grids(table: "pd.DataFrame", column: str) -> np.ndarray:
     return np.array(grids)
 
 
+VARIANCES = "variance of accuracy over p, best epoch / last"
+
+
 def variance_case(name: str, table: "pd.DataFrame", **settings: Any) -> Case:
     """The ratio of the variance components over p at the best and at the last epoch, of their means
     over the clean rates.
@@ -126,12 +129,12 @@ def variance_case(name: str, table: "pd.DataFrame", **settings: Any) -> Case:
     best, last = (accuracy_grids(table, column) for column in ("best_accuracy", "test_accuracy"))
     if np.isnan(claims.component_ratio_interval(best, last)[0]):
         settings["undecided"] = "at the last epoch the accuracy does not depend on p beyond noise"
-        return Case(name, "ratio", **settings)
+        return Case(name, VARIANCES, **settings)
 
     def interval(level: float) -> tuple[float, float, float]:
         return claims.component_ratio_interval(best, last, level)
 
-    return Case.measured(name, "ratio", interval, form=".3f", **settings)
+    return Case.measured(name, VARIANCES, interval, form=".3f", **settings)
 
 
 def measure_minima(curves: "pd.DataFrame", split: float) -> "pd.DataFrame":
@@ -182,7 +185,7 @@ def minima_cases(name: str, part: "pd.DataFrame", split: float) -> list[Case]:
     small, large = curves.columns <= split, (curves.columns > split) & (curves.columns < 1)
     if not (small.any() and large.any()):
         few = f"no kept masses on both sides of {split}"
-        return [Case(name, "error", undecided=few)]
+        return [Case(name, "difference of errors", undecided=few)]
     differences = measure_minima(curves, split)
     (lowest,) = find_minima(part, "test_error").itertuples()
     humps = " or ".join(f"{p:g}" for p in np.unique(differences["at"]))

@@ -40,7 +40,7 @@ def formula_cases(table: "pd.DataFrame", column: str, predicted: str) -> list[Ca
         settings: dict[str, Any] = {"premises": premises, "deciding": in_range(a)}
         if not np.isfinite(part[["error", "rank"]]).all(axis=None):
             reason = "losses that are not finite, or all equal"
-            cases.append(Case(name, "error", undecided=reason, **settings))
+            cases.append(Case(name, "relative error", undecided=reason, **settings))
             continue
         # one value per seed: t-intervals of the mean over seeds
         mean, low, high = claims.t_interval(part.residual)
@@ -48,7 +48,7 @@ def formula_cases(table: "pd.DataFrame", column: str, predicted: str) -> list[Ca
         cases += [
             claims.seed_case(
                 name,
-                "error",
+                "relative error",
                 part.error,
                 at_most=FORMULA_ERROR,
                 form=".1%",
@@ -57,7 +57,7 @@ def formula_cases(table: "pd.DataFrame", column: str, predicted: str) -> list[Ca
             ),
             claims.seed_case(
                 name,
-                "rank correlation",
+                "rank correlation with the formula",
                 part["rank"],
                 within=(-np.inf, 1.0),  # a t-interval ignores that a correlation ends at 1
                 at_least=FORMULA_RANK,

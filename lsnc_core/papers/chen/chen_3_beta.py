@@ -395,7 +395,7 @@ def decide_c3(
             premise = Premise(
                 "number of seeds", seeds, at_least=claims.MIN_SEEDS, where=rate_name(a)
             )
-            cases.append(Case(rate_name(a), "error", premises=(premise,)))
+            cases.append(Case(rate_name(a), "relative error", premises=(premise,)))
     tried_on = place(table, NOISY_IMAGES[column])
     if predicted.endswith("drawn"):
         tried_on += ", formula at the share of clean labels as drawn"

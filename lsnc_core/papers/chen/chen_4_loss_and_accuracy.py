@@ -390,7 +390,7 @@ def decide_c16(claim: Claim, table: "pd.DataFrame") -> Verdict:
             return argmin_slope(rows, column, level)
 
         settings = {"at_least": 0.0, "form": "+.3f", "premises": case_premises(rows, column)}
-        cases.append(Case.measured(name, "slope", interval, **settings))
+        cases.append(Case.measured(name, "slope of the best p over a", interval, **settings))
     remark = f"slopes of the best p over a = {', '.join(f'{a:g}' for a in rates)}"
     return Verdict(claim, tried_on, cases, remark, **about(table, FINER))
 

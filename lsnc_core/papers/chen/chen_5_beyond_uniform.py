@@ -290,7 +290,9 @@ def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
         limits = {"at_least": 1 - C11_TOLERANCE, "at_most": 1 + C11_TOLERANCE}
         settings = {"log": True, "form": ".3f", "premises": premises, **limits}
         # one ratio per seed; on the log scale a ratio and its inverse count alike
-        cases.append(claims.seed_case(rate_name(a), "ratio", ratios, **settings))
+        cases.append(
+            claims.seed_case(rate_name(a), "loss of T f / loss of smoothing", ratios, **settings)
+        )
     tried_on = place(networks, PROTOCOLS[column])
     remark = "ratios of T f's loss to label smoothing's"
     return Verdict(claim, tried_on, cases, remark, **settings_of(networks, column))
@@ -345,7 +347,11 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
             settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "premises": premises}
             # one paired difference per seed: same initial weights, label noise and batch order
             differences = losses["posterior"] - losses[other]
-            cases.append(claims.seed_case(name, "excess loss", differences, **settings))
+            cases.append(
+                claims.seed_case(
+                    name, "loss of the posterior − loss of the other", differences, **settings
+                )
+            )
     tried_on = place(networks, PROTOCOLS[column])
     if not cases:
         # under symmetric noise the posterior is the mean field
@@ -417,7 +423,13 @@ def decide_c15(claim: Claim, networks: "pd.DataFrame") -> Verdict:
             premises += (replace(gain, unit="nats", where=rate_name(a)),)
         settings = {"at_least": 0.0, "unit": "nats", "form": "+.3f", "remark": remark}
         excess = logit - C15_SHARE * smoothed
-        case = claims.seed_case(rate_name(a), "excess", excess, premises=premises, **settings)
+        case = claims.seed_case(
+            rate_name(a),
+            "gain of logits − half the gain of labels",
+            excess,
+            premises=premises,
+            **settings,
+        )
         cases.append(case)
     remark = f"gain in test loss minus {C15_SHARE} of label smoothing's, nats"
     tried_on = place(networks, PROTOCOLS["test_loss"])

@@ -75,7 +75,8 @@ def decide_c17(claim: Claim, table: "pd.DataFrame") -> Verdict:
                 return mean, low, high
 
             settings = {"at_most": 0.0, "form": "+.3f", "premises": premises}
-            cases.append(Case.measured(f"gamma − {kind}", "difference", interval, **settings))
+            quantity = "difference of distances to the minima"
+            cases.append(Case.measured(f"gamma − {kind}", quantity, interval, **settings))
     return Verdict(
         claim,
         place(table, PROTOCOLS[column]),

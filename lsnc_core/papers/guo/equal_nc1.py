@@ -92,9 +92,9 @@ def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
         matched = match_nc2(part, nc1_range(part.data.iloc[0]))
         draw_matched(left, right, part, matched)
         name = title.split(",")[0]
-        seen.append(f"{name}: {describe_means(part)}")
-        low, high = nc1_range(part.data.iloc[0])
-        below.append(f"{count_below(matched)} on {name} (the paper's axis: {high:g} to {low:g})")
+        short, full = describe_means(part)
+        below.append(f"{count_below(matched)} on {name} ({short})")
+        seen.append(f"{name}: {full}")
         keys = {"data": part.data.iloc[0], "weight_decay": part.weight_decay.iloc[0]}
         levels.append(matched.assign(**keys, matched=True))
     faint = ({"ls": "", "marker": "o", "ms": 3.5, "alpha": 0.3, "mew": 0}, FAINT)
@@ -144,10 +144,17 @@ def count_below(matched: "pd.DataFrame") -> str:
     return f"at {int((means < 0).sum())} of {len(means)} levels{span}"
 
 
-def describe_means(part: "pd.DataFrame") -> str:
-    """The mean differences of G4 with their intervals, in words; args: part, as in `match_nc2`."""
-    cases = mean_cases(part)
-    return f"{cases[0].quantity} {', '.join(f'{case.numbers} at {case.name}' for case in cases)}"
+def describe_means(part: "pd.DataFrame") -> tuple[str, str]:
+    """The mean differences of G4 in words, beside the paper's range of NC1, and with their
+    intervals; args: part, as in `match_nc2`.
+    """
+    cases, (low, high) = mean_cases(part), nc1_range(part.data.iloc[0])
+    short = [f"the paper's axis: {high:g} to {low:g}"]
+    for case in cases:
+        if np.isfinite(case.value):
+            short.append(f"mean {case.value:+.3f} at {case.name.split(' (')[0]}")
+    numbers = ", ".join(f"{case.numbers} at {case.name}" for case in cases)
+    return "; ".join(short), f"{cases[0].quantity} {numbers}"
 
 
 def mean_cases(history: "pd.DataFrame") -> list[Case]:

@@ -157,6 +157,97 @@ def draw_f1(history: "pd.DataFrame", losses: Sequence[str] = LOSSES) -> Drawing:
 
 
 @figure(
+    "guo-f2",
+    number="F2",
+    title="Guo, NC2 at equal NC1, networks (F2)",
+    paper="NC1 against NC2, a point per logged epoch, coloured by test error: at equal NC1 the "
+    "smoothed networks lie at smaller NC2. Ranges of axes and colours in the released script: "
+    "CIFAR-10 test error 0.10 to 0.15, NC2 0 to 0.4, NC1 5e-5 to 1; CIFAR-100 0.36 to 0.40, NC2 "
+    "0.25 to 1.08; STL-10 0.39 to 0.45, NC2 0 to 1, NC1 0.01 to 100; Tiny ImageNet 0.40 to 0.45, "
+    "NC2 0.5 to 1.25, NC1 0.025 to 5 (NC1 divided by K as in equation 4; the script's is not).",
+    alt="Left: NC2 against falling NC1 with and without smoothing, a faint point per network and "
+    "measured epoch, lines at matched levels of NC1. Right: the difference of NC2 at each of these "
+    "levels with its interval, and a line at zero.",
+)
+def draw_f2(history: "pd.DataFrame") -> Drawing:
+    """F2: NC2 at equal NC1. Left: NC2 against NC1, a point per run and measured epoch, means at
+    matched levels of NC1. Right: NC2(LS) - NC2(CE) at these levels.
+    """
+    return draw_equal_nc1(main_pair(history))
+
+
+@figure(
+    "guo-f7",
+    number="F7",
+    title="Guo, dynamics over strengths (F7)",
+    paper="training error, NC1, NC2, NC3 against the epoch for strengths from 0 to 0.9 on CIFAR-10 "
+    "and CIFAR-100.",
+    alt="Four panels against the epoch, one line per smoothing strength from dark to light: "
+    "training error, NC1, NC2, NC3.",
+)
+def draw_f7(history: "pd.DataFrame") -> Drawing:
+    """F7: training error, NC1, NC2, NC3 against epoch, a colour and a dash for each smoothing
+    strength.
+    """
+    table = history[history.loss == "ce"].sort_values("delta", kind="stable")
+    parts = titled_groups(table)
+    drawn, sets = make_rows([title for title, _ in parts], 4)
+    for row, (_, part) in zip(sets, parts, strict=True):
+        for number, delta in enumerate(sorted(set(part.delta))):
+            look = {"color": style.strength(delta), "ls": style.DASHES[number % 6]}
+            look |= {"lw": 1.4, "label": rf"$\delta$ = {delta:g}"}
+            for panel, column in zip(row, NAMES, strict=True):
+                draw_curve(panel, part[part.delta == delta], column, **look)
+        label_dynamics(row, "training error rate")
+    draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table))
+    caption = (
+        f"{describe_lowest(table)} The darker the orange the stronger the smoothing; blue is "
+        f"cross-entropy. {describe_ends(table)}"
+    )
+    return Drawing(drawn, caption, keep_plotted(table, *NAMES))
+
+
+def explore_strengths(explored: Explored) -> list[Explorer]:
+    """Every strength over training, beside cross-entropy; one for each image set."""
+    return explore(explored, "guo-1-explorer", across="epoch")
+
+
+@figure(
+    "guo-f9",
+    number="F9",
+    title="Guo, convergence of the loss (F9)",
+    paper="training loss and the logarithm of its distance to the lowest: steeper with smoothing.",
+    alt="Training loss against the epoch, and on a logarithmic axis its distance to the lowest "
+    "value, with and without smoothing.",
+)
+def draw_f9(history: "pd.DataFrame") -> Drawing:
+    """F9: training loss, and its distance to the run's lowest plus c on a log axis, against epoch;
+    lines where G10's slope begins and ends.
+    """
+    table = add_loss_gap(main_pair(history))
+    parts = titled_groups(table)
+    drawn, sets = make_rows([title for title, _ in parts], 2, height=2.8)
+    for (left, right), (_, part) in zip(sets, parts, strict=True):
+        for name, run, look in styled_losses(part):
+            draw_curve(left, run, "train_loss", label=name, **look)
+            draw_curve(right, run, "gap", label=name, **look)
+        # lines, since grey is the interval's in the legend
+        for number, edge in enumerate(slope_epochs(part)):
+            label = "_" if number else "first and last epoch of the slope (G10)"
+            right.axvline(edge, color=style.INK, lw=0.9, ls="--", label=label)
+        left.set(xlabel="epoch", ylabel="training loss (nats)")
+        distance = f"loss − lowest loss + {part.c.iloc[0]:g} (nats)"
+        right.set(xlabel="epoch", ylabel=distance, yscale="log")
+    draw_legend(drawn, sets[0], columns=2, seeds=count_seeds(table))
+    caption = (
+        f"{describe_approach(table)} Each loss is measured against its own lowest value; the loss "
+        "of smoothed labels does not go below their entropy. What the axis adds is the constant c "
+        "of the released plotting script, without which the lowest loss had no logarithm."
+    )
+    return Drawing(drawn, caption, keep_plotted(table, "train_loss", "gap", "c"))
+
+
+@figure(
     "guo-f11",
     number="F11",
     title="Guo, the first epochs (F11)",
@@ -215,97 +306,6 @@ def draw_f12(history: "pd.DataFrame") -> Drawing:
     )
     on_test = [f"test_{metric}" for metric in METRICS]
     return Drawing(drawn, caption, keep_plotted(table, *METRICS, *on_test))
-
-
-@figure(
-    "guo-f7",
-    number="F7",
-    title="Guo, dynamics over strengths (F7)",
-    paper="training error, NC1, NC2, NC3 against the epoch for strengths from 0 to 0.9 on CIFAR-10 "
-    "and CIFAR-100.",
-    alt="Four panels against the epoch, one line per smoothing strength from dark to light: "
-    "training error, NC1, NC2, NC3.",
-)
-def draw_f7(history: "pd.DataFrame") -> Drawing:
-    """F7: training error, NC1, NC2, NC3 against epoch, a colour and a dash for each smoothing
-    strength.
-    """
-    table = history[history.loss == "ce"].sort_values("delta", kind="stable")
-    parts = titled_groups(table)
-    drawn, sets = make_rows([title for title, _ in parts], 4)
-    for row, (_, part) in zip(sets, parts, strict=True):
-        for number, delta in enumerate(sorted(set(part.delta))):
-            look = {"color": style.strength(delta), "ls": style.DASHES[number % 6]}
-            look |= {"lw": 1.4, "label": rf"$\delta$ = {delta:g}"}
-            for panel, column in zip(row, NAMES, strict=True):
-                draw_curve(panel, part[part.delta == delta], column, **look)
-        label_dynamics(row, "training error rate")
-    draw_legend(drawn, sets[0], columns=4, seeds=count_seeds(table))
-    caption = (
-        f"{describe_lowest(table)} The darker the orange the stronger the smoothing; blue is "
-        f"cross-entropy. {describe_ends(table)}"
-    )
-    return Drawing(drawn, caption, keep_plotted(table, *NAMES))
-
-
-def explore_strengths(explored: Explored) -> list[Explorer]:
-    """Every strength over training, beside cross-entropy; one for each image set."""
-    return explore(explored, "guo-1-explorer", across="epoch")
-
-
-@figure(
-    "guo-f2",
-    number="F2",
-    title="Guo, NC2 at equal NC1, networks (F2)",
-    paper="NC1 against NC2, a point per logged epoch, coloured by test error: at equal NC1 the "
-    "smoothed networks lie at smaller NC2. Ranges of axes and colours in the released script: "
-    "CIFAR-10 test error 0.10 to 0.15, NC2 0 to 0.4, NC1 5e-5 to 1; CIFAR-100 0.36 to 0.40, NC2 "
-    "0.25 to 1.08; STL-10 0.39 to 0.45, NC2 0 to 1, NC1 0.01 to 100; Tiny ImageNet 0.40 to 0.45, "
-    "NC2 0.5 to 1.25, NC1 0.025 to 5 (NC1 divided by K as in equation 4; the script's is not).",
-    alt="Left: NC2 against falling NC1 with and without smoothing, a faint point per network and "
-    "measured epoch, lines at matched levels of NC1. Right: the difference of NC2 at each of these "
-    "levels with its interval, and a line at zero.",
-)
-def draw_f2(history: "pd.DataFrame") -> Drawing:
-    """F2: NC2 at equal NC1. Left: NC2 against NC1, a point per run and measured epoch, means at
-    matched levels of NC1. Right: NC2(LS) - NC2(CE) at these levels.
-    """
-    return draw_equal_nc1(main_pair(history))
-
-
-@figure(
-    "guo-f9",
-    number="F9",
-    title="Guo, convergence of the loss (F9)",
-    paper="training loss and the logarithm of its distance to the lowest: steeper with smoothing.",
-    alt="Training loss against the epoch, and on a logarithmic axis its distance to the lowest "
-    "value, with and without smoothing.",
-)
-def draw_f9(history: "pd.DataFrame") -> Drawing:
-    """F9: training loss, and its distance to the run's lowest plus c on a log axis, against epoch;
-    lines where G10's slope begins and ends.
-    """
-    table = add_loss_gap(main_pair(history))
-    parts = titled_groups(table)
-    drawn, sets = make_rows([title for title, _ in parts], 2, height=2.8)
-    for (left, right), (_, part) in zip(sets, parts, strict=True):
-        for name, run, look in styled_losses(part):
-            draw_curve(left, run, "train_loss", label=name, **look)
-            draw_curve(right, run, "gap", label=name, **look)
-        # lines, since grey is the interval's in the legend
-        for number, edge in enumerate(slope_epochs(part)):
-            label = "_" if number else "first and last epoch of the slope (G10)"
-            right.axvline(edge, color=style.INK, lw=0.9, ls="--", label=label)
-        left.set(xlabel="epoch", ylabel="training loss (nats)")
-        distance = f"loss − lowest loss + {part.c.iloc[0]:g} (nats)"
-        right.set(xlabel="epoch", ylabel=distance, yscale="log")
-    draw_legend(drawn, sets[0], columns=2, seeds=count_seeds(table))
-    caption = (
-        f"{describe_approach(table)} Each loss is measured against its own lowest value; the loss "
-        "of smoothed labels does not go below their entropy. What the axis adds is the constant c "
-        "of the released plotting script, without which the lowest loss had no logarithm."
-    )
-    return Drawing(drawn, caption, keep_plotted(table, "train_loss", "gap", "c"))
 
 
 # ---- claims

@@ -414,7 +414,12 @@ def decide_g8(claim: Claim, epochs: "pd.DataFrame") -> Verdict:
         # one correlation per seed; epochs of one run are not independent, seeds are
         values = correlate_with_collapse(epochs, column)
         case = claims.seed_case(
-            f"curve {name}", "rank correlation", values, within=(-1, 1), at_least=0.0, form=".2f"
+            f"curve {name}",
+            "rank correlation with collapse",
+            values,
+            within=(-1, 1),
+            at_least=0.0,
+            form=".2f",
         )
         cases.append(case)
     plain = epochs[(epochs.loss == "ce") & (epochs.delta == 0)]

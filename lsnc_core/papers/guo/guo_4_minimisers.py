@@ -341,12 +341,12 @@ def decide_g11(claim: Claim, tables: Tables) -> Verdict:
 
 
 def _error_cases(name: str, table: "pd.DataFrame", tolerances: dict[str, float]) -> list[Case]:
-    """Worst errors of f, logits and norms over a table's rows."""
+    """Largest errors of f, logits and norms over a table's rows."""
     cases = []
     for column, quantity in (
-        ("loss_error", "worst error in f"),
-        ("logit_error", "worst error in a logit"),
-        ("norm_error", "worst error in a norm"),
+        ("loss_error", "largest error of the loss f"),
+        ("logit_error", "largest error of a logit"),
+        ("norm_error", "largest error of a norm"),
     ):
         worst, at_most = table[column].max(), tolerances[column]
         cases.append(Case.exact(name, quantity, worst, at_most=at_most, form=".1e"))
@@ -425,7 +425,7 @@ def decide_g9(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") -> Ve
             # an equivalence: the whole interval over seeds has to lie within the tolerance
             case = seed_case(
                 f"{name} at δ = {delta:g}",
-                "off by",
+                "relative error",
                 ends[f"error_{norm}"],
                 at_least=-NORM_TOLERANCE,
                 at_most=NORM_TOLERANCE,

@@ -298,7 +298,7 @@ def decide_g15(claim: Claim, curves: "pd.DataFrame", table: "pd.DataFrame") -> V
         inside = NC1_RANGE[0] <= level <= NC1_RANGE[1]
         settings = {"at_most": 0.0, "form": "+.4f", "deciding": inside}
         # paired: both strengths descend from the same start
-        case = seed_case(f"NC1 = {level:g}", "difference of NC2", smooth - plain, **settings)
+        case = seed_case(f"NC1 = {level:g}", "NC2(LS) − NC2(CE)", smooth - plain, **settings)
         cases.append(case)
         if not inside:
             beyond.append(f"{case.name}, beyond the paper's axis: {case.text}")
@@ -388,7 +388,7 @@ def decide_g13(claim: Claim, table: "pd.DataFrame") -> Verdict:
     cases = (
         Case.exact(
             "rates",
-            f"worst error of {len(table)} rates",
+            f"largest relative error of {len(table)} contraction rates",
             table.error.max(),
             at_most=RATE_TOLERANCE,
             form=".2%",

@@ -154,7 +154,7 @@ def has_learned(errors: "pd.Series") -> "pd.Series":
 
 def describe_lowest(table: "pd.DataFrame") -> str:
     """Which loss ends lowest in NC1, NC2 and NC3, mean over seeds, as a sentence; a metric that no
-    network has, as when all have diverged, is left out.
+    network has, as when all have diverged, is left out. A longer schedule may change it (G2, G3).
     """
     phrases = []
     for _, part in last_epochs(table).groupby("data", sort=False):
@@ -164,7 +164,7 @@ def describe_lowest(table: "pd.DataFrame") -> str:
             lowest.setdefault(means[metric].idxmin(), []).append(metric.upper())
         ends = [f"{' and '.join(named)} with {arm}" for arm, named in lowest.items()]
         phrases.append(f"{', '.join(ends) or 'none'} ({image_set(part)})")
-    return f"Lowest, and so most collapsed, at the end: {'; '.join(phrases)}."
+    return f"Lowest at the last epoch of this schedule: {'; '.join(phrases)}."
 
 
 def describe_test_collapse(table: "pd.DataFrame") -> str:

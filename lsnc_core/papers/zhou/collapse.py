@@ -97,7 +97,7 @@ def describe_lowest(table: "pd.DataFrame") -> str:
     """
     means = table[table.epoch == table.epochs].groupby("loss")[list(METRICS[:3])].mean()
     lowest = ", ".join(f"{metric} under {loss}" for metric, loss in means.idxmin().items())
-    return f"Lowest, and so most collapsed, at the end: {lowest}."
+    return f"Lowest at the last epoch of this schedule: {lowest}."
 
 
 def describe_gram(distances: "pd.DataFrame") -> str:

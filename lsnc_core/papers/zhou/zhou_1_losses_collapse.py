@@ -413,7 +413,7 @@ def decide_z_c10(claim: Claim, table: "pd.DataFrame", halved: "pd.DataFrame") ->
     for loss in LOSSES:
         case = seed_case(
             f"loss {loss}",
-            "largest cosine above −1/(K − 1) by",
+            "largest cosine − its least, −1/(K − 1):",
             ends.cosine[loss],
             at_most=COSINE_TOLERANCE,
             form=".3f",

@@ -364,7 +364,7 @@ def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
     if len(values) < MIN_SEEDS:
         return _too_few(claim, place, len(values), scale)
     spread = compute_spread(values)
-    differs = spread_case("spread", values, at_least=ABOVE_0, remark=spread.remark)
+    differs = spread_case("spread of test accuracy", values, at_least=ABOVE_0, remark=spread.remark)
     # The interval of a range cannot end below 0. So where the spread may be 0, it is compared with
     # what counts as equal too: an interval that ends there shows that the losses do not differ.
     matters = spread_case(
@@ -380,6 +380,7 @@ def decide_z_c4(claim: Claim, table: "pd.DataFrame") -> Verdict:
 
 
 MIN_CELLS = 6  # of a grid, for an interval of a rank correlation
+CORRELATION = "rank correlation of variance with size"
 
 
 @decides(
@@ -413,12 +414,12 @@ def decide_z_c5(claim: Claim, cells: "pd.DataFrame", table: "pd.DataFrame") -> V
     settings = {"at_most": 0.0, "form": ".2f", "remark": ends}
     if len(cells) < MIN_CELLS:
         few = f"{len(cells)} cells; an interval needs {MIN_CELLS}"
-        case = Case("", "rank correlation", **settings, undecided=few)
+        case = Case("", CORRELATION, **settings, undecided=few)
     elif cells.variance.nunique() < 2:
-        case = Case("", "rank correlation", **settings, undecided="all variances are equal")
+        case = Case("", CORRELATION, **settings, undecided="all variances are equal")
     else:
         interval = functools.partial(rank_interval, size, cells.variance)
-        case = Case.measured("", "rank correlation", interval, **settings)
+        case = Case.measured("", CORRELATION, interval, **settings)
     scale = [Scale("cells", f"{len(cells)}", "16"), *describe_size(select_cell(table, max))]
     remark = _correlate_axes(cells)
     return Verdict(claim, place, (case,), remark, decider="a larger grid", scale=scale)

@@ -55,12 +55,12 @@ def test_the_formula_itself_with_little_noise_holds():
         assert "MNIST subset" in verdict.tried_on
         assert list(outcomes(verdict)) == ["a = 0.5", "a = 0.8"]
     cases = cases_by_name(page.decide_c2(table, "test_loss"))["a = 0.8"]
-    error, rank = cases["error"], cases["rank correlation"]
+    error, rank = cases["relative error"], cases["rank correlation with the formula"]
     assert 0.0005 < error.low < error.value < error.high < 0.0015 and error.at_most == 0.15
     assert (rank.value, rank.low, rank.high) == pytest.approx((1, 1, 1), abs=0.005)
     assert rank.high <= 1 and rank.at_least == 0.9
     cases = cases_by_name(page.decide_c2(table, "clean_train_loss"))
-    assert cases["a = 0.8"]["error"].value == pytest.approx(0.1, abs=5e-4)
+    assert cases["a = 0.8"]["relative error"].value == pytest.approx(0.1, abs=5e-4)
     assert "as drawn" in page.decide_c2(table, "test_loss", "predicted_as_drawn").tried_on
 
 
@@ -74,13 +74,13 @@ def test_a_shifted_minimum_and_a_large_error_do_not_hold():
     wrong = landscape(measured=lambda a, p: 1.3 * eq11(a, p))
     c1, _, c2, _ = both(wrong)
     assert (c1.outcome, c2.outcome) == (HOLDS, FAILS)  # a factor moves no minimum
-    assert cases_by_name(c2)["a = 0.5"]["error"].value == pytest.approx(0.3, abs=1e-3)
+    assert cases_by_name(c2)["a = 0.5"]["relative error"].value == pytest.approx(0.3, abs=1e-3)
     backward = landscape(
         rates=(0.8,), noise=1e-6, measured=lambda a, p: 1.0 + 0.1 * (1.0 - eq11(a, p))
     )
     verdict = page.decide_c2(backward, "test_loss")
     assert verdict.outcome == FAILS
-    rank = cases_by_name(verdict)["a = 0.8"]["rank correlation"]
+    rank = cases_by_name(verdict)["a = 0.8"]["rank correlation with the formula"]
     assert rank.value == pytest.approx(-1) and rank.outcome == FAILS
 
 
@@ -95,7 +95,7 @@ def test_the_sign_of_the_residual_is_told(factor, sign):
     table = landscape(rates=(0.5,), measured=lambda a, p: factor * eq11(a, p))
     verdict = page.decide_c2(table, "test_loss")
     assert verdict.outcome == HOLDS
-    texts = residual_text(cases_by_name(verdict)["a = 0.5"]["error"])
+    texts = residual_text(cases_by_name(verdict)["a = 0.5"]["relative error"])
     assert all(text.startswith(sign) for text in texts)
     residual = (factor - 1) * np.mean([eq11(0.5, p) for p in PS[1:-1]])
     assert float(texts[0]) == pytest.approx(residual, abs=2e-3)

@@ -91,7 +91,7 @@ def test_c3_holds_for_the_formula_fails_for_another_and_names_missing_clean_rate
     wrong = beta(network=lambda a, p: [1.3 * value for value in memorised(a, p)])
     verdict = page.decide_c3(wrong, "test_beta")
     assert verdict.outcome == FAILS
-    assert cases_by_name(verdict)["a = 0.5"]["error"].value == pytest.approx(0.3, abs=1e-3)
+    assert cases_by_name(verdict)["a = 0.5"]["relative error"].value == pytest.approx(0.3, abs=1e-3)
     missing = page.decide_c3(beta(rates=(0.5,)), "test_beta")
     words = "premise not met: number of seeds (a = 0.95) is 0, needed at least 4\n"
     words += "observed: as claimed at a = 0.5"

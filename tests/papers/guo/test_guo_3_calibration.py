@@ -132,7 +132,7 @@ def test_g8_follows_collapse_only_after_learning(sign, outcome):
     table["ece"] = np.where(table.seed == 0, -table.ece, table.ece)
     case = page.decide_g8(table).cases[0]
     assert (case.value, case.low, case.high) == pytest.approx((sign * 0.5, -1, 1))
-    assert case.text == f"rank correlation {sign * 0.5:.2f} [-1.00, 1.00]"
+    assert case.text == f"rank correlation with collapse {sign * 0.5:.2f} [-1.00, 1.00]"
     assert case.outcome == UNDECIDED
 
 

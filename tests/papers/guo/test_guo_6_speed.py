@@ -82,7 +82,7 @@ def test_nc2_at_equal_nc1_is_decided_level_by_level():
     # below NC1 = 5e-5, where the paper's axis ends, levels decide nothing
     deciding = [case.name for case in verdict.cases if case.deciding]
     assert deciding == [f"NC1 = {level}" for level in found if float(level) >= 5e-5]
-    assert "NC1 = 1e-05, beyond the paper's axis: difference of NC2 +0.29" in verdict.remark
+    assert "NC1 = 1e-05, beyond the paper's axis: NC2(LS) − NC2(CE) +0.29" in verdict.remark
     at = table.set_index("nc1")
     assert at.loc[1e-5].ls == pytest.approx(0.5 * 100**0.1, rel=0.02)
     assert at.loc[1e-5].ce == pytest.approx(0.5, rel=0.02)
