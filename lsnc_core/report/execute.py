@@ -64,7 +64,7 @@ def run(
             parameters,
             engine_name=limits.ENGINE,
             kernel_name="python3",
-            kernel_manager_class=kernels.manager_class(waiting),
+            kernel_manager_class=kernels.manager_class(waiting, Path(scratch)),
             progress_bar=False,
             cwd=source.parent,
             request_save_on_cell_execute=False,

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
@@ -17,6 +18,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from lsnc_core.show import FOR_REPORT
 
 LAUNCHER = "ipykernel_launcher"
+LONGEST_SOCKET = 100  # bytes of a socket's path; the system's limit is 104 on macOS, 108 on Linux
 
 
 class WaitingKernel:
@@ -137,11 +139,15 @@ class OwnSpecification(KernelSpecManager):
         super().__init__(**settings | own)
 
 
-def manager_class(waiting: WaitingKernel | None) -> type[AsyncKernelManager]:
+def manager_class(waiting: WaitingKernel | None, folder: Path) -> type[AsyncKernelManager]:
     """The class of managers for a notebook's kernel, which is of this interpreter.
+
+    It is reached through sockets in a folder. A port could be taken by another process between its
+    choice and the kernel's start, as happens when several notebooks start at once.
 
     Args:
         waiting: a process forked ahead for it, or None.
+        folder: where the kernel has its sockets, and no other one.
     """
 
     class Manager(AsyncKernelManager):
@@ -149,5 +155,8 @@ def manager_class(waiting: WaitingKernel | None) -> type[AsyncKernelManager]:
             super().__init__(**settings, kernel_spec_manager=OwnSpecification())
             self.provisioner = Provisioner(kernel_spec=self.kernel_spec, parent=self)
             self.provisioner.waiting = waiting
+            sockets = folder / "kernel"  # and each one's number
+            if len(os.fsencode(sockets)) < LONGEST_SOCKET:
+                self.transport, self.ip = "ipc", str(sockets)
 
     return Manager

@@ -112,6 +112,23 @@ def test_a_target_that_cannot_be_written_is_a_sentence(tmp_path, capfd):
     assert os.listdir(target.parent) == ["good.ipynb"] and not os.listdir(target)
 
 
+SAYS_TRANSPORT = (
+    "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().transport)"
+)
+
+
+@pytest.mark.parametrize(("name", "transport"), [("short", "ipc"), (100 * "l", "tcp")])
+def test_a_kernel_has_no_ports_which_another_could_take(tmp_path, monkeypatch, name, transport):
+    folder = tmp_path / name
+    folder.mkdir()
+    # a socket's path is at most some 100 bytes long
+    monkeypatch.setattr(tempfile, "tempdir", str(folder) if transport == "tcp" else None)
+    source, target = a_notebook(tmp_path, "asks", SAYS_TRANSPORT), tmp_path / "asked.ipynb"
+    assert execute.main([str(source), str(target), "{}"]) == 0
+    assert nbformat.read(target, 4).cells[-1].outputs[0].text == f"{transport}\n"
+    assert not os.listdir(folder)
+
+
 def test_one_failing_notebook_leaves_the_other_its_result(tmp_path):
     """In processes of their own, both at once."""
     good = a_notebook(tmp_path, "good", "import os; print(steps, os.getcwd())")
