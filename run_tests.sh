@@ -20,20 +20,29 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 export MPLBACKEND=Agg
 export OMP_NUM_THREADS=1 # workers whose threads share cores wait for each other
 
-lint=0
-"$python" -m ruff check . || lint=$?
-"$python" -m ruff format --check --quiet . || lint=$?
-"$python" -m mypy --no-error-summary || lint=$?
-if [ "$lint" -ne 0 ]; then
-    echo "run_tests.sh: ruff or mypy found faults (see above; \`ruff format .\` mends the layout)."
-    echo "The tests follow, and this run counts as failed."
-fi
+check() {
+    local status=0
+    "$python" -m ruff check . || status=$?
+    "$python" -m ruff format --check --quiet . || status=$?
+    "$python" -m mypy --no-error-summary || status=$?
+    return "$status"
+}
+log=$(mktemp)
+check >"$log" 2>&1 &
+checks=$!
+trap 'kill "$checks" 2>/dev/null || true; rm -f "$log"' EXIT
+
+# the first run here finds no bytecode: one process makes it, not each of those that test
+[ -d .pytest_cache ] || "$python" -m pytest --collect-only -q >/dev/null 2>&1 || true
 
 # one process more than there are cores: many tests wait for processes of their own
 workers=$("$python" -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 tests=0
 "$python" -m pytest -n "$workers" --no-loadscope-reorder "$@" || tests=$?
-if [ "$tests" -eq 0 ]; then
-    exit "$lint"
+lint=0
+wait "$checks" || lint=$?
+cat "$log"
+if [ "$lint" -ne 0 ]; then
+    echo "run_tests.sh: ruff or mypy found faults (see above; \`ruff format .\` mends the layout)."
 fi
-exit "$tests"
+exit "$((tests ? tests : lint))"

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -166,14 +167,26 @@ def run_cells(path, given):
     exec(code, {"display": lambda shown: None})
 
 
-@pytest.fixture(scope="module")
-def own_outputs(tmp_path_factory):
-    """An outputs folder for all tests of a file, the digits in its cache."""
+@pytest.fixture(scope="session")
+def parsed_images(tmp_path_factory):
+    """A cache of the image sets that come with packages: reading their tables takes seconds."""
     from lsnc_core import data
 
+    folder = tmp_path_factory.mktemp("parsed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LSNC_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
-        data.load("digits")  # writes the cache, so that training processes need not parse them
+        patch.setenv("LSNC_OUTPUTS", str(folder))
+        for name in ("digits", "mnist-subset"):
+            data.load(name)
+    return folder / "cache"
+
+
+@pytest.fixture(scope="module")
+def own_outputs(tmp_path_factory, parsed_images):
+    """An outputs folder for all tests of a file, with the cache of images."""
+    folder = tmp_path_factory.mktemp("outputs")
+    shutil.copytree(parsed_images, folder / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSNC_OUTPUTS", str(folder))
         yield
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -185,6 +186,14 @@ ENTRIES = {
     "model": models.MODELS,
     "init": models.INITIALISATIONS,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parse_once():
+    """A source is parsed once for all tests; each of them changes a module or two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key, "_Module", functools.cache(key._Module))
+        yield
 
 
 def digests(changes):

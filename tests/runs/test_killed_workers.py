@@ -30,7 +30,7 @@ from lsnc_core.runs import cluster, execute, progress, store
 pytestmark = pytest.mark.usefixtures("own_outputs")
 
 # the shortest is stored while the others are still under way
-LONG = (2000, 1500, 1200, 500, 20)
+LONG = (1000, 800, 700, 400, 20)
 SPECS = [a_spec(seed=i, epochs=end, evaluate_at=(end,)) for i, end in enumerate(LONG)]
 
 
