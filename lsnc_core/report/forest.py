@@ -131,6 +131,11 @@ class Row:
         return words.measured(self.result)
 
     @property
+    def claimed(self) -> str:
+        """The range in which the claim has the deciding case."""
+        return words.claimed(self.result.case) if self.result.case else ""
+
+    @property
     def place(self) -> str:
         """What the deciding answer was tried on, without further settings."""
         return words.place_within(self.result.answer) if self.result.answer else ""
