@@ -133,12 +133,12 @@ class Row:
     @property
     def claimed(self) -> str:
         """The range in which the claim has the deciding case."""
-        return words.claimed(self.result.case) if self.result.case else ""
+        return words.bounds(self.result.case) if self.result.case else ""
 
     @property
     def place(self) -> str:
-        """What the deciding answer was tried on, without further settings."""
-        return words.place_within(self.result.answer) if self.result.answer else ""
+        """What the deciding answer was tried on, without the network and its settings."""
+        return words.place_in_brief(self.result.answer) if self.result.answer else ""
 
     @property
     def summary(self) -> str:

@@ -49,6 +49,18 @@ def claimed(case: dict) -> str:
     return f"at most {number(high)}" if high is not None else "any number"
 
 
+def bounds(case: dict) -> str:
+    """The claimed range in symbols, e.g. "≤ 0".
+
+    >>> bounds({"at_least": 0.4, "at_most": 0.6}), bounds({"at_least": 5e-324, "at_most": None})
+    ('0.4 to 0.6', '> 0')
+    """
+    text = claimed(case)
+    for words, sign in (("at least", "≥"), ("at most", "≤"), ("above", ">")):
+        text = text.replace(words, sign)
+    return text
+
+
 def estimate(case: dict) -> str:
     """The estimate with its interval, e.g. "0.853 [0.819, 0.889]"."""
     text = number(case["value"])
@@ -109,6 +121,12 @@ def place_within(answer: dict) -> str:
     """The first two parts of `place` within a sentence: "on the feature model"."""
     text = ", ".join(place(answer).split(", ")[:2])
     return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+
+
+def place_in_brief(answer: dict) -> str:
+    """The image sets that an answer was tried on, or the first part of `place_within`."""
+    labels = [SOURCES[name].label for name in image_sets(answer)]
+    return ", ".join(labels) or place_within(answer).split(", ")[0]
 
 
 def image_sets(answer: dict) -> list[str]:

