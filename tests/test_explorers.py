@@ -3,6 +3,7 @@ control moves its marks.
 """
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -24,13 +25,16 @@ pytestmark = [
 ]
 chromium, show = test_played.chromium, test_played.show  # fixtures
 
-COMPUTE = """async ([table, names]) => {
+# as text: Playwright looks at every number that it hands over by itself
+COMPUTE = """async text => {
+    const [table, names] = JSON.parse(text);
     const chart = document.createElement('div');
     document.body.append(chart);
     const schema = 'https://vega.github.io/schema/vega/v6.json';  // a name, nothing is fetched
     const spec = {$schema: schema, data: [table], marks: []};
     const {view} = await vegaEmbed(chart, spec, {mode: 'vega'});
-    return view.data('rows').map(row => names.map(name => row[name]));
+    const exact = value => Number.isNaN(value) || Math.abs(value) === Infinity ? `${value}` : value;
+    return JSON.stringify(view.data('rows').map(row => names.map(name => exact(row[name]))));
 }"""
 
 
@@ -44,7 +48,8 @@ def compute(page, expressions, rows):
         steps.append({"type": "formula", "as": name, "expr": of_row(expression, fields)})
         fields.append(name)
     table = {"name": "rows", "values": rows.to_dict("records"), "transform": steps}
-    values = page.evaluate(COMPUTE, [table, list(expressions)])
+    text = page.evaluate(COMPUTE, json.dumps([table, list(expressions)], allow_nan=False))
+    values = json.loads(text)
     return pd.DataFrame(values, columns=list(expressions), index=rows.index).astype(float)
 
 
