@@ -12,7 +12,7 @@ from lsnc_core.report.outcomes import (
     ClaimResult,
     deciding_case,
     find_farthest,
-    unmet_premises,
+    missed_premises,
 )
 from lsnc_core.report.pages import NotebookPage
 from lsnc_core.show import is_tall, with_minus_signs
@@ -28,9 +28,9 @@ MAIN = (
     "weight decay",
     "steps",
     "learning rate",
-    "seeds",
 )
 DIFFERENCES = 5
+PREMISES = 2  # that a summary names
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Summary:
     Attributes:
         paper: its card.
         holds: whether it holds, in numbers of claims.
-        sides: the ids of the open claims that only a missed premise keeps from an outcome, by the
-            side on which they were measured.
+        sides: the ids of the open claims by the side on which they were measured.
         decided: the claims that are decided, by `SUBJECTS`.
         limit: where it stops.
         differences: how the networks behind it differ most from the paper's; "" for none.
@@ -112,13 +111,11 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
 
 
 def list_sides(own: Sequence[ClaimResult]) -> dict[str, list[str]]:
-    """The ids of the open claims that only a missed premise keeps from an outcome, by the side on
-    which they were measured, see `ClaimResult.side`.
-    """
-    sides: dict[str, list[str]] = {"as claimed": [], "not as claimed": []}
+    """The ids of the open claims by the side on which they were measured, `ClaimResult.side`."""
+    sides: dict[str, list[str]] = {"as claimed": [], "not as claimed": [], "neither clearly": []}
     for result in own:
-        if result.outcome == UNDECIDED and result.side:
-            sides[result.side].append(result.id)
+        if result.outcome == UNDECIDED and result.counted:
+            sides[result.side or "neither clearly"].append(result.id)
     return {side: ids for side, ids in sides.items() if ids}
 
 
@@ -141,64 +138,41 @@ def _subject(answer: dict) -> str:
 
 
 def say_where_it_stops(headline: Sequence[ClaimResult], own: Sequence[ClaimResult]) -> str:
-    """The first headline claim that fails, else the first whose premise is missed; then the same
-    among all claims of the paper; and the other headline claims that stay open.
+    """The first claim that fails, a headline claim before others; and why the open ones are open:
+    the premises that most of them miss, with one text each, or an interval around the bound.
     """
     rest = [result for result in own if result not in headline]
-    reasons = itertools.chain(
-        _failures(headline), _misses(headline), _failures(rest), _misses(rest), _doubts(own)
-    )
-    reason = next(reasons, None)
-    silent = [result.id for result in own if not result.counted]
-    if reason is None and silent:
-        return f"Nothing was measured for {', '.join(silent)}."
-    if reason is None:
-        return "Every claim is decided, no premise is missed and nothing fails."
-    name, text = reason
-    others = [
-        f"“{result.name}” ({result.id})"
-        for result in headline
-        if result.outcome == UNDECIDED and result.id != name
-    ]
-    if not others:
-        return f"{text}."
-    verb = "is" if len(others) == 1 else "are"
-    return f"{text}. Of the main claims, {' and '.join(others)} {verb} not decidable."
+    parts = list(itertools.islice(_failures([*headline, *rest]), 1))
+    reasons, listed = [], set()
+    for texts, ids in missed_premises(own).values():
+        new = [name for name in ids if name not in listed]
+        if new and len(reasons) < PREMISES:
+            reasons.append(f"for {', '.join(new)} ({with_minus_signs(texts[0])})")
+            listed.update(new)
+    if reasons:
+        parts.append(f"A premise is missed {', and '.join(reasons)}.")
+    others = [result for result in own if result.outcome == UNDECIDED and result.id not in listed]
+    doubts = [result.id for result in others if result.counted]
+    silent = [result.id for result in others if not result.counted]
+    if doubts:
+        parts.append(f"Other premises or an interval around the bound leave {_join(doubts)} open.")
+    if silent:
+        parts.append(f"Nothing was measured for {_join(silent)}.")
+    return " ".join(parts) or "Every claim is decided, no premise is missed and nothing fails."
 
 
-def _failures(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
+def _join(ids: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(ids[:-1]), ids[-1]]))
+
+
+def _failures(results: Sequence[ClaimResult]) -> Iterator[str]:
     for result in results:
         answer = find_farthest(answer for answer in result.counted if answer["outcome"] == FAILS)
         if answer is not None:
-            case = deciding_case(answer)
             yield (
-                result.id,
                 f"{result.id}, “{result.name}”, does not hold on {words.place_within(answer)}: "
-                f"{words.comparison(case)}",
+                f"{words.comparison(deciding_case(answer))}."
             )
-
-
-def _misses(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
-    for result in results:
-        for answer in result.counted:
-            for premise in unmet_premises(answer):
-                yield (
-                    result.id,
-                    f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} "
-                    f"because a premise is missed: {with_minus_signs(premise['text'])}",
-                )
-
-
-def _doubts(results: Sequence[ClaimResult]) -> Iterator[tuple[str, str]]:
-    for result in results:
-        for answer in result.counted:
-            case = deciding_case(answer)
-            if answer["outcome"] == UNDECIDED and case is not None:
-                yield (
-                    result.id,
-                    f"{result.id}, “{result.name}”, stays open on {words.place_within(answer)} "
-                    f"because the interval contains the bound: {words.comparison(case)}",
-                )
 
 
 def say_what_differs(results: Sequence[ClaimResult]) -> str:

@@ -10,7 +10,7 @@ from elements import Elements
 from made_up import MISSED, an_answer
 
 from lsnc_core import papers
-from lsnc_core.claims import FAILS, HOLDS, OURS, UNDECIDED, Case, Scale
+from lsnc_core.claims import FAILS, HOLDS, OURS, UNDECIDED, Case, Premise, Scale
 from lsnc_core.papers.page import Page, Paper
 from lsnc_core.report import claims_page, forest, front, outcomes, summaries, words
 from lsnc_core.report.pages import NotebookPage
@@ -120,17 +120,27 @@ def test_open_claims_are_named_by_the_side_on_which_they_lie():
         an_answer(FAILS, name="C7", tried_on="mnist", **settings),
     ]
     sides = {"as claimed": ["C1", "C5"], "not as claimed": ["C2"]}
+    sides |= {"neither clearly": ["C3", "C7"]}  # of C6 nothing was measured
     assert summaries.list_sides(claims_of(*given)) == sides
     counted = "Of its 7 claims, 1 holds, 6 are not decidable here."
     assert summaries.say_whether_it_holds(claims_of(*given)) == counted
 
 
-def test_other_headline_claims_that_stay_open_are_named():
-    given = [an_answer(HOLDS, name="C2", premises=[MISSED]), an_answer(UNDECIDED, name="C1")]
-    (summary,) = summaries.summarise(claims_of(*given), [a_page()])
-    assert summary.limit.startswith("C2, “it holds”, stays open on digits because a premise")
-    assert summary.limit.endswith(
-        "10,000. Of the main claims, “a short name” (C1) is not decidable."
+def test_why_claims_are_open_is_said_of_each():
+    other = Premise("test error", 6.6, at_least=10)
+    third = Premise("temperature", 0.9, at_least=1)
+    given = [
+        an_answer(HOLDS, name="C1", premises=[other]),
+        an_answer(HOLDS, name="C2", premises=[MISSED]),
+        an_answer(HOLDS, name="C3", premises=[MISSED, other]),
+        an_answer(HOLDS, name="C4", premises=[third]),
+        an_answer(UNDECIDED, name="C5"),
+        an_answer(name="C6"),
+    ]
+    assert summaries.say_where_it_stops([], claims_of(*given)) == (
+        f"A premise is missed for C1, C3 ({other.text}), and for C2 ({MISSED.text}). "
+        "Other premises or an interval around the bound leave C4 and C5 open. "
+        "Nothing was measured for C6."
     )
 
 
@@ -139,13 +149,13 @@ def test_other_headline_claims_that_stay_open_are_named():
     [
         (
             [an_answer(HOLDS, premises=[MISSED]), an_answer(FAILS, name="C3")],
-            "C1, “a short name”, stays open on digits because a premise is missed: number of "
-            "training images is 500, needed at least 10,000.",
+            "C3, “it holds”, does not hold on digits: error came out at 3 [2.5, 3.5] (a = 0.6), "
+            "where the claim is at most 2. A premise is missed for C1 (number of training images "
+            "is 500, needed at least 10,000).",
         ),
         (
             [an_answer(UNDECIDED, tried_on="The feature model")],
-            "C1, “a short name”, stays open on the feature model because the interval contains the "
-            "bound: error came out at 2.25 [1.75, 2.75] (a = 0.7), where the claim is at most 2.",
+            "Other premises or an interval around the bound leave C1 open.",
         ),
         ([an_answer(HOLDS)], "Every claim is decided, no premise is missed and nothing fails."),
         ([an_answer()], "Nothing was measured for C1."),

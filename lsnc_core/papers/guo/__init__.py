@@ -92,7 +92,7 @@ CLAIM_NAMES = {
     "G9": "Networks reach the norms of Theorem 1",
     "G10": "LS approaches its lowest loss faster",
     "G11": "Theorem 1: minimisers are simplex ETFs",
-    "G12": "Theorem 2 as D1: LS lowers the condition number",
+    "G12": "Theorem 2, definition D1: lower condition number",
     "G13": "NC1 contracts faster with LS (feature model)",
     "G14": "NC1 is lowest at a strength between the ends",
     "G15": "Lower NC2 at equal NC1 (feature model)",

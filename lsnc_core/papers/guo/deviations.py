@@ -79,7 +79,7 @@ SETTINGS = (
     Setting(
         "schedule",
         "the learning rate falls to a tenth at epochs 150 and 350 (Tiny ImageNet 100 and 200)",
-        "steps lie in proportion to the epochs, or later for small images",
+        "in `gpu` at the paper's shares of training, on smaller image sets at later ones",
         ("schedule", "lr_steps", "lr_factor"),
         read=name_schedule,
         wanted={

@@ -149,10 +149,11 @@ def describe_means(part: "pd.DataFrame") -> tuple[str, str]:
     intervals; args: part, as in `match_nc2`.
     """
     cases, (low, high) = mean_cases(part), nc1_range(part.data.iloc[0])
-    short = [f"the paper's axis: {high:g} to {low:g}"]
-    for case in cases:
-        if np.isfinite(case.value):
-            short.append(f"mean {case.value:+.3f} at {case.name.split(' (')[0]}")
+    means = [
+        f"{case.value:+.3f} at {case.name.split(' (')[0]}" for case in cases if case.has_numbers
+    ]
+    short = [f"on average {' and '.join(means)}"] if means else []
+    short.append(f"the paper's axis goes from {high:g} to {low:g}")
     numbers = ", ".join(f"{case.numbers} at {case.name}" for case in cases)
     return "; ".join(short), f"{cases[0].quantity} {numbers}"
 

@@ -323,7 +323,7 @@ def decide_g12(claim: Claim, hessians: "pd.DataFrame", conditions: "pd.DataFrame
     cases = [
         Case.exact(
             "D1",
-            f"condition number at δ = {SMOOTHED}, K = 10, divided by that at δ = 0:",
+            f"condition number at δ = {SMOOTHED} / at δ = 0, K = 10:",
             ratio,
             at_most=LOWER,
             form=".3f",

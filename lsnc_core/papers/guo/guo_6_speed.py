@@ -340,7 +340,7 @@ def decide_g16(claim: Claim, curves: "pd.DataFrame") -> Verdict:
     for delta in STRENGTHS[1:]:
         # paired over starts, on the log scale, where ratios are nearer to normal
         logs = np.log(taken.loc[delta] / taken.loc[0.0])
-        name, quantity = f"δ = {delta:g}", "iterations / those without smoothing"
+        name, quantity = f"δ = {delta:g}", "iterations / those at δ = 0"
         cases.append(seed_case(name, quantity, logs, log=True, at_most=1.0, form=".2f"))
     main = cases[STRENGTHS.index(SMOOTHED) - 1]
     remark = describe_cause(1 / main.value) if np.isfinite(main.value) else ""
@@ -387,14 +387,14 @@ def decide_g13(claim: Claim, table: "pd.DataFrame") -> Verdict:
         parts.append(f"{factor:.1f} at K = {K}, ε = {eps:.2g}")
     cases = (
         Case.exact(
-            "rates",
+            "",
             f"largest relative error of {len(table)} contraction rates",
             table.error.max(),
             at_most=RATE_TOLERANCE,
             form=".2%",
         ),
         Case.exact(
-            "rates",
+            "",
             "models whose rate smoothing does not raise:",
             int((smooth <= plain).sum()),
             at_most=0,

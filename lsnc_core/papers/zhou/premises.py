@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lsnc_core.claims import HOLDS, Case, Premise, Scale
+from lsnc_core.data_sources import source_of
 from lsnc_core.papers.zhou.networks import LOSSES
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FITTED = 99.9  # percent of the training images
 ENDED = 0.10  # change from half the schedule to the whole one, relative
+IMAGE_SETS = "CIFAR-10, CIFAR-100, mini-ImageNet"
 PAPER_D = 2048
 STEPS = 450  # of an epoch in the paper: 45,000 images in batches of 100
 SHORTEST, LONGEST = 100, 800  # the paper's epochs
@@ -105,6 +107,7 @@ def describe_scale(cell: "pd.DataFrame", paper_epochs: int = LONGEST) -> list[Sc
     # of CIFAR-100 only the axis of Z5 is known
     published = "70 to 80" if first.data == "cifar100" else ""
     return [
+        Scale("image set", source_of(first.data).title, IMAGE_SETS),
         Scale("training images", f"{first.train_size:,}", "45,000"),
         Scale("steps", f"{first.steps:,}", f"{paper_epochs * STEPS:,}"),
         Scale("network", f"{first.model} {widths}", f"ResNet-50 of width {paper_width:g}"),
