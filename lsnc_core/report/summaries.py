@@ -1,19 +1,13 @@
 """What a report says of a paper, computed from the answers to its claims."""
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lsnc_core.claims import FAILS, UNDECIDED
 from lsnc_core.papers import Paper
 from lsnc_core.report import words
-from lsnc_core.report.outcomes import (
-    ClaimResult,
-    deciding_case,
-    find_farthest,
-    missed_premises,
-)
+from lsnc_core.report.outcomes import MIXED, ClaimResult, missed_premises
 from lsnc_core.report.pages import NotebookPage
 from lsnc_core.show import is_tall, with_minus_signs
 
@@ -78,7 +72,7 @@ def summarise(results: Sequence[ClaimResult], pages: Sequence[NotebookPage]) -> 
                 say_whether_it_holds(own),
                 list_sides(own),
                 list_decided(own),
-                say_where_it_stops(headline, own),
+                say_where_it_stops(own),
                 say_what_differs(headline + own),
                 figure,
                 address,
@@ -137,12 +131,16 @@ def _subject(answer: dict) -> str:
     return networks if words.is_about_networks(answer) else others
 
 
-def say_where_it_stops(headline: Sequence[ClaimResult], own: Sequence[ClaimResult]) -> str:
-    """The first claim that fails, a headline claim before others; and why the open ones are open:
-    the premises that most of them miss, with one text each, or an interval around the bound.
+def say_where_it_stops(own: Sequence[ClaimResult]) -> str:
+    """Which claims fail or are mixed, and why others are open: the premises that most of them miss,
+    with one text each, or an interval around the bound.
     """
-    rest = [result for result in own if result not in headline]
-    parts = list(itertools.islice(_failures([*headline, *rest]), 1))
+    parts = []
+    for outcome in (FAILS, MIXED):
+        ids = [result.id for result in own if result.outcome == outcome]
+        if ids:
+            verb = words.SINGULAR if len(ids) == 1 else words.PLURAL
+            parts.append(f"{_join(ids)} {verb[outcome]}.")
     reasons, listed = [], set()
     for texts, ids in missed_premises(own).values():
         new = [name for name in ids if name not in listed]
@@ -163,16 +161,6 @@ def say_where_it_stops(headline: Sequence[ClaimResult], own: Sequence[ClaimResul
 
 def _join(ids: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(ids[:-1]), ids[-1]]))
-
-
-def _failures(results: Sequence[ClaimResult]) -> Iterator[str]:
-    for result in results:
-        answer = find_farthest(answer for answer in result.counted if answer["outcome"] == FAILS)
-        if answer is not None:
-            yield (
-                f"{result.id}, “{result.name}”, does not hold on {words.place_within(answer)}: "
-                f"{words.comparison(deciding_case(answer))}."
-            )
 
 
 def say_what_differs(results: Sequence[ClaimResult]) -> str:

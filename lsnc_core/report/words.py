@@ -88,15 +88,6 @@ def measured(result: ClaimResult) -> str:
     return ", ".join(filter(None, [result.case["quantity"].rstrip(":"), name]))
 
 
-def comparison(case: dict) -> str:
-    """The estimate beside the claim in a clause, e.g. "LS/CE came out at 0.853 [0.819, 0.889]
-    (NC1), where the claim is at most 1".
-    """
-    where = f" ({case['name']})" if case["name"] else ""
-    measured = f"{case['quantity'].rstrip(':')} came out at {estimate(case)}{where}"
-    return f"{measured}, where the claim is {claimed(case)}"
-
-
 def distance(case: dict) -> str:
     """`half_widths` in words, e.g. "5.7 half-widths on the claimed side of the bound"."""
     widths = half_widths(case)
