@@ -27,6 +27,7 @@ def write(site: Site) -> None:
         partly=outcomes.count([result for result in results if result.open_elsewhere]),
         order=outcomes.OUTCOMES,
         words=words,
+        number=len(results),
         changed=len({change["id"] for change in answers.changes(site.answers)}),
         signs=words.SIGN,
         classes=words.CLASS,

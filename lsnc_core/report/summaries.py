@@ -142,14 +142,15 @@ def say_where_it_stops(own: Sequence[ClaimResult]) -> str:
             verb = words.SINGULAR if len(ids) == 1 else words.PLURAL
             parts.append(f"{_join(ids)} {verb[outcome]}.")
     reasons, listed = [], set()
-    for texts, ids in missed_premises(own).values():
+    undecided = [result for result in own if result.outcome == UNDECIDED]
+    for texts, ids in missed_premises(undecided).values():
         new = [name for name in ids if name not in listed]
         if new and len(reasons) < PREMISES:
             reasons.append(f"for {', '.join(new)} ({with_minus_signs(texts[0])})")
             listed.update(new)
     if reasons:
         parts.append(f"A premise is missed {', and '.join(reasons)}.")
-    others = [result for result in own if result.outcome == UNDECIDED and result.id not in listed]
+    others = [result for result in undecided if result.id not in listed]
     doubts = [result.id for result in others if result.counted]
     silent = [result.id for result in others if not result.counted]
     if doubts:
