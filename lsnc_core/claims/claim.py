@@ -64,7 +64,8 @@ class Verdict:
         claim: the claim.
         tried_on: on what it was tried, e.g. "Held-out images of mnist".
         cases: the comparisons, each with its interval at the level that decides it, see
-            `case.decide_together`; without any, nothing was measured and the answer is open.
+            `case.decide_together`; without any, nothing was measured and the answer is open. Of
+            the deciding ones either all have a name or none.
         remark: what a reader should know beside the cases.
         decider: what would decide the claim; shown where it is open though all premises are met.
         rule: "every" case must hold, or "most" of them.
@@ -87,6 +88,9 @@ class Verdict:
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise UsageError(f"a rule must be one of {', '.join(RULES)}, got {self.rule!r}.")
+        names = {case.name for case in self.cases if case.deciding}
+        if "" in names and len(names) > 1:  # sentences list outcomes by name
+            raise UsageError("either every deciding case of a verdict has a name or none has.")
         object.__setattr__(self, "premises", tuple(self.premises))
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "cases", decide_together(tuple(self.cases), self.rule))

@@ -489,6 +489,13 @@ def test_a_verdict_combines_the_outcomes_of_its_deciding_cases():
         Verdict(CLAIM, "here", rule="any")
 
 
+def test_cases_without_a_name_do_not_stand_beside_named_ones():
+    named, detail = exact("a", 0), exact("", 2, deciding=False)
+    with pytest.raises(UsageError, match="either every deciding case of a verdict has a name or"):
+        Verdict(CLAIM, "here", [exact("", 0), named])
+    assert Verdict(CLAIM, "here", [named, detail]).outcome == HOLDS
+
+
 def test_a_verdict_groups_cases_by_name_and_outcome():
     cases = [
         exact("a = 0.5", 0),

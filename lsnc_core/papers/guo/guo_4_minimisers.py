@@ -326,7 +326,7 @@ def decide_g11(claim: Claim, tables: Tables) -> Verdict:
     apart = (weakest.margin - weakest.limit).abs().max()
     tolerances = {"loss_error": LOSS_TOLERANCE}
     tolerances |= dict.fromkeys(("logit_error", "norm_error"), POINT_TOLERANCE)
-    cases = _error_cases("", cells, tolerances)
+    cases = _error_cases("closed form", cells, tolerances)
     cases += _error_cases("threshold", near, tolerances)
     for name, quantity, value, tolerance in (
         ("threshold", "largest mean norm beyond it", largest, POINT_TOLERANCE),
@@ -374,7 +374,7 @@ def decide_g17(claim: Claim, table: "pd.DataFrame") -> Verdict:
     Args:
         table: from `solve_nonnegative`.
     """
-    cases = _error_cases("", table, NONNEGATIVE_TOLERANCES)
+    cases = _error_cases("closed form", table, NONNEGATIVE_TOLERANCES)
     for name, quantity, column in (
         ("frame", "largest cosine between classes", "cosine"),
         ("collapse", "largest of NC1, NC2 and NC3", "collapse"),

@@ -42,7 +42,7 @@ def outcomes(verdict):
 def test_theorem_1_holds_on_what_the_optimiser_finds(tables):
     verdict = page.decide_g11(tables)
     assert verdict.outcome == HOLDS and set(outcomes(verdict)) == {
-        "",
+        "closed form",
         "threshold",
         "limit ε → 0",
     }
@@ -60,9 +60,9 @@ def test_theorem_1_holds_on_what_the_optimiser_finds(tables):
 @pytest.mark.parametrize(
     ("table", "column", "value", "part"),
     [
-        ("cells", "loss_error", 1e-11, ""),
-        ("cells", "logit_error", 2e-6, ""),
-        ("cells", "norm_error", 2e-6, ""),
+        ("cells", "loss_error", 1e-11, "closed form"),
+        ("cells", "logit_error", 2e-6, "closed form"),
+        ("cells", "norm_error", 2e-6, "closed form"),
         ("threshold", "logit_error", 2e-6, "threshold"),
         ("threshold", "found_w", 0.0, "threshold"),
         ("threshold", "found_h", 0.2, "threshold"),
@@ -73,7 +73,7 @@ def test_theorem_1_holds_on_what_the_optimiser_finds(tables):
 def test_theorem_1_fails_when_a_number_is_off(tables, table, column, value, part):
     wrong = getattr(tables, table).assign(**{column: value})
     found = outcomes(page.decide_g11(tables._replace(**{table: wrong})))
-    expected = dict.fromkeys(("", "threshold", "limit ε → 0"), HOLDS)
+    expected = dict.fromkeys(("closed form", "threshold", "limit ε → 0"), HOLDS)
     assert found == expected | {part: FAILS}
 
 
@@ -83,7 +83,7 @@ def test_theorem_1_fails_when_a_number_is_off(tables, table, column, value, part
 def test_the_form_for_non_negative_features_holds_on_what_the_optimiser_finds(tables):
     verdict = page.decide_g17(tables.nonnegative)
     assert verdict.outcome == HOLDS and set(outcomes(verdict)) == {
-        "",
+        "closed form",
         "frame",
         "collapse",
     }
@@ -109,16 +109,16 @@ def test_the_form_for_non_negative_features_holds_on_what_the_optimiser_finds(ta
 @pytest.mark.parametrize(
     ("column", "value", "part"),
     [
-        ("loss_error", 2e-8, ""),
-        ("logit_error", 2e-5, ""),
-        ("norm_error", 2e-4, ""),
+        ("loss_error", 2e-8, "closed form"),
+        ("logit_error", 2e-5, "closed form"),
+        ("norm_error", 2e-4, "closed form"),
         ("cosine", 2e-4, "frame"),
         ("collapse", 2e-4, "collapse"),
     ],
 )
 def test_the_form_for_non_negative_features_fails_when_a_number_is_off(tables, column, value, part):
     found = outcomes(page.decide_g17(tables.nonnegative.assign(**{column: value})))
-    assert found == dict.fromkeys(("", "frame", "collapse"), HOLDS) | {part: FAILS}
+    assert found == dict.fromkeys(("closed form", "frame", "collapse"), HOLDS) | {part: FAILS}
 
 
 def test_features_of_any_sign_do_not_pass_for_non_negative_ones():
