@@ -96,7 +96,7 @@ def pages(browser, report_smoke):
     for name in PAGES:
         opened[name] = Watched(context)
         opened[name].page.goto((report_smoke.folder / "report" / name).as_uri())
-        opened[name].page.evaluate("() => MathJax.startup.promise")
+        opened[name].page.evaluate("() => window.MathJax?.startup.promise")
     yield opened
     context.close()
 

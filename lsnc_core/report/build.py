@@ -81,6 +81,7 @@ def _write_pages(site: Site) -> None:
             code=trusted(page.code),
             notebook=page.notebook,
             rebuild=page.rebuild,
+            cost=networks.describe_cost(site.runs, page.runs),
             recorded=[part | {"html": trusted(part["html"])} for part in parts],
         )
 

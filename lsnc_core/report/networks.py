@@ -41,6 +41,19 @@ def add_earlier(runs: "pd.DataFrame", folder: Path, names: Sequence[str]) -> "pd
     return pd.concat([runs, earlier]) if len(runs) else earlier
 
 
+def describe_cost(runs: "pd.DataFrame", names: Sequence[str]) -> str:
+    """What training the networks of these names took, in a sentence; "" for none."""
+    behind = runs[runs.run.isin(names)] if len(runs) else runs
+    if not len(behind):
+        return ""
+    number = "Its network" if len(behind) == 1 else f"Its {len(behind):,} networks"
+    minutes = max(1, round(behind.seconds.sum() / 60))
+    return (
+        f"{number} took {minutes:,} minute{'s' * (minutes > 1)} to train, summed over processes; "
+        "those in the store are not trained again."
+    )
+
+
 def facts(runs: "pd.DataFrame") -> dict[str, str]:
     """The provenance table: this machine, the versions, and what was trained where."""
     here = provenance.describe()

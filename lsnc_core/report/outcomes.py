@@ -110,6 +110,13 @@ def counts(answer: dict) -> bool:
     return bool(answer["cases"]) and not answer["by_construction"]
 
 
+def _add_up(answers: Iterable[dict]) -> str:
+    decided = {answer["outcome"] for answer in answers} - {UNDECIDED}
+    if len(decided) == 2:
+        return MIXED
+    return decided.pop() if decided else UNDECIDED
+
+
 @dataclass(frozen=True, eq=False)
 class ClaimResult:
     """A claim with its answers.
@@ -143,10 +150,12 @@ class ClaimResult:
     @property
     def outcome(self) -> str:
         """One of `OUTCOMES`, by `RULE`."""
-        decided = {answer["outcome"] for answer in self.counted} - {UNDECIDED}
-        if len(decided) == 2:
-            return MIXED
-        return decided.pop() if decided else UNDECIDED
+        return _add_up(self.counted)
+
+    @property
+    def outcome_of_recorded(self) -> str:
+        """What the recorded answers add up to, one of `OUTCOMES`."""
+        return _add_up([answer for answer in self.recorded if counts(answer)])
 
     @property
     def open_elsewhere(self) -> bool:

@@ -187,7 +187,8 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str], own: untrus
         endings = write_figure(data, report / "files")
         line = shlex.join([*command, "--figure", data["name"]])
         links = downloads(address, endings)
-        links += f'<span class="rebuild">Rebuild: <code>{html.escape(line)}</code></span>'
+        links += '<span class="rebuild">Rebuild in the project folder: '
+        links += f"<code>{html.escape(line)}</code></span>"
         bundle["text/html"] = own.keep(figure_html(data, f"{address}.svg", links))
     elif EXPLORER_TYPE in bundle:
         # the report keeps the scripts and styles once for all pages

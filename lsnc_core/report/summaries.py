@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from lsnc_core.claims import FAILS, UNDECIDED
 from lsnc_core.papers import Paper
 from lsnc_core.report import words
-from lsnc_core.report.outcomes import MIXED, ClaimResult, missed_premises
+from lsnc_core.report.outcomes import (
+    MIXED,
+    OUTCOMES,
+    ClaimResult,
+    counts,
+    missed_premises,
+)
 from lsnc_core.report.pages import NotebookPage
 from lsnc_core.show import is_tall, with_minus_signs
 
@@ -18,12 +24,13 @@ MAIN = (
     "image set",
     "training images",
     "network",
+    "range of NC1",
     "epochs",
     "weight decay",
     "steps",
     "learning rate",
 )
-DIFFERENCES = 5
+DIFFERENCES = 6
 PREMISES = 2  # that a summary names
 
 
@@ -34,9 +41,11 @@ class Summary:
     Attributes:
         paper: its card.
         holds: whether it holds, in numbers of claims.
-        sides: the ids of the open claims by the side on which they were measured.
+        recorded: the ids of the open claims that recorded runs decide, by how these end, as a verb.
+        recordings: the profiles of these runs.
         decided: the claims that are decided, by `SUBJECTS`.
         limit: where it stops.
+        sides: the ids of the open claims by the side on which they were measured.
         differences: how the networks behind it differ most from the paper's; "" for none.
         figure: as in `Figure.data`; None where its notebook is not in the report.
         address: of the figure on its page.
@@ -44,9 +53,11 @@ class Summary:
 
     paper: Paper
     holds: str
-    sides: dict[str, list[str]]
+    recorded: dict[str, list[str]]
+    recordings: list[str]
     decided: dict[str, list[ClaimResult]]
     limit: str
+    sides: dict[str, list[str]]
     differences: str = ""
     figure: dict | None = None
     address: str = ""
@@ -70,9 +81,10 @@ def summarise(results: Sequence[ClaimResult], pages: Sequence[NotebookPage]) -> 
             Summary(
                 paper,
                 say_whether_it_holds(own),
-                list_sides(own),
+                *list_recorded(own),
                 list_decided(own),
                 say_where_it_stops(own),
+                list_sides(own),
                 say_what_differs(headline + own),
                 figure,
                 address,
@@ -102,6 +114,25 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
     """How many claims of a paper have each outcome."""
     number = "claim" if len(own) == 1 else f"{len(own)} claims"
     return f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
+
+
+def list_recorded(own: Sequence[ClaimResult]) -> tuple[dict[str, list[str]], list[str]]:
+    """The ids of the open claims that recorded runs decide, by how these end, e.g. "hold", and the
+    profiles of these runs.
+    """
+    ids: dict[str, list[str]] = {}
+    profiles = set()
+    for result in own:
+        if result.outcome == UNDECIDED and result.outcome_of_recorded != UNDECIDED:
+            ids.setdefault(result.outcome_of_recorded, []).append(result.id)
+            deciding = [answer for answer in result.recorded if answer["outcome"] != UNDECIDED]
+            profiles |= {answer["profile"] for answer in deciding if counts(answer)}
+    ended = {}
+    for outcome in OUTCOMES:
+        if outcome in ids:
+            verbs = words.SINGULAR if len(ids[outcome]) == 1 else words.PLURAL
+            ended[verbs[outcome]] = ids[outcome]
+    return ended, sorted(profiles)
 
 
 def list_sides(own: Sequence[ClaimResult]) -> dict[str, list[str]]:

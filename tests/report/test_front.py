@@ -99,7 +99,7 @@ def test_what_differs_most_is_of_the_headline_and_short():
     )
     most = "image set 1 (paper 2); training images 1 (paper 2); network 1 (paper 2)"
     assert summaries.say_what_differs(claims_of(second)).startswith(most)
-    assert summaries.say_what_differs(claims_of(second)).count(";") == 4
+    assert summaries.say_what_differs(claims_of(second)).count(";") == 5
     assert summaries.say_what_differs(claims_of(second | {"paper": OURS})) == ""
 
 
@@ -121,6 +121,29 @@ def test_open_claims_are_named_by_the_side_on_which_they_lie():
     assert summaries.list_sides(claims_of(*given)) == sides
     counted = "Of its 7 claims, 1 holds, 6 are not decidable here."
     assert summaries.say_whether_it_holds(claims_of(*given)) == counted
+
+
+def test_open_claims_that_recorded_runs_decide_are_named_with_their_end():
+    given = [
+        an_answer(UNDECIDED, name="C1"),
+        an_answer(HOLDS, name="C2", premises=[MISSED]),
+        an_answer(UNDECIDED, name="C3"),
+        an_answer(HOLDS, name="C4"),  # decided here
+        an_answer(UNDECIDED, name="C5"),
+    ]
+    recorded = [
+        an_answer(HOLDS, name="C1") | {"profile": "hour"},
+        an_answer(HOLDS, name="C2") | {"profile": "hour"},
+        an_answer(UNDECIDED, name="C2") | {"profile": "paper"},
+        an_answer(HOLDS, name="C3") | {"profile": "hour"},
+        an_answer(FAILS, name="C3") | {"profile": "gpu"},
+        an_answer(FAILS, name="C4") | {"profile": "smoke"},
+        an_answer(HOLDS, name="C5", by_construction="as defined") | {"profile": "smoke"},
+    ]
+    claims = outcomes.by_claim(given, {}, recorded)
+    decided = {"hold": ["C1", "C2"], "is mixed": ["C3"]}
+    assert summaries.list_recorded(claims) == (decided, ["gpu", "hour"])
+    assert summaries.list_recorded(claims_of(*given)) == ({}, [])
 
 
 def test_why_claims_are_open_is_said_of_each():

@@ -158,8 +158,21 @@ def test_a_figure_lies_once_beside_the_pages_with_its_table(two_pages):
     assert downloads == figure | {"files/one.ipynb"}
     assert all((folder / "report" / address).stat().st_size for address in downloads)
     (line,) = one.texts("span", class_="rebuild")
-    assert line == "Rebuild: ./run_all.sh --profile smoke --only one --figure fig-1"
+    command = "./run_all.sh --profile smoke --only one --figure fig-1"
+    assert line == f"Rebuild in the project folder: {command}"
     assert "./run_all.sh --profile smoke --only one" in one.texts("code")
+
+
+@pytest.mark.parametrize("formula", ["$p^*$", r"\(p^*\)", r"\[p^*\]", r"\begin{align}p\end{align}"])
+def test_only_a_page_with_formulas_loads_what_sets_them(tmp_path, quick_assets, formula):
+    executed(tmp_path, "one", [{"text/latex": formula}])
+    executed(tmp_path, "two", [{"text/markdown": "none"}])
+    build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)
+    scripts = [
+        elements(tmp_path, name).all("script", src="assets/mathjax.js")
+        for name in ("one", "two", "index")
+    ]
+    assert [len(found) for found in scripts] == [1, 0, 0]
 
 
 def test_a_page_links_to_pages_and_leaves_progress_and_widgets_out(two_pages):
@@ -198,7 +211,7 @@ def test_the_command_under_a_figure_has_the_parameters_of_its_page(tmp_path, qui
     nbformat.write(notebook, path)
     build.build(tmp_path, "smoke", (ONE,), {}, NO_RUNS)
     (line,) = elements(tmp_path, "one").texts("span", class_="rebuild")
-    words = shlex.split(line.removeprefix("Rebuild: "))
+    words = shlex.split(line.removeprefix("Rebuild in the project folder: "))
     given = ["-p", "name=b c", "-p", "rates=[0.5, 0.8]"]
     assert words[3:] == ["--only", "one", *given, "--figure", "fig-1"]
 

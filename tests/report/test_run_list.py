@@ -109,6 +109,17 @@ def test_a_recordings_damaged_list_is_named(folder):
         networks.on_gpu(pd.DataFrame(), [damaged])
 
 
+def test_what_networks_cost_in_a_sentence():
+    runs = pd.DataFrame({"run": ["a", "b", "c"], "seconds": [50.0, 60.0, 900.0]})
+    assert networks.describe_cost(runs, ["a", "b", "other"]) == (
+        "Its 2 networks took 2 minutes to train, summed over processes; those in the store are "
+        "not trained again."
+    )
+    assert networks.describe_cost(runs, ["c"]).startswith("Its network took 15 minutes")
+    assert networks.describe_cost(runs.head(1), ["a"]).startswith("Its network took 1 minute to")
+    assert networks.describe_cost(runs, []) == networks.describe_cost(pd.DataFrame(), ["a"]) == ""
+
+
 def test_every_recorded_table_of_this_checkout_can_be_listed():
     names = {path.name for path in (record.FOLDER / "benchmarks").glob("*.json")}
     assert names and {one.name for one in run_list.benchmarks()} == names

@@ -356,7 +356,7 @@ def test_nothing_of_a_notebook_runs_in_a_browser(hostile_page):
         assert page.evaluate("window.pwned") is True
         for address in (hostile_page, hostile_page.with_name("index.html")):
             page.goto(address.as_uri())
-            page.evaluate("() => MathJax.startup.promise")
+            page.evaluate("() => window.MathJax?.startup.promise")
             page.evaluate(
                 "() => { for (const link of document.querySelectorAll('main a, main summary')) "
                 "if (!/\\.html|files\\//.test(link.getAttribute('href') || '')) link.click();"

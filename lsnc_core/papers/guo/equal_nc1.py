@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsnc_core.claims import Case, Claim, Premise, Verdict, decides, seed_case
+from lsnc_core.claims import Case, Claim, Premise, Scale, Verdict, decides, seed_case
 from lsnc_core.papers.guo import PAPER, SMOOTHED
 from lsnc_core.papers.guo.convergence import compare_nc2, nc1_range
 from lsnc_core.papers.guo.drawing import count_seeds, make_rows, styled_losses, titled_groups
@@ -202,8 +202,9 @@ def mean_cases(history: "pd.DataFrame") -> list[Case]:
 )
 def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
     """G4: NC2 at equal NC1, over all measured epochs and over those after learning."""
-    scale = describe_scale(main_pair(history))
-    cases, (low, high) = mean_cases(history), nc1_range(history.data.iloc[0])
-    remark = f"the paper's axis goes from NC1 {high:g} to {low:g}"
-    about = {"remark": remark, "decider": "more seeds", "scale": scale}
-    return Verdict(claim, place(history), cases, **about)
+    pair, within = main_pair(history), nc1_range(history.data.iloc[0])
+    low, high = common_range([run for _, run in pair.groupby("run")], within)
+    here = f"{high:.2g} to {low:.2g}" if low < high else "none in common"
+    span = Scale("range of NC1", here, f"{within[1]:g} to {within[0]:g}, the axis of F2")
+    about = {"decider": "more seeds", "scale": [*describe_scale(pair), span]}
+    return Verdict(claim, place(history), mean_cases(history), **about)

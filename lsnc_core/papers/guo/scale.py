@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from lsnc_core.claims import Scale
-from lsnc_core.data_sources import source_of
+from lsnc_core.data_sources import label_of, source_of
 from lsnc_core.papers.guo.deviations import SETTINGS
 from lsnc_core.papers.guo.measured import last_epochs
 
@@ -44,7 +44,6 @@ PAPER_SIZES = {
 }
 # of the networks under Theorem 1's weight decays
 THEOREM_SIZE = PaperSize("50,000", "32", _SMALL, "500 to 1,000", "195,000 to 390,000", "")
-IMAGE_SETS = "CIFAR-10, CIFAR-100, STL-10, Tiny ImageNet"
 WEIGHT_DECAY = "5e-4"
 CALIBRATION_DECAY = "1e-4 in section 3.3, most likely this one"
 WIDENED = {"resnet18": 8, "resnet50": 32}  # feature width by the first stage's
@@ -60,10 +59,14 @@ def describe_scale(table: "pd.DataFrame", weight_decay: str = WEIGHT_DECAY) -> l
         weight_decay: the paper's.
     """
     first = table.iloc[0]
-    paper = PAPER_SIZES.get(first.data, PAPER_SIZES["cifar10"])
-    title = source_of(first.data).title
-    decay = Scale("weight decay", f"{first.weight_decay:g}", weight_decay)
-    return [Scale("image set", title, IMAGE_SETS), *_describe_sizes(table, paper), decay]
+    beside = first.data if first.data in PAPER_SIZES else "cifar10"
+    others = ", ".join(label_of(name) for name in PAPER_SIZES if name != beside)
+    sets = f"{label_of(beside)}, with these sizes; also {others}"
+    return [
+        Scale("image set", source_of(first.data).title, sets),
+        *_describe_sizes(table, PAPER_SIZES[beside]),
+        Scale("weight decay", f"{first.weight_decay:g}", weight_decay),
+    ]
 
 
 def describe_theorem_scale(table: "pd.DataFrame") -> list[Scale]:

@@ -136,6 +136,26 @@ def test_g4_tells_what_it_lacks():
     assert verdict.outcome == UNDECIDED and "share of pairs with an NC1 in common" in (
         verdict.unmet[0].name
     )
+    assert scale_of(verdict)["range of NC1"].here == "none in common"
+
+
+def scale_of(verdict):
+    return {size.name: size for size in verdict.scale}
+
+
+def test_g4_tells_its_range_of_nc1_beside_the_papers():
+    history = made_up_history()
+    ends = history.groupby(["delta", "seed"]).nc1.agg(["min", "max"])
+    low, high = ends["min"].max(), min(1, ends["max"].min())  # the paper's axis begins at 1
+    size = scale_of(page.decide_g4(history))["range of NC1"]
+    assert size.here == f"{high:.2g} to {low:.2g}" and size.paper.startswith("1 to 5e-05")
+
+
+@pytest.mark.parametrize(("data", "paper"), [("mnist-subset", "CIFAR-10"), ("stl10", "STL-10")])
+def test_a_scale_names_the_image_set_whose_sizes_it_has(data, paper):
+    sizes = scale_of(page.decide_g4(made_up_history().assign(data=data)))
+    assert sizes["image set"].paper.startswith(f"{paper}, with these sizes; also CIFAR-10")
+    assert sizes["training images"].paper == {"CIFAR-10": "50,000", "STL-10": "5,000"}[paper]
 
 
 def test_g4_is_decided_within_the_papers_range():
