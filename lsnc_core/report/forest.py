@@ -169,7 +169,7 @@ def _marks(result: ClaimResult) -> list[Mark]:
     for answer in result.recorded:
         case = deciding_case(answer)
         if case is not None:
-            outline = _outline(answer["profile"], answer["varied"])
+            outline = _outline(answer["profile"], bool(answer["parameters"]))
             where = f"{answer['recorded']}; {words.place(answer)}"
             marks.append(_mark("recorded", answer, case, where, outline))
     for answer in result.counted:

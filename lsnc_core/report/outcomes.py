@@ -3,7 +3,7 @@ the case that decides it.
 
 An answer is `Verdict.to_dict` of an executed notebook, with `notebook`, its name, and `page`, the
 address of its page; one from a recording also has `recorded`, where it was made, `profile`, and
-`varied`, whether parameters were given.
+`parameters`, those that were given.
 """
 
 import itertools

@@ -173,8 +173,8 @@ def _read(path: Path) -> Recording:
 
 
 def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]:
-    """The verdicts of recordings, each with `recorded`, where it was made, `profile`, `varied`,
-    whether parameters were given, and `page`, the address of its notebook's page.
+    """The verdicts of recordings, each with `recorded`, where it was made, `profile`, `parameters`,
+    those that were given, and `page`, the address of its notebook's page.
 
     Args:
         recorded: the recordings.
@@ -183,8 +183,8 @@ def answers(recorded: Sequence[Recording], pages: Collection[str]) -> list[dict]
     """
     listed = []
     for recording in recorded:
-        origin = {"recorded": recording.where, "profile": recording.profile}
-        origin["varied"] = bool(recording.parameters)
+        origin: dict = {"recorded": recording.where, "profile": recording.profile}
+        origin["parameters"] = recording.parameters
         for name, content in recording.notebooks.items():
             place = origin | {"notebook": name, "page": f"{name}.html"}
             for verdict in content["verdicts"]:

@@ -42,7 +42,7 @@ class Summary:
         paper: its card.
         holds: whether it holds, in numbers of claims.
         recorded: the ids of the open claims that recorded runs decide, by how these end, as a verb.
-        recordings: the profiles of these runs.
+        recordings: these runs, by profile and parameters.
         decided: the claims that are decided, by `SUBJECTS`.
         limit: where it stops.
         sides: the ids of the open claims by the side on which they were measured.
@@ -117,22 +117,23 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
 
 
 def list_recorded(own: Sequence[ClaimResult]) -> tuple[dict[str, list[str]], list[str]]:
-    """The ids of the open claims that recorded runs decide, by how these end, e.g. "hold", and the
-    profiles of these runs.
+    """The ids of the open claims that recorded runs decide, by how these end, e.g. "hold", and
+    these runs, e.g. "hour" or "quick, data_set=cifar10".
     """
     ids: dict[str, list[str]] = {}
-    profiles = set()
+    runs = set()
     for result in own:
         if result.outcome == UNDECIDED and result.outcome_of_recorded != UNDECIDED:
             ids.setdefault(result.outcome_of_recorded, []).append(result.id)
             deciding = [answer for answer in result.recorded if answer["outcome"] != UNDECIDED]
-            profiles |= {answer["profile"] for answer in deciding if counts(answer)}
+            for answer in filter(counts, deciding):
+                runs.add(", ".join([answer["profile"], *answer["parameters"]]))
     ended = {}
     for outcome in OUTCOMES:
         if outcome in ids:
             verbs = words.SINGULAR if len(ids[outcome]) == 1 else words.PLURAL
             ended[verbs[outcome]] = ids[outcome]
-    return ended, sorted(profiles)
+    return ended, sorted(runs)
 
 
 def list_sides(own: Sequence[ClaimResult]) -> dict[str, list[str]]:

@@ -131,18 +131,21 @@ def test_open_claims_that_recorded_runs_decide_are_named_with_their_end():
         an_answer(HOLDS, name="C4"),  # decided here
         an_answer(UNDECIDED, name="C5"),
     ]
+    hour = {"profile": "hour", "parameters": ()}
+    quick = {"profile": "quick", "parameters": ("data_set=cifar10",)}
+    idle = {"profile": "paper", "parameters": ()}
     recorded = [
-        an_answer(HOLDS, name="C1") | {"profile": "hour"},
-        an_answer(HOLDS, name="C2") | {"profile": "hour"},
-        an_answer(UNDECIDED, name="C2") | {"profile": "paper"},
-        an_answer(HOLDS, name="C3") | {"profile": "hour"},
-        an_answer(FAILS, name="C3") | {"profile": "gpu"},
-        an_answer(FAILS, name="C4") | {"profile": "smoke"},
-        an_answer(HOLDS, name="C5", by_construction="as defined") | {"profile": "smoke"},
+        an_answer(HOLDS, name="C1") | hour,
+        an_answer(HOLDS, name="C2") | hour,
+        an_answer(UNDECIDED, name="C2") | idle,
+        an_answer(HOLDS, name="C3") | hour,
+        an_answer(FAILS, name="C3") | quick,
+        an_answer(FAILS, name="C4") | idle,
+        an_answer(HOLDS, name="C5", by_construction="as defined") | idle,
     ]
     claims = outcomes.by_claim(given, {}, recorded)
     decided = {"hold": ["C1", "C2"], "is mixed": ["C3"]}
-    assert summaries.list_recorded(claims) == (decided, ["gpu", "hour"])
+    assert summaries.list_recorded(claims) == (decided, ["hour", "quick, data_set=cifar10"])
     assert summaries.list_recorded(claims_of(*given)) == ({}, [])
 
 
@@ -270,7 +273,7 @@ def test_a_missed_premise_is_hollow_and_without_a_colour():
 
 
 def test_recorded_answers_are_polygons_by_profile():
-    kept = an_answer(FAILS) | {"recorded": "on a chip", "profile": "hour", "varied": False}
+    kept = an_answer(FAILS) | {"recorded": "on a chip", "profile": "hour", "parameters": ()}
     row, by_kind = marks(an_answer(HOLDS), recorded=[kept])
     assert by_kind["recorded"].path.count("L") == 2  # a triangle
     assert by_kind["recorded"].classes == "recorded fails"
@@ -284,7 +287,9 @@ def test_recorded_answers_are_polygons_by_profile():
     varied = a_recording(profile="quick", parameters=("data_set=digits",))
     (plain, _), (star, text) = forest.legend([a_recording(profile="quick"), varied])
     assert plain != star and star.count("L") == 7 and text == "profile quick, data_set=digits"
-    _, by_kind = marks(an_answer(HOLDS), recorded=[kept | {"profile": "quick", "varied": True}])
+    _, by_kind = marks(
+        an_answer(HOLDS), recorded=[kept | {"profile": "quick", "parameters": ("a=1",)}]
+    )
     assert by_kind["recorded"].path == star
 
 
