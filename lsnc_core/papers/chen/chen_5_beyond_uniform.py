@@ -302,7 +302,7 @@ def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
 def decide_c12(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
     """C12 on trained networks, counted over all noisy training labels; from `objective_table`."""
     gaps = (objectives.forward - objectives.smoothing).groupby(objectives.way, sort=False).mean()
-    by_way = ", ".join(f"{gap:.3f} ({way})" for way, gap in gaps.items())
+    by_way = ", ".join(f"{gap:.3f} ({WAY_NAMES[way]})" for way, gap in gaps.items())
     case = Case.exact(
         "all networks",
         "violations",
@@ -370,7 +370,7 @@ def decide_c14(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
     """C14 on trained networks, counted over all noisy training labels; from `objective_table`."""
     counts = objectives.groupby("way", sort=False)[["above_logit", "images"]].sum()
     shares = counts.above_logit / counts.images
-    by_way = ", ".join(f"{share:.1%} ({way})" for way, share in shares.items())
+    by_way = ", ".join(f"{share:.1%} ({WAY_NAMES[way]})" for way, share in shares.items())
     case = Case.exact(
         "all networks",
         "violations",

@@ -131,7 +131,7 @@ def describe_losses(networks: "pd.DataFrame") -> str:
     for noise, ways in ways_by_noise(networks).items():
         a = rates_of(networks, noise)[-1]
         means = losses_by_way(networks, noise, a, "test_loss").mean()
-        losses = ", ".join(f"{means[way]:.2f} ({way})" for way in ways)
+        losses = ", ".join(f"{means[way]:.2f} ({WAY_NAMES[way]})" for way in ways)
         at = "" if a == usual else f" at {rate_name(a)}"
         phrases.append(f"{Path(noise).name}{at}: {losses}")
     return (

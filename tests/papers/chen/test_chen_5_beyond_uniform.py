@@ -232,7 +232,8 @@ def test_c12_and_c14_count_violations(objectives):
     assert page.decide_c12(objectives.assign(above_forward=1)).outcome == FAILS
     verdict = page.decide_c14(objectives)
     assert verdict.outcome == FAILS and verdict.cases[0].value == objectives.above_logit.sum()
-    assert "100.0% (mean field)" in verdict.measured and "0.0% (none)" in verdict.measured
+    assert "100.0% (label smoothing, mean field)" in verdict.measured
+    assert "0.0% (no smoothing)" in verdict.measured
     assert page.decide_c14(objectives.assign(above_logit=0)).outcome == HOLDS
 
 
@@ -287,7 +288,8 @@ def test_networks_that_have_not_memorised_decide_nothing(table):
 def test_captions_are_made_from_the_numbers(table):
     means = table.groupby(["noise", "way"]).test_loss.mean()
     caption = page.draw_general_noise(table).data["ours"]
-    assert f"block: {means['block', 'none']:.2f} (none)" in caption and "52 of 52" in caption
+    assert f"block: {means['block', 'none']:.2f} (no smoothing)" in caption
+    assert "52 of 52" in caption
     corrected = table[table.way == "forward"].groupby("noise").corrected_test.mean()
     outputs = noise_drawing.describe_outputs(table)
     assert f"{corrected['symmetric']:.2f} of T f" in outputs

@@ -98,8 +98,8 @@ def test_its_rate_and_matrix_are_shown(tables, human):
     assert ticks == [["labels.pt:human"], ["symmetric"]]
     means = tables.networks.groupby(["noise", "way"]).test_loss.mean()
     caption = noise_drawing.describe_losses(tables.networks)
-    assert f"labels.pt:human at a = 0.7: {means[human, 'none']:.2f} (none)" in caption
-    assert f"symmetric: {means['symmetric', 'none']:.2f} (none)" in caption
+    assert f"labels.pt:human at a = 0.7: {means[human, 'none']:.2f} (no smoothing)" in caption
+    assert f"symmetric: {means['symmetric', 'none']:.2f} (no smoothing)" in caption
 
 
 def test_its_claims_are_decided_at_its_rate(tables):
