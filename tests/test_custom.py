@@ -153,9 +153,8 @@ def test_a_noise_of_your_own_is_trained_drawn_and_judged(own):
     expected = np.exp(np.log(part.clean_train_loss["posterior"]).mean())
     assert marks["smoothing by S*"][:, 1] == pytest.approx([expected])
     means = table.groupby(["noise", "way"]).test_loss.mean()
-    assert f"my_own.py: {means[str(own), 'none']:.2f} (none)" in noise_drawing.describe_losses(
-        table
-    )
+    losses = noise_drawing.describe_losses(table)
+    assert f"my_own.py: {means[str(own), 'none']:.2f} (no smoothing)" in losses
     alone = chen_5_beyond_uniform.decide_c13(table[table.noise == "symmetric"], "test_loss")
     assert not alone.cases and "noises tried that are not symmetric is 0" in alone.measured
 

@@ -77,15 +77,20 @@ def effect(case: dict) -> str:
     return ": ".join(filter(None, [case["name"], measured]))
 
 
+def quantity(case: dict) -> str:
+    """What a case measures."""
+    return case["quantity"].rstrip(":")
+
+
 def measured(result: ClaimResult) -> str:
     """What a claim's deciding case measures and, where its answer has others, which one it is, e.g.
-    "LS/CE, NC1"; "" where nothing was measured.
+    "LS/CE for NC1"; "" where nothing was measured.
     """
     if result.case is None or result.answer is None:
         return ""
     several = sum(case["deciding"] for case in result.answer["cases"]) > 1
     name = result.case["name"] if several else ""
-    return ", ".join(filter(None, [result.case["quantity"].rstrip(":"), name]))
+    return " for ".join(filter(None, [quantity(result.case), name]))
 
 
 def distance(case: dict) -> str:

@@ -119,7 +119,10 @@ def test_open_claims_are_named_by_the_side_on_which_they_lie():
     sides = {"as claimed": ["C1", "C5"], "not as claimed": ["C2"]}
     sides |= {"neither clearly": ["C3", "C7"]}  # of C6 nothing was measured
     assert summaries.list_sides(claims_of(*given)) == sides
-    counted = "Of its 7 claims, 1 holds, 6 are not decidable here."
+    counted = (
+        "Of its 7 claims, 1 holds, 6 are not decidable here (measured: 2 as claimed, 1 not as "
+        "claimed, 2 neither clearly)."
+    )
     assert summaries.say_whether_it_holds(claims_of(*given)) == counted
 
 
@@ -247,7 +250,7 @@ def test_a_row_has_the_deciding_case_last_and_other_cases_beside_it():
     assert deciding.percent == pytest.approx(50 + 2 / 6 * forest.INSIDE, abs=0.01)
     assert deciding.interval == (forest.percent(1), forest.percent(3))
     assert deciding.classes == "deciding holds" and by_kind["case"].x == 3
-    assert (row.estimate, row.quantity) == ("1 [0.5, 1.5]", "error, a = 0.5")
+    assert (row.estimate, row.quantity) == ("1 [0.5, 1.5]", "error for a = 0.5")
     assert row.address == "claims.html#C1"
     assert row.summary == "2.0 half-widths on the claimed side of the bound; 1 other case"
 
@@ -337,7 +340,7 @@ def page(folder, name):
 
 def test_the_front_page_counts_claims_and_links_every_row(site):
     index = page(site, "index.html")
-    assert "A paper1 (1 in part open)011" in [row.strip() for row in index.texts("tr")]
+    assert "A paper1: C1 (1 in part open)01: C31" in [row.strip() for row in index.texts("tr")]
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
     # those of the paper's card, then two of each row of the plot
     names = ("C1", "C3", "C1", "C1", "C3", "C3", "C4", "C4")

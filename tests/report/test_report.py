@@ -106,7 +106,7 @@ def test_a_claim_of_none_of_the_papers_stands_last(tmp_path, quick_assets):
     page = Elements(read(build.build(tmp_path, "smoke", (ONE, TWO), {}, NO_RUNS)))
     assert claims_listed(tmp_path) == ["C1", "C2", "B1"]
     (tally,) = page.texts("table", class_="tally")
-    assert tally.replace("\n", "").endswith("A paper0020this companion1000")
+    assert tally.replace("\n", "").endswith("A paper002: C1, C20this companion1: B1000")
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_the_front_page_counts_claims_and_another_lists_them(two_pages):
     assert links == ["digits"] * 3
     (tally,) = page.texts("table", class_="tally")
     header = "Claims of✓ holds± mixed✗ does not hold? not decidable here"
-    assert tally.replace("\n", "") == f"{header}A paper1011"
+    assert tally.replace("\n", "") == f"{header}A paper1: C201: C121"
     assert any(AWKWARD in sentence for sentence in listed.texts("p"))
 
 
@@ -502,7 +502,7 @@ def test_recorded_verdicts_stand_beside_those_of_this_machine(recorded):
     assert len(answers) == 5
     # what was recorded is not counted, and not among the data
     index = elements(recorded, "index")
-    assert "A paper2001" in index.texts("table", class_="tally")[0].replace("\n", "")
+    assert "A paper2: C1, C2001" in index.texts("table", class_="tally")[0].replace("\n", "")
     data = json.loads(read(recorded / "report/files/claims.json"))
     assert [answer["claim"] for answer in data["answers"]] == ["C1", "C2", "C3"]
 

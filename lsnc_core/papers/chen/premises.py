@@ -110,7 +110,7 @@ def scale_of(table: "pd.DataFrame") -> tuple[Scale, ...]:
         Scale("seeds", f"{table.groupby('a').seed.nunique().max()}"),
         Scale(
             f"test error at a = {table.a.max():g}, of the best network",
-            f"{1 - least_noise.test_accuracy.max():.3f}",
+            f"{1 - least_noise.test_accuracy.max():.1%}",
         ),
     )
 

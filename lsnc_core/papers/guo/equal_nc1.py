@@ -1,7 +1,7 @@
 """Guo et al. 2025, F2: NC2 with and without smoothing where NC1 is equal; its panels, and G4."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -130,6 +130,11 @@ def draw_matched(
         right, subtract_nc2(matched), fmt="d", color=style.INK, label="difference, paired by seed"
     )
     right.set(xscale="log", xlabel="NC1 (matched levels)", ylabel="NC2 of LS − NC2 of CE")
+    for dashes, mean in zip(("--", "-"), mean_differences(part), strict=True):
+        if mean.case.has_numbers:
+            label = f"its mean, {mean.epochs} (G4)"
+            look = {"ls": dashes, "color": style.SOFT, "lw": 1.5, "zorder": 0}
+            right.plot([mean.high, mean.low], 2 * [mean.case.value], label=label, **look)
     for panel in (left, right):
         panel.invert_xaxis()
 
@@ -148,25 +153,39 @@ def describe_means(part: "pd.DataFrame") -> tuple[str, str]:
     """The mean differences of G4 in words, beside the paper's range of NC1, and with their
     intervals; args: part, as in `match_nc2`.
     """
-    cases, (low, high) = mean_cases(part), nc1_range(part.data.iloc[0])
-    means = [
-        f"{case.value:+.3f} at {case.name.split(' (')[0]}" for case in cases if case.has_numbers
-    ]
-    short = [f"on average {' and '.join(means)}"] if means else []
+    means, (low, high) = mean_differences(part), nc1_range(part.data.iloc[0])
+    cases = [mean.case for mean in means]
+    short = [f"{mean.case.value:+.3f} at {mean.epochs}" for mean in means if mean.case.has_numbers]
+    short = [f"on average {' and '.join(short)}"] if short else []
     short.append(f"the paper's axis goes from {high:g} to {low:g}")
     numbers = ", ".join(f"{case.numbers} at {case.name}" for case in cases)
     return "; ".join(short), f"{cases[0].quantity} {numbers}"
 
 
-def mean_cases(history: "pd.DataFrame") -> list[Case]:
-    """The mean of NC2(LS) - NC2(CE) over log NC1, over all measured epochs and over those after
-    learning; each case is named by its epochs and the NC1 that all its networks have passed.
+class MeanDifference(NamedTuple):
+    """The mean of NC2(LS) - NC2(CE) over log NC1.
+
+    Attributes:
+        epochs: which ones, in words.
+        low, high: the NC1 that all its networks have passed then; `low` is not below `high`
+            without any.
+        case: the mean, named by its epochs and its NC1.
+    """
+
+    epochs: str
+    low: float
+    high: float
+    case: Case
+
+
+def mean_differences(history: "pd.DataFrame") -> list[MeanDifference]:
+    """The mean differences over all measured epochs and over those after learning.
 
     Args:
         history: networks of one image set, from `measured.fetch_history`.
     """
     learned = history[history.groupby("run").train_error.transform(has_learned)]
-    within, cases, after = nc1_range(history.data.iloc[0]), [], (check_reached(history),)
+    within, means, after = nc1_range(history.data.iloc[0]), [], (check_reached(history),)
     common = f"share of pairs with an NC1 in common on the paper's axis, {within[0]:g} to "
     common += f"{within[1]:g}"
     for name, part, reached in (
@@ -182,8 +201,9 @@ def mean_cases(history: "pd.DataFrame") -> list[Case]:
         premises = (*reached, Premise(common, share, at_least=1.0, form=".0%"))
         settings = {"at_most": 0.0, "form": "+.3f", "premises": premises}
         # one paired difference per seed: a t-interval of their mean
-        cases.append(seed_case(where, "NC2(LS) − NC2(CE)", differences, **settings))
-    return cases
+        case = seed_case(where, "NC2(LS) − NC2(CE)", differences, **settings)
+        means.append(MeanDifference(name, low, high, case))
+    return means
 
 
 @decides(
@@ -203,8 +223,9 @@ def mean_cases(history: "pd.DataFrame") -> list[Case]:
 def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
     """G4: NC2 at equal NC1, over all measured epochs and over those after learning."""
     pair, within = main_pair(history), nc1_range(history.data.iloc[0])
-    low, high = common_range([run for _, run in pair.groupby("run")], within)
+    means = mean_differences(history)
+    _, low, high, _ = means[0]
     here = f"{high:.2g} to {low:.2g}" if low < high else "none in common"
     span = Scale("range of NC1", here, f"{within[1]:g} to {within[0]:g}, the axis of F2")
     about = {"decider": "more seeds", "scale": [*describe_scale(pair), span]}
-    return Verdict(claim, place(history), mean_cases(history), **about)
+    return Verdict(claim, place(history), [mean.case for mean in means], **about)

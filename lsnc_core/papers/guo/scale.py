@@ -37,10 +37,10 @@ _WANTED = next(setting.wanted for setting in SETTINGS if setting.name == "epochs
 _EPOCHS, _FEWER = str(_WANTED[""]), str(_WANTED["tiny-imagenet"])
 _SMALL, _LARGE = "resnet18, 512 features", "resnet50, 2,048 features"
 PAPER_SIZES = {
-    "cifar10": PaperSize("50,000", "32", _SMALL, _EPOCHS, "312,000", "0.10 to 0.15"),
-    "cifar100": PaperSize("50,000", "32", _LARGE, _EPOCHS, "312,000", "0.36 to 0.40"),
-    "stl10": PaperSize("5,000", "96", _LARGE, _EPOCHS, "31,200", "0.39 to 0.45"),
-    "tiny-imagenet": PaperSize("100,000", "64", _LARGE, _FEWER, "234,300", "0.40 to 0.45"),
+    "cifar10": PaperSize("50,000", "32", _SMALL, _EPOCHS, "312,000", "10% to 15%"),
+    "cifar100": PaperSize("50,000", "32", _LARGE, _EPOCHS, "312,000", "36% to 40%"),
+    "stl10": PaperSize("5,000", "96", _LARGE, _EPOCHS, "31,200", "39% to 45%"),
+    "tiny-imagenet": PaperSize("100,000", "64", _LARGE, _FEWER, "234,300", "40% to 45%"),
 }
 # of the networks under Theorem 1's weight decays
 THEOREM_SIZE = PaperSize("50,000", "32", _SMALL, "500 to 1,000", "195,000 to 390,000", "")
@@ -98,5 +98,5 @@ def _describe_sizes(table: "pd.DataFrame", paper: PaperSize) -> list[Scale]:
         Scale("epochs", f"{first.epochs:,}", paper.epochs),
         Scale("steps", f"{steps:,}", paper.steps),
         Scale("seeds", counted, "1"),
-        Scale("test error without smoothing", f"{error:.3f}", paper.error),
+        Scale("test error without smoothing", f"{error:.1%}", paper.error),
     ]

@@ -176,7 +176,7 @@ def test_every_verdict_tells_its_scale():
         assert scale["training images"].here == "1,000" and scale["steps"].here == "1,200"
         assert scale["side in pixels"].here == "14" and scale["seeds"].here == "4"
         assert scale["network"].here == "cnn, 64 features"
-        assert scale["test error without smoothing"].paper == "0.10 to 0.15"
+        assert scale["test error without smoothing"].paper == "10% to 15%"
 
 
 def test_ranges_are_those_of_all_points_of_an_image_set():
