@@ -342,8 +342,8 @@ def test_the_front_page_counts_claims_and_links_every_row(site):
     index = page(site, "index.html")
     assert "A paper1: C1 (1 in part open)01: C31" in [row.strip() for row in index.texts("tr")]
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
-    # those of the paper's card, then two of each row of the plot
-    names = ("C1", "C3", "C1", "C1", "C3", "C3", "C4", "C4")
+    # those of the tally, of the paper's card, then two of each row of the plot
+    names = ("C1", "C3", "C1", "C3", "C1", "C1", "C3", "C3", "C4", "C4")
     assert links == [f"claims.html#{name}" for name in names]
     (failing,) = [link for link in index.all("a") if "does%20not" in link.get("href", "")]
     assert failing["href"] == "claims.html#paper=A%20paper&outcome=does%20not%20hold"
