@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 
 from lsnc_core.claims import UNDECIDED
 from lsnc_core.report import words
-from lsnc_core.report.outcomes import ClaimResult, deciding_case, half_widths, misses_premise
+from lsnc_core.report.outcomes import (
+    ClaimResult,
+    deciding_case,
+    half_widths,
+    misses_premise,
+    stays_open,
+)
 from lsnc_core.report.record import Recording
 
 LIMIT = 6  # half-widths; what lies farther is drawn at the edge
@@ -147,7 +153,7 @@ class Row:
         if case is None or answer is None:
             return ""
         parts = [words.distance(case)]
-        if misses_premise(answer, case):
+        if stays_open(answer, case):
             parts.append("a premise is missed")
         others = sum(mark.number for mark in self.marks if mark.kind == "case")
         if others:
@@ -185,7 +191,8 @@ def _marks(result: ClaimResult) -> list[Mark]:
 
 
 def _mark(kind: str, answer: dict, case: dict, place: str, outline: str = "") -> Mark:
-    hollow = misses_premise(answer, case)
+    one_of_many = kind == "case"  # the others stand for their answers
+    hollow = (misses_premise if one_of_many else stays_open)(answer, case)
     # a missed premise leaves a case open, whatever its numbers say
     outcome = UNDECIDED if hollow else case["outcome"]
     missed = ", a premise is missed" if hollow else ""

@@ -96,6 +96,11 @@ def misses_premise(answer: dict, case: dict) -> bool:
     return any(not premise["met"] for premise in premises)
 
 
+def stays_open(answer: dict, case: dict) -> bool:
+    """Whether a missed premise leaves a case open, or the answer that it decides."""
+    return misses_premise(answer, case) or bool(unmet_premises(answer))
+
+
 def unmet_premises(answer: dict) -> list[dict]:
     """The premises that leave an answer open."""
     if answer["outcome"] != UNDECIDED:
@@ -249,24 +254,21 @@ class ClaimResult:
             "quantity": self.case["quantity"],
             **{name: self.case[name] for name in numbers},
             "half_widths": distance if math.isfinite(distance) else None,
-            "premise_missed": misses_premise(self.answer, self.case),
+            "premise_missed": stays_open(self.answer, self.case),
         }
 
 
-def missed_premises(results: Iterable[ClaimResult]) -> dict[str, tuple[list[str], list[str]]]:
-    """What leaves answers open: for each missed premise its texts and the ids of the claims, the
-    premise of most claims first.
+def missed_premises(results: Iterable[ClaimResult]) -> dict[str, dict[str, str]]:
+    """What leaves answers open: for each missed premise the ids of the claims, each with its first
+    text; the premise of most claims first.
     """
-    missed: dict[str, tuple[list[str], list[str]]] = {}
+    missed: dict[str, dict[str, str]] = {}
     for result in results:
         for answer in result.counted:
             for premise in unmet_premises(answer):
-                texts, ids = missed.setdefault(premise["name"], ([], []))
-                if premise["text"] not in texts:
-                    texts.append(premise["text"])
-                if result.id not in ids:
-                    ids.append(result.id)
-    return dict(sorted(missed.items(), key=lambda item: -len(item[1][1])))
+                texts = missed.setdefault(premise["name"], {})
+                texts.setdefault(result.id, premise["text"])
+    return dict(sorted(missed.items(), key=lambda item: -len(item[1])))
 
 
 def find_farthest(answers: Iterable[dict]) -> dict | None:

@@ -16,6 +16,7 @@ from lsnc_core.report import (
     sources,
     summaries,
     trust,
+    words,
 )
 from lsnc_core.report.site import Site, capital
 from lsnc_core.show import cards_in, is_tall
@@ -159,6 +160,7 @@ def _write_deviations(site: Site) -> None:
         note="",
         compared=compared,
         firsts=firsts,
+        words=words,
     )
 
 

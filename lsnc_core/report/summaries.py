@@ -41,7 +41,8 @@ class Summary:
     Attributes:
         paper: its card.
         holds: whether it holds, in numbers of claims.
-        recorded: the ids of the open claims that recorded runs decide, by how these end, as a verb.
+        recorded: the ids of the claims that recorded runs decide and this one does not or
+            otherwise, by how they end there, as a verb.
         recordings: these runs, by profile and parameters.
         decided: the claims that are decided, by `SUBJECTS`.
         limit: where it stops.
@@ -119,13 +120,13 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
 
 
 def list_recorded(own: Sequence[ClaimResult]) -> tuple[dict[str, list[str]], list[str]]:
-    """The ids of the open claims that recorded runs decide, by how these end, e.g. "hold", and
-    these runs, e.g. "hour" or "quick, data_set=cifar10".
+    """The ids of the claims that recorded runs decide and this one does not or otherwise, by how
+    they end there, e.g. "hold", and these runs, e.g. "hour" or "quick, data_set=cifar10".
     """
     ids: dict[str, list[str]] = {}
     runs = set()
     for result in own:
-        if result.outcome == UNDECIDED and result.outcome_of_recorded != UNDECIDED:
+        if result.outcome_of_recorded not in (UNDECIDED, result.outcome):
             ids.setdefault(result.outcome_of_recorded, []).append(result.id)
             deciding = [answer for answer in result.recorded if answer["outcome"] != UNDECIDED]
             for answer in filter(counts, deciding):
@@ -177,10 +178,10 @@ def say_where_it_stops(own: Sequence[ClaimResult]) -> str:
             parts.append(f"{_join(ids)} {verb[outcome]}.")
     reasons, listed = [], set()
     undecided = [result for result in own if result.outcome == UNDECIDED]
-    for texts, ids in missed_premises(undecided).values():
-        new = [name for name in ids if name not in listed]
+    for texts in missed_premises(undecided).values():
+        new = {name: text for name, text in texts.items() if name not in listed}
         if new and len(reasons) < PREMISES:
-            reasons.append(f"for {', '.join(new)} ({with_minus_signs(texts[0])})")
+            reasons.append(f"for {', '.join(new)} ({with_minus_signs(words.premise(new))})")
             listed.update(new)
     if reasons:
         parts.append(f"A premise is missed {', and '.join(reasons)}.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from lsnc_core.claims import LEVEL, UNDECIDED
 from lsnc_core.errors import UsageError
-from lsnc_core.report import catalog, record
+from lsnc_core.report import outcomes, record, words
 from lsnc_core.report.site import Site
 from lsnc_core.show import CLASSES, SIGNS
 
@@ -178,6 +178,7 @@ def _example(site: Site) -> dict[str, str]:
     """
     for page in site.pages:
         for verdict in page.verdicts:
-            if catalog.has_networks(page.entry) and verdict["outcome"] != UNDECIDED:
+            decided = verdict["outcome"] != UNDECIDED and outcomes.counts(verdict)
+            if decided and words.is_about_networks(verdict):
                 return {"claim": verdict["id"], "notebook": page.name}
     return {"claim": "", "notebook": site.pages[0].name if site.pages else "start_here"}

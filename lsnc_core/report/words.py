@@ -156,6 +156,18 @@ def differing_sizes(answer: dict) -> dict[str, str]:
     return parts
 
 
+def premise(texts: dict[str, str]) -> str:
+    """A missed premise of several claims: its text, or that of the first where they differ.
+
+    >>> premise({"G1": "epochs is 3", "G2": "epochs is 3"})
+    'epochs is 3'
+    >>> premise({"G1": "change of NC1 is 29%", "G3": "change of NC2 is 19%"})
+    'of G1: change of NC1 is 29%'
+    """
+    name, text = next(iter(texts.items()))
+    return text if set(texts.values()) == {text} else f"of {name}: {text}"
+
+
 def counts(outcomes: Counter) -> str:
     """How many claims have each outcome, e.g. "5 hold, 1 does not hold"."""
     parts = []

@@ -126,13 +126,14 @@ def test_open_claims_are_named_by_the_side_on_which_they_lie():
     assert summaries.say_whether_it_holds(claims_of(*given)) == counted
 
 
-def test_open_claims_that_recorded_runs_decide_are_named_with_their_end():
+def test_claims_that_recorded_runs_decide_otherwise_are_named_with_their_end():
     given = [
         an_answer(UNDECIDED, name="C1"),
         an_answer(HOLDS, name="C2", premises=[MISSED]),
         an_answer(UNDECIDED, name="C3"),
-        an_answer(HOLDS, name="C4"),  # decided here
+        an_answer(HOLDS, name="C4"),
         an_answer(UNDECIDED, name="C5"),
+        an_answer(HOLDS, name="C6"),
     ]
     hour = {"profile": "hour", "parameters": ()}
     quick = {"profile": "quick", "parameters": ("data_set=cifar10",)}
@@ -145,10 +146,14 @@ def test_open_claims_that_recorded_runs_decide_are_named_with_their_end():
         an_answer(FAILS, name="C3") | quick,
         an_answer(FAILS, name="C4") | idle,
         an_answer(HOLDS, name="C5", by_construction="as defined") | idle,
+        an_answer(HOLDS, name="C6") | idle,  # as here
     ]
     claims = outcomes.by_claim(given, {}, recorded)
-    decided = {"hold": ["C1", "C2"], "is mixed": ["C3"]}
-    assert summaries.list_recorded(claims) == (decided, ["hour", "quick, data_set=cifar10"])
+    decided = {"hold": ["C1", "C2"], "is mixed": ["C3"], "does not hold": ["C4"]}
+    assert summaries.list_recorded(claims) == (
+        decided,
+        ["hour", "paper", "quick, data_set=cifar10"],
+    )
     assert summaries.list_recorded(claims_of(*given)) == ({}, [])
 
 
@@ -343,7 +348,8 @@ def test_the_front_page_counts_claims_and_links_every_row(site):
     assert "A paper1: C1 (1 in part open)01: C31" in [row.strip() for row in index.texts("tr")]
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
     # those of the tally, of the paper's card, then two of each row of the plot
-    names = ("C1", "C3", "C1", "C3", "C1", "C1", "C3", "C3", "C4", "C4")
+    card = ("C1", "C1", "C3")  # where a recorded run decides otherwise, then what is decided here
+    names = ("C1", "C3", *card, "C1", "C1", "C3", "C3", "C4", "C4")
     assert links == [f"claims.html#{name}" for name in names]
     (failing,) = [link for link in index.all("a") if "does%20not" in link.get("href", "")]
     assert failing["href"] == "claims.html#paper=A%20paper&outcome=does%20not%20hold"

@@ -64,7 +64,7 @@ def test_missed_premises_are_listed_by_how_much_they_leave_open():
     ]
     missed = outcomes.missed_premises(by_claim(given, {}))
     assert list(missed) == ["number of training images", "epochs"]
-    assert [ids for _, ids in missed.values()] == [["C1", "C2"], ["C1"]]
+    assert [list(texts) for texts in missed.values()] == [["C1", "C2"], ["C1"]]
 
 
 def test_answers_that_follow_from_their_premises_do_not_count():
