@@ -188,7 +188,8 @@ def _make_static(bundle: dict, report: Path, command: Sequence[str], own: untrus
         line = shlex.join([*command, "--figure", data["name"]])
         links = downloads(address, endings)
         links += '<span class="rebuild">Rebuild in the project folder: '
-        links += f"<code>{html.escape(line)}</code></span>"
+        words = " ".join(f"<span>{html.escape(word)}</span>" for word in line.split(" "))
+        links += f"<code>{words}</code></span>"
         bundle["text/html"] = own.keep(figure_html(data, f"{address}.svg", links))
     elif EXPLORER_TYPE in bundle:
         # the report keeps the scripts and styles once for all pages

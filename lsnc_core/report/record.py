@@ -207,9 +207,11 @@ def page_parts(name: str, recorded: Sequence[Recording], report: Path) -> list[d
         content, place = recording.notebooks[name], f"files/recorded/{recording.folder.name}"
         html = ""
         for figure in content["figures"]:
-            _copy(recording.folder / f"{figure['name']}.svg", report / place)
+            picture = recording.folder / f"{figure['name']}.svg"
+            _copy(picture, report / place)
             address = f"{place}/{figure['name']}"
             named = figure | {"name": f"{recording.folder.name}-{figure['name']}"}
+            named["svg"] = picture.read_text(encoding="utf-8")
             html += figure_html(named, f"{address}.svg", downloads(address, ("svg",)))
         if content["verdicts"]:
             html += verdicts_html(content["verdicts"])

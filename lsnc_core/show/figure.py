@@ -63,15 +63,24 @@ def is_tall(svg: str) -> bool:
     >>> is_tall('<svg viewBox="0 0 540 763">'), is_tall('<svg viewBox="0 0 540 252">')
     (True, False)
     """
+    size = size_of(svg)
+    return size is not None and size[1] >= size[0]
+
+
+def size_of(svg: str) -> tuple[float, float] | None:
+    """The width and the height of a picture in points, by its view box; None without one."""
     box = re.search(r'viewBox="0 0 (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)"', svg, re.ASCII)
-    return box is not None and float(box[2]) >= float(box[1])
+    return (float(box[1]), float(box[2])) if box else None
 
 
 def svg_image(svg: str, alt: str, source: str = "") -> str:
     """An HTML image of an SVG: by its address if one is given, else carried inside the page."""
+    size = size_of(svg)
+    # for a style sheet: how many px wide it is with a px a point
+    width = f";--points:{size[0]:g}px" if size else ""
     source = source or "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
     text = html.escape(alt, quote=True)
-    return f'<img src="{source}" alt="{text}" style="max-width:100%;height:auto">'
+    return f'<img src="{source}" alt="{text}" style="max-width:100%;height:auto{width}">'
 
 
 class Figure:
@@ -247,7 +256,7 @@ def figure_html(data: dict, source: str = "", links: str = "") -> str:
         source: the address of its SVG; without one, the picture is carried inside the page.
         links: HTML of download links.
     """
-    image = svg_image("" if source else data["svg"], data["alt"], source)
+    image = svg_image(data["svg"], data["alt"], source)
     picture = scroll_box(image, f"Picture: {data['title']}", "picture")
     title = html.escape(data["title"])
     lines, folded = "", ""

@@ -164,6 +164,9 @@ class Link:
     address: str
 
 
+LONG = 40  # letters in a cell; a table with more has its cells below each other on a phone
+
+
 class Table:
     """A table of text cells and links as HTML; LaTeX between dollar signs is left for the page to
     typeset.
@@ -174,12 +177,17 @@ class Table:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in self.header)
-        body, lines = "", [" | ".join(self.header)]
+        body, lines, longest = "", [" | ".join(self.header)], 0
         for row in self.rows:
-            cells = "".join(f"<td>{_cell_html(cell)}</td>" for cell in row)
+            cells = ""
+            for name, cell in zip(self.header, row, strict=True):
+                cells += f'<td data-label="{html.escape(name)}">{_cell_html(cell)}</td>'
             body += f"<tr>{cells}</tr>"
-            lines.append(" | ".join(cell.text if isinstance(cell, Link) else cell for cell in row))
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            texts = [cell.text if isinstance(cell, Link) else cell for cell in row]
+            longest = max(longest, *map(len, texts))
+            lines.append(" | ".join(texts))
+        kind = ' class="stacked"' if longest > LONG else ""
+        table = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return {
             "text/plain": "\n".join(lines),
             "text/html": styled(scroll_box(table, "Table")),

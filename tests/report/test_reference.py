@@ -202,7 +202,7 @@ def test_deviations_come_first_and_equal_settings_are_folded(made_up, tmp_path):
     site = a_site(tmp_path / "report", a_page(ENTRIES[0]))
     reference.write(site)
     page = written(site)["deviations"]
-    first, second = page.all("table", class_="settings")
+    first, second = page.all("table", class_="settings stacked")
     for text in ("epochs <e>", PLAIN, "3 b", "time"):
         assert text in first["text"]
     assert "batch" in second["text"] and "128 a" in second["text"] and "batch" not in first["text"]

@@ -131,9 +131,24 @@ def test_a_caption_shows_a_sentence_and_folds_the_rest():
 
 
 def test_a_figure_by_address_does_not_carry_its_picture_twice():
-    data = bundle(a_figure())[show.FIGURE_TYPE]
-    (image,) = Elements(show.figure_html(data, "files/f.svg")).all("img")
-    assert image["src"] == "files/f.svg" and image["alt"] == "x"
+    data = a_figure().data
+    text = show.figure_html(data, "files/f.svg")
+    (image,) = Elements(text).all("img")
+    assert image["src"] == "files/f.svg" and image["alt"] == "x" and "base64" not in text
+    # a phone shows it with a px a point
+    width = float(re.search(r'width="([\d.]+)pt"', data["svg"])[1])
+    assert float(re.search(r"--points:([\d.]+)px", image["style"])[1]) == pytest.approx(width)
+
+
+def test_only_a_table_with_long_cells_has_them_below_each_other_on_a_phone():
+    def table(text):
+        made = show.Table(["first", "second"], [["a", text], ["b", "c"]])
+        return Elements(made._repr_mimebundle_()["text/html"])
+
+    assert "class" not in table("x" * 40).all("table")[0]
+    long = table("x" * 41)
+    assert long.all("table")[0]["class"] == "stacked"
+    assert [cell["data-label"] for cell in long.all("td")] == ["first", "second"] * 2
 
 
 def test_a_card_and_a_drawing_make_a_figure_under_the_common_style():
