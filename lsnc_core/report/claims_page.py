@@ -36,7 +36,7 @@ def write(site: Site) -> None:
         classes=words.CLASS,
         words=words,
         describe=describe,
-        misses=outcomes.misses_premise,
+        misses=outcomes.stays_open,
         distance=sort_distance,
     )
 

@@ -129,7 +129,7 @@ class Row:
     def estimate(self) -> str:
         """The deciding case in numbers."""
         case = self.result.case
-        return words.estimate(case) if case else "nothing was measured"
+        return words.read(case)[0] if case else "nothing was measured"
 
     @property
     def quantity(self) -> str:

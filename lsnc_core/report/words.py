@@ -77,9 +77,18 @@ def effect(case: dict) -> str:
     return ": ".join(filter(None, [case["name"], measured]))
 
 
-def quantity(case: dict) -> str:
-    """What a case measures."""
-    return case["quantity"].rstrip(":")
+def read(case: dict) -> tuple[str, str]:
+    """An estimate with its interval, and what it is: the unit stands with the first unless it goes
+    on from the second.
+
+    >>> size = {"value": 2, "low": 1, "high": 3, "unit": "nats", "quantity": "gain of logits"}
+    >>> read(size), read(size | {"quantity": "violations", "unit": "in 9 labels"})
+    (('2 [1, 3] nats', 'gain of logits'), ('2 [1, 3]', 'violations in 9 labels'))
+    """
+    quantity, unit = case["quantity"].rstrip(":"), case["unit"]
+    if unit.startswith(("in ", "of ")):
+        return estimate(case | {"unit": ""}), f"{quantity} {unit}"
+    return estimate(case), quantity
 
 
 def measured(result: ClaimResult) -> str:
@@ -90,7 +99,7 @@ def measured(result: ClaimResult) -> str:
         return ""
     several = sum(case["deciding"] for case in result.answer["cases"]) > 1
     name = result.case["name"] if several else ""
-    return " for ".join(filter(None, [quantity(result.case), name]))
+    return " for ".join(filter(None, [read(result.case)[1], name]))
 
 
 def distance(case: dict) -> str:

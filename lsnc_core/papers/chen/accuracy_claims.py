@@ -52,7 +52,8 @@ C8_RATIO = 0.25
         place="appendix A, Figure 9 c",
         sentence="With early stopping at the best epoch the accuracy hardly depends on p.",
         expected=f"variance over p in [{LEARNS_FROM}, 1] and above 1/M of the best epoch's test "
-        f"accuracy at most {C8_RATIO} of that of the last epoch's, over the clean rates below 1, "
+        f"accuracy at most {C8_RATIO} of that of the last epoch's, over the clean rates from "
+        f"{RATES_FROM} to below 1, "
         "without the noise of the seeds; the bound is ours, the paper says that the best p is "
         "scattered; the best epoch is chosen on the test images, as an oracle would",
         changed="It now compares variance components, not variances, which noise makes equal. "
@@ -91,9 +92,9 @@ C9_UP_TO, C9_SMALL = 0.85, 0.5
         place="appendix B, Figure 10",
         sentence="With much label noise the test error has two minima in p: the lowest at a small "
         "p, and a local one at p = 1.",
-        expected=f"for every a up to {C9_UP_TO}: the lowest error up to p = {C9_SMALL} below that "
-        "at larger p < 1, the error at p = 1 above the lowest, and that at some p between them "
-        "above both; what counts as small is our choice, for the paper has no number; nor has it "
+        expected=f"for every a from {RATES_FROM} to {C9_UP_TO}: the lowest error up to "
+        f"p = {C9_SMALL} below that at larger p < 1, the error at p = 1 above the lowest, and that "
+        "at some p between them above both; what counts as small is our choice, for the paper has no number; nor has it "
         "one for a wide plateau, which is not tested",
         changed=f"The lower minimum must lie at a small p, up to {C9_SMALL}, a bound of ours that "
         f"came after the first results. Accuracies count from p = {LEARNS_FROM} on, because at 1/M "
@@ -120,8 +121,8 @@ C10_WEAK, C10_FROM = (0.95, 0.9), 0.9
         sentence="Weak smoothing helps the accuracy only at clean rates from about 0.9 on and "
         "costs up to 8 points at lower ones.",
         expected=f"accuracy at p = {C10_WEAK[0]}, and at {C10_WEAK[1]}, − without smoothing: above "
-        f"0 for a > {C10_FROM}, below 0 for a < {C10_FROM}; how large a cost is, up to 8 points in "
-        "the paper, is shown and decides nothing",
+        f"0 for a > {C10_FROM}, below 0 for a from {RATES_FROM} to below {C10_FROM}; how large a "
+        "cost is, up to 8 points in the paper, is shown and decides nothing",
         changed=f"It is now tried at p = {C10_WEAK[0]} and {C10_WEAK[1]}. The boundary a = "
         f"{C10_FROM} is now left out, where the claimed gain is about 0. It is open where no clean "
         f"rate lies on one side of {C10_FROM}. {PREMISES_ADDED}",

@@ -162,7 +162,7 @@ def draw_figure_2(table: "pd.DataFrame") -> Drawing:
     axes.set_xlim(0.5, 1)
     axes.legend()
     caption = (
-        "Under each assumption cleaner labels never lower the best p. In closed form (alpha, beta) "
+        "From a = 1/2 on cleaner labels never lower the best p. In closed form (alpha, beta) "
         "and to 1e-9 numerically (gamma), which leaves 1/2 at a = 3/4 with a vertical tangent."
     )
     return Drawing(drawing, caption, table)
@@ -230,9 +230,9 @@ def draw_figure_4(table: "pd.DataFrame") -> Drawing:
     label_unit_axes(axes, ylabel="best kept mass p*")
     draw_legend(drawing, [axes], columns=2)
     caption = (
-        "Gamma's best p stays at 1/M and jumps at a clean rate that falls with M. Dotted: the "
-        "jump, at the a_c of the legend, computed from equal losses at p = 1/M and at the other "
-        "minimum. For two classes there is no jump."
+        "For three classes and more gamma's best p stays at 1/M and jumps at a clean rate that "
+        "falls with M. Dotted: the jump, at the a_c of the legend, computed from equal losses "
+        "at p = 1/M and at the other minimum. For two classes there is no jump."
     )
     return Drawing(drawing, caption, table)
 

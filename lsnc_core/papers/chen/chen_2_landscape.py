@@ -217,10 +217,8 @@ def draw_residual(table: "pd.DataFrame") -> Drawing:
 
 
 def describe_distance(table: "pd.DataFrame") -> str:
-    """How far the measured loss lies from the formula at most, in a sentence; cells in which labels
-    are not memorised are left out.
-
-    Args: table, from `landscape_table`.
+    """How far the measured loss lies from the formula at most where labels are memorised, in a
+    sentence; args: table, from `landscape_table`.
     """
     finite = table[np.isfinite(table.predicted)]
     if not (mean_grid(finite, "memorised") == 1).any(axis=None):
@@ -229,7 +227,8 @@ def describe_distance(table: "pd.DataFrame") -> str:
     for column, images in PROTOCOLS.items():
         distance = mean_grid(finite.assign(distance=finite[column] - finite.predicted), "distance")
         parts.append(f"{distance.abs().where(~rough).max(axis=None):.2f} on {images}")
-    return f"Measured losses differ from the formula by at most {' and '.join(parts)} (nats)."
+    most = " and ".join(parts)
+    return f"Where labels are memorised, losses differ from the formula by at most {most} (nats)."
 
 
 def _describe_held_out(table: "pd.DataFrame") -> str:

@@ -293,7 +293,7 @@ def draw_figure_7(
     return _draw_slices(table, drawn, rates)
 
 
-@figure("chen-figure-7-cifar10", title="Chen, Figure 7, cifar10", **FIGURE_7)
+@figure("chen-figure-7-cifar10", title="Chen, Figure 7, CIFAR-10", **FIGURE_7)
 def draw_figure_7_cifar10(
     table: "pd.DataFrame", drawn: "pd.DataFrame", rates: Sequence[float] = ()
 ) -> Drawing:
@@ -445,6 +445,6 @@ def verdicts(tables: Tables) -> Verdicts:
         answers += [decide_c3(cifar, column) for column in NOISY_IMAGES]
         answers += [decide_c4(cifar, column) for column in NOISY]
     elif tables.noisy.data.iloc[0] != "cifar10":
-        tried_on = "Held-out images, noisy labels of cifar10"
+        tried_on = "Held-out images, noisy labels of CIFAR-10"
         answers.append(Verdict(decide_c3.claim, tried_on, premises=[NO_CIFAR]))
     return Verdicts(answers)

@@ -339,7 +339,7 @@ def _describe_gains(gains: "pd.DataFrame") -> str:
         sentence="The p that is best for the test accuracy is not the one that is best for the "
         "test loss; it is smaller, for most clean rates.",
         expected=f"p of highest accuracy, from {LEARNS_FROM} on, − p of lowest loss below 0, for "
-        "more than half of the clean rates below 1",
+        f"more than half of the clean rates from {RATES_FROM} to below 1",
         changed="The place of a minimum is fitted by slopes over log p/(1−p) and no longer by a "
         "parabola in p, and a paired difference is never finer than the grid where a minimum is a "
         "bare grid point. "
@@ -366,8 +366,8 @@ def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
         place="section 6.1, Figure 8",
         sentence="The p of lowest test loss and the p of highest test accuracy both rise with the "
         "clean rate.",
-        expected="slope of either p over the clean rates below 1 above 0, that of highest accuracy "
-        f"taken from p = {LEARNS_FROM} on",
+        expected=f"slope of either p over the clean rates from {RATES_FROM} to below 1 above 0, "
+        f"that of highest accuracy taken from p = {LEARNS_FROM} on",
         changed=f"The claim was added after the first results. {PREMISES_ADDED}",
     )
 )

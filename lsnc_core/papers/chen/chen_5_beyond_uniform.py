@@ -153,7 +153,9 @@ def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
     drawn = networks[networks.way.isin(GENERAL_WAYS)]
     caption = (
         f"{describe_best_ways(drawn)} Under each noise the lowest mark is the best way to train, "
-        "and a dash is where theory puts it. Means of logarithms over seeds with 95 % t-intervals. "
+        "and a dash is where theory puts it; under symmetric noise S* is the mean field, and "
+        "forward correction was trained under symmetric and pair noise. Means of logarithms over "
+        "seeds with 95 % t-intervals. "
         f"{describe_losses(drawn)}"
     )
     return Drawing(drawing, caption, networks)
@@ -427,7 +429,8 @@ def decide_c15(claim: Claim, networks: "pd.DataFrame") -> Verdict:
             **settings,
         )
         cases.append(case)
-    remark = f"gain in test loss minus {C15_SHARE} of label smoothing's, nats"
+    remark = f"gain in test loss minus {C15_SHARE} of label smoothing's, nats; of logit "
+    remark += "smoothing's two outputs, softmax(z) and softmax(S z), the better one counts"
     tried_on = place(networks, PROTOCOLS["test_loss"])
     return Verdict(claim, tried_on, cases, remark, **settings_of(networks))
 

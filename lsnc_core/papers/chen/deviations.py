@@ -65,7 +65,13 @@ SETTINGS = (
         ("epochs",),
         wanted={"": 100},
     ),
-    Setting("batch", "128", "fewer images give more steps an epoch", ("batch",), wanted={"": 128}),
+    Setting(
+        "batch",
+        "128",
+        "a smaller batch gives few images more steps an epoch",
+        ("batch",),
+        wanted={"": 128},
+    ),
     Setting(
         "learning rate", "0.01", "larger, because there are fewer steps", ("lr",), wanted={"": 0.01}
     ),

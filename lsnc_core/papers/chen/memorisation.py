@@ -170,7 +170,8 @@ def _describe_best(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
         sentence="At equal memorisation, too, the p that is best for the test accuracy is smaller "
         "than the one that is best for the test loss, for most clean rates.",
         expected=f"where {COMPARED:.0%} of the noisy training labels are fitted: p of highest "
-        "accuracy − p of lowest loss below 0, for more than half of the clean rates below 1",
+        "accuracy − p of lowest loss below 0, for more than half of the clean rates from "
+        f"{RATES_FROM} to below 1",
         changed="It was added after the first results.",
     )
 )

@@ -96,7 +96,9 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
         tables.append(pd.DataFrame({"noise": noise, "a": a} | cells))
         away = T - np.diag(T.diagonal())
         to, start = np.unravel_index(away.argmax(), T.shape)
-        words = f"{Path(noise).name} noise labels {away[to, start]:.1%} of class {start} as {to}"
+        words = (
+            f"under {Path(noise).name} noise {away[to, start]:.1%} of a class have one and the same"
+        )
         largest.append((away[to, start], words))
         often = f"most often {start} as {to}, {away[to, start]:.1%}"
         phrases.append(f"{Path(noise).name}: {1 - a:.1%} of the labels wrong, {often}")
@@ -104,7 +106,7 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
     drawing.colorbar(image, ax=list(panels), label="probability", location="bottom", shrink=0.5)
     _, words = max(largest)
     caption = (
-        f"Of all wrong labels the most frequent: {words}. A column shows how the labels of a class "
+        f"The most frequent of all wrong labels: {words}. A column shows how the labels of a class "
         "are distributed: off the diagonal are the wrong ones. Columns sum to 1; white is 0, the "
         "colours are logarithmic. "
     )

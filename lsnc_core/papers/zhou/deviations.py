@@ -117,7 +117,13 @@ SETTINGS = (
         ("weight_decay",),
         wanted={"": 5e-4},
     ),
-    Setting("batch", "100", "fewer images give more steps an epoch", ("batch",), wanted={"": 100}),
+    Setting(
+        "batch",
+        "100",
+        "a smaller batch gives few images more steps an epoch",
+        ("batch",),
+        wanted={"": 100},
+    ),
     Setting("clipping", "norm 2", "", ("clip",), wanted={"": 2.0}),
     Setting(
         "schedule",

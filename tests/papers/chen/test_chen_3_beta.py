@@ -123,7 +123,7 @@ def test_what_was_not_trained_is_undecided():
     assert [verdict.claim.id for verdict in alone] == [*ids, "C3"]
     both = page.verdicts(tables._replace(memorised=table)).verdicts
     assert [verdict.claim.id for verdict in both] == [*ids, *ids, "C3"]
-    assert alone[-1].outcome == UNDECIDED and "cifar10" in alone[-1].tried_on
+    assert alone[-1].outcome == UNDECIDED and "CIFAR-10" in alone[-1].tried_on
     assert (
         not alone[-1].cases
         and "landscape on CIFAR-10 is 0, needed at least 4" in alone[-1].measured

@@ -328,9 +328,9 @@ def test_each_noise_may_have_its_best_way(table):
 
 def test_the_caption_names_the_most_frequent_wrong_label(table):
     caption = page.draw_noise_matrices(table).data["ours"]
-    assert caption.startswith("Of all wrong labels the most frequent: "), caption
+    assert caption.startswith("The most frequent of all wrong labels: "), caption
     symmetric = page.draw_noise_matrices(table[table.noise == "symmetric"]).data["ours"]
-    assert "most frequent: symmetric noise labels 2.2% of" in symmetric
+    assert "wrong labels: under symmetric noise 2.2% of a class have" in symmetric
 
 
 # the gap of eq. 18 while training
