@@ -94,8 +94,8 @@ C9_UP_TO, C9_SMALL = 0.85, 0.5
         "p, and a local one at p = 1.",
         expected=f"for every a from {RATES_FROM} to {C9_UP_TO}: the lowest error up to "
         f"p = {C9_SMALL} below that at larger p < 1, the error at p = 1 above the lowest, and that "
-        "at some p between them above both; what counts as small is our choice, for the paper has no number; nor has it "
-        "one for a wide plateau, which is not tested",
+        "at some p between them above both; what counts as small is our choice, for the paper has "
+        "no number; nor has it one for a wide plateau, which is not tested",
         changed=f"The lower minimum must lie at a small p, up to {C9_SMALL}, a bound of ours that "
         f"came after the first results. Accuracies count from p = {LEARNS_FROM} on, because at 1/M "
         f"nothing is learned. {PREMISES_ADDED}",

@@ -223,7 +223,8 @@ def explore_cells(
         title=f"{title}: {images}",
         text="Choose what the map shows, move through epochs and seeds, and click a cell or move a "
         "and p: the two panels beside the map show that clean rate's curve against p and that "
-        "cell's course. Circles: the best p of each a; black: Chen eq. 11, dotted its minimum.",
+        "cell's course. Circles: the best p of each a; black, with the loss: Chen eq. 11, dotted "
+        "its minimum.",
         alt="A map over clean rate a and kept mass p of the chosen quantity at the chosen epoch; "
         "beside it the curve against p at the chosen a, with Chen's equation 11 and its minimum at "
         "p = a where a loss is shown, and the course over epochs at the chosen cell.",
