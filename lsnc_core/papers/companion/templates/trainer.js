@@ -328,8 +328,9 @@
       chart.querySelector(`polyline.${name}`).setAttribute("points", points.join(" "));
       chart.querySelector(`output.${name}`).textContent = values[values.length - 1].toPrecision(3);
     }
-    chart.querySelector(".high").textContent = high.toPrecision(2);
-    chart.querySelector(".low").textContent = low.toPrecision(2);
+    // at the start there is one value, and no curve whose ends could be named
+    const ends = low < high ? [high, low].map(value => value.toPrecision(2)) : ["", ""];
+    [".high", ".low"].forEach((name, i) => { chart.querySelector(name).textContent = ends[i]; });
   };
 
   const root = document.currentScript.closest(".lsnc-trainer");
