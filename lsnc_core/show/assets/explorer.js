@@ -3,20 +3,29 @@
   // panels side by side need at least this many px
   const NARROW = 620;
 
-  // beside a panel of such a page: its axis
-  const BESIDE = 62;
-
+  // panels below each other and as wide as the page has room
   function stack(spec, room) {
     if (spec.hconcat) {
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }
     if (spec.concat) spec.columns = 1;
-    if (spec.width > room) {
-      spec.height *= room / spec.width;
+    if (spec.width) {
+      spec.height *= Math.min(1, room / spec.width);
       spec.width = room;
     }
     for (const part of spec.vconcat || spec.concat || []) stack(part, room);
+    return spec;
+  }
+
+  // drawn once to see how much of the room axes, labels and legends take
+  async function fit(text, drawing, room, options) {
+    const spec = stack(JSON.parse(text), room);
+    const unseen = {...options, bind: document.createElement("div")};
+    const trial = await window.vegaEmbed(drawing, spec, unseen);
+    const wide = drawing.querySelector("svg").getBoundingClientRect().width;
+    trial.finalize();
+    return stack(JSON.parse(text), Math.floor(room - Math.max(0, wide - room)));
   }
 
   // sliders through listed values show and say the value instead of its number; some can play
@@ -68,8 +77,8 @@
   async function show(figure) {
     figure.dataset.shown = "true";
     const [controls, chart] = [".controls", ".chart"].map(name => figure.querySelector(name));
-    const spec = JSON.parse(figure.querySelector("script").textContent);
-    if (chart.clientWidth < NARROW) stack(spec, chart.clientWidth - BESIDE);
+    const text = figure.querySelector("script").textContent;
+    let spec = JSON.parse(text);
     const drawing = document.createElement("div");
     const options = {renderer: "svg", actions: false, defaultStyle: false, bind: controls};
     // one picture with one text alternative: Vega gives marks roles but, here, no names
@@ -79,6 +88,9 @@
     drawing.ariaHidden = "true";
     picture.append(drawing);
     chart.replaceChildren(picture);
+    if (chart.clientWidth < NARROW) {
+      spec = await fit(text, drawing, picture.clientWidth, options);
+    }
     const {view} = await window.vegaEmbed(drawing, spec, options);
     const reading = figure.querySelector("output");
     if ("reading" in view.getState().signals) {
