@@ -219,3 +219,10 @@ def test_the_explorers_fit_a_phone(show, course, explored):
     for shown in (landscape, *both):
         page = show(shown, viewport=NARROW).page
         assert page.evaluate("() => document.documentElement.scrollWidth") <= NARROW["width"]
+        # with axes, labels and colour bars, and no narrower than there is room
+        room, wide, drawn = page.evaluate(
+            "() => { const chart = document.querySelector('.chart'); const picture ="
+            " chart.querySelector('[role=img]'); return [chart.clientWidth, chart.scrollWidth,"
+            " picture.querySelector('svg').getBoundingClientRect().width / picture.clientWidth]; }"
+        )
+        assert wide <= room and 0.9 < drawn <= 1
