@@ -204,7 +204,9 @@ def _together(marks: Iterable[Mark]) -> Iterable[Mark]:
     """The marks, those of one look in one place drawn once."""
 
     def look(mark: Mark) -> tuple:
-        return mark.kind != "recorded", mark.classes, mark.percent, mark.exact, mark.outline
+        # the larger a recorded one, the earlier it is drawn, or it would hide others
+        large = -len(mark.outline)
+        return mark.kind != "recorded", large, mark.classes, mark.percent, mark.exact, mark.outline
 
     for _, same in itertools.groupby(sorted(marks, key=look), look):
         first, *others = same

@@ -160,11 +160,11 @@ def label_data(
         name: what they are called.
 
     >>> label_data("CIFAR-10", 1000, [0.688, 0.694])
-    'CIFAR-10, n = 1,000, test error 69 %'
+    'CIFAR-10, 1,000 images, test error 69 %'
     >>> label_data("MNIST", 5000, [0.012, 0.3])
-    'MNIST, n = 5,000, test error 1.2 to 30 %'
+    'MNIST, 5,000 images, test error 1.2 to 30 %'
     """
-    text = f"{title.split(' (')[0]}, n = {images:,}"
+    text = f"{title.split(' (')[0]}, {images:,} images"
     shares = [100 * error for error in errors if np.isfinite(error)]
     if not shares:
         return text

@@ -163,7 +163,7 @@ def draw_figure_8(table: "pd.DataFrame") -> Drawing:
         for row in both.itertuples()
     )
     caption = (
-        f"The p of the highest accuracy is smaller than that of the lowest loss at {smaller} of "
+        f"The p of the highest mean accuracy is below that of the lowest loss at {smaller} of "
         f"{len(both)} clean rates. Best p for the loss and for the accuracy: {places}. Intervals: "
         "from slopes and resamples of the seeds, never narrower than the grid."
     )

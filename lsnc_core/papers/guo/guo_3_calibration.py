@@ -379,6 +379,8 @@ def decide_g7(claim: Claim, ends: "pd.DataFrame", how: str) -> Verdict:
         f"ECE of CE {np.mean(plain):.4f}, of LS {np.mean(smooth):.4f}; "
         f"LS − CE after scaling {np.mean(after):+.4f}"
     )
+    if np.mean(before) >= 0:
+        remark += "; LS gains nothing before scaling that a difference after it could be a part of"
     return Verdict(
         claim,
         fitted_place(part, how),

@@ -104,7 +104,7 @@ def test_a_verdict_has_its_scale_beside_the_papers():
         assert scale["training images"] == ("20,000", "60,000")
         assert scale["seeds"] == ("4", "") and scale[
             "test error at a = 0.8, of the best network"
-        ] == ("0.300", "")
+        ] == ("30.0%", "")
 
 
 def test_rates_outside_the_papers_range_do_not_vote():
