@@ -125,7 +125,8 @@ C10_WEAK, C10_FROM = (0.95, 0.9), 0.9
         "cost is, up to 8 points in the paper, is shown and decides nothing",
         changed=f"It is now tried at p = {C10_WEAK[0]} and {C10_WEAK[1]}. The boundary a = "
         f"{C10_FROM} is now left out, where the claimed gain is about 0. It is open where no clean "
-        f"rate lies on one side of {C10_FROM}. {PREMISES_ADDED}",
+        f"rate lies on one side of {C10_FROM}; since then the profile hour trains a = 0.95 as "
+        f"well. {PREMISES_ADDED}",
     )
 )
 def decide_c10(claim: Claim, table: "pd.DataFrame", p: float) -> Verdict:
