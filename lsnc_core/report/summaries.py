@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lsnc_core.claims import FAILS, UNDECIDED
+from lsnc_core.data_sources import SOURCES
 from lsnc_core.papers import Paper
 from lsnc_core.report import words
 from lsnc_core.report.outcomes import (
@@ -18,7 +19,7 @@ from lsnc_core.report.pages import NotebookPage
 from lsnc_core.show import is_tall, with_minus_signs
 
 # what a claim is decided on, in the order shown
-SUBJECTS = ("On trained networks", "On formulas or the feature model")
+SUBJECTS = ("Trained networks", "Formulas or the feature model")
 # the sizes that say most about an experiment; the page of deviations has all that differ
 MAIN = (
     "image set",
@@ -43,7 +44,7 @@ class Summary:
         holds: whether it holds, in numbers of claims.
         recorded: the ids of the claims that recorded runs decide and this one does not or
             otherwise, by how they end there, as a verb.
-        recordings: these runs, by profile and parameters.
+        recordings: these runs, by profile, parameters and image sets.
         decided: the claims that are decided, by `SUBJECTS`.
         limit: where it stops.
         sides: the ids of the open claims by the side on which they were measured.
@@ -121,22 +122,27 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
 
 def list_recorded(own: Sequence[ClaimResult]) -> tuple[dict[str, list[str]], list[str]]:
     """The ids of the claims that recorded runs decide and this one does not or otherwise, by how
-    they end there, e.g. "hold", and these runs, e.g. "hour" or "quick, data_set=cifar10".
+    they end there, e.g. "hold", and these runs with their image sets, e.g. "hour: MNIST".
     """
     ids: dict[str, list[str]] = {}
-    runs = set()
+    runs: dict[str, set[str]] = {}
     for result in own:
         if result.outcome_of_recorded not in (UNDECIDED, result.outcome):
             ids.setdefault(result.outcome_of_recorded, []).append(result.id)
             deciding = [answer for answer in result.recorded if answer["outcome"] != UNDECIDED]
             for answer in filter(counts, deciding):
-                runs.add(", ".join([answer["profile"], *answer["parameters"]]))
+                run = ", ".join([answer["profile"], *answer["parameters"]])
+                runs.setdefault(run, set()).update(words.image_sets(answer))
     ended = {}
     for outcome in OUTCOMES:
         if outcome in ids:
             verbs = words.SINGULAR if len(ids[outcome]) == 1 else words.PLURAL
             ended[verbs[outcome]] = ids[outcome]
-    return ended, sorted(runs)
+    recorded = []
+    for run, names in sorted(runs.items()):
+        images = ", ".join(SOURCES[name].label for name in sorted(names))
+        recorded.append(": ".join(filter(None, [run, images])))
+    return ended, recorded
 
 
 def list_sides(own: Sequence[ClaimResult]) -> dict[str, list[str]]:

@@ -65,12 +65,12 @@ def test_decided_claims_are_listed_by_what_they_were_tried_on():
     formula = an_answer(HOLDS, name="C3", tried_on="The formulas")
     open_ = an_answer(UNDECIDED, name="C4")
     decided = summaries.list_decided(claims_of(networks, trained, formula, open_))
-    assert list(decided) == ["On trained networks", "On formulas or the feature model"]
+    assert list(decided) == ["Trained networks", "Formulas or the feature model"]
     networks, others = decided.values()
     assert [result.id for result in networks] == ["C1", "C2"]
     assert [result.id for result in others] == ["C3"]
     # an empty list says that something was tried and decided nothing, none that nothing was tried
-    assert summaries.list_decided(claims_of(open_)) == {"On trained networks": []}
+    assert summaries.list_decided(claims_of(open_)) == {"Trained networks": []}
     assert summaries.list_decided(claims_of(an_answer())) == {}
 
 
@@ -82,7 +82,7 @@ def test_a_paper_is_summed_up():
     ]
     (summary,) = summaries.summarise(claims_of(*given), [a_page()])
     assert summary.holds == "Of its 2 claims, 1 holds, 1 does not hold."
-    assert [result.id for result in summary.decided["On trained networks"]] == ["C1", "C3"]
+    assert [result.id for result in summary.decided["Trained networks"]] == ["C1", "C3"]
     assert summary.limit == "C3 does not hold."
     # epochs and seeds of this paper are not known
     assert summary.differences == "training images 500 (paper 60,000)"
@@ -152,7 +152,7 @@ def test_claims_that_recorded_runs_decide_otherwise_are_named_with_their_end():
     decided = {"hold": ["C1", "C2"], "is mixed": ["C3"], "does not hold": ["C4"]}
     assert summaries.list_recorded(claims) == (
         decided,
-        ["hour", "paper", "quick, data_set=cifar10"],
+        ["hour: digits", "paper: digits", "quick, data_set=cifar10: digits"],
     )
     assert summaries.list_recorded(claims_of(*given)) == ({}, [])
 
@@ -348,7 +348,7 @@ def test_the_front_page_counts_claims_and_links_every_row(site):
     assert "A paper1: C1 (1 in part open)01: C31" in [row.strip() for row in index.texts("tr")]
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
     # those of the tally, of the paper's card, then two of each row of the plot
-    card = ("C1", "C1", "C3")  # where a recorded run decides otherwise, then what is decided here
+    card = ("C1", "C3", "C1")  # what is decided here, then where a recorded run decides otherwise
     names = ("C1", "C3", *card, "C1", "C1", "C3", "C3", "C4", "C4")
     assert links == [f"claims.html#{name}" for name in names]
     (failing,) = [link for link in index.all("a") if "does%20not" in link.get("href", "")]

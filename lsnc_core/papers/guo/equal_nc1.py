@@ -132,7 +132,7 @@ def draw_matched(
     right.set(xscale="log", xlabel="NC1 (matched levels)", ylabel="NC2 of LS − NC2 of CE")
     for dashes, mean in zip(("--", "-"), mean_differences(part), strict=True):
         if mean.case.has_numbers:
-            label = f"its mean, {mean.epochs} (G4)"
+            label = f"mean difference, {mean.epochs} (G4)"
             look = {"ls": dashes, "color": style.SOFT, "lw": 1.5, "zorder": 0}
             right.plot([mean.high, mean.low], 2 * [mean.case.value], label=label, **look)
     for panel in (left, right):

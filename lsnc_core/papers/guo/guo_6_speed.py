@@ -340,7 +340,7 @@ def decide_g16(claim: Claim, curves: "pd.DataFrame") -> Verdict:
     for delta in STRENGTHS[1:]:
         # paired over starts, on the log scale, where ratios are nearer to normal
         logs = np.log(taken.loc[delta] / taken.loc[0.0])
-        name, quantity = f"δ = {delta:g}", "iterations / those at δ = 0"
+        name, quantity = f"δ = {delta:g}", "iterations at δ / those at δ = 0"
         cases.append(seed_case(name, quantity, logs, log=True, at_most=1.0, form=".2f"))
     main = cases[STRENGTHS.index(SMOOTHED) - 1]
     remark = describe_cause(1 / main.value) if np.isfinite(main.value) else ""
