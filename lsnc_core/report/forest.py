@@ -191,8 +191,8 @@ def _marks(result: ClaimResult) -> list[Mark]:
 
 
 def _mark(kind: str, answer: dict, case: dict, place: str, outline: str = "") -> Mark:
-    one_of_many = kind == "case"  # the others stand for their answers
-    hollow = (misses_premise if one_of_many else stays_open)(answer, case)
+    # a case beside others stands for itself, all else for its answer
+    hollow = misses_premise(answer, case) if kind == "case" else stays_open(answer, case)
     # a missed premise leaves a case open, whatever its numbers say
     outcome = UNDECIDED if hollow else case["outcome"]
     missed = ", a premise is missed" if hollow else ""

@@ -260,6 +260,16 @@ def test_a_row_has_the_deciding_case_last_and_other_cases_beside_it():
     assert row.summary == "2.0 half-widths on the claimed side of the bound; 1 other case"
 
 
+def test_a_mark_is_hollow_where_another_cases_premise_leaves_its_answer_open():
+    missing = Case("a = 0.95", "error", at_most=2, premises=(MISSED,))
+    given = an_answer(HOLDS, missing)
+    kept = given | {"recorded": "on a chip", "profile": "hour", "parameters": ()}
+    row, by_kind = marks(given, recorded=[kept])
+    assert given["outcome"] == UNDECIDED and given["cases"][0]["outcome"] == HOLDS
+    assert by_kind["deciding"].hollow and by_kind["recorded"].hollow
+    assert "a premise is missed" in row.summary
+
+
 def test_marks_beyond_the_edge_point_there_and_exact_ones_stand_there():
     far = Case("", "error at 1 / error at 0:", -20, -20.1, -19.9, at_most=2)
     row, by_kind = marks(an_answer(far))

@@ -116,3 +116,14 @@ def test_the_recorded_tables_of_this_checkout_are_summarised():
         assert 0 <= row.least <= row.median <= row.greatest <= 1
     for row in nulls:
         assert row["draws"] == sum(row[outcome] for outcome in trust.SIGNS)
+
+
+def test_the_verdict_to_repeat_is_one_that_networks_decided(tmp_path):
+    case = Case("a", "x", 0.5, 0.4, 0.6, at_most=1)
+    formula = Verdict(CLAIM, "The formulas", [case]).to_dict()
+    follows = Verdict(CLAIM, "digits", [case], by_construction="as defined").to_dict()
+    first = a_page(ENTRIES[0], verdicts=[formula, follows])
+    second = a_page(ENTRIES[1], verdicts=[a_verdict(case) | {"id": "D2"}])
+    example = trust._example(a_site(tmp_path, first, second))
+    assert example == {"claim": "D2", "notebook": second.name}
+    assert trust._example(a_site(tmp_path, first)) == {"claim": "", "notebook": first.name}
