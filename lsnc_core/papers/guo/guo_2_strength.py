@@ -233,7 +233,7 @@ def find_lowest(ends: "pd.DataFrame", column: str) -> Case:
     """
     # a seed that lacks a strength has no curve
     curves = ends.pivot(index="seed", columns="delta", values=column).dropna()
-    name, quantity = LOWEST[column], "lowest at δ ="
+    name, quantity = LOWEST[column], "fitted lowest at δ ="
     if len(curves) < claims.MIN_SEEDS or not np.isfinite(curves.to_numpy()).all():
         missing = f"fewer than {claims.MIN_SEEDS} seeds, or a value that is not finite"
         return Case(name, quantity, undecided=missing)

@@ -70,7 +70,7 @@ def test_g14_asks_for_a_lowest_nc1_inside(best, outcome):
     table = made_up_history()
     table["nc1"] = 0.1 + (table.delta - best) ** 2 + 1e-5 * table.seed * table.delta
     verdict = decide("G14", table)
-    assert verdict.outcome == outcome and f"NC1 lowest at δ = {best:.1f}" in verdict.remark
+    assert verdict.outcome == outcome and f"NC1 fitted lowest at δ = {best:.1f}" in verdict.remark
     first, last = verdict.cases
     inside = min((0.05, 0.1, 0.5), key=lambda delta: abs(delta - best))
     assert first.value == pytest.approx((0.1 + (inside - best) ** 2) / (0.1 + best**2), rel=1e-3)
