@@ -74,7 +74,7 @@ def facts(runs: "pd.DataFrame") -> dict[str, str]:
 def _origin(data: str) -> str:
     """A data set and where it comes from."""
     if data in SOURCES:
-        return f"{SOURCES[data].title}, {SOURCES[data].origin}"
+        return f"{SOURCES[data].label}, {SOURCES[data].origin}"
     return f"your own file {data}"
 
 
