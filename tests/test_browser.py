@@ -263,6 +263,36 @@ def test_the_keyboard_reaches_what_scrolls_sideways(watched):
         assert named
 
 
+def test_the_tally_has_room_for_its_texts_on_a_phone(pages):
+    page = pages["index.html"].page
+    page.set_viewport_size(NARROW)
+    cells = page.evaluate(
+        "() => [...document.querySelectorAll('.tally :is(th, td)')]"
+        ".filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
+    )
+    assert cells == []
+
+
+WIDE_TABLES = ["guo_4_minimisers.html", "measure_your_model.html", "start_here.html", "trust.html"]
+
+
+@pytest.mark.parametrize("watched", WIDE_TABLES, indirect=True)
+def test_a_table_is_marked_as_wide_only_where_it_does_not_fit(watched):
+    for size in (NARROW, WIDE, NARROW):  # a mark from before does not stay
+        watched.page.set_viewport_size(size)
+        watched.page.evaluate("() => new Promise(requestAnimationFrame)")
+        wrong = watched.page.evaluate(
+            """() => [...document.querySelectorAll('.lsnc-scroll')].filter(box => {
+                const marked = box.classList.contains('wide');
+                box.classList.remove('wide');
+                const over = box.scrollWidth > box.clientWidth + 1;
+                box.classList.toggle('wide', marked);
+                return marked !== over;
+            }).map(box => box.outerHTML.slice(0, 200))"""
+        )
+        assert wrong == []
+
+
 @needs_axe
 @pytest.mark.parametrize("watched", KINDS, indirect=True)
 def test_axe_finds_nothing_serious(unfolded):

@@ -226,3 +226,15 @@ def test_the_explorers_fit_a_phone(show, course, explored):
             " picture.querySelector('svg').getBoundingClientRect().width / picture.clientWidth]; }"
         )
         assert wide <= room and 0.9 < drawn <= 1
+
+
+def test_panels_of_a_narrow_page_keep_their_shape(show, course):
+    landscape = explore_landscape.explore_cells(course, "grid", "The grid")
+    wide, narrow = (
+        show(landscape, viewport={"width": width, "height": 900}).page.evaluate(
+            "() => [...document.querySelectorAll('.chart .role-scope > g > .background')]"
+            ".map(one => one.getBoundingClientRect()).map(one => one.width / one.height)"
+        )
+        for width in (1280, 560)
+    )
+    assert len(wide) >= 2 and sorted(narrow) == pytest.approx(sorted(wide), rel=0.02)

@@ -59,6 +59,8 @@ def compare(page: NotebookPage, runs: "pd.DataFrame") -> list[Size]:
     for name, field, measure in ROWS:
         paper = _join(paper for paper, _ in scale.get(measure, []))
         setting = settings.get("seeds" if field == "seed" else field)
+        if field == "data" and setting is not None:
+            paper = setting.paper  # the scale has the one that is compared
         if field == "pool":  # the scale has one side of an image
             paper = re.sub(r"\d+", r"\g<0> × \g<0>", paper)
         if not paper and setting is not None:

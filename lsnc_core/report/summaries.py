@@ -113,11 +113,9 @@ def _find_figure(name: str, pages: Sequence[NotebookPage]) -> tuple[dict | None,
 
 
 def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
-    """How many claims of a paper have each outcome, and where the open ones were measured."""
+    """How many claims of a paper have each outcome."""
     number = "claim" if len(own) == 1 else f"{len(own)} claims"
-    counted = words.counts(Counter(result.outcome for result in own))
-    sides = ", ".join(f"{len(ids)} {side}" for side, ids in list_sides(own).items())
-    return f"Of its {number}, {counted}{f' (measured: {sides})' if sides else ''}."
+    return f"Of its {number}, {words.counts(Counter(result.outcome for result in own))}."
 
 
 def list_recorded(own: Sequence[ClaimResult]) -> tuple[dict[str, list[str]], list[str]]:

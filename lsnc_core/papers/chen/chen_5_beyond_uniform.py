@@ -36,6 +36,7 @@ from lsnc_core.papers.chen.noise_drawing import (
     describe_outputs,
     draw_objectives,
     draw_ways,
+    name_way,
 )
 from lsnc_core.papers.chen.noise_drawing import draw_noise_matrices as draw_noise_matrices
 from lsnc_core.papers.chen.noise_networks import COMPARED, matrix_of, plan_noise, way_of
@@ -153,9 +154,9 @@ def draw_general_noise(networks: "pd.DataFrame") -> Drawing:
     drawn = networks[networks.way.isin(GENERAL_WAYS)]
     caption = (
         f"{describe_best_ways(drawn)} Under each noise the lowest mark is the best way to train, "
-        "and a dash is where theory puts it; under symmetric noise S* is the mean field, and "
-        "forward correction was trained under symmetric and pair noise. Means of logarithms over "
-        "seeds with 95 % t-intervals. "
+        "and a dash is where theory puts it; under symmetric noise S* is the mean field, and not "
+        "every way was trained under every noise. Means of logarithms over seeds with 95 % "
+        "t-intervals. "
         f"{describe_losses(drawn)}"
     )
     return Drawing(drawing, caption, networks)
@@ -304,7 +305,7 @@ def decide_c11(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
 def decide_c12(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
     """C12 on trained networks, counted over all noisy training labels; from `objective_table`."""
     gaps = (objectives.forward - objectives.smoothing).groupby(objectives.way, sort=False).mean()
-    by_way = ", ".join(f"{gap:.3f} ({WAY_NAMES[way]})" for way, gap in gaps.items())
+    by_way = ", ".join(f"{gap:.3f} ({name_way(way)})" for way, gap in gaps.items())
     case = Case.exact(
         "all networks",
         "violations",
@@ -372,7 +373,7 @@ def decide_c14(claim: Claim, objectives: "pd.DataFrame") -> Verdict:
     """C14 on trained networks, counted over all noisy training labels; from `objective_table`."""
     counts = objectives.groupby("way", sort=False)[["above_logit", "images"]].sum()
     shares = counts.above_logit / counts.images
-    by_way = ", ".join(f"{share:.1%} ({WAY_NAMES[way]})" for way, share in shares.items())
+    by_way = ", ".join(f"{share:.1%} ({name_way(way)})" for way, share in shares.items())
     case = Case.exact(
         "all networks",
         "violations",

@@ -33,6 +33,11 @@ OBJECTIVES = {
 GENERAL_WAYS = ("none", "mean field", "posterior", "forward")  # those of the first figure
 
 
+def name_way(way: str) -> str:
+    """A way to train in a text, without what tells the marks of a figure apart."""
+    return WAY_NAMES[way].partition(",")[0]
+
+
 def way_look(way: str) -> dict[str, str]:
     """The mark and the colour of a way to train, or of the objective of that name."""
     key = style.method_key(way)
@@ -96,9 +101,7 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
         tables.append(pd.DataFrame({"noise": noise, "a": a} | cells))
         away = T - np.diag(T.diagonal())
         to, start = np.unravel_index(away.argmax(), T.shape)
-        words = (
-            f"under {Path(noise).name} noise {away[to, start]:.1%} of a class have one and the same"
-        )
+        words = f"{away[to, start]:.1%} of class {start} are {to}, under {Path(noise).name} noise"
         largest.append((away[to, start], words))
         often = f"most often {start} as {to}, {away[to, start]:.1%}"
         phrases.append(f"{Path(noise).name}: {1 - a:.1%} of the labels wrong, {often}")
@@ -106,7 +109,7 @@ def draw_noise_matrices(networks: "pd.DataFrame") -> Drawing:
     drawing.colorbar(image, ax=list(panels), label="probability", location="bottom", shrink=0.5)
     _, words = max(largest)
     caption = (
-        f"The most frequent of all wrong labels: {words}. A column shows how the labels of a class "
+        f"The most frequent wrong label: {words}. A column shows how the labels of a class "
         "are distributed: off the diagonal are the wrong ones. Columns sum to 1; white is 0, the "
         "colours are logarithmic. "
     )
@@ -133,7 +136,7 @@ def describe_losses(networks: "pd.DataFrame") -> str:
     for noise, ways in ways_by_noise(networks).items():
         a = rates_of(networks, noise)[-1]
         means = losses_by_way(networks, noise, a, "test_loss").mean()
-        losses = ", ".join(f"{means[way]:.2f} ({WAY_NAMES[way]})" for way in ways)
+        losses = ", ".join(f"{means[way]:.2f} ({name_way(way)})" for way in ways)
         at = "" if a == usual else f" at {rate_name(a)}"
         phrases.append(f"{Path(noise).name}{at}: {losses}")
     return (

@@ -120,18 +120,19 @@ def draw_matched(
         faint = {"ls": "", "marker": mark, "ms": 3.5, "alpha": 0.3, "mew": 0}
         left.plot(run.nc1, run.nc2, **look, **faint)
         here = matched[matched.arm == name]
-        curves = here.pivot(index="seed", columns="nc1", values="nc2")
-        panels.draw_band(left, curves, marker=mark, label=f"{name} at equal NC1", **look)
+        if len(here):  # none without an NC1 in common
+            curves = here.pivot(index="seed", columns="nc1", values="nc2")
+            panels.draw_band(left, curves, marker=mark, label=f"{name} at equal NC1", **look)
     for level in matched.nc1.unique():
         left.axvline(level, color=style.SOFT, lw=0.5, ls=":", zorder=0)
     left.set(xscale="log", xlabel="NC1 (collapse runs to the right)", ylabel="NC2", ylim=(0, None))
     right.axhline(0, color=style.SOFT, lw=0.9)
-    panels.draw_points(
-        right, subtract_nc2(matched), fmt="d", color=style.INK, label="difference, paired by seed"
-    )
+    if len(matched):
+        look = {"fmt": "d", "color": style.INK, "label": "difference, paired by seed"}
+        panels.draw_points(right, subtract_nc2(matched), **look)
     right.set(xscale="log", xlabel="NC1 (matched levels)", ylabel="NC2 of LS − NC2 of CE")
     for dashes, mean in zip(("--", "-"), mean_differences(part), strict=True):
-        if mean.case.has_numbers:
+        if mean.case.has_numbers and mean.low < mean.high:
             label = f"mean difference, {mean.epochs} (G4)"
             look = {"ls": dashes, "color": style.SOFT, "lw": 1.5, "zorder": 0}
             right.plot([mean.high, mean.low], 2 * [mean.case.value], label=label, **look)
@@ -225,7 +226,7 @@ def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
     pair, within = main_pair(history), nc1_range(history.data.iloc[0])
     means = mean_differences(history)
     _, low, high, _ = means[0]
-    here = f"{high:.2g} to {low:.2g}" if low < high else "none in common"
+    here = f"{high:.2g} to {low:.2g}" if low < high else "none common to all networks"
     span = Scale("range of NC1", here, f"{within[1]:g} to {within[0]:g}, the axis of F2")
     about = {"decider": "more seeds", "scale": [*describe_scale(pair), span]}
     return Verdict(claim, place(history), [mean.case for mean in means], **about)

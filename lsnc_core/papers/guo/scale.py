@@ -61,9 +61,12 @@ def describe_scale(table: "pd.DataFrame", weight_decay: str = WEIGHT_DECAY) -> l
     first = table.iloc[0]
     beside = first.data if first.data in PAPER_SIZES else "cifar10"
     others = ", ".join(label_of(name) for name in PAPER_SIZES if name != beside)
-    sets = f"{label_of(beside)}, with these sizes; also {others}"
+    title, sets = (
+        source_of(first.data).title,
+        f"{label_of(beside)}, with these sizes; also {others}",
+    )
     return [
-        Scale("image set", source_of(first.data).title, sets),
+        Scale("image set", title, title if beside == first.data else sets),
         *_describe_sizes(table, PAPER_SIZES[beside]),
         Scale("weight decay", f"{first.weight_decay:g}", weight_decay),
     ]

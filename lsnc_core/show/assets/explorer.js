@@ -3,29 +3,35 @@
   // panels side by side need at least this many px
   const NARROW = 620;
 
-  // panels below each other and as wide as the page has room
-  function stack(spec, room) {
+  // small panels do not grow beyond so many times their width: several are below each other
+  const MOST = 1.8;
+
+  const parts = spec => spec.hconcat || spec.vconcat || spec.concat || [];
+  const widest = spec => Math.max(spec.width || 0, ...parts(spec).map(widest));
+
+  // panels below each other, all of one width and in their shape
+  function stack(spec, width) {
     if (spec.hconcat) {
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }
     if (spec.concat) spec.columns = 1;
     if (spec.width) {
-      spec.height *= Math.min(1, room / spec.width);
-      spec.width = room;
+      spec.height *= width / spec.width;
+      spec.width = width;
     }
-    for (const part of spec.vconcat || spec.concat || []) stack(part, room);
+    for (const part of parts(spec)) stack(part, width);
     return spec;
   }
 
   // drawn once to see how much of the room axes, labels and legends take
   async function fit(text, drawing, room, options) {
-    const spec = stack(JSON.parse(text), room);
+    const most = MOST * widest(JSON.parse(text)), width = Math.min(room, most);
     const unseen = {...options, bind: document.createElement("div")};
-    const trial = await window.vegaEmbed(drawing, spec, unseen);
-    const wide = drawing.querySelector("svg").getBoundingClientRect().width;
+    const trial = await window.vegaEmbed(drawing, stack(JSON.parse(text), width), unseen);
+    const beside = drawing.querySelector("svg").getBoundingClientRect().width - width;
     trial.finalize();
-    return stack(JSON.parse(text), Math.floor(room - Math.max(0, wide - room)));
+    return stack(JSON.parse(text), Math.floor(Math.min(most, room - beside)));
   }
 
   // sliders through listed values show and say the value instead of its number; some can play

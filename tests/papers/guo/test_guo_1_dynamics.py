@@ -136,7 +136,7 @@ def test_g4_tells_what_it_lacks():
     assert verdict.outcome == UNDECIDED and "share of pairs with an NC1 in common" in (
         verdict.unmet[0].name
     )
-    assert scale_of(verdict)["range of NC1"].here == "none in common"
+    assert scale_of(verdict)["range of NC1"].here == "none common to all networks"
 
 
 def scale_of(verdict):
@@ -151,11 +151,36 @@ def test_g4_tells_its_range_of_nc1_beside_the_papers():
     assert size.here == f"{high:.2g} to {low:.2g}" and size.paper.startswith("1 to 5e-05")
 
 
-@pytest.mark.parametrize(("data", "paper"), [("mnist-subset", "CIFAR-10"), ("stl10", "STL-10")])
-def test_a_scale_names_the_image_set_whose_sizes_it_has(data, paper):
+def test_f2_draws_the_means_that_decide_g4_where_there_are_some():
+    history = made_up_history()
+    _, right = page.draw_f2(history).drawing.axes
+    drawn = {line.get_label(): line for line in right.lines}
+    for case, epochs in zip(
+        page.decide_g4(history).cases,
+        ("all epochs", "epochs from 1% training error on"),
+        strict=True,
+    ):
+        line = drawn[f"mean difference, {epochs} (G4)"]
+        assert list(line.get_ydata()) == [case.value] * 2
+        low, high = sorted(line.get_xdata())
+        assert f"(NC1 {high:.2g} to {low:.2g})" in case.name
+    apart = history.assign(nc1=np.where(history.seed % 2, history.nc1 * 1e-9, history.nc1))
+    _, right = page.draw_f2(apart).drawing.axes
+    assert not [line for line in right.lines if line.get_label().startswith("mean")]
+
+
+@pytest.mark.parametrize(
+    ("data", "paper", "images"),
+    [
+        ("mnist-subset", "CIFAR-10, with these sizes; also CIFAR-100, ", "50,000"),
+        ("stl10", "STL-10 (labelled part)", "5,000"),
+    ],
+)
+def test_a_scale_names_the_image_set_whose_sizes_it_has(data, paper, images):
     sizes = scale_of(page.decide_g4(made_up_history().assign(data=data)))
-    assert sizes["image set"].paper.startswith(f"{paper}, with these sizes; also CIFAR-10")
-    assert sizes["training images"].paper == {"CIFAR-10": "50,000", "STL-10": "5,000"}[paper]
+    assert sizes["image set"].paper.startswith(paper)
+    assert sizes["training images"].paper == images
+    assert (sizes["image set"].paper == sizes["image set"].here) == (data == "stl10")
 
 
 def test_g4_is_decided_within_the_papers_range():

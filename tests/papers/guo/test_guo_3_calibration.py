@@ -79,7 +79,7 @@ def test_g7_compares_before_and_after_scaling(smooth, scaled, outcome):
     ),
 )
 @pytest.mark.parametrize("smooth", (0.01, 0.08))
-def test_calibration_is_decided_for_overconfident_networks_on_hard_images(
+def test_calibration_is_decided_on_hard_images_and_g7_for_overconfident_networks(
     decide, T, error, name, smooth
 ):
     """Either way: smoothing calibrates better or worse."""
@@ -105,6 +105,13 @@ def test_g6_names_a_constant_network_as_the_reason(T):
         "training error at the end (δ = 0.9) is 90.00%, needed at most 1.00%"
     ]
     assert "observed: as claimed at δ = 0, 0.05" in verdict.measured
+
+
+@pytest.mark.parametrize(("smooth", "gains"), ((0.01, True), (0.08, False)))
+def test_g7_says_where_smoothing_gains_nothing_that_scaling_could_take(smooth, gains):
+    eces = {0: 0.05, 0.05: smooth}, {0: 0.02, 0.05: 0.021}
+    verdict = page.decide_g7(calibration_table({0: 1.2, 0.05: 1.2}, *eces), HELD_OUT)
+    assert ("LS gains nothing before scaling" in verdict.remark) != gains
 
 
 def test_g7_needs_learned_images():
