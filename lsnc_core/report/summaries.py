@@ -43,8 +43,8 @@ class Summary:
         paper: its card.
         holds: whether it holds, in numbers of claims.
         recorded: the ids of the claims that recorded runs decide and this one does not or
-            otherwise, by how they end there, as a verb.
-        recordings: these runs, by profile, parameters and image sets.
+            otherwise, by how they end there, as a verb with image sets.
+        recordings: these runs, by profile and parameters.
         decided: the claims that are decided, by `SUBJECTS`.
         limit: where it stops.
         sides: the ids of the open claims by the side on which they were measured.
@@ -120,27 +120,26 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
 
 def list_recorded(own: Sequence[ClaimResult]) -> tuple[dict[str, list[str]], list[str]]:
     """The ids of the claims that recorded runs decide and this one does not or otherwise, by how
-    they end there, e.g. "hold", and these runs with their image sets, e.g. "hour: MNIST".
+    they end there and on which image sets, e.g. "hold on MNIST", and these runs, e.g. "hour" or
+    "quick, data_set=cifar10".
     """
-    ids: dict[str, list[str]] = {}
-    runs: dict[str, set[str]] = {}
+    ids: dict[tuple[str, str], list[str]] = {}
+    runs = set()
     for result in own:
-        if result.outcome_of_recorded not in (UNDECIDED, result.outcome):
-            ids.setdefault(result.outcome_of_recorded, []).append(result.id)
-            deciding = [answer for answer in result.recorded if answer["outcome"] != UNDECIDED]
-            for answer in filter(counts, deciding):
-                run = ", ".join([answer["profile"], *answer["parameters"]])
-                runs.setdefault(run, set()).update(words.image_sets(answer))
+        if result.outcome_of_recorded in (UNDECIDED, result.outcome):
+            continue
+        names = set()
+        for answer in filter(counts, result.recorded):
+            if answer["outcome"] != UNDECIDED:
+                names.update(words.image_sets(answer))
+                runs.add(", ".join([answer["profile"], *answer["parameters"]]))
+        images = " and ".join(SOURCES[name].label for name in sorted(names))
+        ids.setdefault((result.outcome_of_recorded, images), []).append(result.id)
     ended = {}
-    for outcome in OUTCOMES:
-        if outcome in ids:
-            verbs = words.SINGULAR if len(ids[outcome]) == 1 else words.PLURAL
-            ended[verbs[outcome]] = ids[outcome]
-    recorded = []
-    for run, names in sorted(runs.items()):
-        images = ", ".join(SOURCES[name].label for name in sorted(names))
-        recorded.append(": ".join(filter(None, [run, images])))
-    return ended, recorded
+    for (outcome, images), same in sorted(ids.items(), key=lambda one: OUTCOMES.index(one[0][0])):
+        verbs = words.SINGULAR if len(same) == 1 else words.PLURAL
+        ended[" on ".join(filter(None, [verbs[outcome], images]))] = same
+    return ended, sorted(runs)
 
 
 def list_sides(own: Sequence[ClaimResult]) -> dict[str, list[str]]:

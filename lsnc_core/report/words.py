@@ -93,24 +93,18 @@ def read(case: dict) -> tuple[str, str]:
     return estimate(case), quantity
 
 
-def measured(result: ClaimResult) -> str:
+def measured(result: ClaimResult, brief: bool = False) -> str:
     """What a claim's deciding case measures and, where its answer has others, which one it is, e.g.
-    "LS/CE for NC1"; "" where nothing was measured.
+    "LS/CE for NC1", in brief without what the case's name has in parentheses; "" where nothing was
+    measured.
     """
     if result.case is None or result.answer is None:
         return ""
     several = sum(case["deciding"] for case in result.answer["cases"]) > 1
     name = result.case["name"] if several else ""
+    if brief:
+        name = name.partition(" (")[0]
     return " for ".join(filter(None, [read(result.case)[1], name]))
-
-
-def told(result: ClaimResult) -> str:
-    """`measured` in brief: which case it is only where the claimed range depends on it."""
-    if result.case is None or result.answer is None:
-        return ""
-    cases = [case for case in result.answer["cases"] if case["deciding"]]
-    ranges = {(case["at_least"], case["at_most"]) for case in cases}
-    return measured(result) if len(ranges) > 1 else read(result.case)[1]
 
 
 def distance(case: dict) -> str:

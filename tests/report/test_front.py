@@ -1,6 +1,5 @@
 """The front page on made-up answers: sentences about papers and runs, and the forest plot."""
 
-import dataclasses
 import math
 import types
 from pathlib import Path
@@ -132,26 +131,31 @@ def test_claims_that_recorded_runs_decide_otherwise_are_named_with_their_end():
         an_answer(HOLDS, name="C4"),
         an_answer(UNDECIDED, name="C5"),
         an_answer(HOLDS, name="C6"),
+        an_answer(UNDECIDED, name="C7"),
     ]
     hour = {"profile": "hour", "parameters": ()}
     quick = {"profile": "quick", "parameters": ("data_set=cifar10",)}
     idle = {"profile": "paper", "parameters": ()}
     recorded = [
         an_answer(HOLDS, name="C1") | hour,
-        an_answer(HOLDS, name="C2") | hour,
+        an_answer(HOLDS, name="C2", tried_on="mnist") | hour,
         an_answer(UNDECIDED, name="C2") | idle,
         an_answer(HOLDS, name="C3") | hour,
-        an_answer(FAILS, name="C3") | quick,
-        an_answer(FAILS, name="C4") | idle,
+        an_answer(FAILS, name="C3", tried_on="cifar10") | quick,
+        an_answer(FAILS, name="C4", tried_on="The formulas") | idle,
         an_answer(HOLDS, name="C5", by_construction="as defined") | idle,
         an_answer(HOLDS, name="C6") | idle,  # as here
+        an_answer(HOLDS, name="C7") | hour,
     ]
     claims = outcomes.by_claim(given, {}, recorded)
-    decided = {"hold": ["C1", "C2"], "is mixed": ["C3"], "does not hold": ["C4"]}
-    assert summaries.list_recorded(claims) == (
-        decided,
-        ["hour: digits", "paper: digits", "quick, data_set=cifar10: digits"],
-    )
+    decided = {
+        "hold on digits": ["C1", "C7"],
+        "holds on MNIST": ["C2"],
+        "is mixed on CIFAR-10 and digits": ["C3"],
+        "does not hold": ["C4"],
+    }
+    runs = ["hour", "paper", "quick, data_set=cifar10"]
+    assert summaries.list_recorded(claims) == (decided, runs)
     assert summaries.list_recorded(claims_of(*given)) == ({}, [])
 
 
@@ -238,14 +242,15 @@ def test_words_for_numbers_and_places():
     assert words.place_in_brief(an_answer(tried_on=long)) == "MNIST subset"
 
 
-def test_a_card_names_a_case_only_where_the_claimed_range_depends_on_it():
-    one, other = (Case(name, "error", 3, 2.5, 3.5, at_most=2) for name in ("a = 0.5", "a = 0.9"))
+def test_a_card_names_a_case_without_its_details():
+    one, other = (Case(name, "error", 3, 2.5, 3.5, at_most=2) for name in ("late (5 to 9)", "all"))
     (claim,) = claims_of(an_answer(one, other))
-    assert words.told(claim) == "error" and words.measured(claim) == "error for a = 0.5"
-    (claim,) = claims_of(an_answer(one, dataclasses.replace(other, at_most=5)))
-    assert words.told(claim) == words.measured(claim) == "error for a = 0.5"
+    assert words.measured(claim) == "error for late (5 to 9)"
+    assert words.measured(claim, brief=True) == "error for late"
+    (claim,) = claims_of(an_answer(one))  # the only case needs no name
+    assert words.measured(claim, brief=True) == words.measured(claim) == "error"
     (claim,) = claims_of(an_answer())
-    assert words.told(claim) == ""
+    assert words.measured(claim, brief=True) == ""
 
 
 # the forest plot
