@@ -273,6 +273,15 @@ def test_the_tally_has_room_for_its_texts_on_a_phone(pages):
     assert cells == []
 
 
+@pytest.mark.parametrize("name", ["index.html", "figures.html"])
+def test_pictures_that_come_late_have_their_room(pages, name):
+    pages[name].page.set_viewport_size(NARROW)
+    heights = pages[name].page.evaluate(
+        "() => [...document.querySelectorAll('img[loading=lazy]')].map(one => one.clientHeight)"
+    )
+    assert heights and min(heights) > 60
+
+
 WIDE_TABLES = ["guo_4_minimisers.html", "measure_your_model.html", "start_here.html", "trust.html"]
 
 

@@ -19,7 +19,7 @@ from lsnc_core.report import (
     words,
 )
 from lsnc_core.report.site import Site, capital
-from lsnc_core.show import cards_in, is_tall
+from lsnc_core.show import cards_in, size_of
 
 # headings of an error's parts in a paper, and in what was released
 PRINTED, RELEASED = ("As printed", "Corrected"), ("Released", "Here")
@@ -51,7 +51,7 @@ class IndexedFigure:
         alt: text alternative.
         notebook: the notebook that draws it.
         drawn: whether it is in this report.
-        tall: whether its picture is at least as high as wide.
+        size: width and height of its picture in points; None where it is not in this report.
     """
 
     name: str
@@ -61,7 +61,12 @@ class IndexedFigure:
     alt: str
     notebook: str
     drawn: bool
-    tall: bool
+    size: tuple[float, float] | None
+
+    @property
+    def tall(self) -> bool:
+        """Whether the picture is at least as high as wide."""
+        return self.size is not None and self.size[1] >= self.size[0]
 
 
 def index_figures(
@@ -87,7 +92,7 @@ def index_figures(
                     card.alt,
                     entry.name,
                     card.name in drawn,
-                    is_tall(drawn.get(card.name, {}).get("svg", "")),
+                    size_of(drawn.get(card.name, {}).get("svg", "")),
                 )
             )
     papers_first = sorted(listed, key=lambda paper: not paper.arxiv)

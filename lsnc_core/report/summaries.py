@@ -16,7 +16,7 @@ from lsnc_core.report.outcomes import (
     missed_premises,
 )
 from lsnc_core.report.pages import NotebookPage
-from lsnc_core.show import is_tall, with_minus_signs
+from lsnc_core.show import size_of, with_minus_signs
 
 # what a claim is decided on, in the order shown
 SUBJECTS = ("Trained networks", "Formulas or the feature model")
@@ -67,7 +67,12 @@ class Summary:
     @property
     def tall(self) -> bool:
         """Whether the figure is at least as high as wide."""
-        return self.figure is not None and is_tall(self.figure.get("svg", ""))
+        return self.size is not None and self.size[1] >= self.size[0]
+
+    @property
+    def size(self) -> tuple[float, float] | None:
+        """Width and height of the figure in points; None without one."""
+        return size_of(self.figure.get("svg", "")) if self.figure else None
 
 
 def summarise(results: Sequence[ClaimResult], pages: Sequence[NotebookPage]) -> list[Summary]:

@@ -88,7 +88,7 @@ def read(case: dict) -> tuple[str, str]:
     (('2 [1, 3] nats', 'gain of logits'), ('2 [1, 3]', 'violations in 9 labels'))
     """
     quantity, unit = case["quantity"].rstrip(":"), case["unit"]
-    if unit.startswith(("in ", "of ")):
+    if unit.startswith("in "):
         return estimate(case | {"unit": ""}), f"{quantity} {unit}"
     return estimate(case), quantity
 

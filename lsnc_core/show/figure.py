@@ -57,18 +57,12 @@ def pdf_bytes(figure: "mpl.Figure") -> bytes:
     return buffer.getvalue()
 
 
-def is_tall(svg: str) -> bool:
-    """Whether a picture is at least as high as it is wide, by its view box.
-
-    >>> is_tall('<svg viewBox="0 0 540 763">'), is_tall('<svg viewBox="0 0 540 252">')
-    (True, False)
-    """
-    size = size_of(svg)
-    return size is not None and size[1] >= size[0]
-
-
 def size_of(svg: str) -> tuple[float, float] | None:
-    """The width and the height of a picture in points, by its view box; None without one."""
+    """The width and the height of a picture in points, by its view box; None without one.
+
+    >>> size_of('<svg viewBox="0 0 540 252.5">'), size_of("<svg>")
+    ((540.0, 252.5), None)
+    """
     box = re.search(r'viewBox="0 0 (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)"', svg, re.ASCII)
     return (float(box[1]), float(box[2])) if box else None
 

@@ -437,7 +437,7 @@ def decide_c12(claim: Claim) -> Verdict:
     # rounding alone may put equal terms in either order
     violations = sum(int((smoothing > forward + 1e-12).sum()) for smoothing, forward, _ in terms)
     rows = sum(smoothing.size for smoothing, _, _ in terms)
-    unit = f"of {rows:,} rows of random logits, M = {errata.JENSEN_CLASSES}"
+    unit = f"in {rows:,} rows of random logits, M = {errata.JENSEN_CLASSES}"
     case = Case.exact("random logits", "violations", violations, at_most=0, form="d", unit=unit)
     return Verdict(claim, FORMULAS, [case])
 

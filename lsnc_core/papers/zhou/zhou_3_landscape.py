@@ -380,8 +380,8 @@ def decide_z_c8(claim: Claim, table: "pd.DataFrame") -> Verdict:
     gammas = np.linspace(0.05, 20, 4000)
     edges = ufm.focal_convex_from(gammas)
     top = edges.argmax()
-    asked = {"at_most": 0, "unit": f"of {len(table)}"}
-    signs = Case.exact("", "random Hessians with the wrong sign", wrong, **asked)
+    asked = {"at_most": 0, "unit": f"in {len(table):,} random Hessians"}
+    signs = Case.exact("", "wrong signs", wrong, **asked)
     asked = {"at_most": CONVEX_FROM, "form": ".5f", "remark": f"at γ = {gammas[top]:.2f}"}
     cases = signs, Case.exact("", "greatest p*", edges[top], **asked)
     return Verdict(claim, "Focal loss, random logits", cases)

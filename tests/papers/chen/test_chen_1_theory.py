@@ -51,7 +51,7 @@ def test_the_numbers_of_c1_c4_and_c12(theory):
     words = f"for a < 1/M, not claimed, p*(β) is larger, by up to {reversed_by:.2g}"
     assert words in theory["C4"].measured
     assert theory["C12"].cases[0].value == 0
-    words = "violations 0 of 70,000 rows of random logits, M = (2, 3, 4, 5)"
+    words = "violations 0 in 70,000 rows of random logits, M = (2, 3, 4, 5)"
     assert theory["C12"].measured == words
 
 
