@@ -275,11 +275,16 @@ def test_the_tally_has_room_for_its_texts_on_a_phone(pages):
 
 @pytest.mark.parametrize("name", ["index.html", "figures.html"])
 def test_pictures_that_come_late_have_their_room(pages, name):
-    pages[name].page.set_viewport_size(NARROW)
-    heights = pages[name].page.evaluate(
-        "() => [...document.querySelectorAll('img[loading=lazy]')].map(one => one.clientHeight)"
+    shapes = pages[name].page.evaluate(
+        """() => Promise.all([...document.querySelectorAll('.thumb img, .thumbnail img')].map(
+            async one => {
+                one.loading = 'eager';
+                await one.decode();
+                const said = one.getAttribute('width') / one.getAttribute('height');
+                return [said, one.naturalWidth / one.naturalHeight];
+            }))"""
     )
-    assert heights and min(heights) > 60
+    assert shapes and all(said == pytest.approx(shape, rel=0.02) for said, shape in shapes)
 
 
 WIDE_TABLES = ["guo_4_minimisers.html", "measure_your_model.html", "start_here.html", "trust.html"]
