@@ -205,6 +205,8 @@ class Setting:
 
 
 ANY = object()
+# why batches are smaller here, of every paper
+SMALLER_BATCH = "a smaller batch gives few images more steps an epoch"
 _MANY = 8
 
 

@@ -24,7 +24,7 @@ def write(site: Site) -> None:
         failures=site.failures,
         ran=f"{describe_runs(site.runs)} {describe_gpu(site.runs, site.recordings)}",
         counts=outcomes.count(results),
-        decided=outcomes.list_decided(results),
+        decided=outcomes.decided_ids(results),
         partly=outcomes.count([result for result in results if result.open_elsewhere]),
         order=outcomes.OUTCOMES,
         words=words,

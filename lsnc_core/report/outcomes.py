@@ -304,7 +304,7 @@ def by_claim(
     return results
 
 
-def list_decided(results: Sequence[ClaimResult]) -> dict[str, dict[str, list[str]]]:
+def decided_ids(results: Sequence[ClaimResult]) -> dict[str, dict[str, list[str]]]:
     """The ids of the decided claims of each paper by outcome."""
     ids: dict[str, dict[str, list[str]]] = {}
     for result in results:

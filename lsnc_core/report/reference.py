@@ -19,7 +19,7 @@ from lsnc_core.report import (
     words,
 )
 from lsnc_core.report.site import Site, capital
-from lsnc_core.show import cards_in, size_of
+from lsnc_core.show import cards_in, is_tall, size_of
 
 # headings of an error's parts in a paper, and in what was released
 PRINTED, RELEASED = ("As printed", "Corrected"), ("Released", "Here")
@@ -66,7 +66,7 @@ class IndexedFigure:
     @property
     def tall(self) -> bool:
         """Whether the picture is at least as high as wide."""
-        return self.size is not None and self.size[1] >= self.size[0]
+        return is_tall(self.size)
 
 
 def index_figures(

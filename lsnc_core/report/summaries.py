@@ -16,7 +16,7 @@ from lsnc_core.report.outcomes import (
     missed_premises,
 )
 from lsnc_core.report.pages import NotebookPage
-from lsnc_core.show import size_of, with_minus_signs
+from lsnc_core.show import is_tall, size_of, with_minus_signs
 
 # what a claim is decided on, in the order shown
 SUBJECTS = ("Trained networks", "Formulas or the feature model")
@@ -67,7 +67,7 @@ class Summary:
     @property
     def tall(self) -> bool:
         """Whether the figure is at least as high as wide."""
-        return self.size is not None and self.size[1] >= self.size[0]
+        return is_tall(self.size)
 
     @property
     def size(self) -> tuple[float, float] | None:

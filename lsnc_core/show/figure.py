@@ -67,6 +67,15 @@ def size_of(svg: str) -> tuple[float, float] | None:
     return (float(box[1]), float(box[2])) if box else None
 
 
+def is_tall(size: tuple[float, float] | None) -> bool:
+    """Whether a picture is at least as high as it is wide; not where its size is not known.
+
+    >>> is_tall((540, 763)), is_tall((540, 252)), is_tall(None)
+    (True, False, False)
+    """
+    return size is not None and size[1] >= size[0]
+
+
 def svg_image(svg: str, alt: str, source: str = "") -> str:
     """An HTML image of an SVG: by its address if one is given, else carried inside the page."""
     size = size_of(svg)

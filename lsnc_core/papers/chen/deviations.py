@@ -3,6 +3,7 @@
 from lsnc_core.papers.chen import networks
 from lsnc_core.papers.page import (
     ANY,
+    SMALLER_BATCH,
     Comparison,
     Deviation,
     Setting,
@@ -65,13 +66,7 @@ SETTINGS = (
         ("epochs",),
         wanted={"": 100},
     ),
-    Setting(
-        "batch",
-        "128",
-        "a smaller batch gives few images more steps an epoch",
-        ("batch",),
-        wanted={"": 128},
-    ),
+    Setting("batch", "128", SMALLER_BATCH, ("batch",), wanted={"": 128}),
     Setting(
         "learning rate", "0.01", "larger, because there are fewer steps", ("lr",), wanted={"": 0.01}
     ),

@@ -94,8 +94,8 @@ def decide_c17(claim: Claim, table: "pd.DataFrame") -> Verdict:
         "clean rate a.",
         expected="p of lowest test loss − a at least 0: a held-out image is right more often than "
         "a memorised one",
-        changed="It was added after the first results. With the clean rate 0.95, which the profile "
-        "hour trains since C10 asks for one above 0.9, it is open there, where it held.",
+        changed="It was added after the first results. Since C10 asks for a clean rate "
+        'above 0.9, the profile hour trains 0.95 as well: its answer went from "holds" to open.',
     )
 )
 def decide_c18(claim: Claim, table: "pd.DataFrame") -> Verdict:

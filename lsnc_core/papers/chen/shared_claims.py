@@ -40,8 +40,9 @@ C4 = Claim(
     'verdict went from "does not hold" to "holds". A paired difference is never finer than the '
     "grid where a minimum is a bare grid point: on held-out images the verdict went from "
     '"holds" to open. On networks clean rates below 1/2 no longer decide, and on held-out '
-    "images it is open below 10,000 training images. With the clean rate 0.95, which the profile "
-    "hour trains since C10 asks for one above 0.9, it is open there, where it held.",
+    "images it is open below 10,000 training images. Since C10 asks for a clean rate above "
+    '0.9, the profile hour trains 0.95 as well: its answer on held-out images went from "holds" '
+    "to open.",
 )
 
 C12 = Claim(

@@ -6,6 +6,7 @@ from lsnc_core.papers.guo.networks import STRENGTHS
 from lsnc_core.papers.guo.theorem_networks import SIZES
 from lsnc_core.papers.page import (
     ANY,
+    SMALLER_BATCH,
     Comparison,
     Deviation,
     Setting,
@@ -95,13 +96,7 @@ SETTINGS = (
         wanted={"": 0.05},
     ),
     Setting("momentum", "0.9", "", ("momentum",), wanted={"": 0.9}),
-    Setting(
-        "batch",
-        "128",
-        "a smaller batch gives few images more steps an epoch",
-        ("batch",),
-        wanted={"": 128},
-    ),
+    Setting("batch", "128", SMALLER_BATCH, ("batch",), wanted={"": 128}),
     Setting(
         "weight decay",
         "5e-4; 1e-4 in one section, most likely that on calibration",

@@ -97,6 +97,7 @@ def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
         seen.append(f"{name}: {full}")
         keys = {"data": part.data.iloc[0], "weight_decay": part.weight_decay.iloc[0]}
         levels.append(matched.assign(**keys, matched=True))
+        levels.append(tabulate_means(part).assign(**keys, matched=True))
     faint = ({"ls": "", "marker": "o", "ms": 3.5, "alpha": 0.3, "mew": 0}, FAINT)
     panels.draw_legend(drawn, [*sets[0]], columns=3, seeds=count_seeds(table), extra=[faint])
     caption = (
@@ -104,6 +105,21 @@ def draw_equal_nc1(table: "pd.DataFrame") -> Drawing:
         f"Mean over log NC1 (G4), {'; '.join(seen)}. {describe_ranges(table)}."
     )
     return Drawing(drawn, caption, pd.concat([table.assign(matched=False), *levels]))
+
+
+def tabulate_means(part: "pd.DataFrame") -> "pd.DataFrame":
+    """The mean differences as lines: a row for each end of the range of NC1 that all networks have
+    in common, none without one. Args: as in `match_nc2`.
+    """
+    import pandas as pd
+
+    rows = []
+    for mean in mean_differences(part):
+        if mean.case.has_numbers and mean.low < mean.high:
+            arm = f"LS − CE, mean over {mean.epochs}"
+            ends = (mean.high, mean.low)
+            rows += [{"arm": arm, "nc1": end, "nc2": mean.case.value} for end in ends]
+    return pd.DataFrame(rows, columns=["arm", "nc1", "nc2"])
 
 
 def draw_matched(
@@ -131,11 +147,10 @@ def draw_matched(
         look = {"fmt": "d", "color": style.INK, "label": "difference, paired by seed"}
         panels.draw_points(right, subtract_nc2(matched), **look)
     right.set(xscale="log", xlabel="NC1 (matched levels)", ylabel="NC2 of LS − NC2 of CE")
-    for dashes, mean in zip(("--", "-"), mean_differences(part), strict=True):
-        if mean.case.has_numbers and mean.low < mean.high:
-            label = f"mean difference, {mean.epochs} (G4)"
-            look = {"ls": dashes, "color": style.SOFT, "lw": 1.5, "zorder": 0}
-            right.plot([mean.high, mean.low], 2 * [mean.case.value], label=label, **look)
+    lines = tabulate_means(part).groupby("arm", sort=False)
+    for dashes, (arm, line) in zip(("--", "-"), lines, strict=False):
+        look = {"ls": dashes, "color": style.SOFT, "lw": 1.5, "zorder": 0}
+        right.plot(line.nc1, line.nc2, label=f"{arm} (G4)", **look)
     for panel in (left, right):
         panel.invert_xaxis()
 

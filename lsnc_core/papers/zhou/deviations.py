@@ -3,6 +3,7 @@
 from lsnc_core import labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.papers.page import (
+    SMALLER_BATCH,
     Comparison,
     Deviation,
     Setting,
@@ -117,13 +118,7 @@ SETTINGS = (
         ("weight_decay",),
         wanted={"": 5e-4},
     ),
-    Setting(
-        "batch",
-        "100",
-        "a smaller batch gives few images more steps an epoch",
-        ("batch",),
-        wanted={"": 100},
-    ),
+    Setting("batch", "100", SMALLER_BATCH, ("batch",), wanted={"": 100}),
     Setting("clipping", "norm 2", "", ("clip",), wanted={"": 2.0}),
     Setting(
         "schedule",

@@ -153,20 +153,23 @@ def test_g4_tells_its_range_of_nc1_beside_the_papers():
 
 def test_f2_draws_the_means_that_decide_g4_where_there_are_some():
     history = made_up_history()
-    _, right = page.draw_f2(history).drawing.axes
+    figure = page.draw_f2(history)
+    _, right = figure.drawing.axes
     drawn = {line.get_label(): line for line in right.lines}
     for case, epochs in zip(
         page.decide_g4(history).cases,
         ("all epochs", "epochs from 1% training error on"),
         strict=True,
     ):
-        line = drawn[f"mean difference, {epochs} (G4)"]
+        line = drawn[f"LS − CE, mean over {epochs} (G4)"]
         assert list(line.get_ydata()) == [case.value] * 2
         low, high = sorted(line.get_xdata())
         assert f"(NC1 {high:.2g} to {low:.2g})" in case.name
+        rows = figure.table[figure.table.arm == f"LS − CE, mean over {epochs}"]
+        assert sorted(rows.nc1) == [low, high] and list(rows.nc2) == [case.value] * 2
     apart = history.assign(nc1=np.where(history.seed % 2, history.nc1 * 1e-9, history.nc1))
     _, right = page.draw_f2(apart).drawing.axes
-    assert not [line for line in right.lines if line.get_label().startswith("mean")]
+    assert not [line for line in right.lines if "mean over" in line.get_label()]
 
 
 @pytest.mark.parametrize(
