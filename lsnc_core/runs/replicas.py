@@ -20,6 +20,8 @@ from lsnc_core.errors import UsageError
 
 # More streams gain nothing: a GPU's multiprocessors are full, and every fork and join costs.
 STREAMS = 8
+# Channels that a convolution's kernels on CPUs take at once, at most.
+CHANNEL_BLOCK = 16
 
 
 class Stacked:
@@ -166,7 +168,7 @@ class Listed:
     On a CUDA device they are dealt to a few streams, so that small networks run at the same time.
     The streams fork from the current one and join it again within `forward`, as recording a graph
     demands; autograd runs each backward operation on the stream of its forward operation and joins
-    them itself. The memory format is the fastest for convolutions. Args and methods as for
+    them itself. The memory format, see `memory_format_of`, is one for all. Args and methods as for
     `Stacked`; `parameters` are those of each network in turn, `buffers` likewise (batch norm's
     running statistics).
     """
@@ -180,8 +182,9 @@ class Listed:
         self.networks: list[models.Network] = []
         self.parameters: list[torch.Tensor] = []
         self.buffers: list[torch.Tensor] = []
+        self.memory_format = memory_format_of(networks[0], device)
         for network in networks:
-            network = network.to(device).to(memory_format=torch.channels_last)
+            network = network.to(device).to(memory_format=self.memory_format)
             self.networks.append(network)
             self.parameters += network.parameters()
             self.buffers += network.buffers()
@@ -190,7 +193,7 @@ class Listed:
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (R, B, D) and logits (R, B, K) of all networks for images float (B, C, H, W)."""
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=self.memory_format)
         if self.streams:
             passed = self._in_streams(images)
         else:
@@ -247,6 +250,23 @@ class Listed:
         """Switch layers such as batch norm between training and evaluation."""
         for network in self.networks:
             network.train(mode)
+
+
+def memory_format_of(network: models.Network, device: torch.device) -> torch.memory_format:
+    """The fastest memory format for a network's convolutions that is safe on a device.
+
+    Channels last is the fastest. But on processors without AVX-512, oneDNN's gradient of a 1 x 1
+    convolution with a stride writes past its buffer in this format where the channels do not fill
+    one block (https://github.com/uxlfoundation/oneDNN/issues/6035): the process dies, hangs or goes
+    on with wrong numbers.
+    """
+    for layer in network.modules():
+        if device.type != "cpu" or not isinstance(layer, nn.Conv2d):
+            continue
+        strided = max(layer.kernel_size) == 1 < max(layer.stride)
+        if strided and layer.in_channels < CHANNEL_BLOCK:
+            return torch.contiguous_format
+    return torch.channels_last
 
 
 def _pass(network: models.Network, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

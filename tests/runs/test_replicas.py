@@ -120,6 +120,29 @@ def test_layers_that_cannot_be_stacked_are_refused(layers, sentence):
     assert isinstance(replicas.hold([network], (1, 2, 2), CPU), replicas.Listed)
 
 
+@pytest.mark.parametrize(
+    "width, device, layout",
+    [
+        (2, "cpu", torch.contiguous_format),
+        (15, "cpu", torch.contiguous_format),
+        (16, "cpu", torch.channels_last),
+        (2, "meta", torch.channels_last),
+    ],
+)
+def test_narrow_shortcuts_keep_their_channels_apart_on_a_cpu(width, device, layout):
+    # in channels last, oneDNN without AVX-512 writes past a buffer there
+    network = models.resnet18((1, 8, 8), 10, (width,))
+    listed = replicas.Listed([network], (1, 8, 8), torch.device(device))
+    (weights,) = [
+        layer.weight
+        for layer in listed.networks[0].modules()
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == width and layer.stride == (2, 2)
+        if layer.kernel_size == (3, 3)
+    ]
+    assert listed.memory_format == layout
+    assert weights.is_contiguous(memory_format=layout)
+
+
 def test_batch_norm_is_the_same_stacked_and_listed():
     shape = (1, 14, 14)
     networks = [
