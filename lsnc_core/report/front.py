@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def write(site: Site) -> None:
     """Write the front page."""
     results = answers.by_claim(site)
+    cards = summaries.summarise(results, site.pages)
     site.write(
         "index.html",
         "index.html.j2",
@@ -32,7 +33,8 @@ def write(site: Site) -> None:
         changed=len({change["id"] for change in answers.changes(site.answers)}),
         signs=words.SIGN,
         classes=words.CLASS,
-        summaries=summaries.summarise(results, site.pages),
+        summaries=cards,
+        cards={card.paper.name: card.anchor for card in cards},
         comparisons=papers.comparisons(site.profile),
         groups=forest.rows_by_paper(results),
         ticks=[(tick, forest.percent(tick)) for tick in forest.TICKS],
@@ -43,7 +45,7 @@ def write(site: Site) -> None:
 
 
 def describe_runs(runs: "pd.DataFrame") -> str:
-    """What was trained in a sentence: networks, images, seeds, minutes, hardware.
+    """What was trained in a sentence: networks, seeds, images.
 
     Args:
         runs: a row per network; may be empty.
@@ -54,15 +56,12 @@ def describe_runs(runs: "pd.DataFrame") -> str:
     for data, size in runs.groupby("data").train_size:
         low, high = size.astype(int).min(), size.astype(int).max()
         sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        images.append(f"{sizes} training images of {label_of(data)}")
+        images.append(f"{sizes} images of {label_of(data)}")
     networks, seeds = len(runs), runs.seed.nunique()
-    minutes = max(1, round(runs.seconds.sum() / 60))
     verb = "were" if networks > 1 else "was"
     return (
-        f"{networks:,} network{'s' * (networks > 1)} {verb} trained, from {seeds} "
-        f"seed{'s' * (seeds > 1)}, on {' and '.join(images)}; that took "
-        f"{minutes:,} minutes, summed over processes, on "
-        f"{' and '.join(sorted(set(runs.hardware)))}."
+        f"{networks:,} network{'s' * (networks > 1)} from {seeds} seed{'s' * (seeds > 1)} "
+        f"{verb} trained on {' and '.join(images)}."
     )
 
 

@@ -1,6 +1,7 @@
 """How large the networks behind a page are beside the paper's, for the table on its top."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -89,19 +90,25 @@ def _join(texts: Iterable[str]) -> str:
 
 
 def _describe(behind: "pd.DataFrame", field: str) -> str:
-    """The values of a field in words, by image set where they are not the same."""
+    """The values of a field in words, by image set where they are not the same; several with the
+    number of their networks, e.g. "75 (12 networks), 150 (24)".
+    """
     if field == "seed":
         return f"{behind.seed.nunique()}"
     if field == "data":
         return _join(label_of(name) for name in behind.data.unique())
     texts = {}
     for data, part in behind.groupby("data", sort=False):
-        values = {_value(run, field) for run in part.to_dict("records")}
-        words = [f"{one:,}" if isinstance(one, int) else one for one in sorted(values)]
+        counts = sorted(Counter(_value(run, field) for run in part.to_dict("records")).items())
+        words = [f"{one:,}" if isinstance(one, int) else one for one, _ in counts]
+        if len(words) > 1:
+            units = [f" network{'s' * (counts[0][1] > 1)}", *[""] * (len(words) - 1)]
+            numbers = zip(words, counts, units, strict=True)
+            words = [f"{word} ({count:,}{unit})" for word, (_, count), unit in numbers]
         texts[label_of(data)] = ", ".join(words)
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
-    return "; ".join(f"{text} ({data})" for data, text in texts.items())
+    return "; ".join(f"{data}: {text}" for data, text in texts.items())
 
 
 def _value(run: dict, field: str) -> str | int:

@@ -1,5 +1,6 @@
 """What a report says of a paper, computed from the answers to its claims."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ class Summary:
     differences: str = ""
     figure: dict | None = None
     address: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """The card's place on the front page, e.g. "guo-et-al-2025"."""
+        return "-".join(re.findall(r"\w+", self.paper.name.lower()))
 
     @property
     def tall(self) -> bool:

@@ -277,10 +277,10 @@ def test_a_page_with_networks_has_its_sizes_beside_the_paper_s(tmp_path, quick_a
     assert lines == [
         "A & B 2020here",
         f"image sets{unknown}MNIST subset",
-        "training images60,0001,000, 2,000",
+        "training images60,0001,000 (1 network), 2,000 (1)",
         f"pixels{unknown}14 × 14",
         f"network{unknown}mlp 128–64",
-        f"epochs{unknown}10, 20",
+        f"epochs{unknown}10 (1 network), 20 (1)",
         "weight decay5e-4 <most likely>0.005",
         f"seeds{unknown}2",
         f"test error at a = 1{unknown}0.105",
@@ -296,8 +296,8 @@ def test_sizes_tell_image_sets_and_the_decays_of_the_feature_model_apart(monkeyp
     runs = NETWORKS.assign(lambda_W=[0.001, 0.001, 0.0])
     page = pages.NotebookPage(ONE, "", "", [], [], ("r1", "r3"), "")
     here = {size.name: size.here for size in sizes.compare(page, runs)}
-    assert here["weight decay"] == "λ_W = 0.001, λ_H = 0, λ_b = 0 (MNIST subset); 0 (CIFAR-10)"
-    assert here["pixels"] == "14 × 14 (MNIST subset); 32 × 32 (CIFAR-10)"
+    assert here["weight decay"] == "MNIST subset: λ_W = 0.001, λ_H = 0, λ_b = 0; CIFAR-10: 0"
+    assert here["pixels"] == "MNIST subset: 14 × 14; CIFAR-10: 32 × 32"
     assert here["image sets"] == "MNIST subset; CIFAR-10" and here["seeds"] == "1"
     assert sizes.compare(page, NO_RUNS) == []
 
