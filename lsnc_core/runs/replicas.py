@@ -193,6 +193,9 @@ class Listed:
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (R, B, D) and logits (R, B, K) of all networks for images float (B, C, H, W)."""
+        if self.memory_format == torch.contiguous_format:
+            # images of one channel count as contiguous in both formats; a copy has the strides
+            images = images.clone(memory_format=self.memory_format)
         images = images.contiguous(memory_format=self.memory_format)
         if self.streams:
             passed = self._in_streams(images)

@@ -143,6 +143,18 @@ def test_narrow_shortcuts_keep_their_channels_apart_on_a_cpu(width, device, layo
     assert weights.is_contiguous(memory_format=layout)
 
 
+def test_images_of_one_channel_have_the_strides_of_their_format():
+    # as cropping leaves them: contiguous in both formats by name, channels last by their strides
+    images = torch.rand(4, 8, 8, 1).permute(0, 3, 1, 2)
+    listed = replicas.Listed([models.resnet18((1, 8, 8), 10, (2,))], (1, 8, 8), torch.device("cpu"))
+    seen = []
+    listed.networks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].stride()))
+    first = next(one for one in listed.networks[0].modules() if isinstance(one, nn.Conv2d))
+    first.register_forward_pre_hook(lambda _, given: seen.append(given[0].stride()))
+    listed.forward(images)
+    assert set(seen) == {(64, 64, 8, 1)}
+
+
 def test_batch_norm_is_the_same_stacked_and_listed():
     shape = (1, 14, 14)
     networks = [
