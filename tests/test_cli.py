@@ -370,7 +370,7 @@ def test_a_run_of_some_notebooks_does_not_take_the_others_networks_out_of_the_re
     code, _, errors = command("--profile", "smoke", "--outputs", copied, "--only", "start_here")
     assert (code, errors) == (0, [])
     index = (copied / "smoke/report/index.html").read_text(encoding="utf-8")
-    assert "chen_2_landscape.html" in index and f"{NETWORKS:,} networks were trained" in index
+    assert "chen_2_landscape.html" in index and f"{NETWORKS:,} networks from" in index
     with open(copied / "smoke/report/files/runs.csv", newline="", encoding="utf-8") as opened:
         assert len(list(csv.DictReader(opened))) == NETWORKS
 
