@@ -203,8 +203,9 @@ def test_replicas_of_one_fleet_may_have_different_losses(digits, steps):
 def test_bfloat16_training_follows_float32_and_is_evaluated_in_float32(
     digits, steps, model, widths
 ):
+    # small steps: batch norm over few positions amplifies rounding from step to step
     spec = a_cnn_spec(
-        model=model, widths=widths, train_size=40, batch=20, epochs=3, evaluate_at=(3,), lr=0.005
+        model=model, widths=widths, train_size=40, batch=20, epochs=3, evaluate_at=(3,), lr=0.001
     )
     full = fleet.train([spec], digits, CPU)[0]
     exact = torch.stack(steps)[:, 0]
