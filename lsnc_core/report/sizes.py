@@ -91,7 +91,7 @@ def _join(texts: Iterable[str]) -> str:
 
 def _describe(behind: "pd.DataFrame", field: str) -> str:
     """The values of a field in words, by image set where they are not the same; several with the
-    number of their networks, e.g. "75 (12 networks), 150 (24)".
+    number of their networks, e.g. "75 (12 networks), 150 (24 networks)".
     """
     if field == "seed":
         return f"{behind.seed.nunique()}"
@@ -102,9 +102,8 @@ def _describe(behind: "pd.DataFrame", field: str) -> str:
         counts = sorted(Counter(_value(run, field) for run in part.to_dict("records")).items())
         words = [f"{one:,}" if isinstance(one, int) else one for one, _ in counts]
         if len(words) > 1:
-            units = [f" network{'s' * (counts[0][1] > 1)}", *[""] * (len(words) - 1)]
-            numbers = zip(words, counts, units, strict=True)
-            words = [f"{word} ({count:,}{unit})" for word, (_, count), unit in numbers]
+            networks = [f"{count:,} network{'s' * (count > 1)}" for _, count in counts]
+            words = [f"{word} ({number})" for word, number in zip(words, networks, strict=True)]
         texts[label_of(data)] = ", ".join(words)
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))

@@ -193,10 +193,11 @@ class Listed:
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (R, B, D) and logits (R, B, K) of all networks for images float (B, C, H, W)."""
-        if self.memory_format == torch.contiguous_format:
-            # images of one channel count as contiguous in both formats; a copy has the strides
+        if self.memory_format == torch.channels_last:
+            images = images.contiguous(memory_format=self.memory_format)
+        else:
+            # images of one channel count as contiguous whatever their strides: a copy has new ones
             images = images.clone(memory_format=self.memory_format)
-        images = images.contiguous(memory_format=self.memory_format)
         if self.streams:
             passed = self._in_streams(images)
         else:
@@ -263,13 +264,13 @@ def memory_format_of(network: models.Network, device: torch.device) -> torch.mem
     one block (https://github.com/uxlfoundation/oneDNN/issues/6035): the process dies, hangs or goes
     on with wrong numbers.
     """
-    for layer in network.modules():
-        if device.type != "cpu" or not isinstance(layer, nn.Conv2d):
-            continue
-        strided = max(layer.kernel_size) == 1 < max(layer.stride)
-        if strided and layer.in_channels < CHANNEL_BLOCK:
-            return torch.contiguous_format
-    return torch.channels_last
+    overruns = any(
+        max(layer.kernel_size) == 1 < max(layer.stride) and layer.in_channels < CHANNEL_BLOCK
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d)
+    )
+    safe = device.type != "cpu" or not overruns
+    return torch.channels_last if safe else torch.contiguous_format
 
 
 def _pass(network: models.Network, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

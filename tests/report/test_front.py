@@ -374,6 +374,10 @@ def test_the_front_page_counts_claims_and_links_every_row(site):
     card = ("C1", "C3", "C1")  # what is decided here, then where a recorded run decides otherwise
     names = ("C1", "C3", *card, "C1", "C1", "C3", "C3", "C4", "C4")
     assert links == [f"claims.html#{name}" for name in names]
+    (tally,) = [link for link in index.all("a") if link["text"] == "A paper"]
+    assert [one["text"] for one in index.all("h3", id=tally["href"].removeprefix("#"))] == [
+        "A paper"
+    ]
     (failing,) = [link for link in index.all("a") if "does%20not" in link.get("href", "")]
     assert failing["href"] == "claims.html#paper=A%20paper&outcome=does%20not%20hold"
     assert "3 networks from 2 seeds were trained" in index.texts("p", class_="ran")[0]

@@ -277,10 +277,10 @@ def test_a_page_with_networks_has_its_sizes_beside_the_paper_s(tmp_path, quick_a
     assert lines == [
         "A & B 2020here",
         f"image sets{unknown}MNIST subset",
-        "training images60,0001,000 (1 network), 2,000 (1)",
+        "training images60,0001,000 (1 network), 2,000 (1 network)",
         f"pixels{unknown}14 × 14",
         f"network{unknown}mlp 128–64",
-        f"epochs{unknown}10 (1 network), 20 (1)",
+        f"epochs{unknown}10 (1 network), 20 (1 network)",
         "weight decay5e-4 <most likely>0.005",
         f"seeds{unknown}2",
         f"test error at a = 1{unknown}0.105",

@@ -63,7 +63,7 @@ def describe_scale(table: "pd.DataFrame", weight_decay: str = WEIGHT_DECAY) -> l
     others = ", ".join(label_of(name) for name in PAPER_SIZES if name != beside)
     title, sets = (
         source_of(first.data).title,
-        f"{label_of(beside)}, whose sizes stand here; also {others}",
+        f"{label_of(beside)}, whose sizes follow; also {others}",
     )
     return [
         Scale("image set", title, title if beside == first.data else sets),

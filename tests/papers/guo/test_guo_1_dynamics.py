@@ -175,7 +175,7 @@ def test_f2_draws_the_means_that_decide_g4_where_there_are_some():
 @pytest.mark.parametrize(
     ("data", "paper", "images"),
     [
-        ("mnist-subset", "CIFAR-10, whose sizes stand here; also CIFAR-100, ", "50,000"),
+        ("mnist-subset", "CIFAR-10, whose sizes follow; also CIFAR-100, ", "50,000"),
         ("stl10", "STL-10 (labelled part)", "5,000"),
     ],
 )
