@@ -3,6 +3,7 @@
 import dataclasses
 import multiprocessing
 import threading
+import time
 
 import numpy as np
 import torch
@@ -99,6 +100,26 @@ def forked(action, *arguments):
 
 # sizes of the parts of image sets that tests make
 SIZES = (12, 6)
+
+
+def left_of(processes, seconds=60):
+    """Those of psutil's processes that still live after so many seconds at most.
+
+    One that has ended counts as ended although nobody has asked for its status yet.
+    """
+    end = time.monotonic() + seconds
+    while (left := [one for one in processes if _lives(one)]) and time.monotonic() < end:
+        time.sleep(0.02)
+    return left
+
+
+def _lives(process):
+    import psutil  # not there where only the metrics are installed
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def shrink(monkeypatch, name, classes):

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import ROOT, report_environment
+from helpers import left_of
 
 from lsnc_core import claims, cli, files, papers, profiles
 from lsnc_core.data_sources import SOURCES
@@ -667,7 +668,7 @@ def test_stopped_while_networks_train(report_smoke, tmp_path, sent):
         (os.killpg if sent == signal.SIGINT else os.kill)(command.pid, sent)
         assert command.wait(timeout=30) == cli.INTERRUPTED
         assert len(children) >= 2
-        assert not psutil.wait_procs(children, timeout=5)[1], "processes were left behind"
+        assert not left_of(children), "processes were left behind"
     finally:
         for process in children:
             if process.is_running():

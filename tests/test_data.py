@@ -290,7 +290,7 @@ def test_human_labels_of_cifar10(name, monkeypatch):
 
 @needs("CIFAR-10", "cifar-10-batches-py")
 def test_a_resnet_learns_from_real_cifar10(monkeypatch):
-    """One epoch by Zhou's recipe on 4,000 images: read, standardised, augmented, trained, stored,
+    """One epoch by Zhou's recipe on 2,000 images: read, standardised, augmented, trained, stored,
     tested on held-out images.
     """
     monkeypatch.setenv("LSNC_OFFLINE", "1")
@@ -308,12 +308,12 @@ def test_a_resnet_learns_from_real_cifar10(monkeypatch):
         "widths": (8,),
         "a": 1.0,
         "p": 1.0,
-        "lr": 0.1,
+        "lr": 0.02,
         "momentum": 0.9,
         "weight_decay": 5e-4,
     }
     settings = {
-        "batch": 50,
+        "batch": 25,
         "epochs": 1,
         "evaluate_at": (1,),
         "seed": 0,
@@ -321,9 +321,9 @@ def test_a_resnet_learns_from_real_cifar10(monkeypatch):
         "augment": "crop-flip",
         "clip": 2.0,
     }
-    spec = runs.RunSpec("cifar10", train_size=4000, test_size=2000, pool=1, **network, **settings)
+    spec = runs.RunSpec("cifar10", train_size=2000, test_size=1000, pool=1, **network, **settings)
     (row,) = runs.results([spec], "cpu").to_dict("records")
     assert all(np.isfinite(row[name]) for name in ("train_loss", "clean_train_loss", "test_loss"))
-    # of 2,000 balanced images chance gets a tenth right, give or take 0.0067: a fifth is fifteen
-    # times that above it
-    assert row["test_accuracy"] > 0.2
+    # of 1,000 balanced images chance gets a tenth right, give or take 0.0095: five times that above
+    # it is 0.147; five seeds reached 0.22 to 0.26
+    assert row["test_accuracy"] > 0.147

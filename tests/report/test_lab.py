@@ -18,6 +18,7 @@ import uuid
 import psutil
 import pytest
 from conftest import ROOT, report_environment
+from helpers import left_of
 from jupyter_client.kernelspec import KernelSpecManager
 from test_browser import ARGUMENTS, CHROMIUM
 from traitlets.config import Config
@@ -266,7 +267,7 @@ def test_ctrl_c_ends_it_with_its_kernels_and_leaves_the_home_as_it_was(server, k
     assert running.parent().pid == server.process.pid
     os.kill(server.process.pid, signal.SIGINT)
     assert server.process.wait(60) == cli.OK
-    assert not psutil.wait_procs([running], timeout=20)[1]
+    assert not left_of([running])
     with pytest.raises(urllib.error.URLError):
         server.get("/api")
     # matplotlib's list of fonts lies in a cache of its own

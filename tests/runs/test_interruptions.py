@@ -149,9 +149,9 @@ def test_training_processes_end_when_their_parent_is_killed(tmp_path):
         pool = LocalPool(2)
         futures = [pool.submit(sleep, 0.01) for _ in range(2)]
         [future.result() for future in futures]
-        futures = [pool.submit(sleep, 60) for _ in range(2)]
+        futures = [pool.submit(sleep, 600) for _ in range(2)]
         print("ready", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     """
     (tmp_path / "parent.py").write_text(textwrap.dedent(script))
     command = [sys.executable, str(tmp_path / "parent.py")]
@@ -168,7 +168,7 @@ def test_training_processes_end_when_their_parent_is_killed(tmp_path):
         assert len(session(process.pid)) >= 3
         process.kill()
         process.wait()
-        wait_for(lambda: not session(process.pid), 5)
+        wait_for(lambda: not session(process.pid), 60)
     finally:
         for left in session(process.pid):
             os.kill(left, signal.SIGKILL)

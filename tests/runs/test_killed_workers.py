@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from helpers import a_spec, numbers, one_sentence
+from helpers import a_spec, left_of, numbers, one_sentence
 
 from lsnc_core import files
 from lsnc_core.errors import UsageError
@@ -308,7 +308,7 @@ def test_a_killed_client_takes_its_workers_along(shelf, undisturbed, tmp_path, c
     finally:
         client.kill()
         client.wait()
-    left = psutil.wait_procs(family, timeout=60)[1]
+    left = left_of(family)
     for process in left:
         process.kill()
     assert left == [], [process.cmdline() for process in left]
