@@ -304,15 +304,6 @@ def by_claim(
     return results
 
 
-def decided_ids(results: Sequence[ClaimResult]) -> dict[str, dict[str, list[str]]]:
-    """The ids of the decided claims of each paper by outcome."""
-    ids: dict[str, dict[str, list[str]]] = {}
-    for result in results:
-        if result.outcome != UNDECIDED:
-            ids.setdefault(result.paper, {}).setdefault(result.outcome, []).append(result.id)
-    return ids
-
-
 def count(results: Sequence[ClaimResult]) -> dict[str, Counter]:
     """How many claims of each paper have each outcome, in the order of the claims."""
     counts: dict[str, Counter] = {}

@@ -180,6 +180,17 @@ def _subject(answer: dict) -> str:
     return networks if words.is_about_networks(answer) else others
 
 
+def decided_ids(results: Sequence[ClaimResult]) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """The ids of the decided claims of each paper by outcome and by `SUBJECTS`."""
+    ids: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for subject in SUBJECTS:
+        for result in results:
+            if result.outcome != UNDECIDED and _subject(result.answer) == subject:
+                by_subject = ids.setdefault(result.paper, {}).setdefault(result.outcome, {})
+                by_subject.setdefault(subject, []).append(result.id)
+    return ids
+
+
 def say_where_it_stops(own: Sequence[ClaimResult]) -> str:
     """Which claims fail or are mixed, and why others are open: the premises that most of them miss,
     with one text each, or an interval around the bound.

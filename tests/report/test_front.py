@@ -66,9 +66,15 @@ def test_decided_claims_are_listed_by_what_they_were_tried_on():
     open_ = an_answer(UNDECIDED, name="C4")
     decided = summaries.list_decided(claims_of(networks, trained, formula, open_))
     assert list(decided) == ["Trained networks", "Formulas or the feature model"]
-    networks, others = decided.values()
-    assert [result.id for result in networks] == ["C1", "C2"]
+    on_networks, others = decided.values()
+    assert [result.id for result in on_networks] == ["C1", "C2"]
     assert [result.id for result in others] == ["C3"]
+    assert summaries.decided_ids(claims_of(networks, trained, formula, open_)) == {
+        "A paper": {
+            HOLDS: {"Trained networks": ["C1"], "Formulas or the feature model": ["C3"]},
+            FAILS: {"Trained networks": ["C2"]},
+        }
+    }
     # an empty list says that something was tried and decided nothing, none that nothing was tried
     assert summaries.list_decided(claims_of(open_)) == {"Trained networks": []}
     assert summaries.list_decided(claims_of(an_answer())) == {}
@@ -250,6 +256,24 @@ def test_a_card_names_a_case_without_its_details():
     assert words.measured(claim, brief=True) == ""
 
 
+@pytest.mark.parametrize(
+    ("value", "least", "most", "said"),
+    [
+        (0.0, -math.inf, 1e-12, "exact"),
+        (2e-13, -1e-12, 1e-12, "exact to 2e-13"),
+        (-2e-13, -1e-12, 1e-12, "exact to 2e-13"),
+        (2e-12, -math.inf, 1e-12, ""),  # not within its tolerance
+        (-0.01, -math.inf, 1e-6, ""),  # how much smaller it is says more
+        (2e-13, -1, 1e-12, ""),
+        (0.0, -math.inf, 0, ""),  # a number of violations
+        (0.5, 0.4, math.inf, ""),
+    ],
+)
+def test_equations_hold_exactly_or_to_their_rounding_error(value, least, most, said):
+    case = Case.exact("", "error", value, at_least=least, at_most=most)
+    assert words.agreement(case.to_dict()) == said
+
+
 # the forest plot
 
 
@@ -368,7 +392,8 @@ def page(folder, name):
 
 def test_the_front_page_counts_claims_and_links_every_row(site):
     index = page(site, "index.html")
-    assert "A paper1: C1 (1 in part open)01: C31" in [row.strip() for row in index.texts("tr")]
+    rows = [" ".join(row.split()) for row in index.texts("tr")]
+    assert "A paper1 networks C1 (1 in part open)01 formulas C31" in rows
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
     # those of the tally, of the paper's card, then two of each row of the plot
     card = ("C1", "C3", "C1")  # what is decided here, then where a recorded run decides otherwise
