@@ -12,8 +12,6 @@ from lsnc_core.report.site import Site
 if TYPE_CHECKING:
     import pandas as pd
 
-SHORT = ("networks", "formulas")  # `summaries.SUBJECTS` in the table of claims
-
 
 def write(site: Site) -> None:
     """Write the front page."""
@@ -27,13 +25,11 @@ def write(site: Site) -> None:
         failures=site.failures,
         ran=f"{describe_runs(site.runs)} {describe_gpu(site.runs, site.recordings)}",
         counts=outcomes.count(results),
-        decided=summaries.decided_ids(results),
-        partly=outcomes.count([result for result in results if result.open_elsewhere]),
+        decided=summaries.list_decided(results),
         order=outcomes.OUTCOMES,
         words=words,
         number=len(results),
         changed=len({change["id"] for change in answers.changes(site.answers)}),
-        subjects=dict(zip(summaries.SUBJECTS, SHORT, strict=True)),
         signs=words.SIGN,
         classes=words.CLASS,
         summaries=cards,

@@ -19,8 +19,8 @@ from lsnc_core.report.outcomes import (
 from lsnc_core.report.pages import NotebookPage
 from lsnc_core.show import is_tall, size_of, with_minus_signs
 
-# what a claim is decided on, in the order shown
-SUBJECTS = ("Trained networks", "Formulas or the feature model")
+# what a claim is decided on, in the order shown: trained networks, or formulas and the feature model
+SUBJECTS = ("networks", "theory")
 # the sizes that say most about an experiment; the page of deviations has all that differ
 MAIN = (
     "image set",
@@ -46,7 +46,6 @@ class Summary:
         recorded: the ids of the claims that recorded runs decide and this one does not or
             otherwise, by how they end there, as a verb with image sets.
         recordings: these runs, by profile and parameters.
-        decided: the claims that are decided, by `SUBJECTS`.
         limit: where it stops.
         sides: the ids of the open claims by the side on which they were measured.
         differences: how the networks behind it differ most from the paper's; "" for none.
@@ -58,7 +57,6 @@ class Summary:
     holds: str
     recorded: dict[str, list[str]]
     recordings: list[str]
-    decided: dict[str, list[ClaimResult]]
     limit: str
     sides: dict[str, list[str]]
     differences: str = ""
@@ -95,7 +93,6 @@ def summarise(results: Sequence[ClaimResult], pages: Sequence[NotebookPage]) -> 
                 paper,
                 say_whether_it_holds(own),
                 *list_recorded(own),
-                list_decided(own),
                 say_where_it_stops(own),
                 list_sides(own),
                 say_what_differs(headline + own),
@@ -162,33 +159,18 @@ def list_sides(own: Sequence[ClaimResult]) -> dict[str, list[str]]:
     return {side: ids for side, ids in sides.items() if ids}
 
 
-def list_decided(own: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:
-    """The claims that are decided, by what the deciding answer was tried on; a subject on which
-    answers were tried and none decided has an empty list.
+def list_decided(results: Sequence[ClaimResult]) -> dict[str, list[tuple[str, ClaimResult]]]:
+    """The decided claims of each paper, each with what it was tried on, one of `SUBJECTS`, in the
+    order of these.
     """
-    decided: dict[str, list[ClaimResult]] = {}
-    for result in own:
-        for answer in result.counted:
-            decided.setdefault(_subject(answer), [])
+    decided: dict[str, list[tuple[str, ClaimResult]]] = {}
+    for result in results:
         if result.outcome != UNDECIDED and result.answer is not None:
-            decided[_subject(result.answer)].append(result)
-    return {subject: decided[subject] for subject in SUBJECTS if subject in decided}
-
-
-def _subject(answer: dict) -> str:
-    networks, others = SUBJECTS
-    return networks if words.is_about_networks(answer) else others
-
-
-def decided_ids(results: Sequence[ClaimResult]) -> dict[str, dict[str, dict[str, list[str]]]]:
-    """The ids of the decided claims of each paper by outcome and by `SUBJECTS`."""
-    ids: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for subject in SUBJECTS:
-        for result in results:
-            if result.outcome != UNDECIDED and _subject(result.answer) == subject:
-                by_subject = ids.setdefault(result.paper, {}).setdefault(result.outcome, {})
-                by_subject.setdefault(subject, []).append(result.id)
-    return ids
+            subject = SUBJECTS[not words.is_about_networks(result.answer)]
+            decided.setdefault(result.paper, []).append((subject, result))
+    for listed in decided.values():
+        listed.sort(key=lambda pair: SUBJECTS.index(pair[0]))
+    return decided
 
 
 def say_where_it_stops(own: Sequence[ClaimResult]) -> str:

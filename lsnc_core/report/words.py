@@ -202,11 +202,11 @@ def premise(texts: dict[str, str]) -> str:
     return text if set(texts.values()) == {text} else f"{text}, for {name}"
 
 
+def how_many(number: int, outcome: str) -> str:
+    """How many claims have an outcome, e.g. "1 does not hold"."""
+    return f"{number} {(SINGULAR if number == 1 else PLURAL)[outcome]}"
+
+
 def counts(outcomes: Counter) -> str:
     """How many claims have each outcome, e.g. "5 hold, 1 does not hold"."""
-    parts = []
-    for outcome in OUTCOMES:
-        if outcomes[outcome]:
-            verb = SINGULAR if outcomes[outcome] == 1 else PLURAL
-            parts.append(f"{outcomes[outcome]} {verb[outcome]}")
-    return ", ".join(parts)
+    return ", ".join(how_many(outcomes[one], one) for one in OUTCOMES if outcomes[one])
