@@ -19,7 +19,7 @@ from lsnc_core.report.outcomes import (
 from lsnc_core.report.pages import NotebookPage
 from lsnc_core.show import is_tall, size_of, with_minus_signs
 
-# what a claim is decided on, in the order shown: trained networks, or formulas and the feature model
+# what a claim is decided on, in the order shown; the feature model counts as theory
 SUBJECTS = ("networks", "theory")
 # the sizes that say most about an experiment; the page of deviations has all that differ
 MAIN = (

@@ -387,7 +387,8 @@ def test_the_front_page_counts_claims_and_links_every_row(site):
     rows = [" ".join(row.split()) for row in index.texts("tr")]
     assert rows[1:4] == [
         "A paper ✓ 1 holds ✗ 1 does not hold ? 1 is not decidable here",
-        "✓ C1 Test loss is lowest where p equals a (in part open) networks error 1 [0.5, 1.5] (≤ 2)",
+        "✓ C1 Test loss is lowest where p equals a (in part open) networks error 1 [0.5, 1.5] "
+        "(≤ 2)",
         "✗ C3 The formula predicts the loss on noisy labels theory error 3 [2.5, 3.5] (≤ 2)",
     ]
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
