@@ -33,7 +33,7 @@ def write(site: Site) -> None:
         signs=words.SIGN,
         classes=words.CLASS,
         summaries=cards,
-        cards={card.paper.name: card.anchor for card in cards},
+        cards={card.paper.name: card for card in cards},
         comparisons=papers.comparisons(site.profile),
         groups=forest.rows_by_paper(results),
         ticks=[(tick, forest.percent(tick)) for tick in forest.TICKS],

@@ -19,8 +19,8 @@ from lsnc_core.report.outcomes import (
 from lsnc_core.report.pages import NotebookPage
 from lsnc_core.show import is_tall, size_of, with_minus_signs
 
-# what a claim is decided on, in the order shown; the feature model counts as theory
-SUBJECTS = ("networks", "theory")
+# what a claim is decided on, in the order shown
+SUBJECTS = ("networks", "model", "formulas")
 # the sizes that say most about an experiment; the page of deviations has all that differ
 MAIN = (
     "image set",
@@ -166,11 +166,17 @@ def list_decided(results: Sequence[ClaimResult]) -> dict[str, list[tuple[str, Cl
     decided: dict[str, list[tuple[str, ClaimResult]]] = {}
     for result in results:
         if result.outcome != UNDECIDED and result.answer is not None:
-            subject = SUBJECTS[not words.is_about_networks(result.answer)]
-            decided.setdefault(result.paper, []).append((subject, result))
+            decided.setdefault(result.paper, []).append((_subject(result.answer), result))
     for listed in decided.values():
         listed.sort(key=lambda pair: SUBJECTS.index(pair[0]))
     return decided
+
+
+def _subject(answer: dict) -> str:
+    networks, model, formulas = SUBJECTS
+    if words.is_about_networks(answer):
+        return networks
+    return model if "feature model" in answer["tried_on"] else formulas
 
 
 def say_where_it_stops(own: Sequence[ClaimResult]) -> str:

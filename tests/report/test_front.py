@@ -64,11 +64,13 @@ def test_decided_claims_are_listed_by_what_they_were_tried_on():
     formula = an_answer(HOLDS, name="C2", tried_on="The formulas")
     trained = an_answer(FAILS, name="C3", tried_on="Trained networks, symmetric noise")
     open_ = an_answer(UNDECIDED, name="C4")
-    decided = summaries.list_decided(claims_of(networks, formula, trained, open_))
+    model = an_answer(HOLDS, name="C6", tried_on="The feature model, read as D1")
+    decided = summaries.list_decided(claims_of(networks, formula, trained, open_, model))
     assert [(subject, result.id) for subject, result in decided.pop("A paper")] == [
         ("networks", "C1"),
         ("networks", "C3"),
-        ("theory", "C2"),
+        ("model", "C6"),
+        ("formulas", "C2"),
     ]
     assert decided == {} == summaries.list_decided(claims_of(open_, an_answer(name="C5")))
 
@@ -386,10 +388,11 @@ def test_the_front_page_counts_claims_and_links_every_row(site):
     index = page(site, "index.html")
     rows = [" ".join(row.split()) for row in index.texts("tr")]
     assert rows[1:4] == [
-        "A paper ✓ 1 holds ✗ 1 does not hold ? 1 is not decidable here",
+        "A paper ✓ 1 holds ✗ 1 does not hold ? 1 is not decidable here "
+        "recorded runs decide 1 more or otherwise",
         "✓ C1 Test loss is lowest where p equals a (in part open) networks error 1 [0.5, 1.5] "
         "(≤ 2)",
-        "✗ C3 The formula predicts the loss on noisy labels theory error 3 [2.5, 3.5] (≤ 2)",
+        "✗ C3 The formula predicts the loss on noisy labels formulas error 3 [2.5, 3.5] (≤ 2)",
     ]
     links = [link["href"] for link in index.all("a") if link["href"].startswith("claims.html#C")]
     # those decided, that of which a recorded run decides otherwise, two of each row of the plot
