@@ -96,7 +96,7 @@ class Measurement:
 
     def _shown(self) -> "pd.DataFrame":
         """The summary as text, with intervals where there are any."""
-        shown = self.summary().map("{:.4g}".format)
+        shown = self.summary().map(lambda value: f"{value:.4g}" if value == value else "–")  # NaN
         if "low" not in self.table:
             return shown
         metrics = self._named("guo", ("NC1", "NC2", "NC3"))

@@ -221,7 +221,7 @@ def legend(recordings: Sequence[Recording]) -> list[tuple[str, str]]:
     listed: dict[str, list[str]] = {}
     for recording in recordings:
         names = listed.setdefault(_outline(recording.profile, bool(recording.parameters)), [])
-        names.append(", ".join([f"profile {recording.profile}", *recording.parameters]))
+        names.append(f"profile {words.name_of_run(recording.profile, recording.parameters)}")
     marks = []
     for outline, names in listed.items():
         marks.append((outline, " and ".join(dict.fromkeys(names))))

@@ -55,7 +55,7 @@ def describe_runs(runs: "pd.DataFrame") -> str:
     for data, size in runs.groupby("data").train_size:
         low, high = size.astype(int).min(), size.astype(int).max()
         sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        images.append(f"{sizes} images of {label_of(data)}")
+        images.append(f"{sizes} {label_of(data)} images")
     networks, seeds = len(runs), runs.seed.nunique()
     verb = "were" if networks > 1 else "was"
     return (

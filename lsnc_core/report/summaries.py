@@ -129,7 +129,7 @@ def say_whether_it_holds(own: Sequence[ClaimResult]) -> str:
 def list_recorded(own: Sequence[ClaimResult]) -> tuple[dict[str, list[str]], list[str]]:
     """The ids of the claims that recorded runs decide and this one does not or otherwise, by how
     they end there and on which image sets, e.g. "hold on MNIST", and these runs, e.g. "hour" or
-    "quick, data_set=cifar10".
+    "quick with data_set=cifar10".
     """
     ids: dict[tuple[str, str], list[str]] = {}
     runs = set()
@@ -140,7 +140,7 @@ def list_recorded(own: Sequence[ClaimResult]) -> tuple[dict[str, list[str]], lis
         for answer in filter(counts, result.recorded):
             if answer["outcome"] != UNDECIDED:
                 names.update(words.image_sets(answer))
-                runs.add(", ".join([answer["profile"], *answer["parameters"]]))
+                runs.add(words.name_of_run(answer["profile"], answer["parameters"]))
         images = " and ".join(SOURCES[name].label for name in sorted(names))
         ids.setdefault((result.outcome_of_recorded, images), []).append(result.id)
     ended = {}

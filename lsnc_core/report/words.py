@@ -4,6 +4,7 @@ import math
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterable
 
 from lsnc_core.claims import FAILS, HOLDS, OURS, UNDECIDED
 from lsnc_core.data_sources import SOURCES
@@ -200,6 +201,11 @@ def premise(texts: dict[str, str]) -> str:
     """
     name, text = next(iter(texts.items()))
     return text if set(texts.values()) == {text} else f"{text}, for {name}"
+
+
+def name_of_run(profile: str, parameters: Iterable[str]) -> str:
+    """A run by its profile and the parameters that were given, e.g. "quick with a=1, b=2"."""
+    return " with ".join(filter(None, [profile, ", ".join(parameters)]))
 
 
 def how_many(number: int, outcome: str) -> str:

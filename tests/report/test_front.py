@@ -154,7 +154,7 @@ def test_claims_that_recorded_runs_decide_otherwise_are_named_with_their_end():
         "is mixed on CIFAR-10 and digits": ["C3"],
         "does not hold": ["C4"],
     }
-    runs = ["hour", "paper", "quick, data_set=cifar10"]
+    runs = ["hour", "paper", "quick with data_set=cifar10"]
     assert summaries.list_recorded(claims) == (decided, runs)
     assert summaries.list_recorded(claims_of(*given)) == ({}, [])
 
@@ -210,8 +210,8 @@ def test_a_paper_without_claims_or_picture_here():
 
 def test_what_was_run_in_a_sentence():
     assert front.describe_runs(RUNS) == (
-        "3 networks from 2 seeds were trained on 200 to 2,000 images of MNIST subset and 60 images "
-        "of my_data.py."
+        "3 networks from 2 seeds were trained on 200 to 2,000 MNIST subset images and 60 "
+        "my_data.py images."
     )
     assert front.describe_runs(RUNS.head(1)).startswith("1 network from 1 seed was trained on 200")
     assert front.describe_runs(pd.DataFrame()) == "No networks were trained for this report."
@@ -335,7 +335,7 @@ def test_recorded_answers_are_polygons_by_profile():
     # stars where parameters were given, so that two recordings of one profile differ
     varied = a_recording(profile="quick", parameters=("data_set=digits",))
     (plain, _), (star, text) = forest.legend([a_recording(profile="quick"), varied])
-    assert plain != star and star.count("L") == 7 and text == "profile quick, data_set=digits"
+    assert plain != star and star.count("L") == 7 and text == "profile quick with data_set=digits"
     _, by_kind = marks(
         an_answer(HOLDS), recorded=[kept | {"profile": "quick", "parameters": ("a=1",)}]
     )
@@ -389,7 +389,7 @@ def test_the_front_page_counts_claims_and_links_every_row(site):
     rows = [" ".join(row.split()) for row in index.texts("tr")]
     assert rows[1:4] == [
         "A paper ✓ 1 holds ✗ 1 does not hold ? 1 is not decidable here "
-        "recorded runs decide 1 more or otherwise",
+        "1 ends otherwise in recorded runs",
         "✓ C1 Test loss is lowest where p equals a (in part open) networks error 1 [0.5, 1.5] "
         "(≤ 2)",
         "✗ C3 The formula predicts the loss on noisy labels formulas error 3 [2.5, 3.5] (≤ 2)",

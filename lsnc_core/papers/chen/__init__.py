@@ -132,7 +132,7 @@ CLAIM_NAMES = {
     "C9": "Test error has two minima in p",
     "C10": "Weak smoothing helps accuracy from a = 0.9 on",
     "C11": "Best smoothing has forward correction's loss",
-    "C12": "LS objective never above forward correction's",
+    "C12": "LS objective at most that of forward correction",
     "C13": "Under any noise the posterior smooths best",
     "C14": "Forward correction never above logit smoothing",
     "C15": "Smoothing logits works as smoothing labels does",

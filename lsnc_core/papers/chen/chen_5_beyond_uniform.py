@@ -231,6 +231,7 @@ def draw_jensen_gap(gaps: "pd.DataFrame") -> Drawing:
         # the gap spans four decades and its bound is 0, which a logarithmic axis cannot show; only
         # bands reach below
         panel.set_yscale("symlog", linthresh=1e-3)
+        panel.margins(y=0.1)  # the last marks would touch the frame
         panel.set_ylim(bottom=-3e-4)
         panel.minorticks_off()
     panels[0].set_ylabel("Jensen gap (nats)")

@@ -274,8 +274,8 @@ def _describe_violations() -> str:
     parts = [f"{name} in {', '.join(numbers)}" for name, numbers in shares.items()]
     classes = ", ".join(map(str, JENSEN_CLASSES))
     return (
-        f"forward correction above logit smoothing at M = {classes}, {JENSEN_CASES:,} random cases "
-        f"each: {'; '.join(parts)}"
+        f"forward correction above logit smoothing at M = {classes} ({JENSEN_CASES:,} random "
+        f"cases each): {'; '.join(parts)}"
     )
 
 

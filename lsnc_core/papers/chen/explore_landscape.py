@@ -425,7 +425,7 @@ def _draw_course(table: "pd.DataFrame") -> "altair.LayerChart":
 
     epochs = _list_values(table)["epochs"]
     scale = alt.Scale(type="log", domain=[epochs[0], epochs[-1]], nice=False, padding=7)
-    axis = alt.Axis(values=epochs, format="d", labelOverlap=True)
+    axis = alt.Axis(values=epochs, format="d", labelOverlap=True, labelSeparation=4)
     across = alt.X("epoch:Q", title="epoch", scale=scale, axis=axis)
     cell = "datum.a === rates[cell_at_a] && datum.p === kept[cell_at_p]"
     rows = _start(cell)

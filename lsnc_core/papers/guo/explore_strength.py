@@ -269,13 +269,15 @@ def _colour(strengths: Sequence[float]) -> "altair.Color":
 def _height(rows: "pd.DataFrame", column: str) -> dict[str, Any]:
     """The y axis of one quantity, the same for all strengths and epochs: settings of a channel.
 
-    The first quarter of the measured epochs does not count: it would leave no room for the rest.
+    What lies above twice the highest value of the last three quarters of the measured epochs is cut
+    off: it would leave no room for the rest.
     """
     import altair as alt
 
     epochs = sorted(set(rows.epoch))
     late = rows[rows.epoch >= epochs[len(epochs) // 4]]
-    kind, ends = "linear", [0.0, 1.1 * np.nanmax(late[["mean", "high"]], initial=1e-3)]
+    top, usual = (np.nanmax(part[["mean", "high"]], initial=1e-3) for part in (rows, late))
+    kind, ends = "linear", [0.0, min(1.05 * top, 2 * usual)]
     if column in LOGARITHMIC:
         kind, ends = "log", [np.nanmin(rows[["mean", "low"]]), rows["mean"].max()]
     scale = alt.Scale(type=kind, domain=[float(end) for end in ends], nice=False)

@@ -42,14 +42,14 @@ PROBLEMS = (
         "Schedule",
         "The released default has one milestone, epoch 150; the paper has 150 and 350 (Tiny "
         "ImageNet 100 and 200).",
-        "In the profile paper the paper's epochs; in the others, which train for less, two steps "
-        "at other epochs, and at other parts of the training (the table of differences has them).",
+        "The profile `paper` has the paper's milestones. The others, which train for less, have "
+        "two at other epochs, and at other parts of the training (the table of differences has them).",
         notebook="guo_1_dynamics",
     ),
     Problem(
         "Conventions",
         "The released NC1 lacks the 1/K of Guo eq. 4, the released NC3 is the square of Guo eq. 6.",
-        "The equations'; lsnc_core.metrics has both by name (guo and guo_code).",
+        "Those of the equations; `lsnc_core.metrics` has both by name (`guo` and `guo_code`).",
         notebook="guo_1_dynamics",
     ),
     Problem(

@@ -17,7 +17,7 @@ CLAIM_NAMES = {
     "Z-C5": "Accuracy varies less as size and epochs both grow",
     "Z-C6": "Global minimisers are simplex ETFs",
     "Z-C7": "All other critical points are strict saddles",
-    "Z-C8": "Focal loss is convex where p_k is large",
+    "Z-C8": "Focal loss is convex where pₖ is large",
     "Z-C9": "CE, LS and FL have the contrastive property",
     "Z-C10": "Class means are as far apart as they can be",
 }
