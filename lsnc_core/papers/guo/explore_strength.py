@@ -380,7 +380,7 @@ def _draw_reliability(bins: "pd.DataFrame", strengths: Sequence[float]) -> "alta
     marks = rows.mark_point(filled=True, opacity=0.9).encode(size=size)
     # which epochs' predictions these are
     names = rows.transform_aggregate(kept="min(kept)", groupby=["delta"]).transform_calculate(
-        at="datum.delta === 0 ? 0.14 : 0.04",
+        at="datum.delta === 0 ? 0.18 : 0.08",
         text="(datum.delta === 0 ? 'CE' : 'δ = ' + datum.delta) + ', epoch ' + datum.kept",
     )
     names = names.mark_text(align="right").encode(
