@@ -173,7 +173,7 @@ def test_the_shares_of_violations_are_those_of_other_random_draws(errata):
             share = by_classes[number]
             spread = math.sqrt(share * (1 - share) * (1 / cases + 1 / 5000))
             assert abs(share - count / cases) < 4 * spread + 1e-3  # the text is rounded to 0.1 %
-    assert "at M = 2, 3, 4, 5, 5,000 random cases each" in check
+    assert "at M = 2, 3, 4, 5 (5,000 random cases each)" in check
 
 
 def test_resnet18_is_counted_as_torchvision_builds_it(errata):
