@@ -263,7 +263,7 @@ def test_the_keyboard_reaches_what_scrolls_sideways(watched):
         assert named
 
 
-def test_the_decided_claims_have_room_for_its_texts_on_a_phone(pages):
+def test_the_decided_claims_have_room_for_their_texts_on_a_phone(pages):
     page = pages["index.html"].page
     page.set_viewport_size(NARROW)
     cells = page.evaluate(

@@ -290,8 +290,8 @@ def test_human_labels_of_cifar10(name, monkeypatch):
 
 @needs("CIFAR-10", "cifar-10-batches-py")
 def test_a_resnet_learns_from_real_cifar10(monkeypatch):
-    """One epoch by Zhou's recipe on 2,000 images: read, standardised, augmented, trained, stored,
-    tested on held-out images.
+    """One epoch on 2,000 images with Zhou's augmentation and weight decay: read, standardised,
+    augmented, trained, stored, tested on held-out images.
     """
     monkeypatch.setenv("LSNC_OFFLINE", "1")
     cifar = data.load("cifar10")

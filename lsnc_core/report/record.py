@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lsnc_core import files, provenance
 from lsnc_core.errors import UsageError
-from lsnc_core.report import executed, outcomes, untrusted
+from lsnc_core.report import executed, outcomes, untrusted, words
 from lsnc_core.show import downloads, figure_html, verdicts_html
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class Recording:
     def where(self) -> str:
         """The hardware that trained (without networks, that computed), the day and the profile."""
         hardware = ", ".join(self.trained["hardware"]) or self.provenance["processor"]
-        settings = "".join(f", {setting}" for setting in self.parameters)
-        return f"recorded on {hardware}, {self.made}, profile {self.profile}{settings}"
+        run = words.name_of_run(self.profile, self.parameters)
+        return f"recorded on {hardware}, {self.made}, profile {run}"
 
     @property
     def versions(self) -> str:

@@ -11,7 +11,6 @@ from lsnc_core.data_sources import SOURCES
 from lsnc_core.report.outcomes import MIXED, OUTCOMES, ClaimResult, half_widths
 from lsnc_core.show import CLASSES, SIGNS
 
-TOLERANCE = 1e-3  # of claims that say that two numbers are equal
 OWN_FILE = r"\S+ \(your own file\)"  # how an answer names images from one
 SIGN = SIGNS | {MIXED: "±"}
 CLASS = CLASSES | {MIXED: "mixed"}
@@ -107,23 +106,6 @@ def measured(result: ClaimResult, brief: bool = False) -> str:
     if brief:
         name = name.partition(" (")[0]
     return " for ".join(filter(None, [read(result.case)[1], name]))
-
-
-def agreement(case: dict) -> str:
-    """How nearly two numbers are equal where a claim says so and an exact computation agrees, e.g.
-    "exact to 4e-08"; "" for all other cases.
-
-    >>> error = {"value": 3.8e-8, "low": 3.8e-8, "high": 3.8e-8, "at_least": None, "at_most": 1e-6}
-    >>> agreement(error), agreement(error | {"high": 1e-7}), agreement(error | {"at_most": 1})
-    ('exact to 4e-08', '', '')
-    """
-    low, value, high, tolerance = (case[name] for name in ("low", "value", "high", "at_most"))
-    if not low == value == high or tolerance is None or not 0 < tolerance <= TOLERANCE:
-        return ""
-    least = case["at_least"] or 0
-    if least not in (0, -tolerance) or not least <= value <= tolerance:
-        return ""
-    return f"exact to {abs(value):.1g}" if value else "exact"
 
 
 def distance(case: dict) -> str:

@@ -250,24 +250,6 @@ def test_a_card_names_a_case_without_its_details():
     assert words.measured(claim, brief=True) == ""
 
 
-@pytest.mark.parametrize(
-    ("value", "least", "most", "said"),
-    [
-        (0.0, -math.inf, 1e-12, "exact"),
-        (2e-13, -1e-12, 1e-12, "exact to 2e-13"),
-        (-2e-13, -1e-12, 1e-12, "exact to 2e-13"),
-        (2e-12, -math.inf, 1e-12, ""),  # not within its tolerance
-        (-0.01, -math.inf, 1e-6, ""),  # how much smaller it is says more
-        (2e-13, -1, 1e-12, ""),
-        (0.0, -math.inf, 0, ""),  # a number of violations
-        (0.5, 0.4, math.inf, ""),
-    ],
-)
-def test_equations_hold_exactly_or_to_their_rounding_error(value, least, most, said):
-    case = Case.exact("", "error", value, at_least=least, at_most=most)
-    assert words.agreement(case.to_dict()) == said
-
-
 # the forest plot
 
 

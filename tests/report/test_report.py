@@ -494,7 +494,7 @@ def test_recorded_verdicts_stand_beside_those_of_this_machine(recorded):
     build.build(recorded, "gpu", (ONE, TWO), {}, NO_RUNS)
     listed = elements(recorded, "claims")
     here = record.recordings(recorded / "kept")[0].where
-    assert here.startswith("recorded on ") and here.endswith("profile gpu, a=1")
+    assert here.startswith("recorded on ") and here.endswith("profile gpu with a=1")
     assert claims_listed(recorded) == ["C1", "C2", "C3"]
     answers = [" ".join(text.split()) for text in listed.texts("section", class_="answer")]
     assert answers[0].startswith("digits ✓ holds Error 0.1")

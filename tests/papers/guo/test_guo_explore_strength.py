@@ -44,6 +44,13 @@ def binned(confidence, hit):
     return rows, error
 
 
+@pytest.mark.parametrize(("first", "top"), [(0.3, 0.315), (0.9, 0.4), (0.1, 0.21)])
+def test_early_epochs_are_shown_as_far_as_they_leave_room_for_the_rest(first, top):
+    rows = pd.DataFrame({"epoch": range(1, 9), "mean": [first] + [0.2] * 7, "high": np.nan})
+    ends = explore._height(rows, "test_error")["scale"].domain
+    assert ends == pytest.approx([0, top])
+
+
 def test_calibration_is_that_of_the_logits(networks):
     specs, _, tensors, (measured, bins) = networks
     measured, labels = measured[measured.loss == "ce"], {}
