@@ -1,6 +1,8 @@
 """One smoke run of the whole command for all tests that look at what it leaves behind."""
 
 import fcntl
+import functools
+import gc
 import importlib
 import json
 import os
@@ -74,6 +76,17 @@ def _figures_can_be_read():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _products_are_timed_once():
+    """Which library multiplies matrices is measured once a process, not for every folder that a
+    test trains in.
+    """
+    products = importlib.import_module("lsnc_core.runs.products")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "choose", functools.cache(products.choose))
+        yield
+
+
 def pytest_collection_modifyitems(items):
     """Start with the tests that fork: torch cannot train in a fork of a process in which another
     test has started autograd's threads. The smoke run is next, for it takes longest, and while it
@@ -82,6 +95,12 @@ def pytest_collection_modifyitems(items):
     first = ("test_interruptions", "test_cli", "test_killed_workers", "test_forks")
     first += ("test_hostile_input", "test_benchmark", "test_browser", "test_notebook_runs")
     items.sort(key=lambda item: (*first, item.path.stem).index(item.path.stem))
+
+
+def pytest_collection_finish():
+    """Python's collector passes over what has been imported, which lasts as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)  # the metrics' tests run without pytest-xdist, too
@@ -123,14 +142,19 @@ def report_smoke(tmp_path_factory):
     """The smoke run, made once for all of pytest-xdist's workers; tests leave its outputs as they
     are.
     """
+    return made_once("smoke", tmp_path_factory, _run_smoke)
+
+
+def made_once(name, tmp_path_factory, make):
+    """What `make(tmp_path_factory)` gives, made by the first of pytest-xdist's workers to ask."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    made = folder / "smoke.pickle"
+    made = folder / f"{name}.pickle"
     with open(f"{made}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            made.write_bytes(pickle.dumps(_run_smoke(tmp_path_factory)))
+            made.write_bytes(pickle.dumps(make(tmp_path_factory)))
         return pickle.loads(made.read_bytes())
 
 
@@ -170,6 +194,10 @@ def run_cells(path, given):
 @pytest.fixture(scope="session")
 def parsed_images(tmp_path_factory):
     """A cache of the image sets that come with packages: reading their tables takes seconds."""
+    return made_once("parsed", tmp_path_factory, _parse_images)
+
+
+def _parse_images(tmp_path_factory):
     from lsnc_core import data
 
     folder = tmp_path_factory.mktemp("parsed")
