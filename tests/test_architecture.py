@@ -104,15 +104,22 @@ def test_every_module_has_a_room():
     assert {room(name) for name in NAMES} <= {"", *rooms}
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
-def test_a_room_imports_only_rooms_below_it(name):
+def allowed_in(name):
+    """The rooms that a room may import from."""
     below = {""}
     for layer in LAYERS:
-        if room(name) in layer:
+        if name in layer:
             break
         below |= set(layer)
-    allowed = (ONLY.get(room(name), below) | {room(name)}) if room(name) else set()
-    assert {room(target) for target in all_imports()[name]} <= allowed
+    return (ONLY.get(name, below) | {name}) if name else set()
+
+
+def test_a_room_imports_only_rooms_below_it():
+    wrong = []
+    for name, targets in all_imports().items():
+        allowed = allowed_in(room(name))
+        wrong += [(name, target) for target in targets if room(target) not in allowed]
+    assert wrong == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -125,16 +132,18 @@ def paper_of(name):
     return parts[2] if len(parts) > 2 and (PACKAGE / "papers" / parts[2]).is_dir() else ""
 
 
-@pytest.mark.parametrize("name", sorted(name for name in NAMES if room(name) == "papers"))
-def test_a_paper_imports_only_its_own_shared_files(name):
-    own = paper_of(name)
-    for target in all_imports()[name]:
-        paper, page = paper_of(target), target.split(".")[-1] in PAGES
-        assert not page, f"{name} imports the notebook module {target}"
-        if not own:
-            assert not paper, f"{name}, which every paper uses, imports {target}"
-        elif paper:
-            assert paper == own or own in ("beyond", "companion"), f"{name} imports {target}"
+def test_a_paper_imports_only_its_own_shared_files():
+    wrong = []
+    for name in NAMES:
+        targets = all_imports()[name] if room(name) == "papers" else ()
+        own = paper_of(name)
+        for target in targets:
+            paper, is_page = paper_of(target), target.split(".")[-1] in PAGES
+            # what stands above the folders of `papers` is for every paper
+            foreign = paper and paper != own and own not in ("beyond", "companion")
+            if is_page or foreign:
+                wrong.append((name, target))
+    assert wrong == []
 
 
 def test_the_report_knows_the_papers_through_their_map_alone():
@@ -161,9 +170,9 @@ def test_the_papers_have_a_map_cards_and_stored_tables_above_their_folders():
     assert len(list((PACKAGE / "papers").glob("*.py"))) <= 3
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_holds_one_idea(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+def test_a_module_holds_one_idea():
+    lines = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > 450} == {}
 
 
 def is_data(function):
@@ -178,35 +187,36 @@ def functions(path):
             yield node
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_function_holds_one_idea_and_is_no_value(path):
-    for function in functions(path):
-        lines = function.end_lineno - function.lineno + 1
-        assert lines <= 75 or is_data(function), f"{function.name} has {lines} lines"
-        given = function.args
-        names = {argument.arg for argument in given.args + given.posonlyargs + given.kwonlyargs}
-        # a method may be called table: `CollapseHistory.table()` reads like a verb would
-        assert function.name not in names | (set() if "self" in names else {"table"}), function.name
+def test_a_function_holds_one_idea_and_is_no_value():
+    long, values = [], []
+    for path in MODULES:
+        for function in functions(path):
+            place = (name_of(path), function.name)
+            if function.end_lineno - function.lineno >= 75 and not is_data(function):
+                long.append(place)
+            given = function.args
+            names = {argument.arg for argument in given.args + given.posonlyargs + given.kwonlyargs}
+            # a method may be called table: `CollapseHistory.table()` reads like a verb would
+            if function.name in names | (set() if "self" in names else {"table"}):
+                values.append(place)
+    assert (long, values) == ([], [])
 
 
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_comprehension_has_one_level(path):
+def comprehensions(path):
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, COMPREHENSIONS)]
+
+
+def test_a_comprehension_has_one_level():
     deep = []
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, COMPREHENSIONS):
+    for path in SOURCES:
+        for node in comprehensions(path):
             inside = [inner for inner in ast.walk(node) if isinstance(inner, COMPREHENSIONS)]
             if len(inside) > 1 or len(node.generators) > 1:
-                deep.append(node.lineno)
+                deep.append((path.relative_to(ROOT).as_posix(), node.lineno))
     assert deep == []
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_lines_have_a_hundred_columns(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert [number for number, line in enumerate(lines, 1) if len(line) > 100] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -291,9 +301,12 @@ def prose(path):
             yield token.start[0], token.string
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_equations_are_spelled_one_way_in_the_package(path):
-    odd = [(line, match[0]) for line, text in prose(path) if (match := ODD.search(text))]
+def test_equations_are_spelled_one_way_in_the_package():
+    odd = []
+    for path in MODULES:
+        for line, text in prose(path):
+            if match := ODD.search(text):
+                odd.append((name_of(path), line, match[0]))
     assert odd == []
 
 
