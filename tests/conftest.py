@@ -103,6 +103,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_sessionfinish():
+    gc.unfreeze()  # libraries check for leaks when Python ends
+
+
 @pytest.hookimpl(optionalhook=True)  # the metrics' tests run without pytest-xdist, too
 def pytest_xdist_make_scheduler(config, log):
     """Spread files over the workers in the order of the tests, so that no fixture of a file is made

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lsnc_core import data
 from lsnc_core.claims import FAILS, HOLDS, OURS, UNDECIDED, claims_in
@@ -200,7 +199,6 @@ def test_the_spread_is_shown_without_smoothing_and_at_the_kept_mass_nearest_a():
 def test_figures_are_closed_named_and_drawn_without_warnings(draw):
     figure = draw(made_up(same, lambda a: a - 0.1))
     assert plt.get_fignums() == []
-    FigureCanvasAgg(figure.drawing).draw()
     for axes in figure.drawing.axes:
         if axes.get_label() != "<colorbar>":
             across = axes.get_shared_x_axes().get_siblings(axes)

@@ -179,15 +179,6 @@ def panels(figure):
     return [axes for axes in figure.drawing.axes if axes.get_label() != "<colorbar>"]
 
 
-def draw(figure):
-    """Draw a shown figure for good: warnings of the drawing are errors in tests."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure.drawing)
-    canvas.draw()
-    return canvas
-
-
 def cases_by_name(verdict):
     """A verdict's cases as {name: {quantity: case}}."""
     cases = {}

@@ -13,7 +13,6 @@ from chen_runs import (
     cases_by_name,
     clean_runs,
     cross_entropy,
-    draw,
     eq11,
     gamma_argmin,
     landscape,
@@ -22,6 +21,7 @@ from chen_runs import (
     outcomes,
     panels,
 )
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED
@@ -138,9 +138,9 @@ def test_a_diverged_network_decides_nothing_and_breaks_nothing(rates, value):
         assert verdict.outcome == UNDECIDED
         (case,) = [case for case in verdict.cases if case.name == "a = 0.5"]
         assert "finite" in case.text
-    draw(page.draw_figure_5(table, RECIPE))
-    draw(page.draw_residual(table))
-    draw(page.draw_figure_6(table, rates))
+    page.draw_figure_5(table, RECIPE)
+    page.draw_residual(table)
+    page.draw_figure_6(table, rates)
 
 
 def test_the_caption_of_the_residual_has_the_largest_distance_where_labels_are_memorised(grid):
@@ -162,8 +162,8 @@ def test_nothing_but_diverged_networks_decides_nothing():
     runs[[*COLUMNS, "train_loss"]] = math.nan
     table = landscape_table(runs)
     assert [verdict.outcome for verdict in both(table)] == [UNDECIDED] * 4
-    draw(page.draw_figure_5(table, RECIPE))
-    draw(page.draw_figure_6(table, (0.5,)))
+    page.draw_figure_5(table, RECIPE)
+    page.draw_figure_6(table, (0.5,))
 
 
 def test_one_seed_decides_nothing_but_is_counted():
@@ -300,7 +300,6 @@ def test_figures_are_closed_and_every_axis_is_named(name, grid):
     before = plt.rcParams.copy()
     figure = FIGURES[name](grid)
     assert plt.get_fignums() == [] and plt.rcParams == before
-    draw(figure)  # nothing warns
     for axes in panels(figure):
         siblings = axes.get_shared_y_axes().get_siblings(axes)
         assert axes.get_xlabel() and any(other.get_ylabel() for other in siblings)
@@ -361,7 +360,8 @@ def test_figure_5_hatches_and_marks(grid):
 def test_hatches_are_seen_in_the_drawn_picture(grid):
     def drawn(table):
         figure = page.draw_figure_5(table, RECIPE)
-        canvas = draw(figure)
+        canvas = FigureCanvasAgg(figure.drawing)
+        canvas.draw()
         panel = panels(figure)[1]
         pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
         # the cell of a = .5, p = .2

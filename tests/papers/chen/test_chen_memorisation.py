@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from chen_runs import RECIPE, draw
+from chen_runs import RECIPE
 
 from lsnc_core.papers.chen.accuracy import accuracy_table
 from lsnc_core.papers.chen.memorisation import (
@@ -76,7 +76,6 @@ def test_the_share_counts_when_it_is_first_reached():
 def test_the_figure_has_a_panel_for_each_clean_rate_and_a_line_for_each_share():
     runs = history(rates=(0.3, 0.5, 0.6, 0.8, 0.9))
     shown = draw_equal_memorisation(memorisation_table(runs), accuracy_table(runs))
-    draw(shown)
     panels = [axes for axes in shown.drawing.axes if axes.axison]
     assert len(panels) == 4  # from one half on
     for axes in panels:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from nulls.zhou import LEAST_COSINE, make_collapse, make_distances
 from scipy import stats
 from scipy.spatial import distance
@@ -310,7 +309,6 @@ def test_the_figures_draw_every_loss(trained):
         collapse.gram_distance_table(tensors),
     )
     figure = page.draw_z1(page.Tables("A recipe.", table, distances, table, distances))
-    FigureCanvasAgg(figure.drawing).draw()
     panels = [panel for panel in figure.drawing.axes if panel.lines]
     assert len(panels) == 7 and all(panel.get_xlabel() == "epoch" for panel in panels)
     wanted = table[table.loss == "CE"].sort_values("epoch").NC1
@@ -321,7 +319,6 @@ def test_the_figures_draw_every_loss(trained):
     answers = page.verdicts(tables, [tables]).verdicts
     assert [answer.claim.id for answer in answers] == ["Z-C1"] * 2 + ["Z-C2"] * 2 + ["Z-C10"] * 2
     figure = page.draw_gram_distances(distances)
-    FigureCanvasAgg(figure.drawing).draw()
     left, right, bar = figure.drawing.axes
     # one seed: nothing but the distances to the simplex
     assert len(left.texts) == len(right.texts) == 4 and "Frobenius" in bar.get_ylabel()

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import stats
 from zhou_tables import make_grid
 
@@ -257,7 +256,6 @@ def test_the_figures_show_the_tables_numbers():
     for draw, panels in ((page.draw_z2, 3), (page.draw_z3, 4), (page.draw_z4, 1)):
         figure = draw(tables)
         assert figure.table is grid
-        FigureCanvasAgg(figure.drawing).draw()
         *maps, bar = figure.drawing.axes
         assert len(maps) == panels and bar.get_ylabel()
         for panel in maps:
@@ -268,7 +266,6 @@ def test_the_figures_show_the_tables_numbers():
     first = grid[(grid.width == 0.5) & (grid.epochs == 10)]
     assert written[0, 0] == f"{first.variance.iloc[0]:.2f}"
     drawing = page.draw_z5(tables).drawing
-    FigureCanvasAgg(drawing).draw()
     lines = drawing.axes[0].lines
     assert len(drawing.axes) == 3 and len(lines) == 4
     assert "test error" in drawing.get_suptitle()
@@ -306,7 +303,6 @@ def test_further_grids_are_trained_drawn_and_decided_beside_the_first(monkeypatc
     weaker = one.selected.assign(strength=0.05)
     two = one._replace(selected=weaker, cells=page.cell_table(weaker))
     figure = page.draw_z5(one, [two])
-    FigureCanvasAgg(figure.drawing).draw()
     titles = [panel.get_title() for panel in figure.drawing.axes]
     assert titles[3] == titles[0].replace(", width", " with LS at 0.05, width")
     assert len(titles) == 6 and len(figure.table) == 18
