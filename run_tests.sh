@@ -35,8 +35,8 @@ trap 'kill "$checks" 2>/dev/null || true; rm -f "$log"' EXIT
 # the first run here finds no bytecode: one process makes it, not each of those that test
 [ -d .pytest_cache ] || "$python" -m pytest --collect-only -q >/dev/null 2>&1 || true
 
-# one process more than there are cores: many tests wait for processes of their own
-workers=$("$python" -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+# Many tests start processes of their own: with more of these than cores, all take a tenth longer.
+workers=$("$python" -c 'import os; print(min(4, os.cpu_count() or 1))')
 tests=0
 "$python" -m pytest -n "$workers" --no-loadscope-reorder "$@" || tests=$?
 lint=0

@@ -292,6 +292,7 @@ WIDE_TABLES = ["guo_4_minimisers.html", "measure_your_model.html", "start_here.h
 
 @pytest.mark.parametrize("watched", WIDE_TABLES, indirect=True)
 def test_a_table_is_marked_as_wide_only_where_it_does_not_fit(watched):
+    watched.page.bring_to_front()  # pages behind others draw once a second
     for size in (NARROW, WIDE, NARROW):  # a mark from before does not stay
         watched.page.set_viewport_size(size)
         watched.page.evaluate("() => new Promise(requestAnimationFrame)")
@@ -387,6 +388,7 @@ def test_text_contrasts_with_its_background(unfolded, watched, scheme):
 
 def test_two_networks_train_on_the_page_by_keyboard(pages):
     page = pages["explorer.html"].page
+    page.bring_to_front()  # pages behind others draw once a second
     page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0) }")
     for _ in range(80):  # after the sidebar, the keyboard reaches the trainer
         page.keyboard.press("Tab")

@@ -1,5 +1,6 @@
 """Made-up tables of runs, as `lsnc_core.runs.results` gives them, with known answers."""
 
+import functools
 import itertools
 import math
 
@@ -28,6 +29,7 @@ def eq11(a, p, M=10):
     return -a * math.log(p) - (1 - a) * math.log((1 - p) / (M - 1))
 
 
+@functools.cache
 def entropy(p, M=10):
     """The entropy of a smoothed label."""
     masses = [p, *[(1 - p) / (M - 1)] * (M - 1)]
@@ -51,6 +53,7 @@ def gamma_loss(a, p, M):
     return -sum(noise[k, 0] * smooth[j, 0] * math.log(smooth[j, k]) for k, j in pairs)
 
 
+@functools.cache
 def gamma_argmin(a, M):
     """Gamma's best p, by brute force."""
     grid = np.linspace(1 / M, 1 - 1e-9, 4001)
