@@ -80,6 +80,14 @@ def test_the_same_figure_gives_the_same_pdf_and_another_gives_another():
     assert base64.b64decode(bundle(a_figure())[show.FIGURE_TYPE]["pdf"]) == first
 
 
+def test_what_warns_when_drawn_warns_when_the_figure_is_made():
+    """Tests of single figures rely on it: there a warning is an error."""
+    drawing = picture()
+    drawing.axes[0].set_title("\N{CJK UNIFIED IDEOGRAPH-4E00}")  # which the font has not
+    with pytest.raises(UserWarning, match="missing from font"):
+        show.Figure(drawing, name="f", title="", paper="", ours="", alt="", table=pd.DataFrame())
+
+
 def crowded_picture():
     """Panels whose places depend on the size of their texts."""
     canvas = Canvas(figsize=(7, 3), layout="constrained")
