@@ -45,6 +45,7 @@ from lsnc_core.metrics.geometry import (
     equiangularity,
     equinorm,
     exact_squares,
+    largest,
     mean_over_pairs,
     self_duality,
     simplex_distance_of_product,
@@ -163,10 +164,11 @@ def nc1_trace(statistics: Statistics, mu_G: str = "classes") -> torch.Tensor:
     if not statistics.basis.shape[-1]:
         return torch.full_like(statistics.within_trace, math.nan)
     H = statistics.centred_means(mu_G) @ statistics.basis  # (..., classes present, r)
-    # Sigma_B = H^T H / K, so its inverse has eigenvectors Vh and eigenvalues K / singular^2.
-    _, singular, Vh = torch.linalg.svd(H, full_matrices=False)  # (..., r), (..., r, r)
-    along = torch.einsum("...ij,...jk,...ik->...i", Vh, statistics.within, Vh)  # (..., r)
-    return H.shape[-2] * (along / singular.square()).sum(-1)
+    # With H = QR, Sigma_B^-1 = K R^-1 R^-T, and the trace is that of K R^-T Sigma_W R^-1.
+    R = torch.linalg.qr(H, mode="r").R  # (..., r, r)
+    half = torch.linalg.solve_triangular(R.mT, statistics.within, upper=False)
+    whole = torch.linalg.solve_triangular(R.mT, half.mT, upper=False)
+    return H.shape[-2] * whole.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def cdnv(statistics: Statistics) -> torch.Tensor:
@@ -177,7 +179,7 @@ def cdnv(statistics: Statistics) -> torch.Tensor:
     Source: Galanti, György and Hutter 2022.
     """
     centred = statistics.centred_means() @ statistics.basis  # (..., classes present, r)
-    least = ROUNDING * statistics.means.abs().amax((-2, -1), keepdim=True)
+    least = ROUNDING * largest(statistics.means)
     variances = statistics.class_within[..., statistics.kept]  # (..., classes present)
     if centred.shape[-2] <= statistics.means.shape[-1] + 1:  # as `simplex_fits`
         squares = exact_squares(centred, centred, least)  # (..., present, present)

@@ -18,13 +18,18 @@ BLOCK = 2**20  # pairs of classes at a time
 CANCELLATION = 1e-6
 
 
+def largest(V: torch.Tensor) -> torch.Tensor:
+    """The largest size of a number in each matrix (..., K, D), float64 (..., 1, 1)."""
+    return torch.linalg.vector_norm(V, math.inf, dim=(-2, -1), keepdim=True)
+
+
 def without_rounding(V: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
     """Rows (..., K, D) that were centred, with zeros for those that are rounding error alone.
 
     Args: V, float64 (..., K, D); around, float64 (..., K, D), the rows before they were centred.
     """
-    scale = around.abs().amax((-2, -1), keepdim=True)
-    return V.masked_fill(V.norm(dim=-1, keepdim=True) <= ROUNDING * scale, 0.0)
+    rounding = V.norm(dim=-1, keepdim=True) <= ROUNDING * largest(around)  # (..., K, 1)
+    return V.masked_fill(rounding, 0.0) if rounding.any() else V
 
 
 def centred_rows(W: torch.Tensor) -> torch.Tensor:
@@ -182,7 +187,9 @@ def self_duality(W: torch.Tensor, H: torch.Tensor) -> torch.Tensor:
     >>> [round(float(self_duality(torch.eye(2), c * torch.eye(2))), 12) for c in (7, -1)]
     [0.0, 2.0]
     """
-    return torch.linalg.matrix_norm(_scaled(W.double()) - _scaled(H.double()))
+    H = H.double()
+    difference = _scaled(W.double()).addcdiv_(H, -torch.linalg.matrix_norm(H, keepdim=True))
+    return torch.linalg.matrix_norm(difference)
 
 
 def mean_over_pairs(
