@@ -210,7 +210,7 @@ def draw_residual(table: "pd.DataFrame") -> Drawing:
     drawing.colorbar(image, ax=list(panels), extend="both", label=label)
     caption = (
         f"{describe_distance(table)} Blue is where the measured loss lies below the formula, red "
-        "where above; p = 1 is blank where the formula is infinite, hatched where labels are not "
+        "where above; p = 1 is crossed where the formula is infinite, hatched where labels are not "
         f"memorised. {_describe_held_out(table)}"
     )
     return Drawing(drawing, caption, table)

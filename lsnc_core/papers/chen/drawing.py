@@ -59,7 +59,7 @@ def label_unit_axes(axes: "Axes", xlabel: str = CLEAN_RATE, ylabel: str = KEPT) 
 def draw_heat(
     panel: "Axes", grid: "pd.DataFrame", rough: "pd.DataFrame", **colours: object
 ) -> "QuadMesh":
-    """A heat map over cells of (a, p).
+    """A heat map over cells of (a, p); a cell without a finite value is crossed.
 
     Args:
         grid: values, a row per p and a column per a.
@@ -71,6 +71,10 @@ def draw_heat(
     # the clean-label rates are unevenly spaced: each gets a column of the same width and its name
     columns, rows = np.arange(len(grid.columns) + 1) - 0.5, np.arange(len(grid.index) + 1) - 0.5
     image = panel.pcolormesh(columns, rows, grid, rasterized=True, **colours)
+    # blank, it would look like the middle of a diverging scale
+    empty, across = np.nonzero(~np.isfinite(grid.to_numpy(float)))
+    if len(empty):
+        panel.plot(across, empty, "x", color=style.INK, ms=5, mew=0.8)
     for row, column in np.argwhere(rough.to_numpy(bool)):
         corner = (column - 0.5, row - 0.5)
         panel.add_patch(

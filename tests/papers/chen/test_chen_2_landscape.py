@@ -337,6 +337,17 @@ def test_figure_5_draws_infinite_cells(grid):
     assert (mesh.get_array()[12] >= TOP).tolist() == [True, True, False]
 
 
+def test_cells_without_a_prediction_are_crossed_in_the_residual(grid):
+    """Blank, they would look like a difference of 0: those at p = 1 but for clean labels."""
+    rates = sorted(grid.a.unique())
+    infinite = {
+        (column, grid.p.nunique() - 1) for column, a in enumerate(rates) if not math.isclose(a, 1)
+    }
+    for panel in panels(page.draw_residual(grid)):
+        (crosses,) = (line for line in panel.lines if line.get_marker() == "x")
+        assert set(zip(*crosses.get_data(), strict=True)) == infinite
+
+
 def test_figure_5_hatches_and_marks(grid):
     rates = (0.5, 0.8, 1.0)
     theory, *measured = panels(page.draw_figure_5(grid, RECIPE))

@@ -227,6 +227,8 @@ def test_the_keyboard_plays_pauses_resets_and_moves_every_slider(open_page):
     epoch = "document.querySelector('.lsnc-trainer').trainer.epoch"
     picture = "document.querySelector('canvas').toDataURL()"
     before = page.evaluate(picture)
+    ends = page.locator(".chart .high, .chart .low")
+    assert set(ends.all_inner_texts()) == {""} and page.locator(".chart.empty").count() == 6
     for name, (_, values, start) in trainer.CONTROLS.items():
         control = page.locator(f"input[name={name}]")
         control.press("ArrowRight")
@@ -244,6 +246,7 @@ def test_the_keyboard_plays_pauses_resets_and_moves_every_slider(open_page):
     assert page.evaluate(epoch) == stopped and page.evaluate(picture) != before
     assert f"After {stopped} epochs CE has test accuracy" in page.locator(".status").inner_text()
     assert page.locator(".chart polyline").count() == 12
+    assert page.locator(".chart.empty").count() == 0 and "" not in ends.all_inner_texts()
     reset.press("Enter")
     assert page.evaluate(epoch) == 0
     assert page.locator(".epoch").inner_text() == f"epoch 0 of {trainer.EPOCHS}"

@@ -328,8 +328,9 @@
       chart.querySelector(`polyline.${name}`).setAttribute("points", points.join(" "));
       chart.querySelector(`output.${name}`).textContent = values[values.length - 1].toPrecision(3);
     }
-    // at the start there is one value, and no curve whose ends could be named
-    const ends = low < high ? [high, low].map(value => value.toPrecision(2)) : ["", ""];
+    // at the start there is one value of each, and no curve whose ends could be named
+    const level = chart.classList.toggle("empty", history.CE.length < 2) || !(low < high);
+    const ends = level ? ["", ""] : [high, low].map(value => value.toPrecision(2));
     [".high", ".low"].forEach((name, i) => { chart.querySelector(name).textContent = ends[i]; });
   };
 
@@ -370,8 +371,7 @@
   const frame = () => {
     if (!root.isConnected) return;
     const due = performance.now() + 12; // milliseconds
-    do trainer.advance();
-    while (performance.now() < due && !hasEnded());
+    do trainer.advance(); while (performance.now() < due && !hasEnded());
     if (!still.matches || hasEnded() || trainer.epoch >= drawn + 10) draw();
     if (hasEnded()) setPlaying(false);
     else next = requestAnimationFrame(frame);
