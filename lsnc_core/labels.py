@@ -336,9 +336,11 @@ def uniform_targets(labels: torch.Tensor, p: float, T: np.ndarray) -> torch.Tens
 def posterior_targets(labels: torch.Tensor, p: float, T: np.ndarray) -> torch.Tensor:
     """Targets of the best general smoothing: column k of S* for the noisy label k.
 
-    Args: labels, int64 (N,); p, not used; T, float (K, K).
-    Returns: float32 (N, K), rows are distributions. Source: Chen eq. 10, corrected.
+    Args: labels, int64 (N,) in 0..K-1; p, not used; T, float (K, K).
+    Returns: float32 (N, K), rows are distributions. Raises: UsageError. Source: Chen eq. 10,
+    corrected.
     """
+    check_labels(labels, len(T))
     return rows_of(posterior(T).T, labels)
 
 

@@ -93,7 +93,10 @@ def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 3.0) -> to
     if not gamma >= 0:
         raise UsageError(f"gamma of the focal loss must be at least 0, got {gamma!r}.")
     log_q = log_softmax(logits)
-    return -(targets * (-log_q.expm1()) ** gamma * log_q).sum(-1)
+    missing = -log_q.expm1()  # 1 - q
+    if 0 < gamma < 1:  # where it rounds to 0, the power's slope is infinite, that of the loss 0
+        missing = missing.clamp(min=2.0**-60)
+    return -(targets * missing**gamma * log_q).sum(-1)
 
 
 def mse(logits: torch.Tensor, targets: torch.Tensor, scale: float = 15.0) -> torch.Tensor:

@@ -242,6 +242,8 @@ Y = torch.tensor([0, 1])
         (lambda: labels.soft_targets(np.arange(10_000).reshape(100, 100), 0.9, 3), "ndarray"),
         (lambda: labels.soft_targets(Y + 5, 0.9, 3), "5"),
         (lambda: labels.soft_targets(Y - 1, 0.9, 3), "-1"),
+        (lambda: labels.smoothed_targets("posterior", Y - 1, 0.9, np.eye(2)), "-1"),
+        (lambda: labels.smoothed_targets("posterior", Y + 1, 0.9, np.eye(2)), "2"),
         (lambda: labels.corrupt(Y + 1, np.eye(2), 0), "2"),
         (lambda: labels.corrupt(Y, np.eye(2) / 2, 0), "0.5"),
         (lambda: labels.corrupt(Y, np.eye(2), -1), "-1"),

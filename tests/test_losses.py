@@ -64,6 +64,25 @@ def test_focal_loss_and_its_gradient_are_finite_where_softmax_is_0_or_1():
     torch.testing.assert_close(gradient, torch.tensor([[0.0, 0.0], [-1.0, 1.0]]))
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 0.5, 0.9, 1.0, 3.0])
+def test_focal_loss_s_gradient_is_that_of_its_formula(gamma):
+    """By autograd on 1 - q as a sum over the other classes, which keeps its digits; where q rounds
+    to 1 it vanishes.
+    """
+    target = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
+    for logit in (0.0, 5.0, 15.0, 20.0, 36.0, 45.0, 800.0):
+        z = torch.tensor([[logit, 0.0, -1.0]], dtype=torch.float64, requires_grad=True)
+        (found,) = torch.autograd.grad(losses.focal(z, target, gamma).sum(), z)
+        others = (z[:, 1:] - z[:, :1]).exp().sum()
+        exact = (others / (1 + others)) ** gamma * others.log1p()
+        (expected,) = torch.autograd.grad(exact, z)
+        atol = 1e-6 if logit < 30 else 1e-7
+        torch.testing.assert_close(found, expected.nan_to_num(0.0), rtol=2e-2, atol=atol)
+        narrow = z.detach().float().requires_grad_()
+        (found,) = torch.autograd.grad(losses.focal(narrow, target.float(), gamma).sum(), narrow)
+        assert found.isfinite().all()
+
+
 def test_mse_is_torchs_on_scaled_targets():
     logits, targets = random_case(5, (6, 4))
     expected = F.mse_loss(logits, 15 * targets, reduction="none").mean(-1)

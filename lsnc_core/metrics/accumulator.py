@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 import torch
 
 from lsnc_core.defaults import usual_defaults
@@ -158,11 +159,12 @@ class NeuralCollapse:
 
     def __init__(self, num_classes: int, num_features: int, *, float64: bool = False) -> None:
         self.K = check_classes(num_classes, "num_classes")
-        if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
+        whole = isinstance(num_features, int | np.integer) and not isinstance(num_features, bool)
+        if not whole or num_features < 1:
             raise UsageError(
                 f"num_features must be a whole number of at least 1, not {num_features!r}."
             )
-        self.D, self.float64 = num_features, float64
+        self.D, self.float64 = int(num_features), float64
         self.reset()
 
     @usual_defaults()

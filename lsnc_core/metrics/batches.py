@@ -2,7 +2,8 @@
 
 A batch is (inputs, labels, ...) or a mapping with labels in it. Inputs are a tensor, a list or
 tuple of arguments, a mapping of keyword arguments, or any object with `.to`; arrays of NumPy become
-tensors. The model's output is a tensor, or holds one as `.logits`, ["logits"] or its first element.
+tensors. The model's output is a tensor, or holds one as `.logits`, ["logits"] or an element of a
+tuple.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -152,13 +153,15 @@ def call(model: nn.Module, inputs: Any, device: torch.device) -> Any:
     return model(inputs)
 
 
-def output_tensor(output: Any) -> torch.Tensor | None:
-    """The tensor that a model returns as its logits; None where it cannot be told."""
+def output_tensors(output: Any) -> list[torch.Tensor | None]:
+    """The tensors that a model may return as its logits: one, or as many as there are elements in
+    a tuple; None for what is no tensor.
+    """
     if isinstance(output, torch.Tensor):
-        return output
+        return [output]
     logits = getattr(output, "logits", None)
     if isinstance(output, Mapping):
         logits = output.get("logits")
     elif logits is None and isinstance(output, list | tuple) and output:
-        return output_tensor(output[0])
-    return logits if isinstance(logits, torch.Tensor) else None
+        return [output_tensors(element)[0] for element in output]
+    return [logits if isinstance(logits, torch.Tensor) else None]

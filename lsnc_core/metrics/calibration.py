@@ -9,6 +9,7 @@ confidence of exactly 1 lies in the last bin.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from lsnc_core.errors import UsageError
@@ -23,9 +24,10 @@ MOST_BINS = 1_000_000
 
 
 def _check_bins(bins: int) -> int:
-    if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= MOST_BINS:
+    whole = isinstance(bins, int | np.integer) and not isinstance(bins, bool)
+    if not whole or not 1 <= bins <= MOST_BINS:
         raise UsageError(f"bins must be a whole number from 1 to {MOST_BINS:,}, not {bins!r}.")
-    return bins
+    return int(bins)
 
 
 @dataclass(frozen=True, eq=False)

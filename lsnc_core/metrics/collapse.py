@@ -54,6 +54,7 @@ from lsnc_core.metrics.geometry import (
 from lsnc_core.metrics.statistics import (
     GLOBAL_MEANS,
     Statistics,
+    check_centroids,
     check_samples,
     describe,
     holds_values,
@@ -352,6 +353,7 @@ def neural_collapse(
     """
     if W is not None and (not holds_values(W) or W.ndim != 2):
         raise UsageError(f"W must be None or a tensor (K, D), not {describe(W)}.")
+    check_centroids(centroids)
     K = len(W) if W is not None else _count_classes(labels, centroids)
     check_samples(features, labels, K)
     shape = (K, features.shape[1])

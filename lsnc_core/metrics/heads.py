@@ -27,9 +27,15 @@ RELATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+DIVERGED = "NaN or infinity: training has diverged, or the inputs hold some."
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer: which layer, which of its calls, the first tensor given, the output."""
+    """One call of a layer: which layer, which of its calls, the first tensor given, the output.
+
+    The tensors are copies: a later layer may overwrite them in place.
+    """
 
     name: str
     module: nn.Module
@@ -49,13 +55,39 @@ def recorded_calls(
     calls: list[Call] = []
     counts = dict.fromkeys(modules, 0)
 
-    def hook(name: str, module: nn.Module, positional: Any, named: Any, output: Any) -> None:
+    def keep(name: str, module: nn.Module, positional: Any, named: Any, output: Any) -> None:
         tensors = [x for x in (*positional, *named.values()) if isinstance(x, torch.Tensor)]
-        output = output[0] if isinstance(output, list | tuple) and output else output
-        if tensors and isinstance(output, torch.Tensor) and wanted(output):
-            calls.append(Call(name, module, counts[name], tensors[0], output))
+        made = _first_tensor(output)
+        if tensors and made is not None and wanted(made):
+            calls.append(Call(name, module, counts[name], tensors[0].clone(), made.clone()))
         counts[name] += 1
 
+    with _hooked(modules, keep):
+        yield calls
+
+
+@contextlib.contextmanager
+def last_outputs(modules: dict[str, nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
+    """Copies, by name, of what modules give in their last call."""
+    outputs: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, module: nn.Module, positional: Any, named: Any, output: Any) -> None:
+        made = _first_tensor(output)
+        if made is not None:
+            outputs[name] = made.clone()
+
+    with _hooked(modules, keep):
+        yield outputs
+
+
+def _first_tensor(output: Any) -> torch.Tensor | None:
+    output = output[0] if isinstance(output, list | tuple) and output else output
+    return output if isinstance(output, torch.Tensor) else None
+
+
+@contextlib.contextmanager
+def _hooked(modules: dict[str, nn.Module], hook: Callable[..., None]) -> Iterator[None]:
+    """Call the hook after each call of a module: its name, itself, arguments, output."""
     handles = [
         module.register_forward_hook(
             lambda module, positional, named, output, name=name: hook(
@@ -66,7 +98,7 @@ def recorded_calls(
         for name, module in modules.items()
     ]
     try:
-        yield calls
+        yield
     finally:
         for handle in handles:
             handle.remove()
@@ -112,6 +144,11 @@ def _matrices(call: Call, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
     if len(output) == samples:
         return given.flatten(2).mean(2), output.flatten(2).mean(2)
     return rows(given, 1), rows(output, 1)
+
+
+def has_diverged(logits: torch.Tensor) -> bool:
+    """Whether logits hold NaN or infinity; -infinity is that of a class which is masked."""
+    return bool((logits.isnan() | logits.isposinf()).any())
 
 
 def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -290,6 +327,8 @@ def _named_head(calls: list[Call], output: torch.Tensor | None, samples: int, la
         )
     head = _head(call, None, samples)
     if head is None:
+        if has_diverged(own):
+            raise UsageError(f"the layer {layer!r} gives {DIVERGED}")
         raise UsageError(
             f"the layer {layer!r} does not give W h + b of its input {describe(call.given)}, so it "
             "has no W to measure: give its features, labels and W to neural_collapse."

@@ -21,6 +21,7 @@ import math
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from lsnc_core.defaults import usual_defaults
@@ -37,7 +38,7 @@ from lsnc_core.metrics.replicates import (
     nearest_mean_hits,
     score_replicates,
 )
-from lsnc_core.metrics.statistics import Statistics, check_samples, describe
+from lsnc_core.metrics.statistics import Statistics, check_centroids, check_samples, describe
 
 EXACT = ("nc2_W", "nc2_W_centred", "nc2_W_equinorm", "nc2_W_equiangular", "W_norm")
 LOGARITHM = ("nc1_trace", "nc1_trace_over_K", "nc1_quotient", "nc1_cdnv", "means_norm")
@@ -168,7 +169,7 @@ def metric_intervals(
     Raises: UsageError where shapes do not fit, numbers are not finite, a name is unknown, or the
     replicates would take more than 4 GiB.
     """
-    resampled = _resample(samples, level, seed, names)
+    resampled, level = _resample(samples, level, seed, names), float(level)
     return {name: _interval(name, metric, level) for name, metric in resampled.items()}
 
 
@@ -201,6 +202,7 @@ def compare_intervals(
             "from one loader that does not shuffle."
         )
     one, other = (_resample(samples, level, seed, names) for samples in (a, b))
+    level = float(level)
     return {name: _difference(name, one[name], other[name], level) for name in one}
 
 
@@ -210,8 +212,9 @@ def _resample(
     """The named metrics in all replicates."""
     _check_samples(samples)
     names = _check(samples, level, names)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise UsageError(f"seed must be a whole number of at least 0, not {seed!r}.")
+    seed = int(seed)
     wanted, (N, K) = set(names), samples.logits.shape
     features, labels = check_samples(samples.features, samples.labels, K)
     labels = labels.cpu()
@@ -262,7 +265,7 @@ def _resample(
 
 def _check(samples: Samples, level: float, names: Collection[str] | None) -> list[str]:
     """The names, or UsageError where they, the level or the logits do not fit."""
-    if not isinstance(level, (int, float)) or not 1e-9 < level < 1:
+    if not isinstance(level, int | float | np.number) or not 1e-9 < level < 1:
         raise UsageError(f"level must lie between 0 and 1, e.g. 0.95, not {level!r}.")
     logits, known = samples.logits, [*FORMULAS, *SCORES]
     if logits.ndim != 2 or len(logits) != len(samples.labels):
@@ -281,9 +284,14 @@ def _check(samples: Samples, level: float, names: Collection[str] | None) -> lis
 
 
 def _check_samples(samples: Samples) -> None:
-    """Refuse what is not `Samples`. Raises: UsageError."""
+    """Refuse what is not `Samples` of tensors. Raises: UsageError."""
     if not isinstance(samples, Samples):
         raise UsageError(f"intervals are those of Samples, not of {describe(samples)}.")
+    given = {"logits": samples.logits, "W": samples.W, "b": samples.b}
+    for name, value in given.items():
+        if not isinstance(value, torch.Tensor) and (value is not None or name == "logits"):
+            raise UsageError(f"{name} of Samples must be a tensor, not {describe(value)}.")
+    check_centroids(samples.centroids)
 
 
 def _check_memory(K: int, D: int) -> None:

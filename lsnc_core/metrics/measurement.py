@@ -25,6 +25,8 @@ def _papers_names() -> dict[str, str]:
 
 PAPERS_NAMES = _papers_names()
 ALL_FORMULAS = FORMULAS | {name: formula for name, (_, formula) in SCORES.items()}
+OF_INTERVALS = ("estimate", "low", "high", "remark")
+COLUMNS = ("split", "layer", "metric", "part", "value", "papers", "formula", *OF_INTERVALS)
 ALL_FORMULAS["nc1_trace_by_prediction"] = "tr(Σ_W Σ_B⁺), samples grouped by predicted class"
 
 
@@ -42,7 +44,7 @@ def tidy_rows(
         row |= {"papers": PAPERS_NAMES.get(name, ""), "formula": ALL_FORMULAS[name]}
         if intervals is not None:
             found = intervals.get(name, MetricInterval(value, math.nan, None, None))
-            row |= {key: getattr(found, key) for key in ("estimate", "low", "high", "remark")}
+            row |= {key: getattr(found, key) for key in OF_INTERVALS}
         rows.append(row)
     return rows
 

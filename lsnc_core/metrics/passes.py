@@ -15,13 +15,16 @@ import torch
 from torch import nn
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics.batches import IGNORED, Batches, call, output_tensor
+from lsnc_core.metrics.batches import IGNORED, Batches, call, output_tensors
 from lsnc_core.metrics.heads import (
+    DIVERGED,
     Call,
     Head,
     class_axis,
     find_head,
+    has_diverged,
     is_linear,
+    last_outputs,
     recorded_calls,
     rows,
 )
@@ -31,7 +34,8 @@ from lsnc_core.metrics.statistics import describe
 def unwrap(model: Any) -> nn.Module:
     """The model without DataParallel, DistributedDataParallel and torch.compile around it.
 
-    Raises: UsageError for what is no module or has no parameters.
+    Raises: UsageError for what is no module, has no parameters, or has none that hold values or
+    that hooks can read.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"the model must be a torch nn.Module, not {type(model).__name__}.")
@@ -42,8 +46,15 @@ def unwrap(model: Any) -> nn.Module:
         if inside is None:
             break
         model = inside
-    if next(model.parameters(), None) is None:
+    parameter = next(model.parameters(), None)
+    if parameter is None:
         raise UsageError("the model has no parameters: there is no classifier to measure.")
+    if parameter.device.type == "meta":
+        raise UsageError("the model's parameters lie on the device meta: load their values first.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UsageError(
+            "the layers of a scripted model cannot be read: measure the module it was made from."
+        )
     return model
 
 
@@ -62,11 +73,20 @@ def as_it_was(model: nn.Module, device: torch.device) -> Iterator[None]:
         uncompiled = torch.compiler.set_stance("force_eager")
     with torch.random.fork_rng(devices), torch.no_grad(), uncompiled:
         try:
-            model.eval()
+            _set_eval(model)
             yield
         finally:
             for module, training in modes.items():
                 module.training = training
+
+
+def _set_eval(model: nn.Module) -> None:
+    try:
+        model.eval()
+    except NotImplementedError as error:
+        raise UsageError(
+            "an exported model has no eval mode: measure the module it was made from."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -139,6 +159,7 @@ class Passes:
                 raise UsageError(self._unknown(name, named))
         self.hidden = {name: named[name] for name in reading.layers}
         self.started = False
+        self.element = 0  # of the model's output, if that is a tuple: the logits
 
     @staticmethod
     def _unknown(name: str, named: Mapping[str, nn.Module]) -> str:
@@ -191,7 +212,7 @@ class Passes:
     def _read(self, inputs: Any, labels: torch.Tensor) -> Batch:
         """Run the model on a batch and read features and logits."""
         head = {} if self.head is None else {self.head.name: self.head.module}
-        with recorded_calls(self.hidden) as hidden, recorded_calls(head) as own:
+        with last_outputs(self.hidden) as hidden, recorded_calls(head) as own:
             output = call(self.model, inputs, self.device)
         return self._batch(own, hidden, self._logits(output, labels), labels)
 
@@ -200,21 +221,23 @@ class Passes:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # a model that draws numbers shall draw them again
             output = call(self.model, inputs, self.device)
-        logits, layer = self._logits(output, labels), self.reading.layer
+        layer, made = self.reading.layer, [x for x in output_tensors(output) if x is not None]
+        sizes = {x.numel() for x in made}
+        per_sample = {(len(labels), x.shape[1] if x.ndim > 1 else 1) for x in made}
 
         def may_be_logits(found: torch.Tensor) -> bool:
-            if logits is None or layer is not None:
-                return layer is not None
-            per_sample = found.ndim > 2 and found.shape[:2] == (len(labels), logits.shape[1])
-            return found.numel() == logits.numel() or per_sample
+            averaged = found.ndim > 2 and tuple(found.shape[:2]) in per_sample
+            return layer is not None or found.numel() in sizes or averaged
 
         modules = dict(self.model.named_modules())
         candidates = modules if layer is None else {layer: modules[layer]}
         with (
-            recorded_calls(self.hidden) as hidden,
+            last_outputs(self.hidden) as hidden,
             recorded_calls(candidates, may_be_logits) as calls,
         ):
-            call(self.model, inputs, self.device)
+            output = call(self.model, inputs, self.device)
+        self.element = _element_of_logits(output_tensors(output), calls, layer)
+        logits = self._logits(output, labels)
         self.head = find_head(calls, logits, labels.numel(), layer)
         if self.head is None:
             named = {made.name for made in calls} if logits is not None else set(modules)
@@ -239,6 +262,8 @@ class Passes:
                 f"the model returns {describe(output)}, not logits: name its classifier with "
                 f"layer=; its linear layers are {known}."
             )
+        if has_diverged(logits):
+            return f"the model gives {DIVERGED}"
         return (
             "the model's output is not W h + b of one layer (a sum of two heads, cosines, an "
             f"adapter?): name the layer to measure with layer=; those with {logits.shape[1]} "
@@ -250,7 +275,7 @@ class Passes:
 
         Raises: UsageError where output and labels do not fit together.
         """
-        found = output_tensor(output)
+        found = output_tensors(output)[self.element]
         if found is None or not found.is_floating_point():
             return None
         flat = rows(found) if found.ndim <= 2 or found[0].numel() == found.shape[1] else found
@@ -278,7 +303,7 @@ class Passes:
     def _batch(
         self,
         own: Sequence[Call],
-        hidden: Sequence[Call],
+        hidden: Mapping[str, torch.Tensor],
         logits: torch.Tensor | None,
         labels: torch.Tensor,
     ) -> Batch:
@@ -286,8 +311,7 @@ class Passes:
         counted = labels.reshape(-1) != IGNORED if self.reading.tokens else slice(None)
         pooled = {}
         for name in self.hidden:
-            calls = [made for made in hidden if made.name == name]
-            pooled[name] = _pooled(name, calls, labels)[counted]
+            pooled[name] = _pooled(name, hidden.get(name), labels)[counted]
         features = None
         if self.head is not None:
             features, logits = self.head.read(own, logits, labels.numel())
@@ -301,15 +325,32 @@ class Passes:
         return Batch(features, pooled, logits, labels.reshape(-1)[counted])
 
 
-def _pooled(name: str, calls: Sequence[Call], labels: torch.Tensor) -> torch.Tensor:
-    """The output of a hidden layer's last call with a row per label, averaged over positions.
+def _element_of_logits(
+    elements: Sequence[torch.Tensor | None], calls: Sequence[Call], layer: str | None
+) -> int:
+    """Which element of a model's output its logits are: the first, unless another is what the named
+    layer gives or, where none is named, what a linear layer makes of the first, the features.
+    """
+
+    def same(found: torch.Tensor, element: torch.Tensor | None) -> bool:
+        return element is not None and torch.equal(found, element)
+
+    for number, element in enumerate(elements):
+        for made in calls:
+            of_features = is_linear(made.module) and same(made.given, elements[0])
+            if (layer is not None or of_features) and same(made.output, element):
+                return number
+    return 0
+
+
+def _pooled(name: str, output: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
+    """The output of a hidden layer with a row per label, averaged over positions.
 
     Convolutions have their positions behind the second axis, (B, D, H, W), sequences on it,
     (B, T, D). Raises: UsageError if the layer was not called or its output does not fit.
     """
-    if not calls:
+    if output is None:
         raise UsageError(f"the layer {name!r} was not called, or gives no tensor: name another.")
-    output = calls[-1].output
     if output.ndim < 2 or len(output) != len(labels):
         raise UsageError(
             f"the layer {name!r} gives {describe(output)} for {len(labels)} samples: hidden layers "

@@ -4,7 +4,7 @@ The model is any `nn.Module` whose output comes from a linear layer, the data an
 and labels. The input of that layer are the features, the model's output the logits.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +14,9 @@ from lsnc_core.errors import UsageError
 from lsnc_core.metrics.calibration import calibration_scores
 from lsnc_core.metrics.collapse import collapse_values
 from lsnc_core.metrics.intervals import MetricInterval, Samples, metric_intervals
-from lsnc_core.metrics.measurement import Measurement, tidy_rows
+from lsnc_core.metrics.measurement import COLUMNS, Measurement, tidy_rows
 from lsnc_core.metrics.passes import Batch, Passes, Reading, as_it_was, unwrap
-from lsnc_core.metrics.statistics import Statistics, check_samples
+from lsnc_core.metrics.statistics import Statistics, check_samples, describe
 from lsnc_core.metrics.two_passes import FirstPass, SecondPass
 
 if TYPE_CHECKING:
@@ -177,8 +177,9 @@ def measure(
     """Every collapse and calibration metric of a model on a loader's data.
 
     Args:
-        model: any nn.Module whose output, a tensor or an object with `.logits`, is W h + b of one
-            layer, or the softmax or a positive multiple of that. DataParallel,
+        model: any nn.Module whose output is W h + b of one layer, or the softmax or a positive
+            multiple of that: a tensor, an object with `.logits`, or an element of a tuple, the
+            first unless that holds the features. DataParallel,
             DistributedDataParallel and torch.compile around it or its parts do not matter. It runs
             where its parameters are. A single logit z stands for two classes, (-z/2, z/2).
         loader: gives batches (inputs, labels), labels integers (B,), or mappings; or a mapping of
@@ -297,7 +298,18 @@ class CollapseHistory:
         self.parts: list[pd.DataFrame] = []
 
     def record(self, **when: Any) -> None:
-        """Measure now; keyword arguments, e.g. epoch=3, become columns of the table."""
+        """Measure now; keyword arguments, e.g. epoch=3, become columns of the table.
+
+        Raises: UsageError for those that are no single values or have a column's name already; as
+        `measure`.
+        """
+        for name, value in when.items():
+            if name in COLUMNS:
+                raise UsageError(f"the table has a column {name!r}: record under another name.")
+            if hasattr(value, "item") and not getattr(value, "ndim", 0):  # of torch or NumPy
+                when[name] = value.item()
+            elif isinstance(value, Sized) and not isinstance(value, str):
+                raise UsageError(f"{name}= must be one number or name, not {describe(value)}.")
         part = measure(self.model, self.loader, **self.options).table
         for position, (name, value) in enumerate(when.items()):
             part.insert(position, name, value)

@@ -138,6 +138,14 @@ def _count_kept(eigenvalues: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
     return (eigenvalues > smallest).sum(-1).clamp(max=K - 1) * apart
 
 
+def check_centroids(centroids: object) -> None:
+    """Refuse what is neither None nor `Statistics`. Raises: UsageError."""
+    if centroids is not None and not isinstance(centroids, Statistics):
+        raise UsageError(
+            f"centroids are Statistics, e.g. `.statistics` of a result, not {describe(centroids)}."
+        )
+
+
 def holds_values(value: object) -> bool:
     """Whether this is a tensor whose values can be read one by one: neither sparse nor on the
     device "meta", whose tensors have a shape alone.

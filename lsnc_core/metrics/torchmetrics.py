@@ -13,6 +13,7 @@ from torch import nn
 from lsnc_core.errors import UsageError
 from lsnc_core.metrics.accumulator import STATES, NeuralCollapse
 from lsnc_core.metrics.collapse import PRESETS
+from lsnc_core.metrics.statistics import describe
 
 if importlib.util.find_spec("torchmetrics") is None:
     raise UsageError("CollapseMetric needs torchmetrics: pip install torchmetrics.")
@@ -74,7 +75,8 @@ class CollapseMetric(torchmetrics.Metric):
         preset: of `PRESETS`, to compute a paper's metrics under its names; None for all.
         **settings: of `torchmetrics.Metric`, e.g. sync_on_compute.
 
-    Raises: UsageError as `NeuralCollapse`, and for a preset that does not exist.
+    Raises: UsageError as `NeuralCollapse`, for a preset that does not exist, and for a classifier
+        that is no layer.
 
     >>> metric = CollapseMetric(2, 2)
     >>> metric.update(torch.tensor([[2.0, 0.0], [-2.0, 1.0]]), torch.tensor([0, 1]))
@@ -98,6 +100,8 @@ class CollapseMetric(torchmetrics.Metric):
         super().__init__(**settings)
         if preset is not None and preset not in PRESETS:
             raise UsageError(f"there is no preset {preset!r}: choose from {', '.join(PRESETS)}.")
+        if classifier is not None and not isinstance(classifier, nn.Module):
+            raise UsageError(f"classifier must be the linear layer, not {describe(classifier)}.")
         self._accumulator = NeuralCollapse(num_classes, num_features)
         self._classifier, self._preset = _Shared(classifier), preset
         reduce = functools.partial(_merged, K=num_classes, D=num_features)

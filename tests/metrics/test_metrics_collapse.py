@@ -557,6 +557,8 @@ def test_an_unknown_name_is_one_sentence():
     shapes = r"class means have shape \(3, 4\), but \(3, 5\) is that of the classes"
     with pytest.raises(UsageError, match=shapes):
         neural_collapse(*made(11, [4, 4, 4], 5), centroids=found.statistics)
+    with pytest.raises(UsageError, match=r"e\.g\. `\.statistics` of a result, not Collapse"):
+        neural_collapse(*made(11, [4, 4, 4], 4), centroids=found)
     with pytest.raises(UsageError, match="needs the classifier"):
         collapse.collapse_values(found.statistics)["nc2_W"]
 

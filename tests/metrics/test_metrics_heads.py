@@ -102,6 +102,13 @@ def wide_first(net, h):
     return z
 
 
+def overwriting(net, h):
+    """The features are overwritten once the head has been called."""
+    z = net.fc(h)
+    h.mul_(0)
+    return z
+
+
 RIGHT = {
     "plain": Net(lambda net, h: net.fc(h)),
     "called by keyword": Net(lambda net, h: net.fc(input=h)),
@@ -111,6 +118,8 @@ RIGHT = {
     "an output object": Net(lambda net, h: SimpleNamespace(loss=None, logits=net.fc(h))),
     "a mapping": Net(lambda net, h: {"features": h, "logits": net.fc(h)}),
     "a named tuple": Net(lambda net, h: Named(h, net.fc(h))),
+    "features, then logits": Net(lambda net, h: (h, net.fc(h))),
+    "features overwritten after it": Net(overwriting),
     "the first of two heads": Net(lambda net, h: (net.fc(h), net.other(h))),
     "called twice": Net(lambda net, h: (net.fc(h), net.fc(2 * h))),
     "called twice, the last counts": Net(lambda net, h: (net.fc(2 * h), net.fc(h))[1]),
@@ -140,14 +149,36 @@ def test_the_layer_behind_the_output_is_measured(net):
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_a_scaled_output_is_that_of_the_model():
-    net, (x, y) = Net(lambda net, h: net.fc(h) / 0.05), samples()
+@pytest.mark.parametrize("scaled", [lambda z: z / 0.05, lambda z: z.div_(0.05)])
+def test_a_scaled_output_is_that_of_the_model(scaled):
+    net, (x, y) = Net(lambda net, h: scaled(net.fc(h))), samples()
     with torch.no_grad():
         expected = calibration_scores(net(x), y)
     found = values(measure(net, loader()))
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     norm = net.fc.weight.detach().norm(dim=1).mean().item()
     assert found["W_norm"] == pytest.approx(norm, rel=1e-6)
+
+
+def test_of_several_outputs_the_named_layer_s_is_taken():
+    """Features as wide as there are classes; the first output would fit the labels, too."""
+
+    def ending(net, h):
+        narrow = net.narrow(h)
+        return narrow, net.fc(narrow), net.other(h)
+
+    net, (x, y) = Net(ending), samples()
+    net.narrow, net.fc = nn.Linear(6, K), nn.Linear(K, K)
+    for layer, number in ((None, 1), ("fc", 1), ("other", 2), ("narrow", 0)):
+        with torch.no_grad():
+            logits = net(x)[number]
+        measured = measure(net, loader(), layer=layer)
+        right = float((logits.argmax(1) == y).float().mean())
+        assert values(measured)["accuracy"] == pytest.approx(right)
+        assert set(measured.table.layer) == {layer or "fc"}
+        found, labels = predict(net, loader(), layer=layer)
+        torch.testing.assert_close(found, logits)
+        assert torch.equal(labels, y)
 
 
 def test_a_fixed_classifier_is_read_from_what_it_makes_of_unit_vectors():

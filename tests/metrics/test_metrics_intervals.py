@@ -9,12 +9,19 @@ import importlib
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
 from lsnc_core.errors import UsageError
-from lsnc_core.metrics import FORMULAS, calibration_scores, neural_collapse
+from lsnc_core.metrics import (
+    FORMULAS,
+    NeuralCollapse,
+    calibration_scores,
+    ece,
+    neural_collapse,
+)
 from lsnc_core.metrics.calibration import SCORES
 from lsnc_core.metrics.intervals import (
     EXACT,
@@ -265,6 +272,14 @@ def test_what_a_user_can_get_wrong(given, message):
         metric_intervals(samples_of(torch.full((3,), 10)), **given)
 
 
+def test_numbers_of_numpy_are_numbers():
+    given, level = samples_of(torch.full((3,), 10)), np.float32(0.9)
+    found = metric_intervals(given, level=level, seed=np.int64(3), names=["accuracy"])
+    assert found == metric_intervals(given, level=float(level), seed=3, names=["accuracy"])
+    assert NeuralCollapse(np.int64(3), np.int32(4)).D == 4
+    assert ece(given.logits, given.labels, np.int64(7)) == ece(given.logits, given.labels, 7)
+
+
 def test_too_many_classes_are_refused():
     y = torch.arange(4000).repeat(2)
     given = Samples(torch.zeros(len(y), 1), torch.zeros(1, 1).expand(len(y), 4000), y)
@@ -278,6 +293,9 @@ def test_other_labels_are_refused():
         compare_intervals(a, b)
     with pytest.raises(UsageError, match="one row for each"):
         metric_intervals(dataclasses.replace(a, logits=a.logits[1:]))
+    for name, value in {"logits": None, "W": np.ones((3, 4)), "centroids": a.W}.items():
+        with pytest.raises(UsageError, match=f"{name} .*, not "):
+            metric_intervals(dataclasses.replace(a, **{name: value}))
     a.logits[3, 1] = math.nan
     with pytest.raises(UsageError, match="NaN"):
         metric_intervals(a)

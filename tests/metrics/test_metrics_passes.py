@@ -238,6 +238,34 @@ def test_hidden_layers_are_averaged_over_positions():
     ]
 
 
+class Residual(nn.Module):
+    """Layers whose outputs are overwritten in place, as in torchvision's networks."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.second = nn.Linear(D, 6), nn.BatchNorm1d(6), nn.Linear(6, 6)
+        self.relu, self.fc = nn.ReLU(inplace=True), nn.Linear(6, K)
+
+    def forward(self, x):
+        h = self.relu(self.norm(self.first(x)))
+        z = self.second(h)
+        z += h
+        return self.fc(self.relu(z))
+
+
+def test_hidden_layers_that_are_overwritten_are_measured_as_they_were():
+    model = Residual().eval()
+    with torch.no_grad():
+        normed = model.norm(model.first(X))
+        expected = {"norm": normed, "second": model.second(normed.clamp(min=0))}
+    for keep in (2.0, 0):
+        measured = measure(model, PARTS, layers=list(expected), keep_gib=keep)
+        for name, features in expected.items():
+            collapse = neural_collapse(features, Y, None).values
+            assert values(measured, name) == pytest.approx(dict(collapse), rel=1e-4, abs=1e-6)
+
+
 def test_a_model_without_a_classifier_has_hidden_layers():
     body = nn.Sequential(nn.Linear(D, 6), nn.ReLU())
     with torch.no_grad():

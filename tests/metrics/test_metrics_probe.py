@@ -1,6 +1,7 @@
 """`measure` on models as they come: layers, modes, loaders, and what it leaves behind."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -333,6 +334,17 @@ class Broken(Dataset):
         return torch.full((192,), math.nan if n == 13 else float(n)), n % K
 
 
+def with_nan(layer):
+    nn.init.constant_(layer.weight[0, 0], math.nan)
+    return layer
+
+
+def scripted(module):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated
+        return torch.jit.trace(module, torch.zeros(1, 2))
+
+
 REFUSED = {
     "must be a torch nn.Module, not str": lambda m: measure("resnet", []),
     "the model has no parameters": lambda m: measure(nn.ReLU(), []),
@@ -375,6 +387,28 @@ REFUSED = {
     ),
     "hold NaN or infinity": lambda m: measure(
         nn.Linear(192, K), DataLoader(Broken(), 8), progress=False
+    ),
+    "the model gives NaN or infinity: training has diverged": lambda m: measure(
+        nn.Linear(192, K), DataLoader(Broken(), 20), progress=False
+    ),
+    "the layer '1' gives NaN or infinity: training has diverged": lambda m: measure(
+        nn.Sequential(nn.Flatten(), with_nan(nn.Linear(192, K))),
+        DataLoader(images(), 60),
+        layer="1",
+        progress=False,
+    ),
+    "the layers of a scripted model": lambda m: measure(
+        scripted(nn.Linear(2, 2)), DataLoader(images(), 60)
+    ),
+    "lie on the device meta": lambda m: measure(
+        nn.Linear(2, 2, device="meta"), DataLoader(images(), 60)
+    ),
+    "an exported model has no eval mode": lambda m: measure(
+        torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)).module(), []
+    ),
+    "the table has a column 'split'": lambda m: CollapseHistory(m, []).record(split="test"),
+    "epoch= must be one number or name, not list": lambda m: CollapseHistory(m, []).record(
+        epoch=[1, 2]
     ),
 }
 

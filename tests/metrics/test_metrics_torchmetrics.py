@@ -222,6 +222,9 @@ def test_misuse_is_one_sentence(problem):
     for sentence, attempt in {
         "there is no preset 'gou'": lambda: CollapseMetric(K, D, preset="gou"),
         "num_classes must be an integer of at least 2": lambda: CollapseMetric(1, D),
+        "classifier must be the linear layer, not torch.float64 of shape": lambda: CollapseMetric(
+            K, D, classifier.weight.detach()
+        ),
         "features have width 5, but width 6 was expected": lambda: metric.update(
             features[:, :5], labels
         ),
