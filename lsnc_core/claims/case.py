@@ -217,6 +217,7 @@ def seed_case(
     *,
     log: bool = False,
     within: tuple[float, float] = (-math.inf, math.inf),
+    unresolved: tuple[Any, Any] = (0.0, 0.0),
     **settings: Any,
 ) -> Case:
     """A case decided by the t-interval of one value per seed.
@@ -227,6 +228,8 @@ def seed_case(
         log: the values are logarithms of the quantity. The interval is computed on the log scale,
             where ratios are nearer to normal, and shown without the logarithm.
         within: bounds of the quantity, which a t-interval ignores, e.g. (-1, 1) for a correlation.
+        unresolved: how far below and above each value may lie for want of a finer grid, each
+            float (seeds,) >= 0; their means widen the interval.
         settings: further fields of `Case`.
     """
     values = np.asarray(values, dtype=float)
@@ -239,6 +242,7 @@ def seed_case(
 
     def interval(level: float) -> Interval:
         ends = np.array(t_interval(values, level))
+        ends += 0.0, -np.mean(unresolved[0]), np.mean(unresolved[1])
         mean, low, high = np.clip(np.exp(ends) if log else ends, *within).tolist()
         return mean, low, high
 

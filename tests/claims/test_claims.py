@@ -452,6 +452,15 @@ def test_a_case_keeps_within_the_bounds_of_its_quantity():
     assert case.high == 1 and case.outcome == HOLDS
 
 
+def test_what_a_grid_leaves_open_widens_a_case():
+    values = [0.10, 0.12, 0.11, 0.13]
+    mean, low, high = claims.t_interval(values)
+    open_range = [0.0, 0.02, 0.0, 0.02], [0.1] * 4
+    case = claims.seed_case("here", "error", values, at_most=0.2, unresolved=open_range)
+    assert (case.value, case.low, case.high) == pytest.approx((mean, low - 0.01, high + 0.1))
+    assert case.outcome == UNDECIDED and mean < high < 0.2
+
+
 @pytest.mark.parametrize(
     "values, words",
     [

@@ -277,8 +277,8 @@ def draw_sizes(table: "pd.DataFrame") -> Drawing:
     drawing.suptitle(source_of(table.data.iloc[0]).label)
     draw_legend(drawing, panels[:1], columns=2)
     caption = (
-        "The distance of held-out images from the formula shrinks only as far as networks err as "
-        f"often as the labels do. {_describe_sizes(table)}"
+        "On held-out images the loss nears the formula as networks become right on them as often "
+        f"as the noisy labels are, with frequency a. {_describe_sizes(table)}"
     )
     return Drawing(drawing, caption, table)
 

@@ -81,8 +81,7 @@ def first_crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
 @figure(
     "chen-equal-memorisation",
     title="Test error against kept mass at equal memorisation",
-    paper="no such figure; the paper compares last epochs, where networks with a small kept mass "
-    "have memorised least (Figure 10).",
+    paper="no such figure.",
     alt="Test error against kept mass, a panel for each clean rate: a line for the last epoch and "
     "one for each share of the noisy training labels that the networks fit.",
 )

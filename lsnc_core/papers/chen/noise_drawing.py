@@ -155,8 +155,8 @@ def describe_lowest_way(history: "pd.DataFrame") -> str:
     if means.isna().all():
         return f"All of {len(means)} ways to train have diverged."
     return (
-        f"The lowest test loss of {len(means)} ways to train is {means.min():.2f} nats at the end: "
-        f"{WAY_NAMES[means.idxmin()]}."
+        f"Of {len(means)} ways to train, the one whose softmax(z) has the lowest test loss at the "
+        f"end, {means.min():.2f} nats, is {WAY_NAMES[means.idxmin()]}."
     )
 
 

@@ -125,8 +125,9 @@ def explore_conditioning() -> Explorer:
         name="guo-5-explorer",
         title="The Hessian at the minimiser",
         text=(
-            "Move δ and the weight decays: D1 always falls with δ, D3 and D4 often rise first; "
-            "NC1 contracts faster as the spectrum spreads."
+            "Move δ and the weight decays: for more than two classes D1 always falls with δ (for "
+            "two it is 1), D3 and D4 often rise first; NC1 contracts faster as the spectrum "
+            "spreads."
         ),
         alt=(
             "Against the smoothing strength: condition numbers under three definitions, and the "

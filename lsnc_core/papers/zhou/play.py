@@ -82,8 +82,8 @@ def explore_losses(collapse: "pd.DataFrame") -> Explorer:
     return Explorer(
         "zhou-losses-explorer",
         "Four losses collapse, played",
-        "Press Play, or move the epoch, and see how NC1 falls under every loss before NC2 and NC3 "
-        "do, if they do; choose one seed to see how much single networks differ.",
+        "Press Play, or move the epoch, and see in which order NC1, NC2 and NC3 fall under each "
+        "loss, if they do; choose one seed to see how much single networks differ.",
         "Panels of NC1, NC2 and NC3 of training images and of training and test accuracy against "
         "the epoch and of NC2 against NC1, a curve for each of four losses.",
         with_sliders(chart, [epochs]),

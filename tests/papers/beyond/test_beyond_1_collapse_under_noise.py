@@ -75,6 +75,21 @@ def test_b3_compares_confidence_and_accuracy_where_the_loss_is_lowest():
         assert verdict.cases[0].value == pytest.approx(gap + 5e-4, abs=3e-3)
 
 
+def test_b3_is_open_where_the_grid_hides_the_place_of_the_minimum():
+    """The loss is lowest at 0.95, between the last two p, and the difference is 0 there; at the
+    nearest p it is large.
+    """
+    table = made_up(lambda a: 0.95, same, rates=(0.9,))
+    table["confidence"] = 0.7 + 3 * (table.p - 0.95) + 1e-3 * (table.seed % 2)
+    table.loc[table.p == 1, "test_loss"] = 10.0  # as the theory's, it diverges there
+    *_, verdict = page.verdicts(table).verdicts
+    (case,) = verdict.cases
+    assert (
+        verdict.outcome == UNDECIDED and case.low < -page.CALIBRATED < page.CALIBRATED < case.high
+    )
+    assert case.value == pytest.approx(-0.15, abs=0.05)
+
+
 def test_few_seeds_or_labels_not_memorised_leave_all_open():
     few = page.verdicts(made_up(same, same, seeds=3)).verdicts
     assert [verdict.outcome for verdict in few] == [UNDECIDED] * 4

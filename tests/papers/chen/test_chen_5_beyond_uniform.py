@@ -306,7 +306,10 @@ def test_the_captions_name_the_best_way(table, best):
     history = lowest[lowest.noise == "symmetric"].assign(epoch=4)
     before = history.assign(epoch=1, test_loss=1e-4)  # the last epoch counts
     text = noise_drawing.describe_lowest_way(pd.concat([before, history]))
-    assert text == f"The lowest test loss of 4 ways to train is 0.01 nats at the end: {name}."
+    assert text == (
+        "Of 4 ways to train, the one whose softmax(z) has the lowest test loss at the end, 0.01 "
+        f"nats, is {name}."
+    )
 
 
 def test_the_captions_say_that_all_have_diverged(table):
