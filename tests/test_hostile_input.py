@@ -174,6 +174,7 @@ CALLS = {
         "check_noise": taking(T=noise, K=K),
         "soft_targets": taking(labels=some_labels, p=0.9, K=K),
         "smoothed_targets": taking(name="uniform", labels=some_labels, p=0.9, T=noise),
+        "posterior_targets": taking(labels=some_labels, p=0.9, T=noise),
         "generator": taking(seed=0, purpose="x"),
         "corrupt": taking(labels=some_labels, T=noise, seed=0),
     },
@@ -281,6 +282,7 @@ CALLS = {
     "theory.ufm_landscape": {
         "contrastive_gap": None,
         "focal_tie": taking(gamma=2.0, K=K),
+        "focal_window": taking(gamma=2.0, K=K),
         "origin_spectrum": ufm_strength,
         "critical_points": taking(model=a_model, loss=a_loss, rank=1, starts=1, seed=0),
     },
@@ -310,7 +312,7 @@ KEYED = ("labels", "losses", "models")
 # Numbers of classes that no memory holds: Python says so.
 TOO_MANY = {*itertools.product(("K", "M"), ("a huge int", "int64's end"))}
 # NaN is what their docstrings promise for some arguments.
-MAY_BE_NAN = {"theory.ufm_landscape.focal_tie"}
+MAY_BE_NAN = {"theory.ufm_landscape.focal_tie", "theory.ufm_landscape.focal_window"}
 # Modules whose functions get what others have checked.
 INNER = """
     claims.claim metrics.batches metrics.heads metrics.passes metrics.predictions metrics.replicates

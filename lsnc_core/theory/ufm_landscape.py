@@ -70,6 +70,28 @@ def focal_tie(gamma: float, K: int) -> float:
     return float(elementwise.find_root(rise, (1e-12 * steepest, (1 - 1e-12) * steepest)).x)
 
 
+def focal_window(gamma: float, K: int) -> tuple[float, float]:
+    """The eps between which the focal loss has two local minima, margin 0 and a far one.
+
+    Formula: at margin 0 the objective phi(a) + (K-1) eps a rises from (K-1) eps = -phi'(0) on, and
+    the far minimum exists up to the steepest slope of phi. In between, the worse of the two has no
+    direction of negative curvature, though phi is convex at the far one. NaN where phi is convex
+    (1/K >= p*): there is one minimum.
+    Args: gamma, float >= 0; K, int >= 2. Returns: two floats. Raises: UsageError.
+    Source: derived here; the exception to Zhou's theorem on saddles.
+
+    >>> low, high = focal_window(3, 100)
+    >>> round(low, 6), round(high, 6), low < focal_tie(3, 100) < high
+    (0.011057, 0.012137, True)
+    """
+    K, gamma = check_classes(K), as_one_float(gamma, LOSSES["focal"])
+    if ufm.focal_convex_from(gamma) <= 1 / K:
+        return float("nan"), float("nan")
+    steepest = ufm.steepest_focal_margin(gamma, K)
+    low, high = (float(ufm.focal_slope(a, gamma, K)) / (K - 1) for a in (0.0, steepest))
+    return low, high
+
+
 def origin_spectrum(model: FeatureModel, delta: Floats) -> list[Eigenvalue]:
     """Every eigenvalue of the Hessian of f at W = 0, H = 0, b = 0 under label smoothing.
 

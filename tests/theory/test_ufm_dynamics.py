@@ -292,6 +292,38 @@ def test_the_weight_decay_with_two_focal_minimisers():
     assert np.isnan(ufm_landscape.focal_tie(3, 10)) and np.isnan(ufm_landscape.focal_tie(0, 1000))
 
 
+def test_the_window_with_two_local_focal_minima():
+    """By autograd's Hessian of the whole model. Inside the window the zero solution and the far one
+    both lack negative curvature, so the worse of them is a local minimum; below it the zero
+    solution has some, above it there is no far one.
+    """
+    K, gamma = 24, 3.0
+    projection = torch.eye(K, dtype=torch.float64) - 1 / K
+
+    def least_curvature(eps, margin):
+        def f(x):
+            W, H = x[: K * K].reshape(K, K), x[K * K :].reshape(K, K)
+            log_p = (W @ H).log_softmax(0).diagonal()
+            data = -((1 - log_p.exp()) ** gamma * log_p).mean()
+            return data + eps / 2 * (W.square().sum() + H.square().sum())
+
+        x = (margin**0.5 * projection).flatten().repeat(2)
+        assert torch.autograd.functional.jacobian(f, x).abs().max() < 1e-15  # critical
+        return float(torch.linalg.eigvalsh(torch.autograd.functional.hessian(f, x))[0])
+
+    low, high = ufm_landscape.focal_window(gamma, K)
+    tie = ufm_landscape.focal_tie(gamma, K)
+    assert low < tie < high
+    for eps in ((low + tie) / 2, (tie + high) / 2):
+        far = float(ufm.focal_far_margin(gamma, eps, K))
+        assert far > 0 and least_curvature(eps, 0.0) > 0
+        assert least_curvature(eps, far) > -1e-12  # rotations of the features change nothing
+    assert least_curvature(0.999 * low, 0.0) < 0
+    assert np.isnan(ufm.focal_far_margin(gamma, 1.001 * high, K))
+    assert np.isnan(ufm_landscape.focal_window(3, 10)).all()
+    assert np.isnan(ufm_landscape.focal_window(0, 1000)).all()
+
+
 def test_refusals():
     model, loss = FeatureModel(3, 2, 4, 1e-3, 1e-3), Loss("ls", 0.1)
     x = ufm_objective.random_starts(model, 2, 0)

@@ -71,6 +71,7 @@ def list_problems() -> list[Problem]:
     samples = np.random.default_rng(0).standard_normal((100, 8)), np.arange(100) % 4
     lost = 1 - aliased_scatter(*samples, on_cpu=True) / aliased_scatter(*samples, on_cpu=False)
     edge, tie = ufm.focal_convex_from(3.0), ufm_landscape.focal_tie(3, 100)
+    low, high = ufm_landscape.focal_window(3, 100)
     return [
         Problem(
             "Test images of CIFAR-100",
@@ -108,9 +109,10 @@ def list_problems() -> list[Problem]:
             "Uniqueness in the contrastive property",
             "The property asks for uniqueness at every weight decay. Under focal loss it fails at "
             "one weight decay where 1/K is below p*(γ).",
-            "Outside that value the theorem stands.",
+            "Outside that value the global minimisers are as claimed. In a window around it, the "
+            "worse of the two is a local minimum and no strict saddle.",
             f"At γ = 3 and K = 100, p* = {edge:.4f}: ε = {tie:.6f} has two minimisers (drawn in "
-            "zhou_3_landscape).",
+            f"zhou_3_landscape), and two local minima lie at every ε from {low:.4f} to {high:.4f}.",
             notebook="zhou_3_landscape",
         ),
         Problem(

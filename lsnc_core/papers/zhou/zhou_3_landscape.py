@@ -214,10 +214,14 @@ def draw_focal_region(table: "pd.DataFrame") -> Drawing:
     drawing, (left, right) = plt.subplots(1, 2, **size)
     draw_convex_region(left, table)
     draw_focal_tie(right, *FOCAL_TIE)
+    K, gamma = FOCAL_TIE
+    low, high = ufm_landscape.focal_window(gamma, K)
     caption = (
         "Computed marks change their kind at the curve p*(γ), above which focal loss is convex. "
         "Left: p*(γ) is the same for every K; random Hessians change sign there. Right: with many "
-        "classes the zero solution and a far one can be equally good, at one weight decay only."
+        "classes the zero solution and a far one can be equally good, at one weight decay only. "
+        f"In a window around it, from ε = {low:.4f} to {high:.4f}, both are local minima, so the "
+        "worse one is no strict saddle."
     )
     return Drawing(drawing, caption, table)
 
@@ -294,7 +298,8 @@ def decide_z_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
             cases.append(_origin_case(f"loss {name}", name, part))
     remark = (
         "tried at the origin and at minimisers of narrower models; that no other kind exists is "
-        "the theorem's part"
+        "the theorem's part. Focal loss is tried where 1/K is above p*(γ): below it there can be a "
+        "second local minimum (errata)"
     )
     return Verdict(claim, TRIED_ON, cases, remark=remark)
 
