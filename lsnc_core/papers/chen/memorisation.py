@@ -112,7 +112,8 @@ def draw_equal_memorisation(table: "pd.DataFrame", ends: "pd.DataFrame") -> Draw
     draw_legend(drawing, panels[:1], columns=4)
     caption = (
         f"{describe_flatness(noise, learned(ends))} Where the coloured curves are flat, the "
-        "minimum of the black one comes from how much was memorised. "
+        "minimum of the black one comes from how much was memorised. A mark is missing where a "
+        "seed never fits so many labels. "
         f"{_describe_best(noise, learned(ends))}"
     )
     return Drawing(drawing, caption, table)

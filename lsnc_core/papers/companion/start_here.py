@@ -165,12 +165,12 @@ def _draw_frame(panel: "Axes", points: "pd.DataFrame") -> None:
     arrows = points[points.kind == "classifier"]
     for k, colour in enumerate(style.ordered(MODEL.K)):
         own = features[features["class"] == k]
-        look = {"mfc": style.OPEN, "color": colour, "ms": 5, "label": "features" if k == 0 else ""}
+        look = {"mfc": style.OPEN, "color": colour, "ms": 5, "label": f"features of class {k + 1}"}
         panel.plot(own.x, own.y, style.SHAPES[k], **look)
         mean, row = means.iloc[k], arrows.iloc[k]
         label = "class mean" if k == 0 else ""
         panel.plot(mean.x, mean.y, "+", color=style.INK, ms=13, mew=1.8, label=label)
-        label = "row of the classifier" if k == 0 else ""
+        label = "row of the classifier" if k == 1 else ""  # in the legend below class 2
         panel.plot([0, row.x], [0, row.y], color=colour, lw=2, label=label)
         head = {"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 0, "shrinkB": 0}
         panel.annotate("", (row.x, row.y), (0, 0), arrowprops=head)
