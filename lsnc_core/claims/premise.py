@@ -3,6 +3,7 @@ was beside ours.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ class Premise:
     >>> small = Premise("number of training images", 500, at_least=10_000, form=",.0f")
     >>> small.met, small.text
     (False, 'number of training images is 500, needed at least 10,000')
+    >>> Premise("change", -0.1004, at_least=-0.1, form=".0%").text
+    'change is -10.04%, needed at least -10%'
     """
 
     name: str
@@ -52,12 +55,22 @@ class Premise:
     @property
     def text(self) -> str:
         """The condition with its numbers as one sentence."""
-        measured = "not measured" if math.isnan(self.value) else self._number(self.value)
+        measured = "not measured" if math.isnan(self.value) else self._measured()
         where = f" ({self.where})" if self.where else ""
         return f"{self.quantity or self.name}{where} is {measured}, needed {self.needed}"
 
-    def _number(self, value: float) -> str:
-        return " ".join(filter(None, [f"{value:{self.form}}", self.unit]))
+    def _measured(self) -> str:
+        """The value, with more digits where with its own it would read like an end of the range
+        which it is not.
+        """
+        form = self.form
+        ends = {x for x in (self.at_least, self.at_most) if math.isfinite(x) and x != self.value}
+        while any(f"{self.value:{form}}" == f"{end:{form}}" for end in ends):
+            form = re.sub(r"\.(\d+)", lambda digits: f".{int(digits[1]) + 1}", form)
+        return self._number(self.value, form)
+
+    def _number(self, value: float, form: str = "") -> str:
+        return " ".join(filter(None, [f"{value:{form or self.form}}", self.unit]))
 
     def to_dict(self) -> dict[str, Any]:
         """The premise as JSON values; a number that is not finite becomes None."""
