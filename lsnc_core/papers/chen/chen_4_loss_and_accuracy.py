@@ -164,8 +164,10 @@ def draw_figure_8(table: "pd.DataFrame") -> Drawing:
     )
     caption = (
         f"The p of the highest mean accuracy is below that of the lowest loss at {smaller} of "
-        f"{len(both)} clean rates. Best p for the loss and for the accuracy: {places}. Intervals: "
-        "from slopes and resamples of the seeds, never narrower than the grid."
+        f"{len(both)} clean rates. Best p of the mean loss and of the mean accuracy: {places}; the "
+        "verdict takes both seed by seed, and where the accuracy is flat its best p differs widely "
+        "between seeds. Intervals: from slopes and resamples of the seeds, never narrower than the "
+        "grid."
     )
     return Drawing(drawing, caption, table)
 
