@@ -13,6 +13,8 @@ from lsnc_core.metrics.collapse import Values, collapse_values
 from lsnc_core.metrics.statistics import (
     Statistics,
     check_samples,
+    describe,
+    holds_values,
     refuse_not_finite,
     span_of_means,
 )
@@ -303,6 +305,10 @@ class NeuralCollapse:
 
         Raises: UsageError where the numbers of classes or features differ.
         """
+        if not isinstance(others, NeuralCollapse | Iterable):
+            raise UsageError(
+                f"others must be accumulators or their state_dicts, not {describe(others)}."
+            )
         for other in [others] if isinstance(others, NeuralCollapse | Mapping) else others:
             state = other.state_dict() if isinstance(other, NeuralCollapse) else other
             self._check_state(state)
@@ -330,6 +336,9 @@ class NeuralCollapse:
         self._empty = False
 
     def _check_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        is_state = isinstance(state, Mapping) and all(map(holds_values, state.values()))
+        if not is_state:
+            raise UsageError(f"a state is what state_dict gives, not {describe(state)}.")
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         expected = {name: tuple(self._state[name].shape) for name in STATES}
         if shapes != expected:

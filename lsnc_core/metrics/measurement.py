@@ -9,6 +9,7 @@ from lsnc_core.errors import UsageError
 from lsnc_core.metrics.calibration import SCORES
 from lsnc_core.metrics.collapse import FORMULAS, PRESETS
 from lsnc_core.metrics.intervals import MetricInterval, Samples, compare_intervals
+from lsnc_core.metrics.statistics import describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,9 +139,12 @@ def compare(a: Measurement, b: Measurement, *, level: float = 0.95) -> "pd.DataF
 
     for given in (a, b):
         if not isinstance(given, Measurement):
-            raise UsageError(f"compare takes two results of measure, not {given!r}.")
+            raise UsageError(f"compare takes two results of measure, not {describe(given)}.")
     if not a.samples or not b.samples:
-        raise UsageError("compare needs measurements with intervals: measure with intervals=True.")
+        raise UsageError(
+            "compare needs measurements of a classifier with intervals: measure with "
+            "intervals=True."
+        )
     if set(a.samples) != set(b.samples):
         raise UsageError(
             f"the measurements are of the splits {', '.join(a.samples)} and "

@@ -160,6 +160,14 @@ def _by_split(loader: Any) -> Mapping[str, Iterable[Any]]:
     return loaders
 
 
+def _check_options(layers: Any, keep_gib: Any) -> None:
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        hint = f": write layers=[{layers!r}]" if isinstance(layers, str) else ""
+        raise UsageError(f"layers= takes a list of names, not {describe(layers)}{hint}.")
+    if not isinstance(keep_gib, int | float):
+        raise UsageError(f"keep_gib= must be a number, not {describe(keep_gib)}.")
+
+
 def measure(
     model: nn.Module,
     loader: Iterable[Any] | Mapping[str, Iterable[Any]],
@@ -216,8 +224,7 @@ def measure(
     import pandas as pd
 
     model, loaders = unwrap(model), _by_split(loader)
-    if isinstance(layers, str) or not isinstance(layers, Sequence):
-        raise UsageError(f"layers= takes a list of names: write layers=[{layers!r}].")
+    _check_options(layers, keep_gib)
     reading = Reading(layer, tuple(layers), inputs, labels, tokens, progress)
     rows: list[dict[str, Any]] = []
     remarks: list[str] = []

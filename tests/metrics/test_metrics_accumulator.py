@@ -251,6 +251,10 @@ def test_misuse_is_one_sentence():
         ),
         "does not belong to 2 classes and 3 features": lambda: nc.merge_state(NeuralCollapse(3, 3)),
         "its shapes are": lambda: nc.load_state_dict({"counts": labels}),
+        "a state is what state_dict gives, not NoneType": lambda: nc.load_state_dict(None),
+        "a state is what state_dict gives, not dict": lambda: nc.load_state_dict({"counts": 1}),
+        "a state is what state_dict gives, not int": lambda: nc.merge_state([3]),
+        "others must be accumulators or their state_dicts, not None": lambda: nc.merge_state(None),
         r"W must have the shape \(2, 3\)": lambda: nc.compute(W.T),
         "at least two classes, got 0 samples of 0": lambda: NeuralCollapse(2, 3).compute(),
     }.items():

@@ -360,9 +360,11 @@ REFUSED = {
         measure(m, DataLoader(images(), 60), layer="haed")
     ),
     "no layer 'nonesuch'": lambda m: measure(m, DataLoader(images(), 60), layers=["nonesuch"]),
-    r"layers= takes a list of names: write layers=\['body'\]": lambda m: measure(
+    r"layers= takes a list of names, not str: write layers=\['body'\]": lambda m: measure(
         m, DataLoader(images(), 60), layers="body"
     ),
+    r"layers= takes a list of names, not set\.": lambda m: measure(m, [], layers={"body"}),
+    r"keep_gib= must be a number, not NoneType\.": lambda m: measure(m, [], keep_gib=None),
     "'head' is the classifier": lambda m: measure(
         m, DataLoader(images(), 60), layers=["head"], progress=False
     ),
