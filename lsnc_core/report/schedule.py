@@ -129,8 +129,8 @@ def prepared(
 def _run_at_once(runner: "_Runner", due: Sequence[tuple[Job, str]]) -> list[Outcome]:
     """Run jobs in the order given, `AT_ONCE` at a time; stop them if this is interrupted."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(runner.run, job, now) for job, now in due]
-        try:
+        try:  # the first of them run before the last is handed over
+            waiting = [pool.submit(runner.run, job, now) for job, now in due]
             return [future.result() for future in waiting]
         except BaseException:
             runner.stopped.set()

@@ -434,3 +434,27 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
     assert not [path for path in pids if psutil.pid_exists(int(path.read_text()))]
     assert sorted(lines) == [f"{name}: started" for name in running]
     assert not list((tmp_path / "out").rglob("*.json"))  # nothing is remembered as finished
+
+
+def test_ctrl_c_before_all_notebooks_are_handed_over_ends_those_that_run(
+    tmp_path, stand_in, monkeypatch
+):
+    stand_in('echo $$ >"$4.pid"; exec sleep 60')
+    jobs = [schedule.Job(a_notebook(tmp_path / "notebooks", name, "1"), {}, ()) for name in "ab"]
+    pid = tmp_path / "notebooks/a.ipynb.pid"
+
+    class Interrupted(schedule.ThreadPoolExecutor):
+        def submit(self, function, job, *rest):
+            deadline = time.monotonic() + 20
+            while job.name == "b" and time.monotonic() < deadline:
+                if pid.exists() and pid.read_text().strip():
+                    raise KeyboardInterrupt
+                time.sleep(0.02)
+            return super().submit(function, job, *rest)
+
+    monkeypatch.setattr(schedule, "ThreadPoolExecutor", Interrupted)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, tmp_path / "out", False, [].append)
+    assert time.monotonic() - start < 20
+    assert not psutil.pid_exists(int(pid.read_text()))
