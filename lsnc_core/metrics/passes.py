@@ -333,7 +333,9 @@ def _element_of_logits(
     """
 
     def same(found: torch.Tensor, element: torch.Tensor | None) -> bool:
-        return element is not None and torch.equal(found, element)
+        if element is None or (found.dtype, found.device) != (element.dtype, element.device):
+            return False
+        return torch.equal(found, element)
 
     for number, element in enumerate(elements):
         for made in calls:
