@@ -40,6 +40,17 @@ def check_classes(K, name: str = "K") -> int:
     return int(K)
 
 
+def as_count(x, name: str, least: int = 0) -> int:
+    """Return x as an int; raise UsageError unless it is a whole number from `least` to 2^63 - 1."""
+    if (
+        isinstance(x, (bool, np.bool_))
+        or not isinstance(x, (int, np.integer))
+        or not least <= x < 2**63
+    ):
+        raise UsageError(f"{name} must be a whole number of at least {least}, not {x!r}.")
+    return int(x)
+
+
 def check_unit(x, name: str, slack: float = 0.0) -> np.ndarray:
     """Return x (number or array, any shape) as float64; refuse values outside [0, 1].
 

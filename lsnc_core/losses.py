@@ -94,7 +94,9 @@ def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 3.0) -> to
         raise UsageError(f"gamma of the focal loss must be at least 0, got {gamma!r}.")
     log_q = log_softmax(logits)
     missing = -log_q.expm1()  # 1 - q
-    if 0 < gamma < 1:  # where it rounds to 0, the power's slope is infinite, that of the loss 0
+    # Where 1 - q rounds to 0, the power's slope is infinite, that of the loss 0. 2^-60 is below any
+    # other 1 - q.
+    if 0 < gamma < 1:
         missing = missing.clamp(min=2.0**-60)
     return -(targets * missing**gamma * log_q).sum(-1)
 

@@ -161,6 +161,7 @@ CALLS = {
     ),
     "labels": {
         "check_classes": taking(K=K),
+        "as_count": taking(x=3, name="x"),
         "check_unit": taking(x=0.5, name="x"),
         "strength_from_kept": taking(p=0.9, K=K),
         "kept_from_strength": taking(delta=0.1, K=K),

@@ -3,12 +3,11 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
 import torch
 
 from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
-from lsnc_core.labels import check_classes
+from lsnc_core.labels import as_count, check_classes
 from lsnc_core.metrics.collapse import Values, collapse_values
 from lsnc_core.metrics.statistics import (
     Statistics,
@@ -161,12 +160,7 @@ class NeuralCollapse:
 
     def __init__(self, num_classes: int, num_features: int, *, float64: bool = False) -> None:
         self.K = check_classes(num_classes, "num_classes")
-        whole = isinstance(num_features, int | np.integer) and not isinstance(num_features, bool)
-        if not whole or num_features < 1:
-            raise UsageError(
-                f"num_features must be a whole number of at least 1, not {num_features!r}."
-            )
-        self.D, self.float64 = int(num_features), float64
+        self.D, self.float64 = as_count(num_features, "num_features", 1), float64
         self.reset()
 
     @usual_defaults()

@@ -26,6 +26,7 @@ import torch
 
 from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
+from lsnc_core.labels import as_count
 from lsnc_core.metrics.calibration import SCORES
 from lsnc_core.metrics.collapse import FORMULAS, SAMPLE_MEAN, SECOND_PASS
 from lsnc_core.metrics.predictions import Predictions
@@ -212,9 +213,7 @@ def _resample(
     """The named metrics in all replicates."""
     _check_samples(samples)
     names = _check(samples, level, names)
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
-        raise UsageError(f"seed must be a whole number of at least 0, not {seed!r}.")
-    seed = int(seed)
+    seed = as_count(seed, "seed")
     wanted, (N, K) = set(names), samples.logits.shape
     features, labels = check_samples(samples.features, samples.labels, K)
     labels = labels.cpu()

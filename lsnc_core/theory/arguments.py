@@ -32,17 +32,6 @@ def as_one_float(x: Any, name: str) -> float:
     return float(number)
 
 
-def as_count(x: Any, name: str, least: int = 0) -> int:
-    """A whole number from `least` to 2^63 - 1. Args, raises: as `as_floats`."""
-    if (
-        isinstance(x, (bool, np.bool_))
-        or not isinstance(x, (int, np.integer))
-        or not least <= x < 2**63
-    ):
-        raise UsageError(f"{name} must be a whole number of at least {least}, not {x!r}.")
-    return int(x)
-
-
 def check_choice(x: Any, choices: Collection[str], name: str) -> None:
     """Refuse what is not one of the texts. Raises: UsageError."""
     if not isinstance(x, str) or x not in choices:

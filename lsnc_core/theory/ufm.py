@@ -28,8 +28,8 @@ from typing import TypeAlias
 import numpy as np
 
 from lsnc_core.errors import UsageError
-from lsnc_core.labels import check_classes
-from lsnc_core.theory.arguments import as_count, as_floats, check_choice, check_kind
+from lsnc_core.labels import as_count, check_classes
+from lsnc_core.theory.arguments import as_floats, check_choice, check_kind
 
 Floats: TypeAlias = float | np.ndarray  # a number, or a float64 array of them
 LOSSES = {

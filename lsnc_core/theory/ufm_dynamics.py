@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lsnc_core.errors import UsageError
+from lsnc_core.labels import as_count
 from lsnc_core.theory import ufm_objective
-from lsnc_core.theory.arguments import as_count, as_floats, as_one_float, check_choice, check_kind
+from lsnc_core.theory.arguments import as_floats, as_one_float, check_choice, check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 BLOCK_ENTRIES = 60_000  # unknowns of the rows of a block: its L-BFGS history then fits the cache

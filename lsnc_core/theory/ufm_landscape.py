@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lsnc_core.errors import UsageError
-from lsnc_core.labels import check_classes
+from lsnc_core.labels import as_count, check_classes
 from lsnc_core.theory import ufm, ufm_dynamics, ufm_objective
-from lsnc_core.theory.arguments import as_count, as_one_float, check_kind
+from lsnc_core.theory.arguments import as_one_float, check_kind
 from lsnc_core.theory.ufm import LOSSES, FeatureModel, Floats, Loss
 from lsnc_core.theory.ufm_spectra import Eigenvalue
 

@@ -10,7 +10,8 @@ import functools
 import numpy as np
 
 from lsnc_core.errors import UsageError
-from lsnc_core.theory.arguments import as_count, as_one_float, check_kind
+from lsnc_core.labels import as_count
+from lsnc_core.theory.arguments import as_one_float, check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 FAR = 300.0  # the exponential of minus this is a normal number, and so is its square

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lsnc_core.errors import UsageError
+from lsnc_core.labels import as_count
 from lsnc_core.theory import ufm, ufm_objective, ufm_spectra
-from lsnc_core.theory.arguments import as_count, check_kind
+from lsnc_core.theory.arguments import check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 if TYPE_CHECKING:

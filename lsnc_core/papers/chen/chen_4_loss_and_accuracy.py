@@ -202,7 +202,7 @@ def draw_figure_9(table: "pd.DataFrame") -> Drawing:
     for panel, (column, minimised, title) in zip(panels, panes, strict=True):
         of_loss = column == "test_loss"
         grid = mean_grid(table, column)
-        image = draw_heat(panel, grid, grid.isna() & False, **(loss if of_loss else accuracy))
+        image = draw_heat(panel, grid, **(loss if of_loss else accuracy))
         minima = find_minima(table if of_loss else teaching, minimised)
         rows = cell_position(grid.index.to_numpy(), minima.argmin)
         # white with a black rim is seen on the dark and on the light half of either scale

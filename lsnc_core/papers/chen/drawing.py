@@ -57,13 +57,14 @@ def label_unit_axes(axes: "Axes", xlabel: str = CLEAN_RATE, ylabel: str = KEPT) 
 
 
 def draw_heat(
-    panel: "Axes", grid: "pd.DataFrame", rough: "pd.DataFrame", **colours: object
+    panel: "Axes", grid: "pd.DataFrame", rough: "pd.DataFrame | None" = None, **colours: object
 ) -> "QuadMesh":
     """A heat map over cells of (a, p); a cell without a finite value is crossed.
 
     Args:
         grid: values, a row per p and a column per a.
-        rough: bool, like `grid`: cells whose networks have not memorised their labels, hatched.
+        rough: bool, like `grid`: cells whose networks have not memorised their labels, hatched;
+            None to hatch none.
         colours: passed on to `pcolormesh`.
     """
     from matplotlib.patches import Rectangle
@@ -75,7 +76,7 @@ def draw_heat(
     empty, across = np.nonzero(~np.isfinite(grid.to_numpy(float)))
     if len(empty):
         panel.plot(across, empty, "x", color=style.INK, ms=5, mew=0.8)
-    for row, column in np.argwhere(rough.to_numpy(bool)):
+    for row, column in () if rough is None else np.argwhere(rough.to_numpy(bool)):
         corner = (column - 0.5, row - 0.5)
         panel.add_patch(
             Rectangle(corner, 1, 1, fill=False, hatch="////", lw=0, edgecolor=style.INK)
@@ -114,7 +115,7 @@ def draw_landscape(table: "pd.DataFrame") -> "Figure":
     kept, rough = theory.index.to_numpy(), rough_cells(table)
     mark = {"color": style.PAPER, "mec": style.INK, "ms": 6}
     colours = {"cmap": style.LOSS_MAP, "vmin": 0, "vmax": loss_ceiling(table)}
-    image = draw_heat(panels[0], theory, rough & False, **colours)
+    image = draw_heat(panels[0], theory, **colours)
     panels[0].plot(across, cell_position(kept, rates), "o", **mark)
     panels[0].set(title="theory, equation 11", ylabel=KEPT)
     for panel, (column, images) in zip(panels[1:], PROTOCOLS.items(), strict=True):
