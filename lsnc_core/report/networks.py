@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lsnc_core import provenance
 from lsnc_core.data_sources import SOURCES
 from lsnc_core.errors import UsageError
-from lsnc_core.report import record, schedule
+from lsnc_core.report import record, schedule, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,8 @@ def on_gpu(runs: "pd.DataFrame", recorded: Sequence[record.Recording]) -> list[s
         there = table[table.device != "cpu"] if len(table) else table
         if len(there):
             hardware = ", ".join(sorted(set(there.hardware)))
-            found.append(f"{len(there):,} of {len(table):,} networks of {where}, on {hardware}")
+            share = "all" if len(there) == len(table) else f"{len(there):,} of"
+            found.append(f"{share} {len(table):,} networks of {where} ({hardware})")
     return found
 
 
@@ -113,5 +114,6 @@ def _recorded_runs(recorded: Sequence[record.Recording]) -> "list[tuple[str, pd.
                 f"the list of networks {path} is damaged ({type(error).__name__}): restore it from "
                 "git or delete the recording."
             ) from error
-        tables.append((f"the results {recording.where}", columns))
+        run = words.name_of_run(recording.profile, recording.parameters)
+        tables.append((f"profile {run}, recorded {recording.made}", columns))
     return tables

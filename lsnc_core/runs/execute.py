@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import TYPE_CHECKING, Any
 
+from lsnc_core import files
 from lsnc_core.defaults import usual_defaults
 from lsnc_core.errors import UsageError
 from lsnc_core.runs import cost
@@ -209,13 +210,20 @@ def train(
     store: Store,
     executor: Executor | None = None,
 ) -> None:
-    """Train those of the specs that are missing; results are stored block by block."""
+    """Train those of the specs that are missing; results are stored block by block.
+
+    A block of which some networks are stored trains whole where that repeats the bits of an
+    undisturbed request. A GPU gives other bits in each run anyway, and its blocks are large.
+    """
     cut = blocks(specs, lambda spec: block_size(spec, device))
     routes, carry = _routes(device, store), executor is not None
+    whole = device == "cpu" or files.deterministic()
     tasks = []
     for block in cut:
-        if missing & set(block):
-            tasks.append(make_task(block, missing, device, store, routes, carry))
+        lacking = [spec for spec in block if spec in missing]
+        if lacking:
+            together = block if whole else lacking
+            tasks.append(make_task(together, missing, device, store, routes, carry))
     in_processes = executor is None and device == "cpu" and len(tasks) > 1 and not _soon(tasks)
     if in_processes:
         leave_import()

@@ -221,7 +221,7 @@ def test_what_was_computed_on_a_gpu_in_a_sentence():
     nothing = "Nothing here was trained or recorded on a GPU."
     assert front.describe_gpu(RUNS, []) == nothing == front.describe_gpu(pd.DataFrame(), [])
     own = front.describe_gpu(RUNS.assign(device="cuda", hardware="H200"), [])
-    assert own == "Trained on a GPU: 3 of 3 networks of this report, on H200."
+    assert own == "Trained on a GPU: all 3 networks of this report (H200)."
 
 
 def test_words_for_numbers_and_places():

@@ -67,10 +67,8 @@ def test_the_page_names_a_gpu_wherever_one_was_used(folder, tmp_path):
     pages = [a_page(ENTRIES[0], runs=["a", "c"]), a_page(ENTRIES[1])]
     site = a_site(tmp_path / "report", *pages, runs=RUNS, recordings=[there])
     page, text = page_text(site)
-    assert "1 of 3 networks of this report, on a <GPU>" in text
-    assert (
-        "1 of 2 networks of the results recorded on a chip, 2030-01-01, profile gpu, on H" in text
-    )
+    assert "1 of 3 networks of this report (a <GPU>)" in text
+    assert "1 of 2 networks of profile gpu, recorded 2030-01-01 (H)" in text
     assert "Without networks of the store: Title of doe_2." in text
     assert page.all("a", href="files/runs.csv", download=None)
     assert "Recorded on a chip" in text and "Recorded benchmarks" not in text

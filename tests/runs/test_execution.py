@@ -96,6 +96,25 @@ def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkey
     pd.testing.assert_frame_equal(numbers(resumed), numbers(undisturbed), check_exact=True)
 
 
+@pytest.mark.parametrize("device, deterministic", [("cpu", ""), ("cuda", "1"), ("cuda", "")])
+def test_stored_networks_train_again_only_where_that_repeats_bits(
+    shelf, monkeypatch, device, deterministic
+):
+    trained = []
+    monkeypatch.setenv("LSNC_DETERMINISTIC", deterministic)
+    monkeypatch.setattr(execute, "block_size", lambda *given: 3)
+    monkeypatch.setattr(execute, "carry_out", lambda task, *rest: trained.append(task))
+    monkeypatch.setattr(execute, "_keep", lambda *given: None)
+    specs = [a_spec(seed=seed) for seed in range(9)]
+    missing = {specs[1], *specs[6:]}
+    execute.train(specs, missing, device, shelf)
+    first = specs[1:2] if (device, deterministic) == ("cuda", "") else specs[:3]
+    assert sorted([list(task.specs) for task in trained], key=len) == sorted(
+        [first, specs[6:]], key=len
+    )
+    assert set().union(*(task.wanted for task in trained)) == missing
+
+
 @pytest.mark.parametrize("epochs, apart", [(3, False), (30_000, True)])
 def test_only_what_takes_long_is_trained_in_processes(shelf, monkeypatch, epochs, apart):
     """Small networks: without the time of each step 30,000 epochs would count as 1 s."""

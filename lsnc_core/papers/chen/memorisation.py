@@ -6,6 +6,7 @@ network has memorised are confounded: accuracy may ask for a small p only becaus
 memorised. a is the clean rate of the training labels.
 """
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -154,12 +155,17 @@ def _describe_best(table: "pd.DataFrame", ends: "pd.DataFrame") -> str:
         for share in FITTED:
             rows = part[part.fitted == share]
             lowest.append(find_minima(rows, "test_error").argmin.iloc[0])
-        phrases.append(f"{', '.join(f'{p:.2f}' for p in lowest)} at a = {a:g}")
+        phrases.append(f"{', '.join(map(_place, lowest))} at a = {a:g}")
     shares = ", ".join(f"{share:.0%}" for share in FITTED)
     return (
         f"The p of lowest error at the last epoch and when {shares} of the noisy labels are "
         f"fitted: {'; '.join(phrases)}."
     )
+
+
+def _place(p: float) -> str:
+    """The p of a minimum in a sentence; a dash where none was found."""
+    return "–" if math.isnan(p) else f"{p:.2f}"
 
 
 @decides(

@@ -3,6 +3,7 @@ of fitted labels.
 """
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -100,3 +101,6 @@ def test_a_share_that_nothing_fits_is_not_compared():
     runs = history(fits_at=16)
     caption = draw_equal_memorisation(memorisation_table(runs), accuracy_table(runs)).data["ours"]
     assert caption.startswith("At no p all networks fit 90% of their noisy labels. ")
+    # the error is the same at all p, so the place of its minimum is the middle of none of them
+    places = re.search(r"labels are fitted: (.*) at a = 0.5;", caption)[1].split(", ")
+    assert len(places) == 1 + len(FITTED) and places[2:] == ["–", "–"]
