@@ -273,6 +273,7 @@ CALLS = {
         "minimiser": ufm_loss,
         "simplex_etf": taking(model=a_model, seed=0),
         "construct": taking(model=a_model, loss=a_loss, seed=0),
+        "check_one_strength": taking(loss=a_loss),
     },
     "theory.ufm_dynamics": {
         "minimise": taking(model=a_model, loss=a_loss, x=point, tolerance=1e-3, iterations=50),
@@ -281,7 +282,9 @@ CALLS = {
         ),
     },
     "theory.ufm_landscape": {
-        "contrastive_gap": None,
+        "contrastive_gap": taking(
+            loss=a_loss, Z=lambda: logits().double().numpy(), own=lambda: np.arange(N) % K
+        ),
         "focal_tie": taking(gamma=2.0, K=K),
         "focal_window": taking(gamma=2.0, K=K),
         "origin_spectrum": ufm_strength,

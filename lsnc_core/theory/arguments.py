@@ -1,4 +1,4 @@
-"""What functions on the feature model are given, checked: each gives it back or says what it is."""
+"""What functions of the theory are given, checked: each gives it back or says what it is."""
 
 import numbers
 from collections.abc import Collection
@@ -30,6 +30,17 @@ def as_one_float(x: Any, name: str) -> float:
     if number.ndim or not np.isfinite(number):
         raise UsageError(f"{name} must be one finite number, not {x!r}.")
     return float(number)
+
+
+def as_one_shape(**arrays: np.ndarray) -> list[np.ndarray]:
+    """Arrays broadcast to one shape. Args: arrays by name. Raises: UsageError."""
+    try:
+        return list(np.broadcast_arrays(*arrays.values()))
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in arrays.values())
+        raise UsageError(
+            f"The shapes of {' and '.join(arrays)} must broadcast, but they are {shapes}."
+        ) from None
 
 
 def check_choice(x: Any, choices: Collection[str], name: str) -> None:

@@ -34,6 +34,7 @@ from numpy.typing import ArrayLike
 
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import check_classes, check_noise, check_smoothing, check_unit
+from lsnc_core.theory.arguments import as_one_shape
 
 KINDS = ("alpha", "beta", "gamma")
 
@@ -41,12 +42,7 @@ KINDS = ("alpha", "beta", "gamma")
 def _check_grid(a: ArrayLike, p: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """a and p as float64 of one shape, or UsageError."""
     a, p = check_unit(a, "The clean-label rate a"), check_unit(p, "The kept mass p")
-    try:
-        a, p = np.broadcast_arrays(a, p)
-    except ValueError:
-        raise UsageError(
-            f"The shapes of a and p must broadcast, but they are {a.shape} and {p.shape}."
-        ) from None
+    a, p = as_one_shape(a=a, p=p)
     return a, p
 
 

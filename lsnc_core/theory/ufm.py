@@ -29,7 +29,7 @@ import numpy as np
 
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import as_count, check_classes
-from lsnc_core.theory.arguments import as_floats, check_choice, check_kind
+from lsnc_core.theory.arguments import as_floats, as_one_shape, check_choice, check_kind
 
 Floats: TypeAlias = float | np.ndarray  # a number, or a float64 array of them
 LOSSES = {
@@ -120,6 +120,13 @@ class Loss:
         object.__setattr__(self, "strength", value[()])
 
 
+def check_one_strength(loss: Loss) -> None:
+    """Refuse what is no loss, or one of several strengths. Raises: UsageError."""
+    check_kind(loss, Loss, "loss")
+    if np.ndim(loss.strength):
+        raise UsageError(f"The loss must have one strength here, not {loss.strength!r}.")
+
+
 @dataclass(frozen=True, eq=False)
 class Minimiser:
     """The properties that all global minimisers share, float64 of the strength's shape.
@@ -182,6 +189,7 @@ def margin(delta: Floats, eps: Floats, K: int) -> Floats:
     eps = as_floats(eps, "eps")
     if not np.all(eps >= 0):
         raise UsageError(f"eps must be at least 0, not {float(eps[~(eps >= 0)].flat[0])!r}.")
+    delta, eps = as_one_shape(delta=np.asarray(delta), eps=eps)
     with np.errstate(divide="ignore"):
         # K/c - K + 1 = 1 + K (1-c)/c: exact near the threshold c = 1
         c = delta + K * eps
@@ -386,6 +394,7 @@ def construct(model: FeatureModel, loss: Loss, seed: int | None = None) -> np.nd
     [1.0481, -1.0481, 1.0481, -1.0481, 0.0, 0.0]
     """
     at = minimiser(model, loss)
+    check_one_strength(loss)
     U = simplex_etf(model, seed)
     features = np.repeat(at.s_H * U, model.n, axis=0)  # (K, D) -> (N, D)
     bias = np.full(model.K, float(at.bias))

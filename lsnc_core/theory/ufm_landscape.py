@@ -14,7 +14,7 @@ import numpy as np
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import as_count, check_classes
 from lsnc_core.theory import ufm, ufm_dynamics, ufm_objective
-from lsnc_core.theory.arguments import as_one_float, check_kind
+from lsnc_core.theory.arguments import as_floats, as_one_float, check_kind
 from lsnc_core.theory.ufm import LOSSES, FeatureModel, Floats, Loss
 from lsnc_core.theory.ufm_spectra import Eigenvalue
 
@@ -23,22 +23,32 @@ def contrastive_gap(loss: Loss, Z: np.ndarray, own: np.ndarray) -> np.ndarray:
     """loss(z, k) - phi(t), which is at least 0 by the contrastive property.
 
     Formula: phi(t) = ufm.sample_loss at the margin -t/(K-1).
-    Args: loss, "ls" or "focal"; Z, logits float64 (N, K); own, classes int (N,). Returns: float64
-    (N,).
-    Raises: UsageError for mse, which also depends on the sum of the logits.
+    Args: loss, "ls" or "focal", of one strength; Z, logits float64 (N, K); own, classes int (N,).
+    Returns: float64 (N,).
+    Raises: UsageError, also for mse, which depends on the sum of the logits too.
     Source: Zhou, definition of the contrastive property.
 
     >>> Z = np.array([[3.0, 1.0, 1.0]])
     >>> contrastive_gap(Loss("ls", 0.1), Z, np.array([0])).round(12).tolist()
     [0.0]
     """
+    ufm.check_one_strength(loss)
     if loss.name == "mse":
         raise UsageError(
             "The contrastive property applies to ls and focal only; mse is no function of "
             "differences of logits."
         )
-    K = Z.shape[1]
-    t = Z.sum(1) - K * Z[np.arange(len(Z)), own]  # (N,)
+    Z, own = as_floats(Z, "Z"), as_floats(own, "own")
+    if Z.ndim != 2 or Z.shape[1] < 2:
+        raise UsageError(f"Z must be logits (N, K) of at least 2 classes, not {Z.shape}.")
+    N, K = Z.shape
+    if own.shape != (N,) or not np.isin(own, np.arange(K)).all():
+        raise UsageError(f"own must be {N} classes from 0 to {K - 1}, one for each row of Z.")
+    own = own.astype(np.int64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        t = (Z - Z[np.arange(N), own][:, None]).sum(1)  # (N,)
+    if not np.isfinite(t).all():
+        raise UsageError("Z must be finite logits whose differences are finite, too.")
     return ufm_objective.data_loss(loss, Z, own)[0] - ufm.sample_loss(loss, -t / (K - 1), K)
 
 
@@ -158,6 +168,7 @@ def critical_points(
     Source: Zhou, theorem on the global landscape; the choice of points is ours.
     """
     check_kind(model, FeatureModel, "model")
+    ufm.check_one_strength(loss)
     if not 0 <= as_count(rank, "The rank") < model.D:
         raise UsageError(
             f"The rank of a critical point must be from 0 to D - 1 = {model.D - 1}, not {rank!r}."

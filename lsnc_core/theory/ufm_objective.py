@@ -11,7 +11,7 @@ import numpy as np
 
 from lsnc_core.errors import UsageError
 from lsnc_core.labels import as_count
-from lsnc_core.theory.arguments import as_one_float, check_kind
+from lsnc_core.theory.arguments import as_one_float, as_one_shape, check_kind
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 FAR = 300.0  # the exponential of minus this is a normal number, and so is its square
@@ -65,6 +65,23 @@ def logits(model: FeatureModel, x: np.ndarray) -> np.ndarray:
 def classes(model: FeatureModel) -> np.ndarray:
     """Class of each sample, int (N,)."""
     return np.arange(model.N) // model.n
+
+
+def _check_loss(loss: Loss, lead: tuple[int, ...]) -> None:
+    """Refuse strengths that do not fit points with these leading axes. Raises: UsageError."""
+    check_kind(loss, Loss, "loss")
+    shape = np.shape(loss.strength)
+    if shape in ((), lead):  # nearly always; what follows costs a small gradient's time
+        return
+    try:
+        fits = np.broadcast_shapes(shape, lead) == lead
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(
+            f"The loss must have one strength, or strengths that broadcast over points {lead}, not "
+            f"{shape}."
+        )
 
 
 def _strength(loss: Loss, axes: int) -> np.ndarray:
@@ -163,8 +180,8 @@ def value_and_gradient(
     >>> round(float(value), 4), gradient.tolist()  # log 2, a critical point
     (0.6931, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     """
-    check_kind(loss, Loss, "loss")
     G = logits(model, x)
+    _check_loss(loss, x.shape[:-1])
     losses = _differentiate(loss, G, classes(model))
     shrinking = x * _decays(model)
     penalty = 0.5 * np.einsum("...p,...p->...", x, shrinking)
@@ -176,8 +193,8 @@ def gradient(model: FeatureModel, loss: Loss, x: np.ndarray) -> np.ndarray:
 
     Args, returns, raises: as of `value_and_gradient`.
     """
-    check_kind(loss, Loss, "loss")
     G = logits(model, x)
+    _check_loss(loss, x.shape[:-1])
     _differentiate(loss, G, classes(model), valued=False)
     return _whole_gradient(model, G, x, x * _decays(model))
 
@@ -228,8 +245,9 @@ def hessian_product(model: FeatureModel, loss: Loss, x: np.ndarray, v: np.ndarra
     Args: x, v, float64 (..., size) that broadcast. Returns: float64 of the broadcast shape. Raises:
     UsageError.
     """
-    check_kind(loss, Loss, "loss")
     (W, H, _), (V, G, c) = split(model, x), split(model, v)
+    _check_loss(loss, x.shape[:-1])
+    as_one_shape(x=x, v=v)
     Z = logits(model, x)
     residual = data_loss(loss, Z, classes(model))[1] / model.N
     moved = H @ V.swapaxes(-1, -2) + G @ W.swapaxes(-1, -2) + c[..., None, :]

@@ -27,7 +27,7 @@ def operator(model: FeatureModel, loss: Loss, x: np.ndarray, of: str = "all") ->
     from scipy.sparse.linalg import LinearOperator
 
     place = _place(model, of)
-    check_kind(loss, Loss, "loss")
+    ufm.check_one_strength(loss)
     ufm_objective.split(model, x)
     if x.ndim != 1:
         raise UsageError(f"The Hessian is that at one point (size,), not {x.shape}.")

@@ -12,7 +12,7 @@ from scipy import optimize, special
 
 from lsnc_core import losses
 from lsnc_core.errors import UsageError
-from lsnc_core.theory import ufm, ufm_objective
+from lsnc_core.theory import ufm, ufm_landscape, ufm_objective, ufm_vectors
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 LOSSES = [
@@ -368,6 +368,28 @@ def test_a_model_refuses_impossible_sizes(change, words):
 def test_a_loss_refuses_impossible_strengths(name, strength, words):
     with pytest.raises(UsageError, match=words):
         Loss(name, strength)
+
+
+def test_strengths_that_do_not_fit_are_refused():
+    model, two = FeatureModel(**GOOD), Loss("ls", np.array([0.1, 0.2]))
+    x = np.zeros((2, 3, model.size))
+    fitting = Loss("ls", np.full((2, 1), 0.1))
+    assert ufm_objective.value_and_gradient(model, fitting, x)[0].shape == (2, 3)
+    for call in (ufm_objective.value_and_gradient, ufm_objective.gradient):
+        for shape in ((), (3,), (2, 3)):
+            with pytest.raises(UsageError, match=r"broadcast over points .* not \(2,\)"):
+                call(model, two, np.zeros((*shape, model.size)))
+    with pytest.raises(UsageError, match=r"shapes of x and v .* \(2, 3, 64\) and \(2, 64\)"):
+        ufm_objective.hessian_product(model, Loss("ls", 0.1), x, x[0, :2])
+    for call in (
+        lambda: ufm.construct(model, two),
+        lambda: ufm_landscape.critical_points(model, two, 1),
+        lambda: ufm_vectors.operator(model, two, x[0, 0]),
+    ):
+        with pytest.raises(UsageError, match="one strength here, not"):
+            call()
+    with pytest.raises(UsageError, match=r"shapes of delta and eps .* \(2,\) and \(3,\)"):
+        ufm.margin(np.array([0.1, 0.2]), np.full(3, 0.1), 4)
 
 
 def test_models_without_a_closed_form_are_refused():

@@ -1,5 +1,7 @@
 """Batched minimisation, trajectories, collapse metrics and landscape of the feature model."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -275,6 +277,23 @@ def test_the_contrastive_bound(K, delta, gamma, seed, scale):
         equal = np.tile(Z[:, :1], (1, K))
         equal[np.arange(50), own] += Z[:, -1]
         assert np.abs(ufm_landscape.contrastive_gap(loss, equal, own)).max() <= 1e-9
+
+
+@pytest.mark.parametrize("own", [[3, 0], [-1, 0], [0.5, 1.0], [0], [[0, 1]]])
+def test_the_contrastive_bound_is_of_classes_that_exist(own):
+    Z = [[3.0, 1.0, 1.0], [0.0, 0.0, 0.0]]  # the margin is the same against all: no gap
+    gaps = ufm_landscape.contrastive_gap(Loss("ls", 0.1), Z, [0, 2])
+    np.testing.assert_allclose(gaps, 0, atol=1e-15)
+    with pytest.raises(UsageError, match=r"own must be 2 classes from 0 to 2, one for each row"):
+        ufm_landscape.contrastive_gap(Loss("ls", 0.1), Z, own)
+
+
+@pytest.mark.parametrize(
+    "Z", [[3.0, 1.0], [[1.0]], [[math.nan, 1.0]], [[math.inf, 1.0]], [[-1e308, 1e308]]]
+)
+def test_the_contrastive_bound_is_of_finite_logits(Z):
+    with pytest.raises(UsageError, match=r"Z must be .*logits"):
+        ufm_landscape.contrastive_gap(Loss("ls", 0.1), Z, [0])
 
 
 def test_the_weight_decay_with_two_focal_minimisers():
