@@ -62,6 +62,8 @@ def check_logits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tens
         )
     if logits.device.type == "mps":  # MPS has no float64
         logits = logits.cpu()
+    if logits.dtype.itemsize == 1:  # torch hardly computes with float8
+        logits = logits.float()
     logits, labels = logits.detach(), labels.detach().to(logits.device, torch.int64)
     K = logits.shape[1]
     wrong = (labels < 0) | (labels >= K)

@@ -197,6 +197,8 @@ def check_samples(
         )
     if features.device.type == "mps":  # MPS has no float64
         features = features.cpu()
+    if features.dtype.itemsize == 1:  # torch hardly computes with float8
+        features = features.float()
     features, labels = features.detach(), labels.detach().to(features.device, torch.int64)
     if wait or not labels.is_cuda:
         wrong = (labels < 0) | (labels >= K)

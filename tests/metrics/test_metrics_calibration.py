@@ -177,6 +177,12 @@ def test_narrow_logits(dtype, tolerance):
     ] == pytest.approx(expected["brier"], rel=tolerance)
 
 
+def test_logits_of_eight_bits_are_taken_as_they_are():
+    logits, labels = made(4, 400)
+    narrow = logits.to(torch.float8_e4m3fn)
+    assert calibration_scores(narrow, labels) == calibration_scores(narrow.double(), labels)
+
+
 def test_converting_piece_by_piece_changes_no_bit(monkeypatch):
     logits, labels = made(6, 400)
     confidence, prediction = logits.double().softmax(1).max(1)

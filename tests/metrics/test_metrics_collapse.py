@@ -226,6 +226,14 @@ def test_narrow_features_lose_only_what_they_were_given_without(
     np.testing.assert_allclose(found.nc1_by_class, by_class, rtol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_features_of_eight_bits_are_taken_as_they_are(dtype):
+    features, labels, W, b = made(1, [70, 90, 80], 16)
+    narrow = features.to(dtype)
+    found = neural_collapse(narrow, labels, W, b).values
+    assert found == neural_collapse(narrow.float(), labels, W, b).values
+
+
 def test_sigma_b_over_five_decades_in_float32_keeps_every_direction():
     """A pinv in float32 drops eigenvalues below 6e-5 of the largest, and with them 94 % of NC1."""
     features, labels, W, b = made(2, [200] * 10, 512, 5.0, 1e5, 0.01)
