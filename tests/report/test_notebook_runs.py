@@ -407,7 +407,7 @@ def test_two_run_at_once_in_the_order_given(tmp_path, stand_in):
 
 
 def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_path, stand_in):
-    stand_in('echo $$ >"$4.pid"; exec sleep 60')
+    stand_in('echo $$ >"$4.pid"; exec sleep 600')
     running, waiting = "abcd"[: schedule.AT_ONCE], "e"
     jobs = [
         schedule.Job(a_notebook(tmp_path / "notebooks", name, "1"), {}, ())
@@ -416,7 +416,7 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
     pids, lines = [tmp_path / f"notebooks/{name}.ipynb.pid" for name in running], []
 
     def press():
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while (
             not all(path.exists() and path.read_text().strip() for path in pids)
             and time.monotonic() < deadline
@@ -430,7 +430,7 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs, tmp_path / "out", False, lines.append)
     presser.join()
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 300
     assert not [path for path in pids if psutil.pid_exists(int(path.read_text()))]
     assert sorted(lines) == [f"{name}: started" for name in running]
     assert not list((tmp_path / "out").rglob("*.json"))  # nothing is remembered as finished
@@ -439,13 +439,13 @@ def test_ctrl_c_ends_the_running_notebooks_and_calls_none_of_them_failed(tmp_pat
 def test_ctrl_c_before_all_notebooks_are_handed_over_ends_those_that_run(
     tmp_path, stand_in, monkeypatch
 ):
-    stand_in('echo $$ >"$4.pid"; exec sleep 60')
+    stand_in('echo $$ >"$4.pid"; exec sleep 600')
     jobs = [schedule.Job(a_notebook(tmp_path / "notebooks", name, "1"), {}, ()) for name in "ab"]
     pid = tmp_path / "notebooks/a.ipynb.pid"
 
     class Interrupted(schedule.ThreadPoolExecutor):
         def submit(self, function, job, *rest):
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             while job.name == "b" and time.monotonic() < deadline:
                 if pid.exists() and pid.read_text().strip():
                     raise KeyboardInterrupt
@@ -456,5 +456,5 @@ def test_ctrl_c_before_all_notebooks_are_handed_over_ends_those_that_run(
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs, tmp_path / "out", False, [].append)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 300
     assert not psutil.pid_exists(int(pid.read_text()))
