@@ -34,7 +34,7 @@ RANGE = (0.0, SMOOTHED, STRENGTHS[-1])
 EPOCHS = np.array([1, 2, 4, 7, 10, 20, 30, 40, 60])
 SETTINGS = {"data": "mnist-subset", "model": "cnn", "weight_decay": 0.005, "epochs": 60}
 SETTINGS |= {"train_size": 1000, "batch": 50, "pool": 2}
-CHANGING = (*measured.METRICS, "w_norm", "h_norm")
+CHANGING = (*measured.METRICS, "w_norm", "h_norm", "test_error")
 # how much faster each curve falls, and where it ends, from one strength to the next
 Effects = dict[str, tuple[float, float]]
 
@@ -59,7 +59,7 @@ def made_up_run(delta: float, seed: int, better: float = 1.0) -> dict[str, np.nd
         "nc2": late * (0.06 + 0.1 * np.log1p(nc1 / 0.06)) * (1 + off),
         "nc3": 0.15 * late * wiggle + 0.1 * nc1,
         "train_error": np.where(EPOCHS < 60, 0.5 * falling, 0.0),
-        "test_error": 0.1 + 0.5 * falling,
+        "test_error": 0.2 * late * wiggle + 0.5 * falling,
         # the last is the lowest, so log(loss - lowest + c) is a line
         "train_loss": np.where(EPOCHS < 60, falling - 0.002, 0.0),
         "w_norm": np.full(len(EPOCHS), 3 * late * wiggle),
@@ -200,6 +200,7 @@ GUO: dict[tuple[str, str], Null] = {
     ),
     ("G2", NONE): ended(guo_1_dynamics.decide_g2),
     ("G3", NONE): ended(guo_1_dynamics.decide_g3),
+    ("G19", NONE): ended(guo_1_dynamics.decide_g19),
     ("G4", NONE): Null(guo_1_dynamics.decide_g4, draw_learned),
     ("G5", NONE): ended(guo_2_strength.decide_g5, lambda g: draw_history(g, STRENGTHS)),
     ("G5", "only the norm of H falls"): ended(

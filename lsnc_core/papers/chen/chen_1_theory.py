@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PAGE = Page(
     title="Best smoothing in closed form, and the paper's errata",
     section="3 and 4",
-    shows="fourteen errata and an open question",
+    shows="seventeen errata and an open question",
     minutes={"quick": 0.1},
 )
 
@@ -97,9 +97,9 @@ def optima_table(kinds: Sequence[str], classes: Sequence[int], points: int = 201
     number="Figure 1",
     title="Chen, Figure 1",
     paper="three heat maps of equations 7, 8 and 9, the two-class test losses, over clean rate a "
-    "and kept mass p, dark where the loss is low. For clean rates above one half, which the paper "
-    "treats, every loss diverges at p = 1 unless a = 1, so some smoothing always avoids the "
-    "divergence; each a has one best p.",
+    "and kept mass p, dark where the loss is low. Every loss diverges at p = 1 unless a = 1, so "
+    "some smoothing always avoids the divergence; each a has one best p (both with exceptions: "
+    "errata).",
     alt="Three heat maps of test loss over clean rate and kept mass. Alpha's minimum runs along "
     "the diagonal, beta's along a parabola with its lowest point at one half, gamma's stays at one "
     "half up to a = 0.75 and splits in two above.",

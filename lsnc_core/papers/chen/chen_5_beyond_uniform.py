@@ -271,7 +271,7 @@ def decide_c11_formula(claim: Claim, networks: "pd.DataFrame") -> Verdict:
     remark = f"labels memorised, a = {C11_RATE}"
     symmetric = excess.pop("symmetric")
     case = Case.exact("symmetric", "loss of T f − loss of S*", symmetric, remark=remark, **settings)
-    remark = "the claim is for symmetric noise"
+    remark = "the paper says so of any T; tried here on symmetric noise (errata)"
     if excess:
         others = ", ".join(f"{value:.2g} ({Path(noise).name})" for noise, value in excess.items())
         remark += f"; {others}: T f differs from the posterior unless T is symmetric"

@@ -50,15 +50,18 @@ OPEN_QUESTION = Problem(
 def list_errata() -> list[Problem]:
     """The paper's errors in its own order of equations."""
     return [
+        _figure_1(),
         _after_eq9(),
         _eq10(),
         _section_4_1(),
+        _corrected_output(),
         _eq12(),
         _before_eq13(),
         _eq13(),
         _section_4_2(),
         _before_eq14(),
         _large_M(),
+        _more_classes(),
         _section_4_4(),
         _eq16(),
         _eq17(),
@@ -74,6 +77,20 @@ def _uniform_noise() -> np.ndarray:
 def _skewed_noise() -> np.ndarray:
     """Three classes; columns sum to 1, rows do not."""
     return np.array([[0.8, 0.1, 0.0], [0.2, 0.6, 0.3], [0.0, 0.3, 0.7]])
+
+
+def _figure_1() -> Problem:
+    at_end = ", ".join(f"{label_noise.loss(kind, 0.0, 1.0, 2):g}" for kind in label_noise.KINDS)
+    best = label_noise.optimum("gamma", 0.8, 2)
+    low = label_noise.loss("gamma", 0.8, np.array([best, 1 - best]), 2)
+    return Erratum(
+        "Caption of Figure 1",
+        "the loss diverges at $p = 1$ whenever $a \\neq 1$; every a has one best p",
+        "beta's is finite at $a = 0$, too, where wrong labels agree; gamma has two best p for "
+        "$a > 3/4$",
+        f"M = 2: losses at a = 0 and p = 1 (alpha, beta, gamma): {at_end}; gamma at a = .8: "
+        f"{low[0]:.6f} at p = {best:.4f}, {low[1]:.6f} at p = {1 - best:.4f}",
+    )
 
 
 def _after_eq9() -> Problem:
@@ -123,6 +140,22 @@ def _section_4_1() -> Problem:
         "p* - 1/M at .0001 and .000001 above gamma's transition: "
         f"{rises[2][0]:.4f} and {rises[2][1]:.4f} for M = 2, "
         f"{rises[3][0]:.4f} and {rises[3][1]:.4f} for M = 3",
+    )
+
+
+def _corrected_output() -> Problem:
+    differences = []
+    for noise in ("symmetric", "block", "mixed", "pair"):
+        T = labels.noise_matrix(noise, RATE, CLASSES)
+        best = label_noise.alpha_loss(label_noise.optimal_smoothing_alpha(T), T)
+        differences.append(f"{label_noise.alpha_loss(T, T) - best:.4f} ({noise})")
+    return Erratum(
+        "Section 4.1 (forward correction, general T)",
+        r"the corrected output $T \tilde y = S^* \tilde y$ has exactly the loss of the best "
+        "smoothing",
+        r"for symmetric T; otherwise $S^* \neq T$ (eq. 10), and the corrected output has a higher "
+        "loss",
+        f"loss of T minus that of S*, a = .8, M = 10: {', '.join(differences)}",
     )
 
 
@@ -204,6 +237,19 @@ def _large_M() -> Problem:
         f"{rise(label_noise_errata.printed_gamma_large_M):.4f} as printed, "
         f"{rise(label_noise.gamma_large_M):.4f} right, "
         f"{rise(functools.partial(label_noise.loss, 'gamma')):.4f} exact",
+    )
+
+
+def _more_classes() -> Problem:
+    counts, parts = (2, 3, 10, 100, 1000), []
+    for a in (0.5, RATE):
+        best = ", ".join(f"{label_noise.optimum('gamma', a, M):.4f}" for M in counts)
+        parts.append(f"{best} at a = {a:g}")
+    return Erratum(
+        "Section 4.3 (gamma, larger p)",
+        "the term $-a p \\log(M - 1)$ encourages larger p as $M - 1$ increases",
+        "true above gamma's transition; below it $p^* = 1 / M$, which falls",
+        f"p* for M = {', '.join(map(str, counts))}: {'; '.join(parts)}",
     )
 
 

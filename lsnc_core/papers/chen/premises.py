@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # From how many images on the paper takes the training images for the population (section 2).
 ENOUGH_IMAGES = 10_000
-# The paper's binary theory has less than half of the labels wrong, its experiments at most half.
+# The paper's binary theory has less than half of the labels wrong, and so have we.
 # Its theory for M classes has a > 1/M, which is less.
 RATES_FROM = 0.5
 # What decides a claim about the place of a minimum; of others more seeds.

@@ -1,8 +1,8 @@
 """Guo et al. 2025, training dynamics: does label smoothing collapse networks faster and further?
 
 Figures F1 (error and collapse), F2 (NC2 at equal NC1), F7 (over strengths), F9 (loss), F11 (first
-epochs), F12 (test images). Claims G1 to G4 and G10. Expect G2, G3 and G4 as directions; how much
-faster collapse is depends on data and network. NC1, NC2, NC3 are Guo eq. 4 to 6.
+epochs), F12 (test images). Claims G1 to G4, G10 and G19. Expect G2, G3 and G4 as directions; how
+much faster collapse is depends on data and network. NC1, NC2, NC3 are Guo eq. 4 to 6.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,13 @@ from lsnc_core.papers.guo.networks import (
     plan_dynamics,
     plan_strengths,
 )
-from lsnc_core.papers.guo.premises import ONCE_ENDED, check_reached, check_timed, decide_end
+from lsnc_core.papers.guo.premises import (
+    ONCE_ENDED,
+    check_hard,
+    check_reached,
+    check_timed,
+    decide_end,
+)
 from lsnc_core.papers.guo.problems import PROBLEMS
 from lsnc_core.papers.guo.scale import describe_scale
 from lsnc_core.papers.page import Page, list_released, tabulate_deviations
@@ -382,6 +388,23 @@ def decide_g3(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> 
 
 @decides(
     Claim(
+        "G19",
+        paper=PAPER.name,
+        place="abstract of arXiv v1 and v2, which speak of performance benefits (v3 of an impact); "
+        "test error in F1, F6 and F11",
+        sentence="With label smoothing the test error is lower at the end of training.",
+        expected="last test error below that of CE",
+        changed="The claim was added after the first results, under the rule of G2 and G3 and on "
+        "images as hard as the paper's.",
+    )
+)
+def decide_g19(claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame") -> Verdict:
+    """G19: test error at the end, ratio LS/CE."""
+    return decide_end(claim, history, halved, "test_error", also=[check_hard(history)])
+
+
+@decides(
+    Claim(
         "G10",
         paper=PAPER.name,
         place="plots of log(loss − lowest loss) (F9)",
@@ -406,9 +429,9 @@ def decide_g10(claim: Claim, history: "pd.DataFrame") -> Verdict:
 
 
 def verdicts(tables: Tables) -> Verdicts:
-    """G1 to G4 and G10 for each image set and weight decay."""
+    """G1 to G4, G10 and G19 for each image set and weight decay."""
     answers = []
     for part in groups(tables.history):
         answers += [decide(part, tables.halved) for decide in (decide_g1, decide_g2, decide_g3)]
-        answers += [decide_g4(part), decide_g10(part)]
+        answers += [decide_g4(part), decide_g10(part), decide_g19(part, tables.halved)]
     return Verdicts(answers)

@@ -310,8 +310,8 @@ NOT_ZERO = 0.1  # mean ‖w‖ half a percent below the threshold
         "G11",
         PAPER.name,
         "Theorem 1",
-        "The global minimisers are simplex ETFs with one margin and norms in closed form, zero "
-        "from δ + Kε = 1 on.",
+        "The global minimisers are simplex ETFs with one margin and norms in closed form; derived "
+        "here: they are zero from δ + Kε = 1 on.",
         f"an optimiser that knows nothing of it finds f to {LOSS_TOLERANCE:g}, logits and norms to "
         f"{POINT_TOLERANCE:g}",
     )

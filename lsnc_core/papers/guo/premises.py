@@ -31,7 +31,14 @@ ONCE_ENDED = (
     "At first it was always decided; now only where training has ended, half the schedule gives "
     "the same order, and the training images are learned."
 )
-NAMES = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "w_norm": "norm of W", "h_norm": "norm of H"}
+NAMES = {
+    "nc1": "NC1",
+    "nc2": "NC2",
+    "nc3": "NC3",
+    "w_norm": "norm of W",
+    "h_norm": "norm of H",
+    "test_error": "test error",
+}
 
 
 def check_ended(
@@ -191,7 +198,12 @@ def check_overconfident(ends: "pd.DataFrame") -> Premise:
 
 
 def decide_end(
-    claim: Claim, history: "pd.DataFrame", halved: "pd.DataFrame", metric: str, **settings: Any
+    claim: Claim,
+    history: "pd.DataFrame",
+    halved: "pd.DataFrame",
+    metric: str,
+    also: Iterable[Premise] = (),
+    **settings: Any,
 ) -> Verdict:
     """A metric at the end of training, ratio LS/CE, of networks that have learned their training
     images, whose training has ended, and which half the schedule orders alike.
@@ -199,6 +211,7 @@ def decide_end(
     Args:
         claim: the claim, "at most that of CE" unless `settings` have another range.
         history, halved, metric: as for `check_ended`.
+        also: further premises.
         settings: further fields of the case.
     """
     pair = paired(last_epochs(history), metric)
@@ -212,6 +225,7 @@ def decide_end(
             *check_ended(history, halved, metric),
             check_direction(history, halved, metric),
             *check_fitted(history),
+            *also,
         ],
         scale=describe_scale(main_pair(history)),
     )

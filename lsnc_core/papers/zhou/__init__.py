@@ -100,14 +100,16 @@ PAPER = Paper(
         ),
         Equation(
             "Zhou Theorem B",
-            "a critical point is global iff ‖∇g‖ ≤ √(λ_W λ_H); every other is a strict saddle",
+            "a critical point that is not global is a strict saddle; derived here: it is global "
+            "iff ‖∇g‖ ≤ √(λ_W λ_H)",
             "theory.ufm_landscape.critical_points",
             ("zhou-saddles",),
             ("Z-C7",),
         ),
         Equation(
             "Zhou Theorem C",
-            "focal loss is convex in the logits exactly where p_k ≥ p*(γ)",
+            "focal loss is convex in the logits around its minimisers; derived here: exactly where "
+            "p_k ≥ p*(γ)",
             "theory.ufm.focal_convex_from",
             ("zhou-focal-region",),
             ("Z-C8",),

@@ -97,7 +97,7 @@ SETTINGS = (
     ),
     Setting(
         "strength of label smoothing",
-        "0.1 in the scripts for CIFAR-10; 0.05 and 0.1 in those for CIFAR-100",
+        "0.1 in the scripts for CIFAR-10; 0.05 by default and in the legend of the CIFAR-100 plot",
         "",
         ("p",),
         read=_strength,
@@ -151,7 +151,7 @@ SETTINGS = (
         read=lambda spec: "of all epochs" if spec.best_checkpoint else "of the measured epochs",
         wanted={"": "of all epochs"},
     ),
-    Setting("initialisation", "torch's", "", ("init",), wanted={"": "torch"}),
+    Setting("initialisation", "not stated; torch's here", "", ("init",), wanted={"": "torch"}),
     Setting(
         "precision",
         "float32",

@@ -260,7 +260,7 @@ GRAM_TOLERANCE = 0.2
     Claim(
         "Z-C1",
         PAPER.name,
-        "experiments, NC metrics against epochs",
+        "section 4.1, NC metrics against epochs",
         "With a wide network trained for long, every loss reaches neural collapse on the training "
         "data.",
         f"NC1 and NC3 each end below {COLLAPSED:.0%} of their value after E/100 epochs, NC2 below "

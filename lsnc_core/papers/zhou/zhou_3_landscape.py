@@ -138,9 +138,9 @@ def draw_margins(table: "pd.DataFrame") -> Drawing:
 @figure(
     "zhou-saddles",
     title="Critical points: curvature, and the criterion of a global minimiser",
-    paper="no such figure known to us; the theorem says that a critical point is a global "
-    "minimiser exactly where ‖∇g‖ ≤ √(λ_W λ_H), and that every other has a direction of negative "
-    "curvature.",
+    paper="no such figure known to us; the theorem says that a critical point that is no "
+    "global minimiser has a direction of negative curvature; that it is global exactly where "
+    "‖∇g‖ ≤ √(λ_W λ_H) is derived here.",
     alt="Against the rank of the critical point, for five losses: left the downward curvature, a "
     "cross in each open mark; right the norm of the data loss's gradient divided by its bound, "
     "with a line at one.",
@@ -274,7 +274,8 @@ CURVATURE_TOLERANCE = 1e-8  # fixed before the first run
         "Z-C7",
         PAPER.name,
         "theorems on the landscape",
-        "Every critical point that is no global minimiser is a strict saddle.",
+        "Every critical point that is no global minimiser is a strict saddle: everywhere under CE "
+        "and LS, around the minimisers under focal loss.",
         "least Hessian eigenvalue below 0 and at most the curvature of the constructed direction, "
         "at the origin the closed form; ‖∇g‖ at most √(λ_W λ_H) at the global minimisers and at no "
         "other critical point (g: data loss, in the logits)",
@@ -298,8 +299,9 @@ def decide_z_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
             cases.append(_origin_case(f"loss {name}", name, part))
     remark = (
         "tried at the origin and at minimisers of narrower models; that no other kind exists is "
-        "the theorem's part. Focal loss is tried where 1/K is above p*(γ): below it there can be a "
-        "second local minimum (errata)"
+        "the theorem's part. Focal loss is tried where 1/K is above p*(γ), so around every point "
+        "tried; below it there can be a second local minimum (errata). MSE, which the paper treats "
+        "elsewhere, stands beside them"
     )
     return Verdict(claim, TRIED_ON, cases, remark=remark)
 

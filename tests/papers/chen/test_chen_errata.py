@@ -8,6 +8,7 @@ import pytest
 from chen_runs import gamma_argmin, gamma_loss
 from scipy import optimize
 
+from lsnc_core import labels
 from lsnc_core.papers.chen import chen_1_theory
 from lsnc_core.papers.chen import errata as module
 
@@ -33,7 +34,7 @@ def numbers(text):
 
 
 def test_the_errata_are_complete_and_in_words(errata):
-    assert len(errata) == 14
+    assert len(errata) == 17
     for erratum in [*errata.values(), module.OPEN_QUESTION]:
         assert all((erratum.place, erratum.published, erratum.right, erratum.check))
         assert "nan" not in erratum.check
@@ -45,6 +46,33 @@ def test_the_page_shows_the_errata_and_the_open_question(errata):
     shown = chen_1_theory.show_errata()
     assert [heading for heading, _ in shown.entries] == [*errata, module.OPEN_QUESTION.place]
     assert "C17" in shown.entries[-1][1][2]
+
+
+def test_the_caption_of_figure_1(errata):
+    check = one(errata, "Caption of Figure 1")
+    # both copies of the label are wrong, and of two classes there is one wrong one
+    assert "inf, 0, inf" in check
+    low, p, other, mirrored = numbers(check)[-4:]
+    assert p == pytest.approx(gamma_argmin(0.8, 2), abs=3e-4) and mirrored == pytest.approx(1 - p)
+    assert low == other == pytest.approx(gamma_loss(0.8, p, 2), abs=1e-6)
+
+
+def test_the_corrected_output_has_the_best_loss_for_symmetric_noise(errata):
+    check = one(errata, "Section 4.1 (forward")
+    symmetric, block, mixed = numbers(check)[-3:]
+    assert symmetric == block == 0 < mixed and check.endswith("inf (pair)")
+    mixed_T = labels.noise_matrix("mixed", 0.8, 10)  # doubly stochastic: T^t is its posterior
+    losses = [-(mixed_T * np.log(output.T)).sum() / 10 for output in (mixed_T, mixed_T.T)]
+    assert mixed == pytest.approx(losses[0] - losses[1], abs=6e-5)
+
+
+def test_more_classes_do_not_always_ask_for_a_larger_p(errata):
+    check = numbers(one(errata, "Section 4.3 (gamma, larger"))
+    counts = check[:5]
+    few, many = check[5:10], check[11:16]
+    assert few == pytest.approx([gamma_argmin(0.5, int(M)) for M in counts], abs=1e-3)
+    assert many == pytest.approx([gamma_argmin(0.8, int(M)) for M in counts], abs=1e-3)
+    assert few[1] < few[0] < few[2] and many == sorted(many)
 
 
 def test_the_two_minima_of_binary_gamma(errata):
@@ -109,7 +137,7 @@ def test_the_numbers_of_equation_13(errata):
 
 
 def test_the_numbers_of_many_classes(errata):
-    check, exact = numbers(one(errata, "Section 4.3")), []
+    check, exact = numbers(one(errata, "Section 4.3 (gamma, many")), []
     for p in (0.3, 0.9):
         q = A * p + 0.2 * (1 - p) / (10**6 - 1)
         exact.append(-q * math.log(p) - (1 - q) * math.log((1 - p) / (10**6 - 1)))
@@ -128,7 +156,7 @@ def test_the_numbers_of_the_mean_field(errata):
 
 
 def test_two_classes_differ_from_more_for_gamma(errata):
-    *_, two_far, two_near, _, three_far, three_near, _ = numbers(one(errata, "Section 4.1"))
+    *_, two_far, two_near, _, three_far, three_near, _ = numbers(one(errata, "Section 4.1 and"))
     # a square root of the distance: (p - 1/2)^2 is 3 (a - 3/4) near the transition
     assert (two_far, two_near) == pytest.approx((math.sqrt(3e-4), math.sqrt(3e-6)), abs=6e-5)
     assert three_far == pytest.approx(gamma_argmin(0.66015 + 1e-4, 3) - 1 / 3, abs=1e-3)

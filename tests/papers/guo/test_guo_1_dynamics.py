@@ -26,6 +26,7 @@ VERDICTS = {
     "G3": lambda history, change=0.0: page.decide_g3(history, halve(history, change)),
     "G4": lambda history, change=0.0: page.decide_g4(history),
     "G10": lambda history, change=0.0: page.decide_g10(history),
+    "G19": lambda history, change=0.0: page.decide_g19(history, halve(history, change)),
 }
 # of smoothing in the made-up tables; for G1 so large that it shows between two measured epochs
 EFFECT = dict.fromkeys(VERDICTS, 1.0) | {"G1": 12.0}
@@ -71,7 +72,7 @@ def test_claims_about_the_end_need_training_that_ended(claim, better):
     assert "is 17%" in moving.measured and "as claimed" in moving.measured
 
 
-@pytest.mark.parametrize("claim", ("G2", "G3"))
+@pytest.mark.parametrize("claim", ("G2", "G3", "G19"))
 def test_claims_about_the_end_need_learned_images(claim):
     verdict = VERDICTS[claim](made_up_history().assign(train_error=0.02))
     assert [premise.name for premise in verdict.unmet] == ["training error at the end"] * 2
