@@ -144,6 +144,7 @@ CALLS = {
     "claims.intervals": {
         "t_interval": taking(values=[1.0, 2.0, 1.5, 1.2], level=0.95),
         "argmin_interval": taking(x=lambda: np.linspace(0, 1, 7), curves=curves, level=0.95),
+        "rank_interval": taking(x=[1.0, 2.0, 3.0, 4.0], y=[1.0, 3.0, 2.0, 4.0], level=0.95),
         "variance_component": taking(values=curves),
         "component_ratio_interval": taking(first=curves, second=curves, level=0.95),
     },

@@ -295,6 +295,9 @@ def rank_interval(x: np.ndarray, y: np.ndarray, level: float = LEVEL) -> tuple[f
     Returns:
         r, low, high in [-1, 1].
 
+    Raises:
+        UsageError: for anything else.
+
     Source: Bonett and Wright 2000.
 
     >>> falling = np.array([9, 8, 7, 5, 6, 4, 1, 3, 2])
@@ -303,6 +306,15 @@ def rank_interval(x: np.ndarray, y: np.ndarray, level: float = LEVEL) -> tuple[f
     """
     from scipy import stats
 
+    _check_level(level)
+    x, y = _as_numbers(x), _as_numbers(y)
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 4 or not np.isfinite([x, y]).all():
+        raise UsageError(
+            "a rank correlation needs two lists of at least 4 finite numbers, of one length, got "
+            f"shapes {x.shape} and {y.shape}."
+        )
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise UsageError("a rank correlation needs numbers that are not all the same.")
     r = float(stats.spearmanr(x, y).statistic)
     error = np.sqrt((1 + r * r / 2) / (len(x) - 3))
     half = stats.norm.ppf((1 + level) / 2) * error

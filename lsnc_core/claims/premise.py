@@ -66,7 +66,10 @@ class Premise:
         form = self.form
         ends = {x for x in (self.at_least, self.at_most) if math.isfinite(x) and x != self.value}
         while any(f"{self.value:{form}}" == f"{end:{form}}" for end in ends):
-            form = re.sub(r"\.(\d+)", lambda digits: f".{int(digits[1]) + 1}", form)
+            finer = re.sub(r"\.(\d+)", lambda digits: f".{int(digits[1]) + 1}", form)
+            if finer == form:  # no precision to raise
+                return " ".join(filter(None, [repr(self.value), self.unit]))
+            form = finer
         return self._number(self.value, form)
 
     def _number(self, value: float, form: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What functions of the theory are given, checked: each gives it back or says what it is."""
+"""Checks of arguments: each function returns the checked value or raises UsageError."""
 
 import numbers
 from collections.abc import Collection

@@ -99,7 +99,7 @@ class Loss:
     """A loss and its parameter: "ls" (delta, 0 is cross-entropy), "focal" (gamma) or "mse" (M).
 
     M is the target logit. `strength` is a number or a float64 array, over which formulas broadcast.
-    Raises: UsageError, for another name, delta outside [0, 1), gamma < 0 or M <= 0.
+    Raises: UsageError, for another name, delta outside [0, 1), gamma outside [0, 1e100] or M <= 0.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Loss:
 
 
 def check_one_strength(loss: Loss) -> None:
-    """Refuse what is no loss, or one of several strengths. Raises: UsageError."""
+    """Refuse anything but a Loss with a single strength. Raises: UsageError."""
     check_kind(loss, Loss, "loss")
     if np.ndim(loss.strength):
         raise UsageError(f"The loss must have one strength here, not {loss.strength!r}.")
@@ -149,7 +149,7 @@ class Minimiser:
 
 def _log_p(a: Floats, K: int) -> Floats:
     """log softmax of the target at margin a: -log(1 + (K-1) exp(-a))."""
-    return -np.log1p((K - 1) * np.exp(-np.asarray(a)))
+    return -np.logaddexp(0, np.log(K - 1) - np.asarray(a))
 
 
 def sample_loss(loss: Loss, a: Floats, K: int) -> Floats:
@@ -275,14 +275,19 @@ def _focal_margin(gamma: np.ndarray, eps: float, K: int) -> np.ndarray:
     return np.where(lower, far, 0.0)
 
 
-def check_closed_form(model: FeatureModel) -> None:
-    """Raise UsageError unless the closed forms hold: D >= K - 1, weight decays of W and H > 0."""
-    check_kind(model, FeatureModel, "model")
+def _check_width(model: FeatureModel) -> None:
+    """Raise UsageError unless a simplex ETF fits: D >= K - 1."""
     if model.D < model.K - 1:
         raise UsageError(
             f"The closed forms need a feature width D of at least K - 1 = {model.K - 1}, not "
             f"{model.D}; ufm_dynamics.minimise finds a numerical solution."
         )
+
+
+def check_closed_form(model: FeatureModel) -> None:
+    """Raise UsageError unless the closed forms hold: D >= K - 1, weight decays of W and H > 0."""
+    check_kind(model, FeatureModel, "model")
+    _check_width(model)
     if not model.eps > 0:
         raise UsageError(
             "Without weight decay of W and H there is no minimiser, and lambda_W is "
@@ -371,7 +376,8 @@ def simplex_etf(model: FeatureModel, seed: int | None = None) -> np.ndarray:
     It lies in the first K-1 coordinates, or is rotated at random by a seed.
     Args: model, with D >= K-1; seed, int or None. Returns: float64 (K, D). Raises: UsageError.
     """
-    check_closed_form(model)
+    check_kind(model, FeatureModel, "model")
+    _check_width(model)
     axes = np.eye(model.K - 1, model.D)  # (K-1, D)
     if seed is not None:
         draw = np.random.default_rng(as_count(seed, "The seed")).standard_normal(

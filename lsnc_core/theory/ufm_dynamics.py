@@ -311,10 +311,12 @@ def collapse(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, ...]:
     Formula: NC1 = tr(Sigma_W Sigma_B^+)/K; NC2 = || W Hbar/||W Hbar|| - P/sqrt(K-1) ||; NC3 = ||
     W/||W|| - Hbar^t/||Hbar|| ||, all Frobenius; W is not centred.
     Args: x, float64 (R, size). Returns: five float64 (R,): NC1 >= 0, NC2 and NC3 in [0, 2], mean_k
-    ||w_k||, mean_k ||mu_k - mu_G||.
+    ||w_k||, mean_k ||mu_k - mu_G||. Raises: UsageError.
     Source: Guo eq. 4, Guo eq. 5, Guo eq. 6.
     """
     W, H, _ = ufm_objective.split(model, x)
+    if x.ndim != 2:
+        raise UsageError(f"Points must be (R, {model.size}), not {x.shape}.")
     K = model.K
     grouped = H.reshape(*H.shape[:-2], K, model.n, model.D)
     means = grouped.mean(-2)  # (R, K, D)

@@ -126,8 +126,8 @@ def data_loss(loss: Loss, Z: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _differentiate(loss: Loss, Z: np.ndarray, own: np.ndarray, valued: bool = True) -> np.ndarray:
-    """Turn logits into `data_loss`'s gradients, in place, and return its losses; of label smoothing
-    only where they are wanted, and nothing else.
+    """Turn logits into `data_loss`'s gradients, in place, and return its losses. For label
+    smoothing the losses are computed only if `valued`.
 
     This is the inner loop of every optimiser: arrays that are made anew cost it as much time as
     what is computed.
@@ -222,17 +222,20 @@ def curvature_product(loss: Loss, Z: np.ndarray, own: np.ndarray, V: np.ndarray)
     """
     if loss.name == "mse":
         return V * (2 / Z.shape[-1])
-    Q = np.exp(Z - Z.max(-1, keepdims=True))
-    Q /= Q.sum(-1, keepdims=True)
+    log_Q = Z - Z.max(-1, keepdims=True)
+    log_Q -= np.log(np.exp(log_Q).sum(-1, keepdims=True))
+    Q = np.exp(log_Q)
     centred = V - (Q * V).sum(-1, keepdims=True)
     if loss.name == "ls":
         return Q * centred
     rows = np.arange(len(own))
-    gamma, p = _strength(loss, 1), Q[..., rows, own]
-    log_p, rest = np.log(p), 1 - p
+    gamma, log_p = _strength(loss, 1), log_Q[..., rows, own]
+    p, rest = np.exp(log_p), -np.expm1(log_p)
     c = _focal_factor(log_p, rest, gamma)
-    # dc = c'(p) dp with dp = p (v_k - q.v)
-    slope = gamma * rest ** (gamma - 1) * (log_p + 2 - (gamma - 1) * p * log_p / rest)
+    # dc = c'(p) dp with dp = p (v_k - q.v); where p is 1 to the last bit, so does not change, 0
+    safe = np.where(rest > 0, rest, 1)
+    slope = gamma * safe ** (gamma - 1) * (log_p + 2 - (gamma - 1) * p * log_p / safe)
+    slope = np.where(rest > 0, slope, 0)
     moved = slope * p * centred[..., rows, own]
     product = -c[..., None] * Q * centred - moved[..., None] * Q
     product[..., rows, own] += moved
@@ -262,7 +265,10 @@ def hessian_product(model: FeatureModel, loss: Loss, x: np.ndarray, v: np.ndarra
 def dense_hessian(model: FeatureModel, loss: Loss, x: np.ndarray) -> np.ndarray:
     """The whole Hessian of f at one point x (size,), for up to some thousand unknowns.
 
-    Returns: symmetric float64 (size, size).
+    Returns: symmetric float64 (size, size). Raises: UsageError.
     """
+    split(model, x)
+    if x.ndim != 1:
+        raise UsageError(f"The Hessian is that at one point (size,), not {x.shape}.")
     whole = hessian_product(model, loss, x[None], np.eye(model.size))
     return (whole + whole.T) / 2

@@ -48,6 +48,12 @@ def test_a_premise_says_what_was_measured_and_needed():
     assert Premise("T*", math.nan, at_least=1).text == "T* is not measured, needed at least 1"
 
 
+@pytest.mark.parametrize("value, end", [(0.1 + 0.2, 0.3), (1_000_000.1, 1_000_000.2)])
+def test_a_number_without_a_precision_is_written_out_beside_its_bound(value, end):
+    premise = Premise("x", value, at_least=end, form="g", unit="nats")
+    assert premise.text == f"x is {value!r} nats, needed at least {end:g} nats"
+
+
 @pytest.mark.parametrize("value, direction", [(0, "as claimed"), (2, "not as claimed")])
 def test_an_unmet_premise_leaves_the_answer_open_and_tells_the_direction(value, direction):
     verdict = Verdict(CLAIM, "here", [case("a", value)], decider="a GPU", premises=[FEW])

@@ -12,7 +12,7 @@ from scipy import optimize, special
 
 from lsnc_core import losses
 from lsnc_core.errors import UsageError
-from lsnc_core.theory import ufm, ufm_landscape, ufm_objective, ufm_vectors
+from lsnc_core.theory import ufm, ufm_dynamics, ufm_landscape, ufm_objective, ufm_vectors
 from lsnc_core.theory.ufm import FeatureModel, Loss
 
 LOSSES = [
@@ -109,6 +109,35 @@ def test_extreme_logits_stay_finite():
         [0.0, 800 + np.log(2)]
     )
     assert ufm_objective.data_loss(Loss("focal", 0.5), Z[:1], own[:1])[0] == 0
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("logits", [[40.0, 0, 0], [800.0, 0, 0], [-800.0, 0, 0], [20.0, 0, 1]])
+def test_the_focal_loss_has_a_curvature_where_a_sample_is_fitted_to_the_last_bit(gamma, logits):
+    mpmath = pytest.importorskip("mpmath")
+    Z, own = np.array([logits]), np.array([0])
+    found = ufm_objective.curvature_product(
+        Loss("focal", gamma), Z[None], own, np.eye(3)[:, None, :]
+    )[:, 0]
+
+    def loss(*z):
+        low = max(z)
+        p = mpmath.exp(z[0] - low) / sum(mpmath.exp(one - low) for one in z)
+        return -((1 - p) ** gamma) * mpmath.log(p) if gamma else -mpmath.log(p)
+
+    with mpmath.workdps(900):
+        exact = np.array(
+            [
+                [
+                    float(mpmath.diff(loss, logits, tuple(order), h=mpmath.mpf(10) ** -300))
+                    for order in (
+                        np.eye(3, dtype=int)[i] + np.eye(3, dtype=int)[j] for j in range(3)
+                    )
+                ]
+                for i in range(3)
+            ]
+        )
+    np.testing.assert_allclose(found, exact, rtol=1e-7, atol=1e-14)
 
 
 def test_points_are_views_and_come_back():
@@ -388,6 +417,10 @@ def test_strengths_that_do_not_fit_are_refused():
     ):
         with pytest.raises(UsageError, match="one strength here, not"):
             call()
+    with pytest.raises(UsageError, match=r"at one point \(size,\), not \(1, 64\)"):
+        ufm_objective.dense_hessian(model, Loss("ls", 0.1), x[0, :1])
+    with pytest.raises(UsageError, match=r"Points must be \(R, 64\), not \(64,\)"):
+        ufm_dynamics.collapse(model, x[0, 0])
     with pytest.raises(UsageError, match=r"shapes of delta and eps .* \(2,\) and \(3,\)"):
         ufm.margin(np.array([0.1, 0.2]), np.full(3, 0.1), 4)
 

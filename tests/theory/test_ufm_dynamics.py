@@ -279,6 +279,13 @@ def test_the_contrastive_bound(K, delta, gamma, seed, scale):
         assert np.abs(ufm_landscape.contrastive_gap(loss, equal, own)).max() <= 1e-9
 
 
+@pytest.mark.parametrize("far", [-1e4, -720.0, -30.0, 30.0, 720.0, 1e4])
+def test_the_contrastive_bound_is_reached_however_far_the_own_logit_is(far):
+    for loss in (Loss("ls", 0.0), Loss("ls", 0.1), Loss("focal", 2.0)):
+        (gap,) = ufm_landscape.contrastive_gap(loss, [[far, 0.0, 0.0]], [0])
+        assert gap == pytest.approx(0, abs=1e-12 * max(1, abs(far)))
+
+
 @pytest.mark.parametrize("own", [[3, 0], [-1, 0], [0.5, 1.0], [0], [[0, 1]]])
 def test_the_contrastive_bound_is_of_classes_that_exist(own):
     Z = [[3.0, 1.0, 1.0], [0.0, 0.0, 0.0]]  # the margin is the same against all: no gap

@@ -158,6 +158,19 @@ def nc1_range(data: str) -> tuple[float, float]:
     return NC1_RANGES.get(data, NC1_RANGE)
 
 
+def first_passages(run: "pd.DataFrame") -> "pd.DataFrame":
+    """The measurements of a run at which NC1 is lower than ever before, by rising NC1.
+
+    NC1 does not fall at every epoch. What a network is at a level of NC1 is read where it first
+    passes it, not mixed with later epochs that came back to it.
+
+    Args:
+        run: rows of one network in the order of its epochs, with nc1.
+    """
+    before = run.nc1.cummin().shift(fill_value=np.inf)
+    return run[run.nc1 < before].sort_values("nc1")
+
+
 def compare_nc2(
     plain: "pd.DataFrame",
     smooth: "pd.DataFrame",
@@ -167,15 +180,15 @@ def compare_nc2(
     """Mean of NC2(smooth) - NC2(plain) over log NC1 where both runs have been.
 
     Args:
-        plain, smooth: the rows of one run each, with nc1 and nc2; between measurements NC2 is
-            linear in log NC1.
+        plain, smooth: the rows of one run each in the order of its epochs, with nc1 and nc2; of
+            their `first_passages`, NC2 is linear in log NC1 between two.
         within: between which values of NC1.
         points: of the grid in log NC1.
 
     Returns:
         The mean difference; NaN where the ranges of NC1 do not overlap.
     """
-    plain, smooth = plain.sort_values("nc1"), smooth.sort_values("nc1")
+    plain, smooth = first_passages(plain), first_passages(smooth)
     low = max(plain.nc1.min(), smooth.nc1.min(), within[0])
     high = min(plain.nc1.max(), smooth.nc1.max(), within[1])
     if not low < high:

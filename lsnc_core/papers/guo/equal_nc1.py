@@ -7,7 +7,7 @@ import numpy as np
 
 from lsnc_core.claims import Case, Claim, Premise, Scale, Verdict, decides, seed_case
 from lsnc_core.papers.guo import PAPER, SMOOTHED
-from lsnc_core.papers.guo.convergence import compare_nc2, nc1_range
+from lsnc_core.papers.guo.convergence import compare_nc2, first_passages, nc1_range
 from lsnc_core.papers.guo.drawing import count_seeds, make_rows, styled_losses, titled_groups
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
@@ -38,7 +38,8 @@ def match_nc2(part: "pd.DataFrame", within: tuple[float, float]) -> "pd.DataFram
 
     Returns:
         pandas.DataFrame, one row per (level, network): nc1 (the level), seed, delta, arm and nc2,
-        linear in log NC1 between measurements; without rows where the networks' NC1 do not overlap.
+        linear in log NC1 between two `first_passages`; without rows where the networks' NC1 do not
+        overlap.
     """
     import pandas as pd
 
@@ -49,8 +50,8 @@ def match_nc2(part: "pd.DataFrame", within: tuple[float, float]) -> "pd.DataFram
         # even in log NC1: each level of collapse weighs alike
         levels = np.geomspace(low, high, LEVELS)
         for (arm, delta, seed), run in runs.items():
-            run = run.sort_values("nc1")
-            nc2 = np.interp(np.log(levels), np.log(run.nc1), run.nc2)
+            passed = first_passages(run)
+            nc2 = np.interp(np.log(levels), np.log(passed.nc1), passed.nc2)
             columns = {"nc1": levels, "seed": seed, "delta": delta, "arm": arm, "nc2": nc2}
             rows.append(pd.DataFrame(columns))
     names = ["nc1", "seed", "delta", "arm", "nc2"]
@@ -63,7 +64,8 @@ def common_range(
     """The least and the greatest NC1 that every run has passed within a range; without one, the
     first is not below the second.
     """
-    spans = [(run.nc1.min(), run.nc1.max()) for run in runs]
+    passed = [first_passages(run).nc1 for run in runs]
+    spans = [(nc1.min(), nc1.max()) for nc1 in passed]
     return max(within[0], *(low for low, _ in spans)), min(within[1], *(high for _, high in spans))
 
 
@@ -233,7 +235,8 @@ def mean_differences(history: "pd.DataFrame") -> list[MeanDifference]:
         "the axes of F2 (CIFAR-10: NC1 from 5e-5 to 1), below 0: at all epochs, and at those after "
         f"learning (from a training error of {ERROR_REACHED:.0%} on)",
         changed="It is decided within the range of NC1 that the paper's axes have; at first it was "
-        "wherever both networks have been.",
+        "wherever both networks have been. NC2 is read where NC1 first passes a level; at first "
+        "epochs that came back to it counted, too.",
     )
 )
 def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:

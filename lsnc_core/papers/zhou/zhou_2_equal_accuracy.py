@@ -415,6 +415,8 @@ def decide_z_c5(claim: Claim, cells: "pd.DataFrame", table: "pd.DataFrame") -> V
     if len(cells) < MIN_CELLS:
         few = f"{len(cells)} cells; an interval needs {MIN_CELLS}"
         case = Case("", CORRELATION, **settings, undecided=few)
+    elif not np.isfinite(cells.variance).all():
+        case = Case("", CORRELATION, **settings, undecided="a cell has no variance")
     elif cells.variance.nunique() < 2:
         case = Case("", CORRELATION, **settings, undecided="all variances are equal")
     else:

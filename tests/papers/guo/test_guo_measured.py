@@ -168,6 +168,16 @@ def test_compare_nc2_compares_where_both_have_been():
     assert math.isnan(convergence.compare_nc2(plain, smooth, (1e-9, 1e-8)))
 
 
+def test_nc2_is_read_where_nc1_first_passes_a_level():
+    plain = line(np.geomspace(8, 0.1, 9), 0.5)
+    # NC1 rises again twice; what NC2 is then does not count
+    smooth = line(np.array([8.0, 1.0, 3.0, 0.1, 0.7]), 0.3)
+    smooth["nc2"] += np.array([0.0, 0.0, 5.0, 0.0, 7.0])
+    passed = convergence.first_passages(smooth)
+    assert passed.nc1.tolist() == [0.1, 1.0, 8.0] and passed.index.tolist() == [3, 1, 0]
+    assert convergence.compare_nc2(plain, smooth) == pytest.approx(-0.2)
+
+
 def test_slopes_are_taken_while_the_first_learning_rate_lasts():
     table = made_up_history()
     assert convergence.slope_epochs(table) == pytest.approx((3, 30))

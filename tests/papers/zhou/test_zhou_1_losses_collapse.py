@@ -210,6 +210,15 @@ def test_z_c1_asks_every_loss_for_collapse_once_training_has_ended(settings, hal
     assert sizes["features D"] == "features D 128 (paper 2,048)"
 
 
+def test_z_c1_starts_after_a_hundredth_of_the_epochs():
+    table = make_collapse(near(0.05), epochs=800)
+    earlier = table[table.epoch == 1]
+    later = earlier.assign(epoch=8, **dict.fromkeys(METRICS, 0.4))
+    verdict = page.decide_z_c1(pd.concat([table, later]), table)
+    (first, *_) = verdict.cases
+    assert first.value == pytest.approx(0.05 / 0.4, rel=0.02) and first.outcome == FAILS
+
+
 def test_z_c1_measures_nc2_beside_random_weights_and_shows_what_was_registered():
     table = make_collapse(near(0.05))
     first = page.decide_z_c1(table, table).cases[0]
