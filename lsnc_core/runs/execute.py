@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lsnc_core.runs.products import Routes
 
 # Networks per block on a CPU core. In the recorded benchmark the CNNs that can be stacked reach at
-# 16 nine tenths of the speed of their best R, the MLP three quarters; memory grows with R, and
+# 16 nine tenths of the speed of their best R, the MLP two thirds; memory grows with R, and
 # small blocks keep all cores busy to the end and lose little when stopped.
 BLOCK = 16
 # A GPU is filled by one large block.
@@ -111,7 +111,8 @@ def results(
 
     Returns:
         pandas.DataFrame, one row per (run, epoch): the spec's settings, its file and provenance
-        (`seconds` are the process time of one network), then what `runs.fleet.train` measures.
+        (`seconds` are those of its block since the last start, divided by the networks in it), then
+        what `runs.fleet.train` measures.
 
     Raises:
         UsageError: when a data set is missing, the store cannot be written, memory is too small, a
@@ -264,7 +265,9 @@ def _routes(device: str, store: Store) -> "Routes":
     """By which library this machine's CPU multiplies, if it is the one that trains."""
     from lsnc_core.runs import products
 
-    return products.of_this_machine(store.folder.parent) if device == "cpu" else products.BY_DEFAULT
+    if device != "cpu":
+        return products.BY_DEFAULT
+    return products.of_this_machine(files.outputs_root())
 
 
 def _keep(task: Task, finished: Finished, store: Store) -> None:

@@ -70,7 +70,7 @@ def column(specs: Sequence[RunSpec], name: str, device: torch.device) -> torch.T
 def weight_decays(
     specs: Sequence[RunSpec], replicas: Stacked | Listed, device: torch.device
 ) -> list[torch.Tensor] | None:
-    """The weight decay of each parameter and replica for `fleet.sgd_step`; None where it is 0."""
+    """The weight decay of each parameter and replica for `sgd.sgd_step`; None where it is 0."""
     if not any(spec.weight_decay or spec.lambda_W or spec.lambda_b for spec in specs):
         return None
     everywhere, weight, bias = (

@@ -83,7 +83,7 @@ class Store:
     def context(self, spec: RunSpec) -> dict[str, Any]:
         """What beside the spec decides the result, as digests by part.
 
-        The parts are data, engine, loss, noise, smoothing, model and schema.
+        The parts are data, engine, loss, noise, smoothing, model, init and schema.
 
         Raises:
             UsageError: when the data set or a file of your own cannot be used.

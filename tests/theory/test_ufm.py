@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import itertools
 
 import numpy as np
 import pytest
@@ -125,18 +126,12 @@ def test_the_focal_loss_has_a_curvature_where_a_sample_is_fitted_to_the_last_bit
         p = mpmath.exp(z[0] - low) / sum(mpmath.exp(one - low) for one in z)
         return -((1 - p) ** gamma) * mpmath.log(p) if gamma else -mpmath.log(p)
 
+    exact = np.empty((3, 3))
     with mpmath.workdps(900):
-        exact = np.array(
-            [
-                [
-                    float(mpmath.diff(loss, logits, tuple(order), h=mpmath.mpf(10) ** -300))
-                    for order in (
-                        np.eye(3, dtype=int)[i] + np.eye(3, dtype=int)[j] for j in range(3)
-                    )
-                ]
-                for i in range(3)
-            ]
-        )
+        for i, j in itertools.product(range(3), repeat=2):
+            order = np.eye(3, dtype=int)[i] + np.eye(3, dtype=int)[j]
+            step = mpmath.mpf(10) ** -300
+            exact[i, j] = mpmath.diff(loss, logits, tuple(map(int, order)), h=step)
     np.testing.assert_allclose(found, exact, rtol=1e-7, atol=1e-14)
 
 

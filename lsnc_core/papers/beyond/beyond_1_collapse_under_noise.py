@@ -311,8 +311,8 @@ def describe_best_kept(table: "pd.DataFrame") -> str:
 B_TOLERANCE = 0.1
 CHANGED = (
     "The place of a minimum is fitted by slopes over log p/(1−p) and no longer by a parabola in p, "
-    "and a paired difference is never finer than the grid where a minimum is a bare grid point. "
-    "Labels count as memorised relative to what there is to learn."
+    "and a difference is never finer than the grid where a minimum is a bare grid point. Labels "
+    "count as memorised relative to what there is to learn."
 )
 
 
@@ -329,7 +329,7 @@ CHANGED = (
     )
 )
 def decide_b1(claim: Claim, table: "pd.DataFrame", metric: str, column: str) -> Verdict:
-    """B1: p of least NC1 minus p of least loss, paired by seed.
+    """B1: p of least NC1 minus p of least loss, each of the mean curve over seeds.
 
     Args: table, from `metric_table`; metric and column, NC1 and the loss of the same images.
     """
@@ -348,7 +348,8 @@ def decide_b1(claim: Claim, table: "pd.DataFrame", metric: str, column: str) -> 
     )
 )
 def decide_b2(claim: Claim, table: "pd.DataFrame") -> Verdict:
-    """B2: p of least ECE minus p of least loss on held-out images, paired by seed.
+    """B2: p of least ECE minus p of least loss on held-out images, each of the mean curve over
+    seeds.
 
     Args: table, from `metric_table`.
     """

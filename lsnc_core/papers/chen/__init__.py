@@ -20,6 +20,13 @@ EQUATIONS = (
         function="labels.smoothing_matrix",
     ),
     Equation(
+        number="Chen eq. 2",
+        content="smoothing by any matrix S: the label y becomes S y",
+        function="labels.smoothed_targets",
+        figures=("chen-general-noise",),
+        claims=("C13",),
+    ),
+    Equation(
         number="Chen eq. 3",
         content="entropy of a smoothed label, the least training loss that can be reached",
         function="theory.label_noise.entropy_floor",
@@ -97,6 +104,13 @@ EQUATIONS = (
         number="Chen eq. 16",
         content="eq. 12 for symmetric smoothing, as printed; the right one is eq. 12's",
         function="theory.label_noise_errata.printed_eq16_loss",
+    ),
+    Equation(
+        number="Chen eq. 17",
+        content="best kept mass under any noise with clean test labels, Tr(T)/M",
+        function="theory.label_noise.mean_field_kept_alpha",
+        figures=("chen-general-noise",),
+        claims=("C13",),
     ),
     Equation(
         number="Chen eq. 17",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsnc_core.claims import MIN_SEEDS, Case, Claim, Premise, Verdict, decides
+from lsnc_core.papers.chen import PAPER
 from lsnc_core.papers.chen.accuracy import (
     gain_cases,
     gain_table,
@@ -25,7 +26,6 @@ from lsnc_core.papers.chen.premises import (
     scale_of,
     settings_of,
 )
-from lsnc_core.papers.chen.shared_claims import PAPER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ C8_RATIO = 0.25
 @decides(
     Claim(
         "C8",
-        paper=PAPER,
+        paper=PAPER.name,
         place="appendix A, Figure 9 c",
         sentence="With early stopping at the best epoch the accuracy hardly depends on p.",
         expected=f"variance over p in [{LEARNS_FROM}, 1] and above 1/M of the best epoch's test "
@@ -88,7 +88,7 @@ C9_UP_TO, C9_SMALL = 0.85, 0.5
 @decides(
     Claim(
         "C9",
-        paper=PAPER,
+        paper=PAPER.name,
         place="appendix B, Figure 10",
         sentence="With much label noise the test error has two minima in p: the lowest at a small "
         "p, and a local one at p = 1.",
@@ -116,7 +116,7 @@ C10_WEAK, C10_FROM = (0.95, 0.9), 0.9
 @decides(
     Claim(
         "C10",
-        paper=PAPER,
+        paper=PAPER.name,
         place="appendix B, Figure 11",
         sentence="Weak smoothing helps the accuracy only at clean rates from about 0.9 on and "
         "costs up to 8 points at lower ones.",

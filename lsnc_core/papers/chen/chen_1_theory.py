@@ -15,10 +15,10 @@ import numpy as np
 from lsnc_core.claims import Case, Claim, Verdict, decides
 from lsnc_core.errors import UsageError
 from lsnc_core.notebook import convert
-from lsnc_core.papers.chen import errata
+from lsnc_core.papers.chen import PAPER, errata
 from lsnc_core.papers.chen.drawing import DASHES, NAMES, TOP, label_unit_axes
 from lsnc_core.papers.chen.explore_formulas import explore_formulas as explore_formulas
-from lsnc_core.papers.chen.shared_claims import C1, C1_TOLERANCE, C4, C12, PAPER
+from lsnc_core.papers.chen.shared_claims import C1, C1_TOLERANCE, C4, C12
 from lsnc_core.papers.page import Page
 from lsnc_core.show import Drawing, Entries, Verdicts, figure, style
 from lsnc_core.show.panels import draw_legend, make_panels
@@ -339,7 +339,7 @@ C5_NEAR, C5_FROM = C1_TOLERANCE, 0.8
 @decides(
     Claim(
         "C5",
-        paper=PAPER,
+        paper=PAPER.name,
         place="section 4.2, Figure 3",
         sentence="With noisy test labels the best kept mass tends to the squared clean rate as "
         "classes are added; beyond 100 no difference is seen, "
@@ -378,7 +378,7 @@ FAR, NEAR = 1e-4, 1e-6  # distances above the transition
 @decides(
     Claim(
         "C6",
-        paper=PAPER,
+        paper=PAPER.name,
         place="section 4.3, Figure 4",
         sentence="With Bayesian test labels and more than two classes p* stays at 1/M up to a "
         "critical clean rate and jumps there, a sharp first-order transition.",

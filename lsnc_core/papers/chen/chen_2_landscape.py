@@ -16,7 +16,7 @@ import numpy as np
 from lsnc_core import claims
 from lsnc_core.claims import Claim, Verdict, decides
 from lsnc_core.data_sources import source_of
-from lsnc_core.papers.chen import deviations
+from lsnc_core.papers.chen import PAPER, deviations
 from lsnc_core.papers.chen.cases import formula_cases, minimum_case
 from lsnc_core.papers.chen.drawing import (
     ALPHA,
@@ -67,7 +67,7 @@ from lsnc_core.papers.chen.premises import (
     case_premises,
     settings_of,
 )
-from lsnc_core.papers.chen.shared_claims import C1, C1_RANGE, C1_STEP, C1_TOLERANCE, PAPER
+from lsnc_core.papers.chen.shared_claims import C1, C1_RANGE, C1_STEP, C1_TOLERANCE
 from lsnc_core.papers.page import Page, tabulate_deviations
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.show import Drawing, Explorer, Table, Verdicts, figure, style
@@ -399,7 +399,7 @@ def _coarse_grid(table: "pd.DataFrame") -> str:
 @decides(
     Claim(
         "C2",
-        paper=PAPER,
+        paper=PAPER.name,
         place="section 5.1, Figures 5 and 6",
         sentence="The formula with clean test labels predicts the measured test loss in absolute "
         "value.",

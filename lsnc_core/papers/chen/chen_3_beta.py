@@ -1,5 +1,4 @@
-"""Chen, Ziyin et al. 2020, section 5.2: test labels as noisy as the training labels, and
-independently so (assumption beta).
+"""Chen, Ziyin et al. 2020, section 5.2: test labels independently as noisy (assumption beta).
 
 Figure 7; C3 and C4 on networks. The networks are the landscape's: the expectation over test-label
 noise is a closed form of two measured losses. Expected: C3 and C4 hold on training images with
@@ -19,6 +18,7 @@ from lsnc_core import claims, labels
 from lsnc_core.claims import Case, Claim, Premise, Verdict, decides
 from lsnc_core.data_sources import source_of
 from lsnc_core.notebook import convert
+from lsnc_core.papers.chen import PAPER
 from lsnc_core.papers.chen.cases import difference_cases, formula_cases
 from lsnc_core.papers.chen.drawing import (
     ALPHA,
@@ -49,7 +49,7 @@ from lsnc_core.papers.chen.grid import (
 from lsnc_core.papers.chen.minima import find_minima
 from lsnc_core.papers.chen.networks import plan_cifar, plan_landscape, plan_memorised
 from lsnc_core.papers.chen.premises import ENOUGH_IMAGES, FINER, settings_of
-from lsnc_core.papers.chen.shared_claims import C4, PAPER
+from lsnc_core.papers.chen.shared_claims import C4
 from lsnc_core.papers.page import Page
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.show import Drawing, Verdicts, figure, style
@@ -361,7 +361,7 @@ def _describe_minima(table: "pd.DataFrame") -> str:
 @decides(
     Claim(
         "C3",
-        paper=PAPER,
+        paper=PAPER.name,
         place="section 5.2, Figure 7",
         sentence="The formula with noisy test labels predicts the measured loss at a = 0.5 and "
         "0.95.",

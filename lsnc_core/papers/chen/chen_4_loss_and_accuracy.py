@@ -17,6 +17,7 @@ import numpy as np
 from lsnc_core import claims
 from lsnc_core.claims import Case, Claim, Verdict, decides
 from lsnc_core.notebook import convert
+from lsnc_core.papers.chen import PAPER
 from lsnc_core.papers.chen.accuracy import (
     accuracy_table,
     gain_table,
@@ -60,7 +61,6 @@ from lsnc_core.papers.chen.premises import (
     RATES_FROM,
     case_premises,
 )
-from lsnc_core.papers.chen.shared_claims import PAPER
 from lsnc_core.papers.page import Page
 from lsnc_core.show import Drawing, Table, Verdicts, figure, style
 from lsnc_core.show.panels import draw_legend, draw_points, make_panels
@@ -336,7 +336,7 @@ def _describe_gains(gains: "pd.DataFrame") -> str:
 @decides(
     Claim(
         "C7",
-        paper=PAPER,
+        paper=PAPER.name,
         place="section 6.1, Figure 8, and appendix A, Figure 9",
         sentence="The p that is best for the test accuracy is not the one that is best for the "
         "test loss; it is smaller, for most clean rates.",
@@ -364,7 +364,7 @@ def decide_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
 @decides(
     Claim(
         "C16",
-        paper=PAPER,
+        paper=PAPER.name,
         place="section 6.1, Figure 8",
         sentence="The p of lowest test loss and the p of highest test accuracy both rise with the "
         "clean rate.",

@@ -19,6 +19,7 @@ import numpy as np
 
 from lsnc_core import claims
 from lsnc_core.claims import OURS, Case, Claim, Premise, Verdict, decides
+from lsnc_core.papers.chen import PAPER
 from lsnc_core.papers.chen.drawing import (
     label_apart,
     label_landscape,
@@ -52,7 +53,7 @@ from lsnc_core.papers.chen.noise_tables import (
     ways_by_noise,
 )
 from lsnc_core.papers.chen.premises import scale_of, settings_of
-from lsnc_core.papers.chen.shared_claims import C12, PAPER
+from lsnc_core.papers.chen.shared_claims import C12
 from lsnc_core.papers.page import Page
 from lsnc_core.papers.stored import run_names
 from lsnc_core.show import Drawing, Verdicts, figure, style
@@ -248,7 +249,7 @@ def draw_jensen_gap(gaps: "pd.DataFrame") -> Drawing:
 C11_TOLERANCE, C11_EXACT, C11_RATE = 0.1, 1e-12, 0.8
 C11 = Claim(
     "C11",
-    paper=PAPER,
+    paper=PAPER.name,
     place="section 4.1, on forward-matrix correction",
     sentence="Alpha-optimal smoothing has the same loss as forward correction whose output f is "
     "corrected to T f.",
@@ -363,7 +364,7 @@ def decide_c13(claim: Claim, networks: "pd.DataFrame", column: str) -> Verdict:
 @decides(
     Claim(
         "C14",
-        paper=PAPER,
+        paper=PAPER.name,
         place="section 6.2, equation 19",
         sentence="The log-likelihood of forward correction is never above that of logit smoothing.",
         expected="no violation; derived: false, summed over rows it is violated by 95 % of random "

@@ -41,7 +41,7 @@ def landscape_table(runs: "pd.DataFrame") -> "pd.DataFrame":
         pandas.DataFrame with data, train_size, a, p, seed, kept (share of clean labels as drawn),
         `test_loss` and `clean_train_loss` in nats, `predicted` (Chen eq. 11), `predicted_as_drawn`
         (Chen eq. 11 at the share of clean labels as drawn), `test_accuracy`, `unlearned` (training
-        loss above its floor, divided by log M minus the floor; 0 for p <= 1/M, where nothing is to
+        loss above its floor, divided by log M minus the floor; 0 for p = 1/M, where nothing is to
         be learned), `memorised` (bool), the settings in `RECIPE` and `run` (its name in the store).
     """
     table = runs[runs.epoch == runs.epochs].copy()

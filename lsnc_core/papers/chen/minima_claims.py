@@ -7,6 +7,7 @@ a is the clean rate of the training labels, p the kept mass of the smoothed labe
 from typing import TYPE_CHECKING
 
 from lsnc_core.claims import OURS, Case, Claim, Verdict, decides
+from lsnc_core.papers.chen import PAPER
 from lsnc_core.papers.chen.cases import minimum_case
 from lsnc_core.papers.chen.grid import PROTOCOLS, noisy, place, rate_name, with_seeds
 from lsnc_core.papers.chen.minima import nearest_table
@@ -19,7 +20,6 @@ from lsnc_core.papers.chen.premises import (
     memorised_premise,
     settings_of,
 )
-from lsnc_core.papers.chen.shared_claims import PAPER
 from lsnc_core.show import Table
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def show_nearest(table: "pd.DataFrame") -> Table:
 @decides(
     Claim(
         "C17",
-        paper=PAPER,
+        paper=PAPER.name,
         place="appendix A, caption of Figure 9",
         sentence="Of the three theories gamma's predicts the measured minima of the test loss "
         "best, though test labels are clean, as in alpha's.",

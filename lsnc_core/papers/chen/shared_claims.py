@@ -6,15 +6,14 @@ and on networks (chen_3_beta), C12 on random logits (chen_1_theory) and on netwo
 """
 
 from lsnc_core.claims import Claim
-
-PAPER = "Chen, Ziyin et al. 2020"
+from lsnc_core.papers.chen import PAPER
 
 # How far the lowest p may lie from a, for which a it is asked, and the grid's step there.
 C1_TOLERANCE, C1_RANGE, C1_STEP = 0.1, (0.5, 0.95), 0.05
 
 C1 = Claim(
     "C1",
-    paper=PAPER,
+    paper=PAPER.name,
     place="sections 3.1 and 4.1; beside section 5.1, which compares losses",
     sentence="With clean test labels the test loss is lowest when the kept mass p equals the clean "
     "rate a, for every number of classes.",
@@ -29,7 +28,7 @@ C1 = Claim(
 
 C4 = Claim(
     "C4",
-    paper=PAPER,
+    paper=PAPER.name,
     place="section 3.2",
     sentence="Noisy test labels call for at least as much smoothing as clean ones, p*(β) ≤ p*(α). "
     "The paper says so of two classes with fewer than half of the labels wrong; here it is asked "
@@ -47,7 +46,7 @@ C4 = Claim(
 
 C12 = Claim(
     "C12",
-    paper=PAPER,
+    paper=PAPER.name,
     place="section 6.2, equation 18",
     sentence="The label-smoothing objective is never above the log-likelihood of forward "
     "correction.",

@@ -115,7 +115,7 @@ SETTINGS = (
     ),
     Setting(
         "precision",
-        "none named; float32 on the hardware of its time",
+        "not stated; float32 on the hardware of its time",
         "bfloat16 is faster on a GPU",
         ("precision",),
         wanted={"": "float32"},

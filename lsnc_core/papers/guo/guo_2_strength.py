@@ -239,7 +239,7 @@ def find_lowest(ends: "pd.DataFrame", column: str) -> Case:
         return Case(name, quantity, undecided=missing)
 
     def interval(level: float) -> tuple[float, float, float]:
-        # a bootstrap over seeds: the place of a minimum has no normal error for a t-interval
+        # the place of a minimum has no normal error for a t-interval
         return claims.argmin_interval(curves.columns, curves.to_numpy(), level)
 
     return Case.measured(name, quantity, interval, form=".2f")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsnc_core import custom, labels
+from lsnc_core import custom, labels, losses
 from lsnc_core.data_sources import source_of
 from lsnc_core.errors import UsageError
 from lsnc_core.notebook import convert
@@ -276,7 +276,7 @@ def loss_settings(name: str, K: int) -> dict[str, object]:
     """The settings of `RunSpec` for a named loss.
 
     Args:
-        name: "ce", "ls" (strength 0.05), "focal", "mse", or the path of your own .py file. A
+        name: "ls" (strength 0.05), one of `losses.LOSSES`, or the path of your own .py file. A
             relative path counts from the working directory, then from the project's folder.
         K: number of classes.
 
@@ -290,9 +290,9 @@ def loss_settings(name: str, K: int) -> dict[str, object]:
         return {"loss": custom.resolve(name)}
     if name == "ls":
         return {"p": kept_mass(SMOOTHED, K)}
-    if name not in ("ce", "focal", "mse"):
+    if name not in losses.LOSSES:
         raise UsageError(
-            f"there is no loss {name!r} here: the losses are ce, ls, focal, mse, "
+            f"there is no loss {name!r} here: the losses are ls, {', '.join(losses.LOSSES)}, "
             "and the path of a .py file of your own."
         )
     return {"loss": name}
@@ -306,7 +306,7 @@ def loss_label(loss: str, delta: float = 0.0) -> str:
     """
     if loss == "ce":
         return f"LS δ = {delta:g}" if delta else "CE"
-    return Path(loss).name if custom.is_file(loss) else {"focal": "focal", "mse": "MSE"}[loss]
+    return Path(loss).name if custom.is_file(loss) else {"mse": "MSE"}.get(loss, loss)
 
 
 def plan_dynamics(

@@ -43,8 +43,8 @@ PROBLEMS = (
         "The released default has one milestone, epoch 150; the paper has 150 and 350 (Tiny "
         "ImageNet 100 and 200).",
         "The profile `paper` has the paper's milestones. The others, which train for less, have "
-        "two at other epochs, and at other parts of the training (the table of differences has "
-        "them).",
+        "two at other epochs, `gpu` at the same parts of the training (the table of differences "
+        "has them).",
         notebook="guo_1_dynamics",
     ),
     Problem(

@@ -10,6 +10,7 @@ from lsnc_core.data_sources import source_of
 from lsnc_core.papers import stored
 from lsnc_core.papers.guo.measured import last_epochs, strength
 from lsnc_core.papers.guo.networks import epochs_until, kept_mass, sizes_of
+from lsnc_core.runs import cost
 from lsnc_core.runs.spec import RunSpec
 from lsnc_core.theory import ufm, ufm_nonnegative
 from lsnc_core.theory.ufm import FeatureModel, Loss
@@ -90,8 +91,9 @@ def network_model(spec: RunSpec) -> FeatureModel:
     run's own K, n and weight decays.
     """
     K = source_of(spec.data).num_classes
-    width = spec.widths[-1] * (8 if spec.model == "resnet18" else 1)
-    return FeatureModel(K, spec.train_size // K, width, spec.lambda_W, spec.lambda_H)
+    return FeatureModel(
+        K, spec.train_size // K, cost.sizes(spec).width, spec.lambda_W, spec.lambda_H
+    )
 
 
 def predict_norms(spec: RunSpec) -> tuple[float, float]:

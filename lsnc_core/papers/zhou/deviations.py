@@ -3,6 +3,7 @@
 from lsnc_core import labels
 from lsnc_core.data_sources import source_of
 from lsnc_core.papers.page import (
+    ANY,
     SMALLER_BATCH,
     Comparison,
     Deviation,
@@ -151,7 +152,7 @@ SETTINGS = (
         read=lambda spec: "of all epochs" if spec.best_checkpoint else "of the measured epochs",
         wanted={"": "of all epochs"},
     ),
-    Setting("initialisation", "not stated; torch's here", "", ("init",), wanted={"": "torch"}),
+    Setting("initialisation", "not stated", "", ("init",), wanted={"": ANY}),
     Setting(
         "precision",
         "float32",
