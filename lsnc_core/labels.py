@@ -364,7 +364,7 @@ def smoothed_targets(name: str, labels: torch.Tensor, p: float, T: np.ndarray) -
 
     Args: name; labels, int64 (N,) in 0..K-1; p, kept mass; T, float (K, K), the noise matrix.
     Returns: float32 (N, K), rows are distributions.
-    Raises: UsageError, when there is no such smoothing.
+    Raises: UsageError, when there is no such smoothing. Source: Chen eq. 2.
     """
     if name not in SMOOTHINGS:
         raise UsageError(f"there is no smoothing {name!r}: there are {', '.join(SMOOTHINGS)}.")
