@@ -29,7 +29,7 @@ LOSS_OFFSET = 0.002
 # F2: where the axes of the released plotting script put NC1 of networks, with its factor 1/K
 NC1_RANGES = {"cifar10": (5e-5, 1.0), "stl10": (1e-2, 100.0), "tiny-imagenet": (2.5e-2, 5.0)}
 NC1_RANGE = NC1_RANGES["cifar10"]  # of an image set without known axes
-# G10's slope: the paper's epochs 10 to 100, as parts of the 150 before the first step
+# G10's slope: epochs 10 to 100, our choice, as parts of the paper's 150 before the first step
 SLOPE_PART = (10 / 150, 100 / 150)
 LEAST_APPROACH = 2.0  # by how much a loss's distance to its lowest must fall to have a rate
 
@@ -156,6 +156,11 @@ def time_case(convergence: "pd.DataFrame", column: str, name: str, **settings: A
 def nc1_range(data: str) -> tuple[float, float]:
     """Between which values of NC1, with its factor 1/K, the paper compares NC2 on an image set."""
     return NC1_RANGES.get(data, NC1_RANGE)
+
+
+def axis_of(data: str) -> str:
+    """Whose axis `nc1_range` is, e.g. "axis for CIFAR-10" for images whose own is not known."""
+    return "axis" if data in NC1_RANGES else "axis for CIFAR-10"
 
 
 def first_passages(run: "pd.DataFrame") -> "pd.DataFrame":

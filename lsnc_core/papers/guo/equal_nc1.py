@@ -7,7 +7,7 @@ import numpy as np
 
 from lsnc_core.claims import Case, Claim, Premise, Scale, Verdict, decides, seed_case
 from lsnc_core.papers.guo import PAPER, SMOOTHED
-from lsnc_core.papers.guo.convergence import compare_nc2, first_passages, nc1_range
+from lsnc_core.papers.guo.convergence import axis_of, compare_nc2, first_passages, nc1_range
 from lsnc_core.papers.guo.drawing import count_seeds, make_rows, styled_losses, titled_groups
 from lsnc_core.papers.guo.measured import (
     ERROR_REACHED,
@@ -175,7 +175,7 @@ def describe_means(part: "pd.DataFrame") -> tuple[str, str]:
     cases = [mean.case for mean in means]
     short = [f"{mean.case.value:+.3f} at {mean.epochs}" for mean in means if mean.case.has_numbers]
     short = [f"on average {' and '.join(short)}"] if short else []
-    short.append(f"the paper's axis goes from {high:g} to {low:g}")
+    short.append(f"the paper's {axis_of(part.data.iloc[0])} goes from {high:g} to {low:g}")
     numbers = ", ".join(f"{case.numbers} at {case.name}" for case in cases)
     return "; ".join(short), f"{cases[0].quantity} {numbers}"
 
@@ -204,8 +204,8 @@ def mean_differences(history: "pd.DataFrame") -> list[MeanDifference]:
     """
     learned = history[history.groupby("run").train_error.transform(has_learned)]
     within, means, after = nc1_range(history.data.iloc[0]), [], (check_reached(history),)
-    common = f"share of pairs with an NC1 in common on the paper's axis, {within[0]:g} to "
-    common += f"{within[1]:g}"
+    common = f"share of pairs with an NC1 in common on the paper's {axis_of(history.data.iloc[0])},"
+    common += f" {within[0]:g} to {within[1]:g}"
     for name, part, reached in (
         ("all epochs", history, ()),
         (f"epochs from {ERROR_REACHED:.0%} training error on", learned, after),
@@ -245,6 +245,7 @@ def decide_g4(claim: Claim, history: "pd.DataFrame") -> Verdict:
     means = mean_differences(history)
     _, low, high, _ = means[0]
     here = f"{high:.2g} to {low:.2g}" if low < high else "none common to all networks"
-    span = Scale("range of NC1", here, f"{within[1]:g} to {within[0]:g}, the axis of F2")
+    axis = f"the {axis_of(history.data.iloc[0])} of F2"
+    span = Scale("range of NC1", here, f"{within[1]:g} to {within[0]:g}, {axis}")
     about = {"decider": "more seeds", "scale": [*describe_scale(pair), span]}
     return Verdict(claim, place(history), [mean.case for mean in means], **about)

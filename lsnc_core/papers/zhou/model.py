@@ -111,6 +111,19 @@ def run_all_starts(profile: str) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True)
 
 
+def _form_error(model: FeatureModel, expected: ufm.Minimiser, points: np.ndarray) -> float:
+    """How far points (starts, size) are from the form that the theorem gives minimisers."""
+    W, H, b = ufm_objective.split(model, points)
+    simplex = np.eye(model.K) - 1 / model.K
+    tied = (expected.s_H / expected.s_W) * W[:, ufm_objective.classes(model)]  # (starts, N, D)
+    errors = (
+        W @ W.swapaxes(-1, -2) - expected.s_W**2 * simplex,
+        H - tied,
+        b - b.mean(-1, keepdims=True),
+    )
+    return max(float(np.abs(error).max()) for error in errors)
+
+
 def margin_table(profile: str) -> "pd.DataFrame":
     """The margin of each loss's minimiser against weight decay: in closed form, and where L-BFGS
     ends from random starts.
@@ -118,7 +131,8 @@ def margin_table(profile: str) -> "pd.DataFrame":
     Returns:
         pandas.DataFrame with loss, decay (lambda of W and H), eps, starts, margin (closed form),
         found (mean over starts, samples and wrong classes), margin_error (largest difference),
-        value_error (largest relative difference of f, either sign).
+        value_error (largest relative difference of f, either sign), and form_error (largest
+        difference from W W^t = s_W^2 P, from h_ki = (s_H/s_W) w_k and among the entries of b).
     """
     import pandas as pd
 
@@ -143,6 +157,7 @@ def margin_table(profile: str) -> "pd.DataFrame":
                 "found": margins.mean(),
                 "margin_error": np.abs(margins - expected.margin).max(),
                 "value_error": np.abs(solved.values / expected.value - 1).max(),
+                "form_error": _form_error(model, expected, solved.points),
             }
             rows.append(row)
     return pd.DataFrame(rows)
@@ -211,6 +226,18 @@ def focal_hessian_table(profile: str, seed: int = 0) -> "pd.DataFrame":
         least = np.linalg.eigvalsh(inside.T @ whole @ inside)[:, 0]
         parts.append(pd.DataFrame({"gamma": gamma, "K": K, "p": p, "edge": edge, "least": least}))
     return pd.concat(parts, ignore_index=True)
+
+
+def enough_for_focal() -> float:
+    """The target's softmax p from which on focal loss is convex in the logits by a simpler
+    condition, whatever gamma.
+
+    With f = -(1-p)^gamma log p the Hessian is convex where -p f'(p) does not grow, so where
+    2 (1-p) + (1 - gamma p) log p >= 0. The root falls with gamma; this is its limit at 0.
+    """
+    from scipy import optimize
+
+    return float(optimize.brentq(lambda p: 2 * (1 - p) + np.log(p), 0.01, 0.9))
 
 
 def contrastive_gap_table(profile: str, seed: int = 0) -> "pd.DataFrame":

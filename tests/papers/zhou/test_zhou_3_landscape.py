@@ -5,6 +5,7 @@ figures.
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from scipy import special
 
 from lsnc_core import profiles
 from lsnc_core.claims import FAILS, HOLDS, every
@@ -32,11 +33,17 @@ def test_all_starts_reach_the_value_and_the_margins(tables):
     assert set(tables.all_starts.spread) == set(model.SPREADS)
     verdict = page.decide_z_c6(tables.margins)
     assert verdict.outcome == HOLDS and set(outcomes(verdict)) == set(model.LOSSES)
-    for column, value in (("margin_error", 2e-6), ("value_error", 2e-10)):
+    for column, value in (("margin_error", 2e-6), ("value_error", 2e-10), ("form_error", 2e-6)):
         wrong = tables.margins.copy()
         wrong.loc[wrong.loss == "CE", column] = value
         expected = dict.fromkeys(model.LOSSES, HOLDS) | {"CE": FAILS}
         assert outcomes(page.decide_z_c6(wrong)) == expected
+
+
+def test_the_simpler_condition_on_focal_loss_is_lambert_s():
+    # log p = 2 p - 2 below 1: -2 p exp(-2 p) = -2 exp(-2)
+    expected = -special.lambertw(-2 * np.exp(-2)).real / 2
+    assert model.enough_for_focal() == pytest.approx(expected, abs=1e-12)
 
 
 def test_saddles_are_strict_and_a_hidden_minimum_would_be_noticed(tables):
