@@ -314,6 +314,7 @@ NOT_ZERO = 0.1  # mean ‖w‖ half a percent below the threshold
         "here: they are zero from δ + Kε = 1 on.",
         f"an optimiser that knows nothing of it finds f to {LOSS_TOLERANCE:g}, logits and norms to "
         f"{POINT_TOLERANCE:g}",
+        changed="That the threshold is derived here was added to the sentence.",
     )
 )
 def decide_g11(claim: Claim, tables: Tables) -> Verdict:

@@ -278,7 +278,7 @@ CURVATURE_TOLERANCE = 1e-8  # fixed before the first run
         "at the origin the closed form; ‖∇g‖ at most √(λ_W λ_H) at the global minimisers and at no "
         "other critical point (g: data loss, in the logits)",
         changed="The bound on the gradient, ‖∇g‖ ≤ √(λ_W λ_H), was added to what the claim asks "
-        "for.",
+        "for, and the theorems' conditions to its sentence.",
     )
 )
 def decide_z_c7(claim: Claim, table: "pd.DataFrame") -> Verdict:
