@@ -24,8 +24,8 @@ from lsnc_core.runs.sgd import sgd_step, sgd_step_side_by_side, shrink_factors
 from lsnc_core.runs.spec import PER_REPLICA, RunSpec
 from lsnc_core.runs.stacked_step import StackedStep
 
-# A run that is stopped loses at most this much work. Where writing a checkpoint takes long, it is
-# written less often: at most every CHECKPOINT_SHARE times as long as writing takes.
+# Between epochs a checkpoint is written after so much work; within them `preemptible` writes more.
+# Where writing takes long, it is less often: every CHECKPOINT_SHARE times as long as writing takes.
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 60, 20
 # of `RunSpec.best_checkpoint`, in the history
 BEST = ("best_epoch", "best_validation_accuracy", "best_test_accuracy")
