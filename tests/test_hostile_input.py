@@ -277,6 +277,7 @@ CALLS = {
         "check_one_strength": taking(loss=a_loss),
     },
     "theory.ufm_dynamics": {
+        "collapse": taking(model=a_model, x=lambda: point()[None]),
         "minimise": taking(model=a_model, loss=a_loss, x=point, tolerance=1e-3, iterations=50),
         "trajectories": taking(
             model=a_model, loss=a_loss, x=point, record_at=(0, 3), method="descent", step=0.1
@@ -297,6 +298,7 @@ CALLS = {
         "random_starts": taking(model=a_model, count=2, seed=0, scale=1.0),
         "value_and_gradient": ufm_point,
         "gradient": ufm_point,
+        "dense_hessian": taking(model=a_model, loss=a_loss, x=point),
         "hessian_product": taking(model=a_model, loss=a_loss, x=point, v=point),
     },
     "theory.ufm_spectra": {
