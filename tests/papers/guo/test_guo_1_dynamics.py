@@ -260,7 +260,7 @@ def test_the_cards_name_figures_and_claims():
     numbers = [card.number for card in cards_in(page)]
     assert sorted(numbers) == ["F1", "F11", "F12", "F2", "F7", "F9"]
     assert sorted(claim.id for claim in claims_in(page)) == sorted(VERDICTS)
-    assert len(page.list_problems().entries) == 7
+    assert len(page.list_problems().entries) == 8
 
 
 @pytest.fixture(scope="module")
