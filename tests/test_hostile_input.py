@@ -295,6 +295,7 @@ CALLS = {
     "theory.ufm_nonnegative": {"any_sign": ufm_only, "minimiser": ufm_loss},
     "theory.ufm_objective": {
         "split": taking(model=a_model, x=point),
+        "check_point": taking(model=a_model, x=point),
         "random_starts": taking(model=a_model, count=2, seed=0, scale=1.0),
         "value_and_gradient": ufm_point,
         "gradient": ufm_point,

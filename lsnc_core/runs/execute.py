@@ -217,7 +217,7 @@ def train(
     undisturbed request. A GPU gives other bits in each run anyway, and its blocks are large.
     """
     cut = blocks(specs, lambda spec: block_size(spec, device))
-    routes, carry = _routes(device, store), executor is not None
+    routes, carry = _routes(device), executor is not None
     whole = device == "cpu" or files.deterministic()
     tasks = []
     for block in cut:
@@ -261,7 +261,7 @@ def _announce(
     )
 
 
-def _routes(device: str, store: Store) -> "Routes":
+def _routes(device: str) -> "Routes":
     """By which library this machine's CPU multiplies, if it is the one that trains."""
     from lsnc_core.runs import products
 

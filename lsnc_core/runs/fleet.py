@@ -66,9 +66,8 @@ def train(
         The tensors are one mapping of arrays per such epoch: `weight` float32 (K, D) and `bias`
         (K,) of the classifier; for each part statistics of the features by clean label (see
         `ClassStatistics.summary`, without the leading axis; counts int64, means and within
-        float32); after the last epoch `*_logits`
-        float32 (N, K); and at the epochs of `keep_at` `test_features` float32 (N, D),
-        `validation_logits` and `test_logits`.
+        float32); after the last epoch `*_logits` float32 (N, K); and at the epochs of `keep_at`
+        `test_features` float32 (N, D), `validation_logits` and `test_logits`.
 
     Raises:
         UsageError: for specs that cannot train together, or a set too small.

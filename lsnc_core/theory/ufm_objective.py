@@ -34,6 +34,13 @@ def split(model: FeatureModel, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return W.reshape(*lead, K, D), H.reshape(*lead, model.N, D), b
 
 
+def check_point(model: FeatureModel, x: np.ndarray) -> None:
+    """Refuse what is not one point (size,) of a model. Raises: UsageError."""
+    split(model, x)
+    if x.ndim != 1:
+        raise UsageError(f"The Hessian is that at one point (size,), not {x.shape}.")
+
+
 def join(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The points (..., size) of W (..., K, D), H (..., N, D) and b (..., K); undoes split."""
     lead = b.shape[:-1]
@@ -267,8 +274,6 @@ def dense_hessian(model: FeatureModel, loss: Loss, x: np.ndarray) -> np.ndarray:
 
     Returns: symmetric float64 (size, size). Raises: UsageError.
     """
-    split(model, x)
-    if x.ndim != 1:
-        raise UsageError(f"The Hessian is that at one point (size,), not {x.shape}.")
+    check_point(model, x)
     whole = hessian_product(model, loss, x[None], np.eye(model.size))
     return (whole + whole.T) / 2

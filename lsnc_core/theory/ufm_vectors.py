@@ -28,9 +28,7 @@ def operator(model: FeatureModel, loss: Loss, x: np.ndarray, of: str = "all") ->
 
     place = _place(model, of)
     ufm.check_one_strength(loss)
-    ufm_objective.split(model, x)
-    if x.ndim != 1:
-        raise UsageError(f"The Hessian is that at one point (size,), not {x.shape}.")
+    ufm_objective.check_point(model, x)
 
     def product(v: np.ndarray) -> np.ndarray:
         whole = np.zeros(model.size)

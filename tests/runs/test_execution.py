@@ -96,6 +96,13 @@ def test_a_resumed_request_gives_the_bits_of_an_undisturbed_one(tmp_path, monkey
     pd.testing.assert_frame_equal(numbers(resumed), numbers(undisturbed), check_exact=True)
 
 
+@pytest.mark.usefixtures("own_outputs")
+def test_a_store_of_your_own_gets_nothing_beside_it(tmp_path):
+    own = store.Store(tmp_path / "mine" / "networks")
+    execute.results([SPEC], "cpu", own)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["networks"]
+
+
 @pytest.mark.parametrize("device, deterministic", [("cpu", ""), ("cuda", "1"), ("cuda", "")])
 def test_stored_networks_train_again_only_where_that_repeats_bits(
     shelf, monkeypatch, device, deterministic

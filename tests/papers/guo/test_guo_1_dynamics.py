@@ -79,6 +79,14 @@ def test_claims_about_the_end_need_learned_images(claim):
     assert verdict.outcome == UNDECIDED
 
 
+def test_g19_needs_images_as_hard_as_the_papers():
+    history = made_up_history()
+    easy = history.assign(test_error=history.test_error / 10)
+    verdict = page.decide_g19(easy, halve(easy))
+    assert [premise.name for premise in verdict.unmet] == ["test error of cross-entropy"]
+    assert verdict.outcome == UNDECIDED
+
+
 def test_networks_that_were_not_trained_with_half_the_schedule_decide_nothing():
     history = made_up_history()
     verdict = page.decide_g2(history, halve(history)[:0])

@@ -8,6 +8,7 @@ import pytest
 from lsnc_core import data_sources
 from lsnc_core.errors import UsageError
 from lsnc_core.files import PROJECT
+from lsnc_core.losses import LOSSES
 from lsnc_core.papers.guo import guo_4_minimisers, networks
 from lsnc_core.papers.guo.measured import strength
 from lsnc_core.runs import cost
@@ -113,6 +114,13 @@ def test_unknown_profiles_and_losses_are_refused_by_name(tmp_path):
     with pytest.raises(UsageError, match="different names"):
         files = [str(tmp_path / folder / "loss.py") for folder in "ab"]
         networks.plan_dynamics("smoke", files)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_the_table_can_be_compared_by_name(name):
+    planned = networks.plan_dynamics("smoke", ["ls", name])
+    assert {spec.loss for spec in planned} == {"ce", name}
+    assert networks.loss_label(name).lower() == name
 
 
 def test_a_relative_file_is_looked_for_here_and_then_in_the_project(tmp_path, monkeypatch):

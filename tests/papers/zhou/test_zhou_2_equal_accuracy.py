@@ -242,6 +242,8 @@ def test_z_c5_goes_by_the_rank_correlation_over_the_cells(sign, outcome):
     assert words in verdict.measured
     few = page.decide_z_c5(cells.iloc[[0, 1, 3, 4]], table)
     assert few.outcome == UNDECIDED and "4 cells; an interval needs 6" in few.measured
+    gone = page.decide_z_c5(cells.assign(variance=[np.nan, *cells.variance[1:]]), table)
+    assert gone.outcome == UNDECIDED and "a cell has no variance" in gone.measured
     level = page.decide_z_c5(cells.assign(variance=1.0), table)
     assert level.outcome == UNDECIDED and "all variances are equal" in level.measured
     assert "alone" not in level.measured
