@@ -114,9 +114,9 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path, measure
         products.of_this_machine(tmp_path / "file")
 
 
-def test_a_gpu_needs_no_choice(measured, shelf):
+def test_a_gpu_needs_no_choice(measured):
     _, asked = measured
-    assert execute._routes("cuda", shelf) == products.BY_DEFAULT and not asked
+    assert execute._routes("cuda") == products.BY_DEFAULT and not asked
 
 
 def test_a_library_is_set_for_a_while_only():
